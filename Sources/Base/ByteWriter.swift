@@ -1,0 +1,41 @@
+// Writing fields behind one another into an array: the counterpart of `ByteReader`.
+// Extensions of `[UInt8]`, so that bytes are gathered in place wherever they end up.
+
+extension Array where Element == UInt8 {
+  /// Appends `value`, little-endian.
+  @inlinable package mutating func put<Integer: FixedWidthInteger>(_ value: Integer) {
+    var little = value.littleEndian
+    // SAFETY: reads exactly the integer's own bytes.
+    Swift.withUnsafeBytes(of: &little) { append(contentsOf: $0) }
+  }
+
+  @inlinable package mutating func put<ID: Identifier>(_ id: ID) {
+    put(id.rawValue)
+  }
+
+  /// Appends text behind a 16-bit length; longer text is a bug of the caller, who checks sizes.
+  package mutating func putShortText(_ text: String) {
+    let count = text.utf8.count
+    invariant(count <= UInt16.max, "text of \(count) bytes behind a 16-bit length")
+    put(UInt16(count))
+    append(contentsOf: text.utf8)
+  }
+
+  /// Appends bytes behind a 32-bit length.
+  package mutating func putLongBytes(_ bytes: some Collection<UInt8>) {
+    put(UInt32(bytes.count))
+    append(contentsOf: bytes)
+  }
+
+  /// Overwrites the integer at `offset`, for a length that is known only afterwards.
+  @inlinable package mutating func patch<Integer: FixedWidthInteger>(
+    _ value: Integer, at offset: Int
+  ) {
+    invariant(
+      offset >= 0 && offset + MemoryLayout<Integer>.size <= count,
+      "patch at \(offset) in \(count) bytes")
+    withUnsafeMutableBytes {
+      $0.storeBytes(of: value.littleEndian, toByteOffset: offset, as: Integer.self)
+    }
+  }
+}
