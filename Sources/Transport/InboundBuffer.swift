@@ -1,0 +1,136 @@
+// The bytes that a connection has read and its owner has not yet consumed, in one piece so that
+// frames are parsed where they landed.
+//
+//     0        head             tail            capacity
+//     | consumed | unread ........ | free ......... |
+//
+// The kernel writes at `tail`, the parser reads at `head`; a byte is moved only when the free part
+// ran out in the middle of a frame. No storage is held while nothing is unread.
+
+import Base
+import Glibc
+
+struct InboundBuffer: ~Copyable {
+  private var storage: UnsafeMutableRawBufferPointer
+  /// 0 <= head <= tail <= storage.count.
+  private var head = 0
+  private var tail = 0
+  /// The size of the next storage: doubled when a read fills all that was free, halved when a few
+  /// reads in a row filled little. A power of two from `BufferPool.bufferBytesMin` to `Max`.
+  private var readBytes = BufferPool.bufferBytesMin
+  /// Reads in a row that filled less than a quarter of `readBytes`.
+  private var smallReads = 0
+
+  init() {
+    // SAFETY: no storage: nothing is read or freed through it.
+    storage = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+  }
+
+  deinit { free(storage.baseAddress) }
+
+  var unreadBytes: Int { tail - head }
+  var capacity: Int { storage.count }
+
+  // SAFETY: points into `storage`: valid until the next mutation.
+  var unread: UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(storage)[head..<tail])
+  }
+
+  /// Where the next bytes go, at most so many that `unreadMax` bytes are unread; empty if so many
+  /// are already. Moves what is unread if there is no room behind it.
+  mutating func room(unreadMax: Int, pool: BufferPool) -> UnsafeMutableRawBufferPointer {
+    let allowed = unreadMax - unreadBytes
+    guard allowed > 0 else { return UnsafeMutableRawBufferPointer(start: nil, count: 0) }
+    if unreadBytes == 0 {
+      if storage.count < readBytes { replaceStorage(bytes: readBytes, pool: pool) }
+      head = 0
+      tail = 0
+    } else if storage.count - tail < min(allowed, storage.count / 4) {
+      makeRoomBehindUnread(pool: pool)
+    }
+    let free = min(storage.count - tail, allowed)
+    return UnsafeMutableRawBufferPointer(rebasing: storage[tail..<tail + free])
+  }
+
+  /// Notes that `count` bytes arrived in what `room` gave, which was `offered` bytes.
+  mutating func filled(_ count: Int, of offered: Int) {
+    invariant(count <= storage.count - tail, "\(count) bytes read, \(storage.count - tail) free")
+    tail += count
+    if count == offered {
+      readBytes = min(readBytes * 2, BufferPool.bufferBytesMax)
+      smallReads = 0
+    } else if count < readBytes / 4 {
+      smallReads += 1
+      if smallReads >= 8 {
+        readBytes = max(readBytes / 2, BufferPool.bufferBytesMin)
+        smallReads = 0
+      }
+    } else {
+      smallReads = 0
+    }
+  }
+
+  mutating func consume(_ count: Int, pool: BufferPool) {
+    invariant(
+      count >= 0 && count <= unreadBytes, "consuming \(count) of \(unreadBytes) unread bytes")
+    head += count
+    if head == tail { release(to: pool) }
+  }
+
+  /// Makes room for `bytes` unread bytes at once, for a frame whose size is known.
+  mutating func reserve(_ bytes: Int, pool: BufferPool) {
+    if storage.count - head < bytes {
+      if storage.count < bytes {
+        replaceStorage(bytes: bytes, pool: pool)
+      } else {
+        compact()
+      }
+    }
+  }
+
+  /// Gives the storage back if nothing is unread, else the part of it that is not needed.
+  mutating func trim(pool: BufferPool) {
+    if unreadBytes == 0 {
+      release(to: pool)
+    } else if unreadBytes <= storage.count / 4 {
+      replaceStorage(bytes: unreadBytes, pool: pool)
+    }
+  }
+
+  /// Drops everything.
+  mutating func release(to pool: BufferPool) {
+    pool.giveBuffer(storage)
+    storage = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+    head = 0
+    tail = 0
+  }
+
+  /// Moving less than half of a buffer to its front costs each byte less than one copy on average;
+  /// with more than that in it the frame needs a larger one.
+  private mutating func makeRoomBehindUnread(pool: BufferPool) {
+    if unreadBytes > storage.count / 2 {
+      replaceStorage(bytes: max(storage.count * 2, readBytes), pool: pool)
+    } else if storage.count < readBytes {
+      replaceStorage(bytes: readBytes, pool: pool)
+    } else {
+      compact()
+    }
+  }
+
+  private mutating func compact() {
+    let unread = self.unread
+    storage.copyMemory(from: unread)  // May overlap: it is a memmove.
+    tail = unread.count
+    head = 0
+  }
+
+  private mutating func replaceStorage(bytes: Int, pool: BufferPool) {
+    let larger = pool.takeBuffer(atLeast: bytes)
+    let unread = self.unread
+    larger.copyMemory(from: unread)
+    pool.giveBuffer(storage)
+    storage = larger
+    tail = unread.count
+    head = 0
+  }
+}

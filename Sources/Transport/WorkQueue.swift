@@ -1,0 +1,110 @@
+// Jobs for a thread that has nothing else to wait for: it sleeps on a condition instead of a
+// poller. Whatever arrives while it works is its next batch.
+
+import Base
+import Glibc
+
+/// A queue with many senders and one worker.
+package final class WorkQueue<Job: Sendable>: @unchecked Sendable {
+  // SAFETY of the Sendable: everything mutable is touched under `lock` only.
+  @usableFromInline let lock: SleepingLock
+  @usableFromInline var jobs: [Job] = []
+  @usableFromInline var workerSleeps = false
+  @usableFromInline var isClosed = false
+
+  package init() { lock = SleepingLock() }
+
+  /// Adds a job; wakes the worker only if it sleeps. Posting to a closed queue is a bug.
+  @inlinable package func post(_ job: Job) {
+    lock.lock()
+    invariant(!isClosed, "a job for a worker that was told to end")
+    jobs.append(job)
+    let wakes = workerSleeps
+    workerSleeps = false
+    lock.unlock()
+    if wakes { lock.wake() }
+  }
+
+  /// Adds jobs behind one another.
+  @inlinable package func post(contentsOf more: [Job]) {
+    if more.isEmpty { return }
+    lock.lock()
+    invariant(!isClosed, "jobs for a worker that was told to end")
+    jobs.append(contentsOf: more)
+    let wakes = workerSleeps
+    workerSleeps = false
+    lock.unlock()
+    if wakes { lock.wake() }
+  }
+
+  /// Tells the worker to end once it has taken what waits. May be called again.
+  package func close() {
+    lock.lock()
+    isClosed = true
+    workerSleeps = false
+    lock.unlock()
+    lock.wake()
+  }
+
+  /// Replaces `batch` by all jobs that wait, in order; sleeps while there are none. False, with an
+  /// empty batch, when the queue is closed and nothing is left.
+  @inlinable package func take(into batch: inout [Job]) -> Bool {
+    batch.removeAll(keepingCapacity: true)
+    lock.lock()
+    while jobs.isEmpty && !isClosed {
+      workerSleeps = true
+      lock.sleep()
+    }
+    workerSleeps = false
+    swap(&jobs, &batch)
+    lock.unlock()
+    return !batch.isEmpty
+  }
+
+  /// All jobs that wait, in order; sleeps while there are none. Nil when the queue is closed and
+  /// nothing is left.
+  package func take() -> [Job]? {
+    var batch: [Job] = []
+    return take(into: &batch) ? batch : nil
+  }
+
+  /// Jobs that wait.
+  package var count: Int {
+    lock.lock()
+    defer { lock.unlock() }
+    return jobs.count
+  }
+
+  /// Whether the worker waits for a job (or was never started and then this is false).
+  package var isWorkerAsleep: Bool {
+    lock.lock()
+    defer { lock.unlock() }
+    return workerSleeps
+  }
+}
+
+/// A mutex and a condition at addresses that do not move, which pthreads want.
+@usableFromInline final class SleepingLock: @unchecked Sendable {
+  // SAFETY: both point to memory of this object's life; pthreads make them safe to share.
+  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+  private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+
+  @usableFromInline init() {
+    // Neither can fail with default attributes on Linux.
+    pthread_mutex_init(mutex, nil)
+    pthread_cond_init(condition, nil)
+  }
+
+  deinit {
+    pthread_cond_destroy(condition)
+    pthread_mutex_destroy(mutex)
+    condition.deallocate()
+    mutex.deallocate()
+  }
+
+  @usableFromInline func lock() { pthread_mutex_lock(mutex) }
+  @usableFromInline func unlock() { pthread_mutex_unlock(mutex) }
+  /// Unlocks, waits to be woken (or not: ask again) and locks.
+  @usableFromInline func sleep() { pthread_cond_wait(condition, mutex) }
+  @usableFromInline func wake() { pthread_cond_signal(condition) }
+}
