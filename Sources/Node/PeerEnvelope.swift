@@ -1,0 +1,41 @@
+// What travels between two nodes: consensus messages with the bytes that belong to them, and the
+// few things that replicas say to each other beside consensus.
+
+import Base
+import Consensus
+
+/// One frame of a peer connection.
+package enum PeerEnvelope: Equatable, Sendable {
+  /// The first frame of every connection, and again whenever its content changes before the
+  /// cluster has formed (`Formation`).
+  case introduction(Introduction)
+  /// A consensus message. `payloads` are the entries' of an append, in order, or the one piece of a
+  /// snapshot chunk; else empty.
+  case consensus(PeerMessage, payloads: [[UInt8]])
+  /// The sender's state had this hash after this entry (G14).
+  case stateHash(index: LogIndex, hash: UInt64)
+  /// The receiver's state after `index` differs from that of a majority: it must stop (G14).
+  case diverged(index: LogIndex)
+  /// Asks for message records that damage took from the sender (G11).
+  case fetchRecords([RecordReference])
+  /// The records that the sender of this still has among those asked for.
+  case records([RecordReference], bodies: [[UInt8]])
+}
+
+/// Who is speaking, and what is needed to tell a new cluster from a wiped disk.
+package struct Introduction: Equatable, Sendable {
+  package var node: NodeID
+  /// The name of the cluster; peers of another are refused.
+  package var cluster: String
+  /// The sender's current term. 0 proves that it never voted nor took an entry.
+  package var term: Term
+  /// From whom the sender has heard an introduction of term 0 since it started.
+  package var heard: [NodeID]
+
+  package init(node: NodeID, cluster: String, term: Term, heard: [NodeID]) {
+    self.node = node
+    self.cluster = cluster
+    self.term = term
+    self.heard = heard
+  }
+}
