@@ -27,6 +27,8 @@
   /// The consumer id is taken by one with another queue or other settings.
   case consumerDiffers = 26
   case tooManyConsumers = 27
+  /// The producer had said that it saw the answer to this publish, so the answer is forgotten.
+  case answerForgotten = 28
   // Messages and deliveries.
   case messageTooLarge = 40
   case messageMalformed = 41

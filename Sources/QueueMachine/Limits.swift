@@ -1,0 +1,57 @@
+// Every bound of the machine, in one place (G13). The configurable ones enter at init and must be
+// the same on all nodes of a cluster, since they decide what is refused: Server makes them part of
+// the configuration that members compare. The fixed ones are part of the format.
+
+import Base
+
+/// What a machine takes before it refuses. Equal on all nodes of a cluster.
+package struct MachineLimits: Hashable, Sendable {
+  /// Queues that may exist at once.
+  package var queues = 10_000
+  /// Sessions that may exist at once, detached ones included.
+  package var sessions = 20_000
+  /// Consumers of one session, ended ones that still hold messages included.
+  package var consumersPerSession = 2_048
+  /// Producers remembered after their last session ended; over this the one idle longest goes,
+  /// even before `producerMemory` is over. Those of live sessions are not counted and never go.
+  package var idleProducers = 100_000
+  /// How long a producer without a session is remembered (G4), machine time.
+  package var producerMemory: Nanoseconds = .seconds(24 * 3600)
+  /// Publishes of a producer whose answers it has not said to have seen.
+  package var unansweredMessages: UInt64 = 65_536
+  /// The same in runs of equal answers.
+  package var unansweredRuns = 4_096
+  /// Refused ranges of settles that a session has not said to have seen. One settle begun below
+  /// this may go over it by as many ranges as it has.
+  package var unansweredRefusals = 4_096
+  /// The longest time that a session may stay detached before it ends.
+  package var sessionTimeoutMax: Nanoseconds = .seconds(24 * 3600)
+  /// The longest lease that an extension may ask for, from the time of asking.
+  package var extensionMax: Nanoseconds = .seconds(24 * 3600)
+
+  package init() {}
+}
+
+/// Bounds that are part of the format or of arithmetic.
+package enum FixedLimits {
+  /// Messages that a consumer may hold at once.
+  package static let creditMax: UInt32 = 65_535
+  /// Bytes of an entry's payload: offsets are kept in 28 bits.
+  package static let payloadBytesMax = (1 << 28) - 1
+  /// Commands in one entry: session ids keep their ordinal in 20 bits.
+  package static let commandsPerEntry = 1 << 19
+  /// Messages that the publishes of one entry may store. The other half of an entry's message ids
+  /// is for what the machine itself moves.
+  package static let publishesPerEntry = 1 << 19
+  /// Messages returned or moved because their time came, per entry; what is left waits for the
+  /// next entry, whose deadline has then passed already.
+  static let dueWorkPerEntry = 1 << 18
+  /// Ranges in one settle or extend.
+  package static let rangesPerSettle = 4_096
+  /// Consumers listed in one attach.
+  package static let consumersPerAttach = 65_535
+  /// Bytes of a nack's error text; the proposer cuts longer ones.
+  package static let errorBytesMax = 1_024
+  /// Bytes of a session's name.
+  package static let sessionNameBytesMax = 255
+}
