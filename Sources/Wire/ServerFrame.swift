@@ -1,0 +1,409 @@
+// What servers send: replies, which return the request id, and news, which have none.
+
+import Base
+
+/// A frame from a server. Views in it are borrowed from the connection's bytes.
+package enum ServerFrame {
+  // Replies.
+  case helloReply(HelloReply)
+  case pong
+  /// `lastSequence` is the highest that the cluster knows of the producer, 0 for a new one: a
+  /// program that comes back with its producer id goes on behind it.
+  case sessionOpened(session: SessionID, lastSequence: PublishSequence)
+  case sessionAttached(AttachReply)
+  case queueReply(queue: QueueID, settings: QueueSettings)
+  case outcomeReply(PublishOutcome)
+  /// `count` is what the request's reply says, else 0.
+  case done(count: UInt64)
+  /// The request's answer in place of its reply. With request id 0 it is about the connection,
+  /// which is closed behind it. `leader` is the leader's client address where the sender knows it,
+  /// for `notLeader`, else empty.
+  case refused(Refusal, detail: String, leader: String)
+  case queueSummaries([QueueSummary])
+  case peeked([PeekedMessage])
+  case statusReply(NodeStatus)
+  case memberListReply([MemberInfo])
+
+  // News.
+  /// `count` publishes from `first` on are stored; their messages are numbered from `message` on.
+  case confirmed(first: PublishSequence, count: UInt32, message: MessageID)
+  case publishRefused(first: PublishSequence, count: UInt32, Refusal, detail: String)
+  case deliver(DeliverView)
+  /// All settles and extends up to `through` are done, but for what was refused before.
+  case settled(through: CommandSequence)
+  /// Of the command `sequence`, `range` was refused; the rest is done.
+  case settleRefused(
+    sequence: CommandSequence, consumer: ConsumerID, range: DeliveryRange, Refusal)
+  /// The consumer is gone and what it held with it: its queue was deleted.
+  case consumerCancelled(consumer: ConsumerID, Refusal)
+  case sessionEnded(session: SessionID, SessionEnd)
+  /// The leader that this node knows of; node 0 and an empty address while there is none.
+  case leaderChanged(leader: NodeID, address: String)
+}
+
+/// Why a session is over.
+package enum SessionEnd: UInt8, Sendable, CaseIterable {
+  /// Nobody came back to it within its timeout.
+  case expired = 1
+  /// A later session of the same producer took over.
+  case fenced = 2
+  case closed = 3
+}
+
+package struct HelloReply: Hashable, Sendable {
+  /// The same on all nodes of a cluster.
+  package var cluster: UInt64
+  package var node: NodeID
+  /// 0 while this node knows none; equal to `node` on the leader itself.
+  package var leader: NodeID
+  /// The leader's client address, empty while unknown.
+  package var leaderAddress: String
+  /// The client addresses of all members.
+  package var addresses: [String]
+  /// The build, for people.
+  package var version: String
+  /// The largest message record, bytes.
+  package var messageBytesMax: UInt32
+  /// The largest frame payload that the server takes, bytes.
+  package var frameBytesMax: UInt32
+  /// How many publishes of a session may be unanswered.
+  package var publishWindow: UInt32
+  /// The most credit of a consumer.
+  package var creditMax: UInt32
+
+  package init(
+    cluster: UInt64, node: NodeID, leader: NodeID, leaderAddress: String, addresses: [String],
+    version: String, messageBytesMax: UInt32, frameBytesMax: UInt32, publishWindow: UInt32,
+    creditMax: UInt32
+  ) {
+    self.cluster = cluster
+    self.node = node
+    self.leader = leader
+    self.leaderAddress = leaderAddress
+    self.addresses = addresses
+    self.version = version
+    self.messageBytesMax = messageBytesMax
+    self.frameBytesMax = frameBytesMax
+    self.publishWindow = publishWindow
+    self.creditMax = creditMax
+  }
+}
+
+/// What a session still is when its client comes back.
+package struct AttachReply: Hashable, Sendable {
+  package struct Consumer: Hashable, Sendable {
+    package var consumer: ConsumerID
+    /// Of the deliveries up to the one that the client named: those that it holds still. Others
+    /// that it has and did not settle have lapsed. Later ones follow in deliver frames.
+    package var held: [DeliveryRange]
+
+    package init(consumer: ConsumerID, held: [DeliveryRange]) {
+      self.consumer = consumer
+      self.held = held
+    }
+  }
+  package var session: SessionID
+  /// Those of the request that the session still has.
+  package var consumers: [Consumer]
+
+  package init(session: SessionID, consumers: [Consumer]) {
+    self.session = session
+    self.consumers = consumers
+  }
+}
+
+/// What became of a publish (G4).
+package enum PublishOutcome: Hashable, Sendable {
+  case stored(MessageID)
+  case refused(Refusal)
+  /// The cluster has not seen it (yet).
+  case notSeen
+  /// Answered so long ago that it was forgotten: the client said that it had the answer.
+  case forgotten
+}
+
+/// A message as `peek` shows it.
+package struct PeekedMessage: Hashable, Sendable {
+  package enum State: UInt8, Sendable {
+    case ready = 0
+    case leased = 1
+    case delayed = 2
+  }
+  package var message: MessageID
+  package var state: State
+  /// Deliveries so far.
+  package var attempts: UInt32
+  /// One `MessageRecord`.
+  package var record: [UInt8]
+
+  package init(message: MessageID, state: State, attempts: UInt32, record: [UInt8]) {
+    self.message = message
+    self.state = state
+    self.attempts = attempts
+    self.record = record
+  }
+}
+
+extension ServerFrame {
+  package var kind: FrameKind {
+    switch self {
+    case .helloReply: .helloReply
+    case .pong: .pong
+    case .sessionOpened: .sessionOpened
+    case .sessionAttached: .sessionAttached
+    case .queueReply: .queueReply
+    case .outcomeReply: .outcomeReply
+    case .done: .done
+    case .refused: .refused
+    case .queueSummaries: .queueSummaries
+    case .peeked: .peeked
+    case .statusReply: .statusReply
+    case .memberListReply: .memberListReply
+    case .confirmed: .confirmed
+    case .publishRefused: .publishRefused
+    case .deliver: .deliver
+    case .settled: .settled
+    case .settleRefused: .settleRefused
+    case .consumerCancelled: .consumerCancelled
+    case .sessionEnded: .sessionEnded
+    case .leaderChanged: .leaderChanged
+    }
+  }
+
+  /// Appends the whole frame. A deliver frame is written by `DeliverEncoder` on the hot path.
+  package func encode(request: RequestID = .none, into bytes: inout [UInt8]) {
+    if case .deliver(let view) = self {
+      var encoder = DeliverEncoder(view.consumer, into: &bytes)
+      view.forEach { encoder.append($0, record: $1, to: &bytes) }
+      return encoder.finish(in: &bytes)
+    }
+    let start = Frame.begin(kind, request: request, in: &bytes)
+    encodePayload(into: &bytes)
+    Frame.finish(start, in: &bytes)
+  }
+
+  private func encodePayload(into bytes: inout [UInt8]) {
+    switch self {
+    case .pong, .deliver: break
+    case .helloReply(let reply): reply.encode(into: &bytes)
+    case .sessionOpened(let session, let lastSequence):
+      bytes.put(session)
+      bytes.put(lastSequence)
+    case .sessionAttached(let reply): reply.encode(into: &bytes)
+    case .queueReply(let queue, let settings):
+      bytes.put(queue)
+      settings.encode(into: &bytes)
+    case .outcomeReply(let outcome): outcome.encode(into: &bytes)
+    case .done(let count): bytes.put(count)
+    case .refused(let refusal, let detail, let leader):
+      bytes.put(refusal.rawValue)
+      bytes.putClippedText(detail)
+      bytes.putClippedText(leader)
+    case .queueSummaries(let summaries): bytes.putList(summaries) { $0.encode(into: &$1) }
+    case .peeked(let messages): bytes.putList(messages) { $0.encode(into: &$1) }
+    case .statusReply(let status): status.encode(into: &bytes)
+    case .memberListReply(let members): bytes.putList(members) { $0.encode(into: &$1) }
+    default: encodeNews(into: &bytes)
+    }
+  }
+
+  private func encodeNews(into bytes: inout [UInt8]) {
+    switch self {
+    case .confirmed(let first, let count, let message):
+      bytes.put(first)
+      bytes.put(count)
+      bytes.put(message)
+    case .publishRefused(let first, let count, let refusal, let detail):
+      bytes.put(first)
+      bytes.put(count)
+      bytes.put(refusal.rawValue)
+      bytes.putClippedText(detail)
+    case .settled(let through): bytes.put(through)
+    case .settleRefused(let sequence, let consumer, let range, let refusal):
+      bytes.put(sequence)
+      bytes.put(consumer)
+      bytes.put(range)
+      bytes.put(refusal.rawValue)
+    case .consumerCancelled(let consumer, let refusal):
+      bytes.put(consumer)
+      bytes.put(refusal.rawValue)
+    case .sessionEnded(let session, let reason):
+      bytes.put(session)
+      bytes.put(reason.rawValue)
+    case .leaderChanged(let leader, let address):
+      bytes.put(leader)
+      bytes.putClippedText(address)
+    default: invariant(false, "frame \(kind) has no encoding")
+    }
+  }
+
+  /// Reads a frame from a server.
+  ///
+  /// - Throws: `FrameError`; `unexpectedKind` for what only a client sends.
+  package init(decoding frame: FrameView) throws(FrameError) {
+    if frame.kind == .deliver {
+      self = .deliver(try DeliverView(decoding: frame))
+      return
+    }
+    var reader = FieldReader(frame)
+    self = try Self.decode(&reader)
+    try reader.checkEnd()
+  }
+
+  private static func decode(_ reader: inout FieldReader) throws(FrameError) -> ServerFrame {
+    switch reader.kind {
+    case .helloReply: return .helloReply(try HelloReply(&reader))
+    case .pong: return .pong
+    case .sessionOpened:
+      return .sessionOpened(
+        session: try reader.identifier(), lastSequence: try reader.identifier())
+    case .sessionAttached: return .sessionAttached(try AttachReply(&reader))
+    case .queueReply:
+      return .queueReply(queue: try reader.identifier(), settings: try reader.settings())
+    case .outcomeReply: return .outcomeReply(try PublishOutcome(&reader))
+    case .done: return .done(count: try reader.integer())
+    case .refused:
+      return .refused(
+        try reader.choice(Refusal.self, "refusal"), detail: try reader.text(),
+        leader: try reader.text())
+    case .queueSummaries:
+      return .queueSummaries(
+        try reader.list(elementBytesMin: 64) { (reader) throws(FrameError) in
+          try QueueSummary(&reader)
+        })
+    case .peeked:
+      return .peeked(
+        try reader.list(elementBytesMin: 17) { (reader) throws(FrameError) in
+          try PeekedMessage(&reader)
+        })
+    case .statusReply: return .statusReply(try NodeStatus(&reader))
+    case .memberListReply:
+      return .memberListReply(
+        try reader.list(elementBytesMin: 10) { (reader) throws(FrameError) in
+          try MemberInfo(&reader)
+        })
+    default: return try decodeNews(&reader)
+    }
+  }
+
+  private static func decodeNews(_ reader: inout FieldReader) throws(FrameError) -> ServerFrame {
+    switch reader.kind {
+    case .confirmed:
+      return .confirmed(
+        first: try reader.identifier(), count: try reader.integer(),
+        message: try reader.identifier())
+    case .publishRefused:
+      return .publishRefused(
+        first: try reader.identifier(), count: try reader.integer(),
+        try reader.choice(Refusal.self, "refusal"), detail: try reader.text())
+    case .settled: return .settled(through: try reader.identifier())
+    case .settleRefused:
+      return .settleRefused(
+        sequence: try reader.identifier(), consumer: try reader.identifier(),
+        range: try reader.deliveryRange(), try reader.choice(Refusal.self, "refusal"))
+    case .consumerCancelled:
+      return .consumerCancelled(
+        consumer: try reader.identifier(), try reader.choice(Refusal.self, "refusal"))
+    case .sessionEnded:
+      return .sessionEnded(
+        session: try reader.identifier(), try reader.choice(SessionEnd.self, "reason"))
+    case .leaderChanged:
+      return .leaderChanged(leader: try reader.identifier(), address: try reader.text())
+    default:
+      throw .unexpectedKind(reader.kind)
+    }
+  }
+}
+
+extension HelloReply {
+  func encode(into bytes: inout [UInt8]) {
+    bytes.put(cluster)
+    bytes.put(node)
+    bytes.put(leader)
+    bytes.putClippedText(leaderAddress)
+    bytes.putList(addresses) { $1.putClippedText($0) }
+    bytes.putClippedText(version)
+    bytes.put(messageBytesMax)
+    bytes.put(frameBytesMax)
+    bytes.put(publishWindow)
+    bytes.put(creditMax)
+  }
+
+  init(_ reader: inout FieldReader) throws(FrameError) {
+    cluster = try reader.integer()
+    node = try reader.identifier()
+    leader = try reader.identifier()
+    leaderAddress = try reader.text()
+    addresses = try reader.list(elementBytesMin: 2) { (reader) throws(FrameError) in
+      try reader.text()
+    }
+    version = try reader.text()
+    messageBytesMax = try reader.integer()
+    frameBytesMax = try reader.integer()
+    publishWindow = try reader.integer()
+    creditMax = try reader.integer()
+  }
+}
+
+extension AttachReply {
+  func encode(into bytes: inout [UInt8]) {
+    bytes.put(session)
+    bytes.putList(consumers) {
+      $1.put($0.consumer)
+      $1.putList($0.held) { $1.put($0) }
+    }
+  }
+
+  init(_ reader: inout FieldReader) throws(FrameError) {
+    session = try reader.identifier()
+    consumers = try reader.list(elementBytesMin: 8) { (reader) throws(FrameError) in
+      Consumer(
+        consumer: try reader.identifier(),
+        held: try reader.list(elementBytesMin: 16) { (reader) throws(FrameError) in
+          try reader.deliveryRange()
+        })
+    }
+  }
+}
+
+extension PublishOutcome {
+  func encode(into bytes: inout [UInt8]) {
+    switch self {
+    case .stored(let message):
+      bytes.put(UInt8(1))
+      bytes.put(message)
+    case .refused(let refusal):
+      bytes.put(UInt8(2))
+      bytes.put(refusal.rawValue)
+    case .notSeen: bytes.put(UInt8(3))
+    case .forgotten: bytes.put(UInt8(4))
+    }
+  }
+
+  init(_ reader: inout FieldReader) throws(FrameError) {
+    switch try reader.integer(UInt8.self) {
+    case 1: self = .stored(try reader.identifier())
+    case 2: self = .refused(try reader.choice(Refusal.self, "refusal"))
+    case 3: self = .notSeen
+    case 4: self = .forgotten
+    case let other:
+      throw .invalidValue(reader.kind, field: "outcome", value: UInt64(other))
+    }
+  }
+}
+
+extension PeekedMessage {
+  func encode(into bytes: inout [UInt8]) {
+    bytes.put(message)
+    bytes.put(state.rawValue)
+    bytes.put(attempts)
+    bytes.putLongBytes(record)
+  }
+
+  init(_ reader: inout FieldReader) throws(FrameError) {
+    message = try reader.identifier()
+    state = try reader.choice(State.self, "message state")
+    attempts = try reader.integer()
+    record = try reader.longBytes()
+  }
+}

@@ -1,0 +1,194 @@
+// One example or more of every frame, and how to write and read it as bytes.
+
+import Base
+
+@testable import Wire
+
+enum Samples {
+  static let settings: QueueSettings = {
+    var settings = QueueSettings()
+    settings.deadLetterQueue = "failed"
+    settings.deliveriesMax = 7
+    settings.overflow = .dropOldest
+    return settings
+  }()
+
+  static let summary = QueueSummary(
+    id: QueueID(3), name: "jobs", settings: settings, ready: 1, leased: 2, delayed: 3,
+    consumers: 4, bytes: 5, published: 6, delivered: 7, acknowledged: 8, redelivered: 9,
+    deadLettered: 10)
+
+  static let status = NodeStatus(
+    id: NodeID(2), role: .leader, term: Term(7), leader: NodeID(2), commitIndex: LogIndex(100),
+    appliedIndex: LogIndex(99), lastIndex: LogIndex(101), stateHash: 0xfeed,
+    stateHashIndex:
+      LogIndex(64), diskBytes: 1 << 30, memoryBytes: 1 << 24, pid: 4711, uptime: .seconds(5),
+    sessions: 6, connections: 8, version: "0.1",
+    peers: [
+      PeerStatus(
+        id: NodeID(1), isConnected: true, match: LogIndex(98), lag: 3, silence: .milliseconds(2))
+    ],
+    problems: ["repairing 3 damaged entries"])
+
+  static func run(_ bodies: [String]) -> [UInt8] {
+    var run: [UInt8] = []
+    for body in bodies {
+      MessageRecord.append(
+        MessageParts(body: Array(body.utf8), headers: [("kind", [1, 2])], key: "k"), to: &run)
+    }
+    return run
+  }
+
+  /// All client frames but publish, which borrows its bytes.
+  static var client: [ClientFrame] {
+    [
+      .hello(client: "test 1.0 ü"), .ping,
+      .openSession(producer: ProducerID(77), timeout: .seconds(10), name: "worker"),
+      .attachSession(
+        AttachRequest(
+          session: SessionID(5),
+          consumers: [
+            .init(consumer: ConsumerID(1), received: DeliveryID(9)),
+            .init(consumer: ConsumerID(2), received: DeliveryID(0)),
+          ])),
+      .closeSession, .resolveQueue(name: "jobs"),
+      .publishOutcome(producer: ProducerID(77), sequence: PublishSequence(12)),
+      .subscribe(consumer: ConsumerID(1), queue: QueueID(3), credit: 100),
+      .setCredit(consumer: ConsumerID(1), credit: 0), .unsubscribe(consumer: ConsumerID(1)),
+      .settle(
+        SettleRequest(
+          sequence: CommandSequence(4), answeredThrough: CommandSequence(2), kind: .negative,
+          consumer: ConsumerID(1),
+          ranges: [
+            DeliveryRange(first: DeliveryID(1), last: DeliveryID(4)),
+            DeliveryRange(first: DeliveryID(6), last: DeliveryID(6)),
+          ], delay: .seconds(1), error: "division by zero")),
+      .settle(
+        SettleRequest(
+          sequence: CommandSequence(5), answeredThrough: CommandSequence(2), kind: .acknowledge,
+          consumer: ConsumerID(1), ranges: [])),
+      .extend(
+        ExtendRequest(
+          sequence: CommandSequence(6), answeredThrough: CommandSequence(5),
+          consumer: ConsumerID(1),
+          ranges: [DeliveryRange(first: DeliveryID(1), last: DeliveryID(4))], by: .seconds(30))),
+      .declareQueue(name: "jobs", settings: settings), .deleteQueue(name: "jobs"),
+      .purgeQueue(name: "jobs"), .listQueues, .showQueue(name: "jobs"),
+      .peek(queue: "jobs", after: MessageID(8), limit: 10), .status, .memberList,
+      .memberAdd(id: NodeID(4), peerAddress: "10.0.0.4:7500", clientAddress: "10.0.0.4:7400"),
+      .memberRemove(id: NodeID(4)), .transferLeadership(to: NodeID(2)),
+      .transferLeadership(to: nil),
+    ]
+  }
+
+  /// All server frames but deliver, which borrows its bytes.
+  static var server: [ServerFrame] {
+    [
+      .helloReply(
+        HelloReply(
+          cluster: 99, node: NodeID(1), leader: NodeID(2), leaderAddress: "127.0.0.1:7402",
+          addresses: ["127.0.0.1:7401", "127.0.0.1:7402"], version: "0.1",
+          messageBytesMax: 16 << 20, frameBytesMax: 17 << 20, publishWindow: 65536,
+          creditMax: 10000)),
+      .pong, .sessionOpened(session: SessionID(5), lastSequence: PublishSequence(3)),
+      .sessionAttached(
+        AttachReply(
+          session: SessionID(5),
+          consumers: [
+            .init(
+              consumer: ConsumerID(1),
+              held: [DeliveryRange(first: DeliveryID(2), last: DeliveryID(8))]),
+            .init(consumer: ConsumerID(2), held: []),
+          ])),
+      .sessionEnded(session: SessionID(5), .fenced),
+      .queueReply(queue: QueueID(3), settings: settings),
+      .confirmed(first: PublishSequence(1), count: 64, message: MessageID(1 << 20)),
+      .publishRefused(first: PublishSequence(65), count: 2, .queueFull, detail: "jobs is full"),
+      .outcomeReply(.stored(MessageID(17))), .outcomeReply(.refused(.queueFull)),
+      .outcomeReply(.notSeen), .outcomeReply(.forgotten), .settled(through: CommandSequence(6)),
+      .settleRefused(
+        sequence: CommandSequence(6), consumer: ConsumerID(1),
+        range: DeliveryRange(first: DeliveryID(3), last: DeliveryID(4)), .staleDelivery),
+      .consumerCancelled(consumer: ConsumerID(1), .queueNotFound), .done(count: 12),
+      .refused(.notLeader, detail: "node 2 leads", leader: "127.0.0.1:7402"),
+      .leaderChanged(leader: NodeID(3), address: "127.0.0.1:7403"), .queueSummaries([summary]),
+      .queueSummaries([]),
+      .peeked([
+        PeekedMessage(message: MessageID(17), state: .delayed, attempts: 2, record: run(["a"]))
+      ]), .statusReply(status),
+      .memberListReply([
+        MemberInfo(
+          id: NodeID(1), peerAddress: "127.0.0.1:7501", clientAddress: "127.0.0.1:7401",
+          votes: true, isLeader: false)
+      ]),
+    ]
+  }
+
+  static func publishFrame(_ bodies: [String] = ["a", "", "ccc"]) -> [UInt8] {
+    let run = run(bodies)
+    var bytes: [UInt8] = []
+    run.withUnsafeBytes {
+      PublishView(
+        queue: QueueID(3), first: PublishSequence(10), answeredThrough: PublishSequence(9),
+        count: bodies.count, run: $0
+      ).encode(into: &bytes)
+    }
+    return bytes
+  }
+
+  static func deliverFrame(_ bodies: [String] = ["a", "", "ccc"]) -> [UInt8] {
+    var bytes: [UInt8] = []
+    var encoder = DeliverEncoder(ConsumerID(6), into: &bytes)
+    for (place, body) in bodies.enumerated() {
+      run([body]).withUnsafeBytes {
+        encoder.append(header(place), record: $0, to: &bytes)
+      }
+    }
+    encoder.finish(in: &bytes)
+    return bytes
+  }
+
+  static func header(_ place: Int) -> DeliveryHeader {
+    DeliveryHeader(
+      delivery: DeliveryID(UInt64(place) + 1), token: FencingToken(UInt64(place) + 100),
+      message: MessageID(UInt64(place) + 200), lease: .seconds(30),
+      granted: MachineTime(rawValue: 5), attempt: UInt32(place) + 1)
+  }
+
+  static func bytes(_ frame: ClientFrame, request: RequestID = RequestID(5)) -> [UInt8] {
+    var bytes: [UInt8] = []
+    frame.encode(request: request, into: &bytes)
+    return bytes
+  }
+
+  static func bytes(_ frame: ServerFrame, request: RequestID = RequestID(5)) -> [UInt8] {
+    var bytes: [UInt8] = []
+    frame.encode(request: request, into: &bytes)
+    return bytes
+  }
+
+  static var allClientBytes: [[UInt8]] { client.map { bytes($0) } + [publishFrame()] }
+  static var allServerBytes: [[UInt8]] { server.map { bytes($0) } + [deliverFrame()] }
+}
+
+enum Side: CaseIterable {
+  case client, server
+
+  var samples: [[UInt8]] {
+    self == .client ? Samples.allClientBytes : Samples.allServerBytes
+  }
+
+  /// Reads the one frame that `bytes` are and writes it again; nil while it is not complete.
+  func reencode(_ bytes: [UInt8], limit: Int = 1 << 20) throws(FrameError) -> [UInt8]? {
+    let result = bytes.withUnsafeBytes { bytes in
+      Result { () throws(FrameError) -> [UInt8]? in
+        guard let view = try FrameDecoder.next(in: bytes, limit: limit) else { return nil }
+        switch self {
+        case .client: return Samples.bytes(try ClientFrame(decoding: view), request: view.request)
+        case .server: return Samples.bytes(try ServerFrame(decoding: view), request: view.request)
+        }
+      }
+    }
+    return try result.get()
+  }
+}
