@@ -29,8 +29,9 @@ package enum ClientFrame {
   case subscribe(consumer: ConsumerID, queue: QueueID, credit: UInt32)
   /// Changes how many unsettled messages the consumer may have; 0 pauses. Reply: `done`.
   case setCredit(consumer: ConsumerID, credit: UInt32)
-  /// Ends the consumer: what it holds goes back without counting an attempt. Reply: `done`.
-  case unsubscribe(consumer: ConsumerID)
+  /// Ends the consumer. What it holds goes back without counting an attempt, or stays held and can
+  /// still be settled. Reply: `done`.
+  case unsubscribe(consumer: ConsumerID, returnHeld: Bool)
   /// Answered by `settled`, before it `settleRefused` for what was refused.
   case settle(SettleRequest)
   /// Numbered and answered as a settle.
@@ -88,7 +89,7 @@ package struct SettleRequest: Hashable, Sendable {
   package var answeredThrough: CommandSequence
   package var kind: SettleKind
   package var consumer: ConsumerID
-  /// In the order given.
+  /// In the order given, at most `rangesMax`.
   package var ranges: [DeliveryRange]
   /// For `negative`: in place of the queue's own wait before the next delivery.
   package var delay: Nanoseconds?
@@ -110,6 +111,8 @@ package struct SettleRequest: Hashable, Sendable {
 
   /// The longest error text sent, bytes; longer is cut.
   package static let errorBytesMax = 1024
+  /// Ranges in one settle or extend.
+  package static let rangesMax = 4096
 }
 
 /// Prolongs leases: they run out `by` after the command is committed.
@@ -199,8 +202,9 @@ extension ClientFrame {
     case .setCredit(let consumer, let credit):
       bytes.put(consumer)
       bytes.put(credit)
-    case .unsubscribe(let consumer):
+    case .unsubscribe(let consumer, let returnHeld):
       bytes.put(consumer)
+      bytes.putFlag(returnHeld)
     case .settle(let settle):
       settle.encode(into: &bytes)
     case .extend(let extend):
@@ -255,7 +259,9 @@ extension ClientFrame {
         credit: try reader.integer())
     case .setCredit:
       return .setCredit(consumer: try reader.identifier(), credit: try reader.integer())
-    case .unsubscribe: return .unsubscribe(consumer: try reader.identifier())
+    case .unsubscribe:
+      return .unsubscribe(
+        consumer: try reader.identifier(), returnHeld: try reader.flag("return flag"))
     case .settle: return .settle(try SettleRequest(&reader))
     case .extend: return .extend(try ExtendRequest(&reader))
     default: return try decodeAdministration(&reader)
@@ -321,9 +327,7 @@ extension SettleRequest {
     let delay = try reader.identifier(Nanoseconds.self)
     self.delay = hasDelay ? delay : nil
     error = try reader.text()
-    ranges = try reader.list(elementBytesMin: 16) { (reader) throws(FrameError) in
-      try reader.deliveryRange()
-    }
+    ranges = try reader.deliveryRanges()
   }
 }
 
@@ -341,8 +345,6 @@ extension ExtendRequest {
     answeredThrough = try reader.identifier()
     consumer = try reader.identifier()
     by = try reader.identifier()
-    ranges = try reader.list(elementBytesMin: 16) { (reader) throws(FrameError) in
-      try reader.deliveryRange()
-    }
+    ranges = try reader.deliveryRanges()
   }
 }

@@ -8,7 +8,7 @@
 //                                             24    8  lease      nanoseconds
 //                                             32    8  granted    machine time of the lease's start
 //                                             40    4  attempt    from 1
-//                                             44    4  0
+//                                             44    4  flags      bit 0: delivered before
 //                                             48       record (its first field is its size)
 
 import Base
@@ -24,10 +24,12 @@ import Base
   @usableFromInline package var granted: MachineTime
   /// From 1.
   @usableFromInline package var attempt: UInt32
+  /// It was in a consumer's hands before, whether or not that counted as an attempt.
+  @usableFromInline package var isRedelivery: Bool
 
   @inlinable package init(
     delivery: DeliveryID, token: FencingToken, message: MessageID, lease: Nanoseconds,
-    granted: MachineTime, attempt: UInt32
+    granted: MachineTime, attempt: UInt32, isRedelivery: Bool
   ) {
     self.delivery = delivery
     self.token = token
@@ -35,6 +37,7 @@ import Base
     self.lease = lease
     self.granted = granted
     self.attempt = attempt
+    self.isRedelivery = isRedelivery
   }
 
   @inlinable package static var byteCount: Int { 48 }
@@ -70,7 +73,8 @@ import Base
     let fields = (
       header.delivery.rawValue.littleEndian, header.token.rawValue.littleEndian,
       header.message.rawValue.littleEndian, header.lease.rawValue.littleEndian,
-      header.granted.rawValue.littleEndian, UInt64(header.attempt).littleEndian
+      header.granted.rawValue.littleEndian,
+      (UInt64(header.attempt) | (header.isRedelivery ? 1 << 32 : 0)).littleEndian
     )
     // SAFETY: reads the tuple's own 48 bytes.
     withUnsafeBytes(of: fields) { bytes.append(contentsOf: $0) }
@@ -152,6 +156,7 @@ import Base
     return DeliveryHeader(
       delivery: DeliveryID(rawValue: word(0)), token: FencingToken(rawValue: word(1)),
       message: MessageID(rawValue: word(2)), lease: Nanoseconds(rawValue: word(3)),
-      granted: MachineTime(rawValue: word(4)), attempt: UInt32(truncatingIfNeeded: word(5)))
+      granted: MachineTime(rawValue: word(4)), attempt: UInt32(truncatingIfNeeded: word(5)),
+      isRedelivery: word(5) & 1 << 32 != 0)
   }
 }

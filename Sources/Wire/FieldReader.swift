@@ -61,6 +61,10 @@ struct FieldReader {
     return DeliveryRange(first: first, last: last)
   }
 
+  mutating func deliveryRanges() throws(FrameError) -> [DeliveryRange] {
+    try list(elementBytesMin: 16) { (reader) throws(FrameError) in try reader.deliveryRange() }
+  }
+
   /// A list behind a 32-bit count.
   ///
   /// - Parameter elementBytesMin: the fewest bytes of one element: a count that cannot be true is

@@ -65,6 +65,9 @@ import Base
   case peeked = 81
   case statusReply = 82
   case memberListReply = 83
+  case holding = 84
+  case lapsed = 85
+  case producerFenced = 86
 }
 
 /// Why bytes are no frame, or a frame's payload is not what its kind says. The one who sent it is

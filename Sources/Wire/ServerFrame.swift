@@ -10,9 +10,15 @@ package enum ServerFrame {
   /// `lastSequence` is the highest that the cluster knows of the producer, 0 for a new one: a
   /// program that comes back with its producer id goes on behind it.
   case sessionOpened(session: SessionID, lastSequence: PublishSequence)
-  case sessionAttached(AttachReply)
-  case queueReply(queue: QueueID, settings: QueueSettings)
-  case outcomeReply(PublishOutcome)
+  /// `lastSequence` and `settledThrough` are the last publish and command that the cluster has of
+  /// the session: later ones must be sent again, and those before whose answers were lost may be.
+  /// Followed by `holding` for each consumer that the request named (or `consumerCancelled`), then
+  /// by the deliveries that the client has not had.
+  case sessionAttached(
+    session: SessionID, lastSequence: PublishSequence, settledThrough: CommandSequence)
+  /// `isNew` is false if the queue was there before.
+  case queueReply(queue: QueueID, isNew: Bool)
+  case outcomeReply(PublishAnswer)
   /// `count` is what the request's reply says, else 0.
   case done(count: UInt64)
   /// The request's answer in place of its reply. With request id 0 it is about the connection,
@@ -20,7 +26,7 @@ package enum ServerFrame {
   /// for `notLeader`, else empty.
   case refused(Refusal, detail: String, leader: String)
   case queueSummaries([QueueSummary])
-  case peeked([PeekedMessage])
+  case peeked([PeekedRecord])
   case statusReply(NodeStatus)
   case memberListReply([MemberInfo])
 
@@ -36,18 +42,24 @@ package enum ServerFrame {
     sequence: CommandSequence, consumer: ConsumerID, range: DeliveryRange, Refusal)
   /// The consumer is gone and what it held with it: its queue was deleted.
   case consumerCancelled(consumer: ConsumerID, Refusal)
-  case sessionEnded(session: SessionID, SessionEnd)
+  case sessionEnded(session: SessionID, SessionEndReason)
+  /// A later session of the same producer took over: this one can publish no more.
+  case producerFenced
+  /// Of the consumer's deliveries up to `through`, the session holds exactly `ranges`: what else
+  /// the client has of them and did not settle has lapsed.
+  case holding(consumer: ConsumerID, through: DeliveryID, ranges: [DeliveryRange])
+  /// The leases of these deliveries ran out: the messages are no longer held.
+  case lapsed(consumer: ConsumerID, ranges: [DeliveryRange])
   /// The leader that this node knows of; node 0 and an empty address while there is none.
   case leaderChanged(leader: NodeID, address: String)
 }
 
 /// Why a session is over.
-package enum SessionEnd: UInt8, Sendable, CaseIterable {
+package enum SessionEndReason: UInt8, Sendable, CaseIterable {
+  /// Its client closed it.
+  case closed = 1
   /// Nobody came back to it within its timeout.
-  case expired = 1
-  /// A later session of the same producer took over.
-  case fenced = 2
-  case closed = 3
+  case expired = 2
 }
 
 package struct HelloReply: Hashable, Sendable {
@@ -89,31 +101,8 @@ package struct HelloReply: Hashable, Sendable {
   }
 }
 
-/// What a session still is when its client comes back.
-package struct AttachReply: Hashable, Sendable {
-  package struct Consumer: Hashable, Sendable {
-    package var consumer: ConsumerID
-    /// Of the deliveries up to the one that the client named: those that it holds still. Others
-    /// that it has and did not settle have lapsed. Later ones follow in deliver frames.
-    package var held: [DeliveryRange]
-
-    package init(consumer: ConsumerID, held: [DeliveryRange]) {
-      self.consumer = consumer
-      self.held = held
-    }
-  }
-  package var session: SessionID
-  /// Those of the request that the session still has.
-  package var consumers: [Consumer]
-
-  package init(session: SessionID, consumers: [Consumer]) {
-    self.session = session
-    self.consumers = consumers
-  }
-}
-
 /// What became of a publish (G4).
-package enum PublishOutcome: Hashable, Sendable {
+package enum PublishAnswer: Hashable, Sendable {
   case stored(MessageID)
   case refused(Refusal)
   /// The cluster has not seen it (yet).
@@ -123,23 +112,60 @@ package enum PublishOutcome: Hashable, Sendable {
 }
 
 /// A message as `peek` shows it.
-package struct PeekedMessage: Hashable, Sendable {
+package struct PeekedRecord: Hashable, Sendable {
   package enum State: UInt8, Sendable {
-    case ready = 0
-    case leased = 1
-    case delayed = 2
+    case ready = 1
+    case leased = 2
+    case delayed = 3
   }
+
+  /// Where a message in a dead-letter queue came from, and why.
+  package struct DeadLetter: Hashable, Sendable {
+    package enum Reason: UInt8, Sendable {
+      case deliveriesExhausted = 1
+      case rejected = 2
+    }
+    package var reason: Reason
+    package var originQueue: String
+    package var originMessage: MessageID
+    /// Failed deliveries there.
+    package var attempts: UInt32
+    package var lastError: String
+    /// When it was moved.
+    package var time: MachineTime
+
+    package init(
+      reason: Reason, originQueue: String, originMessage: MessageID, attempts: UInt32,
+      lastError: String, time: MachineTime
+    ) {
+      self.reason = reason
+      self.originQueue = originQueue
+      self.originMessage = originMessage
+      self.attempts = attempts
+      self.lastError = lastError
+      self.time = time
+    }
+  }
+
   package var message: MessageID
   package var state: State
-  /// Deliveries so far.
+  /// Failed deliveries so far.
   package var attempts: UInt32
+  /// Of the last failed delivery; may be empty.
+  package var lastError: String
+  package var deadLetter: DeadLetter?
   /// One `MessageRecord`.
   package var record: [UInt8]
 
-  package init(message: MessageID, state: State, attempts: UInt32, record: [UInt8]) {
+  package init(
+    message: MessageID, state: State, attempts: UInt32, lastError: String,
+    deadLetter: DeadLetter?, record: [UInt8]
+  ) {
     self.message = message
     self.state = state
     self.attempts = attempts
+    self.lastError = lastError
+    self.deadLetter = deadLetter
     self.record = record
   }
 }
@@ -166,6 +192,9 @@ extension ServerFrame {
     case .settleRefused: .settleRefused
     case .consumerCancelled: .consumerCancelled
     case .sessionEnded: .sessionEnded
+    case .producerFenced: .producerFenced
+    case .holding: .holding
+    case .lapsed: .lapsed
     case .leaderChanged: .leaderChanged
     }
   }
@@ -184,15 +213,18 @@ extension ServerFrame {
 
   private func encodePayload(into bytes: inout [UInt8]) {
     switch self {
-    case .pong, .deliver: break
+    case .pong, .deliver, .producerFenced: break
     case .helloReply(let reply): reply.encode(into: &bytes)
     case .sessionOpened(let session, let lastSequence):
       bytes.put(session)
       bytes.put(lastSequence)
-    case .sessionAttached(let reply): reply.encode(into: &bytes)
-    case .queueReply(let queue, let settings):
+    case .sessionAttached(let session, let lastSequence, let settledThrough):
+      bytes.put(session)
+      bytes.put(lastSequence)
+      bytes.put(settledThrough)
+    case .queueReply(let queue, let isNew):
       bytes.put(queue)
-      settings.encode(into: &bytes)
+      bytes.putFlag(isNew)
     case .outcomeReply(let outcome): outcome.encode(into: &bytes)
     case .done(let count): bytes.put(count)
     case .refused(let refusal, let detail, let leader):
@@ -230,6 +262,13 @@ extension ServerFrame {
     case .sessionEnded(let session, let reason):
       bytes.put(session)
       bytes.put(reason.rawValue)
+    case .holding(let consumer, let through, let ranges):
+      bytes.put(consumer)
+      bytes.put(through)
+      bytes.putList(ranges) { $1.put($0) }
+    case .lapsed(let consumer, let ranges):
+      bytes.put(consumer)
+      bytes.putList(ranges) { $1.put($0) }
     case .leaderChanged(let leader, let address):
       bytes.put(leader)
       bytes.putClippedText(address)
@@ -257,10 +296,13 @@ extension ServerFrame {
     case .sessionOpened:
       return .sessionOpened(
         session: try reader.identifier(), lastSequence: try reader.identifier())
-    case .sessionAttached: return .sessionAttached(try AttachReply(&reader))
+    case .sessionAttached:
+      return .sessionAttached(
+        session: try reader.identifier(), lastSequence: try reader.identifier(),
+        settledThrough: try reader.identifier())
     case .queueReply:
-      return .queueReply(queue: try reader.identifier(), settings: try reader.settings())
-    case .outcomeReply: return .outcomeReply(try PublishOutcome(&reader))
+      return .queueReply(queue: try reader.identifier(), isNew: try reader.flag("new flag"))
+    case .outcomeReply: return .outcomeReply(try PublishAnswer(&reader))
     case .done: return .done(count: try reader.integer())
     case .refused:
       return .refused(
@@ -273,8 +315,8 @@ extension ServerFrame {
         })
     case .peeked:
       return .peeked(
-        try reader.list(elementBytesMin: 17) { (reader) throws(FrameError) in
-          try PeekedMessage(&reader)
+        try reader.list(elementBytesMin: 20) { (reader) throws(FrameError) in
+          try PeekedRecord(&reader)
         })
     case .statusReply: return .statusReply(try NodeStatus(&reader))
     case .memberListReply:
@@ -306,7 +348,14 @@ extension ServerFrame {
         consumer: try reader.identifier(), try reader.choice(Refusal.self, "refusal"))
     case .sessionEnded:
       return .sessionEnded(
-        session: try reader.identifier(), try reader.choice(SessionEnd.self, "reason"))
+        session: try reader.identifier(), try reader.choice(SessionEndReason.self, "reason"))
+    case .producerFenced: return .producerFenced
+    case .holding:
+      return .holding(
+        consumer: try reader.identifier(), through: try reader.identifier(),
+        ranges: try reader.deliveryRanges())
+    case .lapsed:
+      return .lapsed(consumer: try reader.identifier(), ranges: try reader.deliveryRanges())
     case .leaderChanged:
       return .leaderChanged(leader: try reader.identifier(), address: try reader.text())
     default:
@@ -345,28 +394,7 @@ extension HelloReply {
   }
 }
 
-extension AttachReply {
-  func encode(into bytes: inout [UInt8]) {
-    bytes.put(session)
-    bytes.putList(consumers) {
-      $1.put($0.consumer)
-      $1.putList($0.held) { $1.put($0) }
-    }
-  }
-
-  init(_ reader: inout FieldReader) throws(FrameError) {
-    session = try reader.identifier()
-    consumers = try reader.list(elementBytesMin: 8) { (reader) throws(FrameError) in
-      Consumer(
-        consumer: try reader.identifier(),
-        held: try reader.list(elementBytesMin: 16) { (reader) throws(FrameError) in
-          try reader.deliveryRange()
-        })
-    }
-  }
-}
-
-extension PublishOutcome {
+extension PublishAnswer {
   func encode(into bytes: inout [UInt8]) {
     switch self {
     case .stored(let message):
@@ -392,11 +420,14 @@ extension PublishOutcome {
   }
 }
 
-extension PeekedMessage {
+extension PeekedRecord {
   func encode(into bytes: inout [UInt8]) {
     bytes.put(message)
     bytes.put(state.rawValue)
     bytes.put(attempts)
+    bytes.putClippedText(lastError, limit: SettleRequest.errorBytesMax)
+    bytes.putFlag(deadLetter != nil)
+    if let deadLetter { deadLetter.encode(into: &bytes) }
     bytes.putLongBytes(record)
   }
 
@@ -404,6 +435,28 @@ extension PeekedMessage {
     message = try reader.identifier()
     state = try reader.choice(State.self, "message state")
     attempts = try reader.integer()
+    lastError = try reader.text()
+    deadLetter = try reader.flag("dead letter flag") ? try DeadLetter(&reader) : nil
     record = try reader.longBytes()
+  }
+}
+
+extension PeekedRecord.DeadLetter {
+  func encode(into bytes: inout [UInt8]) {
+    bytes.put(reason.rawValue)
+    bytes.putShortText(originQueue)
+    bytes.put(originMessage)
+    bytes.put(attempts)
+    bytes.putClippedText(lastError, limit: SettleRequest.errorBytesMax)
+    bytes.put(time)
+  }
+
+  init(_ reader: inout FieldReader) throws(FrameError) {
+    reason = try reader.choice(Reason.self, "dead letter reason")
+    originQueue = try reader.text()
+    originMessage = try reader.identifier()
+    attempts = try reader.integer()
+    lastError = try reader.text()
+    time = try reader.identifier()
   }
 }

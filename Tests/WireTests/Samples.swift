@@ -54,7 +54,8 @@ enum Samples {
       .closeSession, .resolveQueue(name: "jobs"),
       .publishOutcome(producer: ProducerID(77), sequence: PublishSequence(12)),
       .subscribe(consumer: ConsumerID(1), queue: QueueID(3), credit: 100),
-      .setCredit(consumer: ConsumerID(1), credit: 0), .unsubscribe(consumer: ConsumerID(1)),
+      .setCredit(consumer: ConsumerID(1), credit: 0),
+      .unsubscribe(consumer: ConsumerID(1), returnHeld: true),
       .settle(
         SettleRequest(
           sequence: CommandSequence(4), answeredThrough: CommandSequence(2), kind: .negative,
@@ -92,16 +93,17 @@ enum Samples {
           creditMax: 10000)),
       .pong, .sessionOpened(session: SessionID(5), lastSequence: PublishSequence(3)),
       .sessionAttached(
-        AttachReply(
-          session: SessionID(5),
-          consumers: [
-            .init(
-              consumer: ConsumerID(1),
-              held: [DeliveryRange(first: DeliveryID(2), last: DeliveryID(8))]),
-            .init(consumer: ConsumerID(2), held: []),
-          ])),
-      .sessionEnded(session: SessionID(5), .fenced),
-      .queueReply(queue: QueueID(3), settings: settings),
+        session: SessionID(5), lastSequence: PublishSequence(3),
+        settledThrough: CommandSequence(2)),
+      .holding(
+        consumer: ConsumerID(1), through: DeliveryID(8),
+        ranges: [DeliveryRange(first: DeliveryID(2), last: DeliveryID(8))]),
+      .holding(consumer: ConsumerID(2), through: DeliveryID(0), ranges: []),
+      .lapsed(
+        consumer: ConsumerID(1), ranges: [DeliveryRange(first: DeliveryID(2), last: DeliveryID(2))]),
+      .producerFenced,
+      .sessionEnded(session: SessionID(5), .expired),
+      .queueReply(queue: QueueID(3), isNew: true),
       .confirmed(first: PublishSequence(1), count: 64, message: MessageID(1 << 20)),
       .publishRefused(first: PublishSequence(65), count: 2, .queueFull, detail: "jobs is full"),
       .outcomeReply(.stored(MessageID(17))), .outcomeReply(.refused(.queueFull)),
@@ -114,7 +116,14 @@ enum Samples {
       .leaderChanged(leader: NodeID(3), address: "127.0.0.1:7403"), .queueSummaries([summary]),
       .queueSummaries([]),
       .peeked([
-        PeekedMessage(message: MessageID(17), state: .delayed, attempts: 2, record: run(["a"]))
+        PeekedRecord(
+          message: MessageID(17), state: .delayed, attempts: 2, lastError: "no", deadLetter: nil,
+          record: run(["a"])),
+        PeekedRecord(
+          message: MessageID(18), state: .ready, attempts: 0, lastError: "",
+          deadLetter: .init(
+            reason: .rejected, originQueue: "jobs", originMessage: MessageID(2), attempts: 3,
+            lastError: "no", time: MachineTime(rawValue: 9)), record: run(["b"])),
       ]), .statusReply(status),
       .memberListReply([
         MemberInfo(
@@ -152,7 +161,8 @@ enum Samples {
     DeliveryHeader(
       delivery: DeliveryID(UInt64(place) + 1), token: FencingToken(UInt64(place) + 100),
       message: MessageID(UInt64(place) + 200), lease: .seconds(30),
-      granted: MachineTime(rawValue: 5), attempt: UInt32(place) + 1)
+      granted: MachineTime(rawValue: 5), attempt: UInt32(place) + 1,
+      isRedelivery: place % 2 == 1)
   }
 
   static func bytes(_ frame: ClientFrame, request: RequestID = RequestID(5)) -> [UInt8] {
