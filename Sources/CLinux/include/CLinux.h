@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "CLinuxPoll.h"
+#include "CLinuxStorage.h"
 
 /// CRC-32C (Castagnoli, RFC 3720 appendix B.4) of `count` bytes, going on from `seed` (0 at the
 /// start). Uses the SSE 4.2 or ARMv8 instruction where the processor has it, else tables.

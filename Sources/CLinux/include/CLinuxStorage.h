@@ -1,0 +1,28 @@
+// Calls that the log store needs and Swift cannot name: `flock` is also a type there, and
+// `posix_fallocate` reports its error by value.
+
+#ifndef SKEIN_CLINUX_STORAGE_H
+#define SKEIN_CLINUX_STORAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+/// Takes an exclusive lock on an open file without waiting: 0 or -errno (-EWOULDBLOCK if another
+/// process holds it). The lock goes with the descriptor.
+int skein_lock_exclusive(int descriptor);
+
+/// Makes the first `bytes` bytes of a file exist on the disk, reading as zero where never written:
+/// 0 or -errno.
+int skein_allocate(int descriptor, int64_t bytes);
+
+/// One pwritev: bytes written or -errno.
+int64_t skein_write_at(int descriptor, const struct iovec *slices, int count, int64_t offset);
+
+/// One pread: bytes read or -errno.
+int64_t skein_read_at(int descriptor, void *bytes, size_t count, int64_t offset);
+
+/// One open(2) with O_CLOEXEC and mode 0644: descriptor or -errno.
+int skein_open(const char *path, int is_writable, int is_created, int is_new);
+
+#endif

@@ -1,0 +1,215 @@
+// The real disk: thin over the system calls, retrying only what a signal interrupted.
+
+import Base
+import CLinux
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+/// The texts of error numbers.
+enum ErrorText {
+  static func of(_ code: Int32) -> String {
+    switch code {
+    case ENOENT: "no such file or directory"
+    case EIO: "input/output error"
+    case ENOSPC: "no space left on device"
+    case EDQUOT: "disk quota exceeded"
+    case EACCES: "permission denied"
+    case EPERM: "operation not permitted"
+    case EROFS: "read-only file system"
+    case EEXIST: "file exists"
+    case ENOTDIR: "not a directory"
+    case EISDIR: "is a directory"
+    case EMFILE: "too many open files"
+    case ENFILE: "too many open files in system"
+    case EFBIG: "file too large"
+    default: "error"
+    }
+  }
+}
+
+/// The file system of this machine.
+package final class LinuxFileSystem: FileSystem {
+  package init() {}
+
+  package func open(
+    _ path: String, _ mode: OpenMode
+  ) throws(StorageFailure) -> any FileHandle {
+    let descriptor: Int32 =
+      switch mode {
+      case .read: skein_open(path, 0, 0, 0)
+      case .readWrite: skein_open(path, 1, 0, 0)
+      case .createIfMissing: skein_open(path, 1, 1, 0)
+      case .createNew: skein_open(path, 1, 1, 1)
+      }
+    guard descriptor >= 0 else { throw StorageFailure(.open, path, code: -descriptor) }
+    return LinuxFile(path: path, descriptor: descriptor)
+  }
+
+  package func createDirectory(_ path: String) throws(StorageFailure) {
+    var prefix = path.hasPrefix("/") ? "/" : ""
+    for part in path.split(separator: "/") {
+      prefix += (prefix.isEmpty || prefix == "/" ? "" : "/") + part
+      if mkdir(prefix, 0o755) != 0, errno != EEXIST {
+        throw StorageFailure(.createDirectory, prefix, code: errno)
+      }
+    }
+  }
+
+  package func list(_ directory: String) throws(StorageFailure) -> [String] {
+    guard let stream = opendir(directory) else {
+      throw StorageFailure(.list, directory, code: errno)
+    }
+    defer { closedir(stream) }
+    var names: [String] = []
+    while let entry = readdir(stream) {
+      // SAFETY: readdir gives an entry whose name ends with a zero byte; it is copied at once.
+      let name = withUnsafePointer(to: &entry.pointee.d_name) {
+        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+      }
+      if name != "." && name != ".." { names.append(name) }
+    }
+    return names.sorted()
+  }
+
+  package func rename(_ old: String, to new: String) throws(StorageFailure) {
+    #if canImport(Glibc)
+      let outcome = Glibc.rename(old, new)
+    #else
+      let outcome = Musl.rename(old, new)
+    #endif
+    if outcome != 0 { throw StorageFailure(.rename, old, code: errno) }
+  }
+
+  package func remove(_ path: String) throws(StorageFailure) {
+    if unlink(path) != 0 { throw StorageFailure(.remove, path, code: errno) }
+  }
+
+  package func synchronizeDirectory(_ path: String) throws(StorageFailure) {
+    let descriptor = skein_open(path, 0, 0, 0)
+    guard descriptor >= 0 else {
+      throw StorageFailure(.synchronizeDirectory, path, code: -descriptor)
+    }
+    defer { close(descriptor) }
+    if fsync(descriptor) != 0 { throw StorageFailure(.synchronizeDirectory, path, code: errno) }
+  }
+
+  package func lock(_ path: String) throws(StorageFailure) -> LockOutcome {
+    let descriptor = skein_open(path, 1, 1, 0)
+    guard descriptor >= 0 else { throw StorageFailure(.lock, path, code: -descriptor) }
+    let file = LinuxFile(path: path, descriptor: descriptor)
+    let outcome = skein_lock_exclusive(descriptor)
+    if outcome == -EWOULDBLOCK {
+      let text = String(decoding: try file.readUpTo(16, at: 0), as: UTF8.self)
+      return .heldByAnother(process: Int32(text.prefix { $0.isNumber }))
+    }
+    if outcome != 0 { throw StorageFailure(.lock, path, code: -outcome) }
+    try file.truncate(to: 0)
+    try file.write([Array("\(getpid())\n".utf8)], at: 0)
+    return .taken(file)
+  }
+
+  package func freeBytes(_ directory: String) throws(StorageFailure) -> UInt64 {
+    var figures = statvfs()
+    if statvfs(directory, &figures) != 0 {
+      throw StorageFailure(.freeSpace, directory, code: errno)
+    }
+    return UInt64(figures.f_bavail) * UInt64(figures.f_frsize)
+  }
+}
+
+/// One open file descriptor.
+final class LinuxFile: FileHandle, DirectoryLock {
+  let path: String
+  private let descriptor: Int32
+
+  init(path: String, descriptor: Int32) {
+    self.path = path
+    self.descriptor = descriptor
+  }
+
+  deinit { close(descriptor) }
+
+  func write(_ pieces: [[UInt8]], at offset: UInt64) throws(StorageFailure) {
+    var slices: [iovec] = []
+    slices.reserveCapacity(pieces.count)
+    for piece in pieces where !piece.isEmpty {
+      // SAFETY: the pointer is used only while `pieces` lives and nobody changes it (it is a
+      // constant, kept alive below); an array's bytes do not move while it is not changed. The
+      // call only reads through it.
+      let base = piece.withUnsafeBytes { UnsafeMutableRawPointer(mutating: $0.baseAddress) }
+      slices.append(iovec(iov_base: base, iov_len: piece.count))
+    }
+    try withExtendedLifetime(pieces) { () throws(StorageFailure) in
+      try writeAll(&slices, at: offset)
+    }
+  }
+
+  private func writeAll(_ slices: inout [iovec], at start: UInt64) throws(StorageFailure) {
+    var offset = start
+    var next = 0
+    while next < slices.count {
+      let count = min(slices.count - next, 1024)
+      var written = Int(
+        slices[next...].withUnsafeBufferPointer {
+          skein_write_at(descriptor, $0.baseAddress, Int32(count), Int64(offset))
+        })
+      if written == -Int(EINTR) { continue }
+      guard written >= 0 else { throw StorageFailure(.write, path, code: Int32(-written)) }
+      offset += UInt64(written)
+      while next < slices.count, written >= slices[next].iov_len {
+        written -= slices[next].iov_len
+        next += 1
+      }
+      if written > 0 {
+        slices[next].iov_base = slices[next].iov_base.map { $0 + written }
+        slices[next].iov_len -= written
+      }
+    }
+  }
+
+  func read(
+    into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64
+  ) throws(StorageFailure) -> Int {
+    var filled = 0
+    while filled < buffer.count, let base = buffer.baseAddress {
+      // SAFETY: reads into the part of `buffer` that is not filled yet.
+      let got = Int(
+        skein_read_at(
+          descriptor, base + filled, buffer.count - filled, Int64(offset) + Int64(filled)))
+      if got == -Int(EINTR) { continue }
+      guard got >= 0 else { throw StorageFailure(.read, path, code: Int32(-got)) }
+      if got == 0 { break }
+      filled += got
+    }
+    return filled
+  }
+
+  func synchronize() throws(StorageFailure) {
+    if fdatasync(descriptor) != 0 { throw StorageFailure(.synchronize, path, code: errno) }
+  }
+
+  func allocate(_ bytes: UInt64) throws(StorageFailure) {
+    while true {
+      let outcome = skein_allocate(descriptor, Int64(bytes))
+      if outcome == -EINTR { continue }
+      if outcome != 0 { throw StorageFailure(.allocate, path, code: -outcome) }
+      return
+    }
+  }
+
+  func truncate(to bytes: UInt64) throws(StorageFailure) {
+    if ftruncate(descriptor, off_t(bytes)) != 0 {
+      throw StorageFailure(.truncate, path, code: errno)
+    }
+  }
+
+  func size() throws(StorageFailure) -> UInt64 {
+    var status = stat()
+    if fstat(descriptor, &status) != 0 { throw StorageFailure(.size, path, code: errno) }
+    return UInt64(status.st_size)
+  }
+}
