@@ -145,18 +145,33 @@ package struct Membership: Hashable, Sendable {
     return bytes
   }
 
-  package init(decoding reader: inout ByteReader) throws(ByteReaderError) {
-    let count = try reader.integer(UInt16.self)
+  /// Reads what `encoded` wrote.
+  package init(decoding reader: inout ByteReader) throws(MembershipDecodingError) {
     var members: [Member] = []
-    for _ in 0..<count {
-      let id = try reader.identifier(NodeID.self)
-      let isLearner = try reader.integer(UInt8.self) != 0
-      let peerAddress = try reader.shortText()
-      let clientAddress = try reader.shortText()
-      members.append(
-        Member(
-          id: id, peerAddress: peerAddress, clientAddress: clientAddress, isLearner: isLearner))
+    do throws(ByteReaderError) {
+      for _ in 0..<(try reader.integer(UInt16.self)) { members.append(try Member(from: &reader)) }
+    } catch {
+      throw .malformed(error)
     }
+    var seen: Set<NodeID> = []
+    for member in members where !seen.insert(member.id).inserted { throw .duplicate(member.id) }
     self.init(members: members)
+  }
+}
+
+/// Why bytes are no membership.
+package enum MembershipDecodingError: Error, Equatable, Sendable {
+  /// A field is cut off or is no text.
+  case malformed(ByteReaderError)
+  /// The node is in it twice.
+  case duplicate(NodeID)
+}
+
+extension Membership.Member {
+  fileprivate init(from reader: inout ByteReader) throws(ByteReaderError) {
+    id = try reader.identifier()
+    isLearner = try reader.integer(UInt8.self) != 0
+    peerAddress = try reader.shortText()
+    clientAddress = try reader.shortText()
   }
 }

@@ -1,0 +1,130 @@
+// Membership changes, one member at a time (§4.1), learners first (§4.2.1). A membership is in
+// force from the moment that it is in the log, and falls back when its entry is truncated.
+
+import Base
+
+package enum MembershipChange: Hashable, Sendable {
+  /// Begins to feed a new node the log; it does not count.
+  case addLearner(id: NodeID, peerAddress: String, clientAddress: String)
+  /// Makes a learner a voter.
+  case promote(NodeID)
+  case remove(NodeID)
+}
+
+/// Why a membership change was not begun. Nothing happened.
+package enum MembershipChangeError: Error, Hashable, Sendable {
+  /// This node does not lead.
+  case notLeader
+  /// Leadership is being handed over.
+  case transferring
+  /// An earlier change is not committed yet.
+  case changePending
+  /// The leader has not committed an entry of its term yet (the error in the thesis' first
+  /// edition): try again in a moment.
+  case noCommitInTerm
+  case alreadyMember(NodeID)
+  case notMember(NodeID)
+  /// Only learners are promoted.
+  case notLearner(NodeID)
+  /// The learner is not connected or too far behind to count as a voter: entries it lacks.
+  case learnerBehind(NodeID, entries: UInt64)
+  /// Without it nobody would be left to decide.
+  case lastVoter(NodeID)
+}
+
+extension Consensus {
+  /// Begins a membership change. Node writes an entry of kind `.membership` with the membership's
+  /// encoding at the position given; the log is taken to hold it.
+  package mutating func proposeMembership(
+    _ change: MembershipChange, now: MonotonicTime, into output: inout [ConsensusOutput]
+  ) throws(MembershipChangeError) -> (position: LogPosition, membership: Membership) {
+    guard role == .leader else { throw .notLeader }
+    guard leading.transfer == nil else { throw .transferring }
+    guard commit >= leading.begin else { throw .noCommitInTerm }
+    guard memberships[memberships.count - 1].index <= commit else { throw .changePending }
+    let changed = Membership(members: try members(after: change))
+    let position = appendAsLeader()
+    addMembership(MembershipEntry(index: position.index, membership: changed), &output)
+    syncProgress(now)
+    return (position, changed)
+  }
+
+  private func members(
+    after change: MembershipChange
+  ) throws(MembershipChangeError) -> [Membership.Member] {
+    var members = membership.members
+    switch change {
+    case .addLearner(let id, let peerAddress, let clientAddress):
+      guard membership.member(id) == nil else { throw .alreadyMember(id) }
+      members.append(
+        Membership.Member(
+          id: id, peerAddress: peerAddress, clientAddress: clientAddress, isLearner: true))
+    case .promote(let id):
+      guard let place = members.firstIndex(where: { $0.id == id }) else { throw .notMember(id) }
+      guard members[place].isLearner else { throw .notLearner(id) }
+      let match = progressPlace(id).map { progress[$0].match } ?? .zero
+      let behind = log.last.rawValue - match.rawValue
+      let isConnected = connected.contains(id)
+      guard isConnected, behind <= configuration.promotionLagMax else {
+        throw .learnerBehind(id, entries: behind)
+      }
+      members[place].isLearner = false
+    case .remove(let id):
+      guard membership.member(id) != nil else { throw .notMember(id) }
+      guard membership.voters != [id] else { throw .lastVoter(id) }
+      members.removeAll { $0.id == id }
+    }
+    return members
+  }
+
+  // MARK: History
+
+  mutating func addMembership(_ entry: MembershipEntry, _ output: inout [ConsensusOutput]) {
+    invariant(
+      entry.index > memberships[memberships.count - 1].index, "memberships out of order: \(entry)")
+    memberships.append(entry)
+    output.append(.membershipChanged(entry.membership, at: entry.index))
+  }
+
+  mutating func dropMemberships(from index: LogIndex, _ output: inout [ConsensusOutput]) {
+    let former = memberships.count
+    while memberships.count > 1, let last = memberships.last, last.index >= index {
+      memberships.removeLast()
+    }
+    if memberships.count < former, let last = memberships.last {
+      output.append(.membershipChanged(last.membership, at: last.index))
+    }
+  }
+
+  /// The membership as of `index`, which is at or after the snapshot.
+  func membership(at index: LogIndex) -> Membership {
+    (memberships.last { $0.index <= index } ?? memberships[0]).membership
+  }
+
+  /// A node learns that it was removed when the change is committed; a leader gives up its office
+  /// only then (§4.2.2), and hands it to the follower that is furthest.
+  mutating func membershipsCommitted(
+    after former: LogIndex, _ now: MonotonicTime, _ output: inout [ConsensusOutput]
+  ) {
+    for place in memberships.indices.dropFirst() {
+      let entry = memberships[place]
+      guard entry.index > former, entry.index <= commit else { continue }
+      let wasMember = memberships[place - 1].membership.member(id) != nil
+      guard wasMember, entry.membership.member(id) == nil else { continue }
+      output.append(.removedFromCluster)
+      if role == .leader {
+        if let heir = bestHeir() { output.append(.send(to: heir, .timeoutNow(term))) }
+        becomeFollower(in: term, leader: nil, now, &output)
+      }
+    }
+  }
+
+  /// A removed member that has its removal and knows it to be committed needs no more.
+  mutating func dropInformed(_ peer: NodeID) {
+    guard let place = progressPlace(peer), progress[place].isLeaving,
+      let last = memberships.last, last.index <= commit, progress[place].match >= last.index,
+      progress[place].commitSent >= last.index
+    else { return }
+    progress.remove(at: place)
+  }
+}

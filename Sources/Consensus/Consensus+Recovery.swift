@@ -1,0 +1,68 @@
+// A node whose disk was wiped and that comes back under its old id: it does not know what it voted
+// and acknowledged, and must not vote as if it remembered (G11).
+
+import Base
+
+/// What a wiped node waits for. It may vote again when
+/// 1. it has heard from every other voter since its start: whoever it may have voted for had that
+///    term on disk before asking, and whoever it may have acknowledged entries to had so too, so no
+///    term that it took part in is later than the latest heard;
+/// 2. a leader of a term not before the latest heard has told it a commit index whose entry is of
+///    that leader's own term, and its log agrees and is on disk through there: that covers every
+///    entry that was ever committed with its acknowledgement (§3.6.3);
+/// and then only in terms after the latest heard: it takes its vote in that term as given.
+///
+/// A voter that cannot be heard therefore keeps it from voting, but not from holding the log.
+/// The connections of a process end with it: nothing sent to its earlier life reaches this one.
+struct VoteRecovery {
+  private(set) var voices: [NodeID] = []
+  /// The latest term heard.
+  private(set) var latest: Term = .zero
+  /// A leader's term and the commit index that it told; replaced while that is not of its own term.
+  var target = LogPosition.zero
+  /// The conditions are met; the hard state that says so is on its way to the disk.
+  var isDone = false
+
+  mutating func heard(_ peer: NodeID, in term: Term) {
+    latest = max(latest, term)
+    // Peers that are no voters only lengthen the list up to a bound.
+    if voices.count < 256, !voices.contains(peer) { voices.append(peer) }
+  }
+}
+
+extension Consensus {
+  /// Asks every peer for its term: a pre-vote for term 0 is always refused, with the term.
+  mutating func inquireTerms(_ output: inout [ConsensusOutput]) {
+    let request = VoteRequest(term: .zero, last: .zero)
+    for voter in membership.voters where voter != id {
+      output.append(.send(to: voter, .preVote(request)))
+    }
+  }
+
+  /// The leader of this term told its commit index.
+  mutating func recoveryTold(commit: LogIndex) {
+    guard let target = recovery?.target else { return }
+    let isOfEarlierTerm = log.term(at: target.index).map { [term] in $0 != term } ?? false
+    if target.term != term || isOfEarlierTerm {
+      recovery?.target = LogPosition(term: hardState.term, index: commit)
+    }
+  }
+
+  /// Called at the end of every input.
+  mutating func maybeRestoreVote() {
+    guard let recovery, !recovery.isDone, role == .follower, leader != nil,
+      recovery.target.term == term, term >= recovery.latest, log.contains(recovery.target),
+      durableMatch >= recovery.target.index,
+      membership.voters.allSatisfy({ $0 == id || recovery.voices.contains($0) })
+    else { return }
+    self.recovery?.isDone = true
+    // No vote is left in this term, also after a restart.
+    hardState.vote = hardState.vote ?? id
+  }
+
+  mutating func maybeReportVoteRestored(_ output: inout [ConsensusOutput]) {
+    guard recovery?.isDone == true else { return }
+    recovery = nil
+    output.append(.voteRestored)
+  }
+}

@@ -1,0 +1,164 @@
+// Feeding the followers. Node pulls: after each turn it asks for the appends that may be sent, so
+// that its write queues set the pace; what is on its way is bounded by a window (§3.5, §10.2.1).
+
+import Base
+
+extension Consensus {
+  // MARK: Sending
+
+  /// What may be sent to `peer` now: entries, or a heartbeat or commit index that is due. nil if
+  /// there is nothing or the window is full. Ask again after `didSend`, until nil.
+  package func nextAppend(to peer: NodeID) -> AppendPlan? {
+    guard role == .leader, let place = progressPlace(peer), progress[place].isConnected else {
+      return nil
+    }
+    let member = progress[place]
+    let isRoundDue = member.roundSent < leading.round
+    switch member.mode {
+    case .snapshot:
+      // Agrees with any log: only says who leads.
+      return isRoundDue ? plan(for: member, previous: .zero, last: .zero) : nil
+    case .probe:
+      if !member.isProbeSent { return plan(for: member, through: log.last) }
+      return isRoundDue ? plan(for: member, through: member.next.previous) : nil
+    case .replicate:
+      if member.next <= log.last, member.window.isOpen {
+        return plan(for: member, through: log.last)
+      }
+      let isDue = isRoundDue || member.commitSent < min(commit, member.next.previous)
+      return isDue ? plan(for: member, through: member.next.previous) : nil
+    }
+  }
+
+  private func plan(for member: Progress, through last: LogIndex) -> AppendPlan? {
+    let index = member.next.previous
+    guard let term = log.term(at: index) else {
+      invariant(false, "\(member.id): no term at \(index), base \(log.base), last \(log.last)")
+      return nil
+    }
+    return plan(for: member, previous: LogPosition(term: term, index: index), last: last)
+  }
+
+  private func plan(
+    for member: Progress, previous: LogPosition, last: LogIndex
+  ) -> AppendPlan {
+    AppendPlan(
+      to: member.id, term: term, previous: previous, last: last, commit: commit,
+      round: leading.round, bytesMax: member.window.bytesLeft)
+  }
+
+  /// Node put the plan's message with the entries through `last` into the peer's write queue.
+  ///
+  /// - Parameters:
+  ///   - last: the last entry sent, `plan.previous.index` if none was.
+  ///   - bytes: of the payloads sent.
+  package mutating func didSend(_ plan: AppendPlan, through last: LogIndex, bytes: Int) {
+    invariant(
+      last >= plan.previous.index && last <= plan.last, "sent through \(last) of plan \(plan)")
+    guard role == .leader, plan.term == term, let place = progressPlace(plan.to) else { return }
+    if plan.round == leading.round { leading.isRoundSent = true }
+    progress[place].roundSent = max(progress[place].roundSent, plan.round)
+    switch progress[place].mode {
+    case .snapshot: return
+    case .probe: progress[place].isProbeSent = true
+    case .replicate:
+      guard progress[place].next == plan.first else { return }
+      if last > plan.previous.index {
+        progress[place].window.sent(through: last, bytes: bytes)
+        progress[place].next = last.next
+      }
+    }
+    progress[place].commitSent = max(progress[place].commitSent, min(plan.commit, last))
+  }
+
+  // MARK: Answers
+
+  mutating func receiveAppendReply(
+    _ reply: AppendReply, from peer: NodeID, _ now: MonotonicTime, _ output: inout [ConsensusOutput]
+  ) {
+    if reply.term > term { return becomeFollower(in: reply.term, leader: nil, now, &output) }
+    guard reply.term == term, let place = heard(peer, round: reply.round, now) else { return }
+    switch reply.outcome {
+    case .accepted(let match, let verified):
+      guard verified <= log.last else { return }
+      accepted(at: place, match: match, verified: verified)
+      maybeCommit(now, &output)
+      guard role == .leader else { return }
+      maybeFinishTransfer(to: peer, &output)
+      dropInformed(peer)
+    case .rejected(let previous, let hint):
+      rejected(at: place, previous: previous, hint: hint, round: reply.round)
+    }
+    releaseReads(&output)
+  }
+
+  /// Notes a sign of life of a member in this term. nil if the sender or the round cannot be.
+  mutating func heard(_ peer: NodeID, round: UInt64, _ now: MonotonicTime) -> Int? {
+    guard role == .leader, let place = progressPlace(peer), round <= progress[place].roundSent
+    else { return nil }
+    progress[place].lastHeard = now
+    progress[place].roundHeard = max(progress[place].roundHeard, round)
+    return place
+  }
+
+  private mutating func accepted(at place: Int, match: LogIndex, verified: LogIndex) {
+    let next = max(verified.next, match.next)
+    if match > progress[place].match {
+      progress[place].match = match
+      progress[place].window.acknowledged(through: match)
+    }
+    switch progress[place].mode {
+    case .probe: progress[place].becomeReplicate(next: next)
+    case .replicate: progress[place].next = max(progress[place].next, next)
+    case .snapshot:
+      // The follower got so far by itself or by an earlier message: the log suffices again.
+      guard verified >= log.base.index else { return }
+      progress[place].becomeReplicate(next: next)
+    }
+    if progress[place].next.previous < log.base.index { needsSnapshot(at: place) }
+  }
+
+  /// Fast back-up (§3.5): both sides skip the entries whose terms cannot agree.
+  private mutating func rejected(
+    at place: Int, previous: LogIndex, hint: LogPosition, round: UInt64
+  ) {
+    guard progress[place].mode != .snapshot, previous > .zero, previous < progress[place].next,
+      round >= progress[place].roundHeard
+    else { return }
+    let tried = min(hint.index, previous.previous)
+    let agreed = log.place(atOrBefore: tried, termAtMost: hint.term)
+    // A follower whose disk was damaged has less than it once acknowledged (G11).
+    if agreed.index < progress[place].match { progress[place].match = .zero }
+    if tried < log.base.index {
+      needsSnapshot(at: place)
+    } else {
+      progress[place].becomeProbe(next: agreed.index.next)
+    }
+  }
+
+  // MARK: Members' replication
+
+  /// After a connection came or went nothing is on its way, and the follower may have lost what it
+  /// had. The logs are compared from the end again.
+  mutating func restartReplication(at place: Int) {
+    progress[place].match = .zero
+    progress[place].roundHeard = min(progress[place].roundHeard, progress[place].roundSent)
+    progress[place].becomeProbe(next: log.last.next)
+  }
+
+  /// Brings `progress` in line with the membership, when leading begins and when that changes.
+  mutating func syncProgress(_ now: MonotonicTime) {
+    for place in progress.indices {
+      progress[place].isLeaving = membership.member(progress[place].id) == nil
+    }
+    for member in membership.members where member.id != id && progressPlace(member.id) == nil {
+      let window = InFlightWindow(
+        messagesMax: configuration.windowMessagesMax, bytesMax: configuration.windowBytesMax)
+      progress.append(
+        Progress(
+          id: member.id, next: log.last.next, window: window,
+          isConnected: connected.contains(member.id), now: now))
+    }
+    progress.sort { $0.id < $1.id }
+  }
+}

@@ -1,0 +1,24 @@
+// What `skein status` shows of a member as its leader sees it.
+
+import Base
+
+/// A member seen by the leader.
+package struct MemberStatus: Hashable, Sendable {
+  package let id: NodeID
+  package let isConnected: Bool
+  /// On the member's disk for certain.
+  package let match: LogIndex
+  package let mode: ReplicationMode
+  package let lastHeard: MonotonicTime
+}
+
+extension Consensus {
+  /// The other members, if this node leads; empty otherwise.
+  package var memberStatuses: [MemberStatus] {
+    progress.map {
+      MemberStatus(
+        id: $0.id, isConnected: $0.isConnected, match: $0.match, mode: $0.mode,
+        lastHeard: $0.lastHeard)
+    }
+  }
+}
