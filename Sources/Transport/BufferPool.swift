@@ -12,7 +12,7 @@ import Glibc
   /// A chunk is full at this size; one frame may take it beyond.
   @usableFromInline static let chunkBytes = 64 << 10
   /// A chunk that grew larger than this is given back to malloc.
-  static let chunkCapacityMax = 2 * chunkBytes
+  static let chunkCapacityMax = 3 * chunkBytes
 
   /// Bytes that are kept at most, of buffers and of chunks each.
   private let keptBytesMax: Int

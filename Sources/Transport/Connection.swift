@@ -96,7 +96,15 @@ package enum ConnectOutcome: Hashable, Sendable {
     to peer: SocketAddress, options: ConnectionOptions = ConnectionOptions(), pool: BufferPool,
     now: MonotonicTime
   ) throws(ErrorNumber) -> Connection {
-    let descriptor = try openSocket(family: peer.family)
+    connect(
+      try openSocket(family: peer.family), to: peer, options: options, pool: pool, now: now)
+  }
+
+  /// The same with a socket that was made, and perhaps bound, before.
+  static func connect(
+    _ descriptor: Int32, to peer: SocketAddress, options: ConnectionOptions, pool: BufferPool,
+    now: MonotonicTime
+  ) -> Connection {
     let connection = Connection(
       adopting: descriptor, peer: peer, options: options, pool: pool, now: now)
     let result = peer.withSystemAddress { Glibc.connect(descriptor, $0, $1) }
@@ -288,7 +296,7 @@ extension Connection {
   /// Sends what is queued, many pieces with one system call. `.flushed` if there was nothing.
   package func flush(now: MonotonicTime) -> WriteOutcome {
     guard pendingBytes > 0 else { return .flushed }
-    guard case .open = state else { return isClosed ? .failed(ErrorNumber(EPIPE)) : .blocked }
+    guard case .open = state else { return .blocked }
     let (progress, sent) = outbound.flush(descriptor, pool: pool)
     switch progress {
     case .flushed:

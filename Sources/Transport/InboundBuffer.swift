@@ -18,6 +18,8 @@ struct InboundBuffer: ~Copyable {
   /// The size of the next storage: doubled when a read fills all that was free, halved when a few
   /// reads in a row filled little. A power of two from `BufferPool.bufferBytesMin` to `Max`.
   private var readBytes = BufferPool.bufferBytesMin
+  /// The size of the frame that begins at `head`, if it was told: there is room for it. Else 0.
+  private var expectedBytes = 0
   /// Reads in a row that filled less than a quarter of `readBytes`.
   private var smallReads = 0
 
@@ -45,7 +47,9 @@ struct InboundBuffer: ~Copyable {
       if storage.count < readBytes { replaceStorage(bytes: readBytes, pool: pool) }
       head = 0
       tail = 0
-    } else if storage.count - tail < min(allowed, storage.count / 4) {
+    } else if unreadBytes >= expectedBytes,
+      storage.count - tail < min(allowed, storage.count / 4)
+    {
       makeRoomBehindUnread(pool: pool)
     }
     let free = min(storage.count - tail, allowed)
@@ -74,6 +78,7 @@ struct InboundBuffer: ~Copyable {
     invariant(
       count >= 0 && count <= unreadBytes, "consuming \(count) of \(unreadBytes) unread bytes")
     head += count
+    if count > 0 { expectedBytes = 0 }
     if head == tail { release(to: pool) }
   }
 
@@ -86,6 +91,7 @@ struct InboundBuffer: ~Copyable {
         compact()
       }
     }
+    expectedBytes = bytes
   }
 
   /// Gives the storage back if nothing is unread, else the part of it that is not needed.
@@ -93,6 +99,7 @@ struct InboundBuffer: ~Copyable {
     if unreadBytes == 0 {
       release(to: pool)
     } else if unreadBytes <= storage.count / 4 {
+      expectedBytes = 0
       replaceStorage(bytes: unreadBytes, pool: pool)
     }
   }
@@ -103,6 +110,7 @@ struct InboundBuffer: ~Copyable {
     storage = UnsafeMutableRawBufferPointer(start: nil, count: 0)
     head = 0
     tail = 0
+    expectedBytes = 0
   }
 
   /// Moving less than half of a buffer to its front costs each byte less than one copy on average;

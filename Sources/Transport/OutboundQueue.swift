@@ -10,6 +10,8 @@ import Glibc
 @usableFromInline struct OutboundQueue: ~Copyable {
   /// Bytes in order, all before `current`.
   private var pieces = RingBuffer<Piece>()
+  /// The most pieces there were since all was sent.
+  private var piecesPeak = 0
   /// Unsent bytes of `pieces`.
   @usableFromInline var sealedBytes = 0
   /// The chunk being written. Without capacity while there is nothing to send.
@@ -62,8 +64,7 @@ import Glibc
     }
     guard pendingBytes < limit else { return false }
     seal()
-    pieces.append(Piece(bytes: array, range: range, isChunk: false))
-    sealedBytes += range.count
+    enqueue(Piece(bytes: array, range: range, isChunk: false))
     return true
   }
 
@@ -74,16 +75,21 @@ import Glibc
     if range.count >= current.capacity / 2 {
       var full: [UInt8] = []
       swap(&full, &current)
-      pieces.append(Piece(bytes: full, range: range, isChunk: true))
+      enqueue(Piece(bytes: full, range: range, isChunk: true))
     } else {
       // Little in a large chunk, between two shared pieces: waiting behind a slow reader it would
       // hold memory that `pendingBytes` does not tell of.
       let copy = [UInt8](current[range])
-      pieces.append(Piece(bytes: copy, range: 0..<copy.count, isChunk: false))
+      enqueue(Piece(bytes: copy, range: 0..<copy.count, isChunk: false))
       current.removeAll(keepingCapacity: true)
     }
     currentStart = 0
-    sealedBytes += range.count
+  }
+
+  private mutating func enqueue(_ piece: Piece) {
+    pieces.append(piece)
+    piecesPeak = max(piecesPeak, pieces.count)
+    sealedBytes += piece.range.count
   }
 
   enum Progress {
@@ -168,6 +174,9 @@ import Glibc
     while let piece = pieces.popFirst() {
       if piece.isChunk { pool.giveChunk(piece.bytes) }
     }
+    // What a slow reader made the ring grow to is not kept for ever.
+    if piecesPeak > OutboundQueue.piecesPerCall { pieces.removeAll() }
+    piecesPeak = 0
     var chunk: [UInt8] = []
     swap(&chunk, &current)
     pool.giveChunk(chunk)

@@ -49,13 +49,19 @@ private final class Start: Sendable {
 
 private func runThread(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
   guard let argument else { return nil }
-  var all = sigset_t()
-  sigfillset(&all)
-  pthread_sigmask(SIG_BLOCK, &all, nil)
+  blockSignals()
   // SAFETY: `WorkerThread.init` passed this object, retained for us.
   let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
   // A name that is not taken only makes the thread harder to find in a debugger.
   _ = skein_name_thread(start.name)
   start.body()
   return nil
+}
+
+/// All but those that tell of a crash of this very thread, which a crash reporter wants to see.
+private func blockSignals() {
+  var set = sigset_t()
+  sigfillset(&set)
+  for signal in [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT] { sigdelset(&set, signal) }
+  pthread_sigmask(SIG_BLOCK, &set, nil)
 }
