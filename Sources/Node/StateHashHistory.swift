@@ -20,6 +20,15 @@ package struct StateHashHistory: Sendable {
     if hashes.count > Self.depth { _ = hashes.popFirst() }
   }
 
+  /// Records what a peer reported; reports that skip or repeat positions begin a new history.
+  package mutating func recordIfNewer(_ hash: UInt64, at index: LogIndex) {
+    if let last = hashes.last {
+      if index <= last.index { return }
+      if index.rawValue != last.index.rawValue + Self.interval { hashes.removeAll() }
+    }
+    record(hash, at: index)
+  }
+
   package var newest: (index: LogIndex, hash: UInt64)? { hashes.last }
 
   /// The hash at `index`; nil if it is not kept or was never computed.

@@ -1,0 +1,237 @@
+// Between the replica and its consensus: messages in, orders out.
+
+import Base
+import Consensus
+import QueueMachine
+
+extension Replica {
+  // MARK: Inputs from peers
+
+  /// A connection with a peer is ready in both directions of talk.
+  package mutating func peerConnected(_ peer: NodeID, now: MonotonicTime) {
+    consensus.peerConnected(peer, now: now, into: &consensusOutputs)
+    carryOutConsensus(now: now)
+  }
+
+  /// The peer's connection closed.
+  package mutating func peerDisconnected(_ peer: NodeID, now: MonotonicTime) {
+    peerReads[peer] = nil
+    snapshotReads.remove(peer)
+    consensus.peerDisconnected(peer, now: now, into: &consensusOutputs)
+    carryOutConsensus(now: now)
+  }
+
+  /// Takes what a peer sent. Nothing that a peer sends can stop this node but `.diverged` from the
+  /// leader that it follows.
+  package mutating func receive(
+    _ envelope: PeerEnvelope, from peer: NodeID, now: MonotonicTime
+  ) {
+    switch envelope {
+    case .introduction(let introduction):
+      receive(introduction, now: now)
+    case .consensus(let message, let payloads):
+      receive(message, payloads, from: peer, now: now)
+    case .stateHash(let index, let hash):
+      receiveHash(hash, after: index, from: peer)
+    case .diverged(let index):
+      if peer == leader, hashes.hash(at: index) != nil {
+        outputs.append(.stop(.diverged(after: index)))
+      }
+    case .fetchRecords(let references):
+      outputs.append(.lookUpRecords(for: peer, references))
+    case .records(let references, let bodies):
+      receiveRecords(references, bodies, now: now)
+    }
+  }
+
+  private mutating func receive(_ introduction: Introduction, now: MonotonicTime) {
+    guard formation != nil else { return }
+    let heardBefore = formation?.heard
+    formation?.receive(introduction)
+    if formation?.heard != heardBefore {
+      for member in appliedMembership.members where member.id != id {
+        outputs.append(.send(to: member.id, .introduction(self.introduction)))
+      }
+    }
+    maybeBegin(now: now)
+  }
+
+  /// Ends the time of forming once the verdict is there.
+  package mutating func maybeBegin(now: MonotonicTime) {
+    guard let verdict = formation?.verdict else { return }
+    switch verdict {
+    case .waiting:
+      return
+    case .isNew:
+      formation = nil
+      isMemoryLost = false
+      outputs.append(.memoryRestored)
+      consensus.nothingWasForgotten()
+      outputs.append(.note("the cluster is new: all members were heard and have no past"))
+    case .hasHistory(let witness):
+      formation = nil
+      outputs.append(
+        .note(
+          "node \(witness) has a past and this data directory is empty: taking part without a vote"
+            + " until the log has caught up"))
+    }
+    carryOutConsensus(now: now)
+  }
+
+  private mutating func receive(
+    _ message: PeerMessage, _ payloads: [[UInt8]], from peer: NodeID, now: MonotonicTime
+  ) {
+    // Before the past of this disk is known, taking part could contradict it.
+    if formation != nil { return }
+    var memberships: [MembershipEntry] = []
+    if case .append(let request) = message {
+      guard request.entries.count == payloads.count else { return }
+      guard let found = membershipEntries(of: request, payloads) else {
+        outputs.append(.note("node \(peer) sent a membership entry that cannot be read"))
+        return
+      }
+      memberships = found
+      incoming.first = request.previous.index.next
+      incoming.entries = zip(request.entries, payloads).map { Entry(header: $0, payload: $1) }
+    }
+    if case .snapshot = message { incomingChunk = payloads.first ?? [] }
+    consensus.receive(
+      message, from: peer, memberships: memberships, now: now, into: &consensusOutputs)
+    carryOutConsensus(now: now)
+    incoming = (.zero, [])
+    incomingChunk = []
+  }
+
+  private func membershipEntries(
+    of request: AppendRequest, _ payloads: [[UInt8]]
+  ) -> [MembershipEntry]? {
+    var memberships: [MembershipEntry] = []
+    for (header, payload) in zip(request.entries, payloads) where header.kind == .membership {
+      guard let membership = Self.decodeMembership(payload) else { return nil }
+      memberships.append(MembershipEntry(index: header.index, membership: membership))
+    }
+    return memberships
+  }
+
+  package static func decodeMembership(_ payload: [UInt8]) -> Membership? {
+    payload.withUnsafeBytes { bytes in
+      var reader = ByteReader(bytes)
+      guard let membership = try? Membership(decoding: &reader), reader.isAtEnd else { return nil }
+      return membership
+    }
+  }
+
+  // MARK: Orders of consensus
+
+  mutating func carryOutConsensus(now: MonotonicTime) {
+    // Orders beget orders (a new leader proposes): go on until there are none.
+    while !consensusOutputs.isEmpty {
+      var orders: [ConsensusOutput] = []
+      swap(&orders, &consensusOutputs)
+      for order in orders { carryOut(order, now: now) }
+      if consensusOutputs.isEmpty {
+        orders.removeAll(keepingCapacity: true)
+        swap(&orders, &consensusOutputs)
+      }
+    }
+  }
+
+  private mutating func carryOut(_ order: ConsensusOutput, now: MonotonicTime) {
+    switch order {
+    case .persistHardState(let state):
+      operations.append(.saveHardState(state))
+      pendingHardState = state
+    case .truncateLog(let from):
+      truncate(from: from)
+    case .appendEntries(let first, let last):
+      takeIncoming(first, last, now: now)
+    case .send(let peer, let message):
+      outputs.append(.send(to: peer, .consensus(message, payloads: [])))
+    case .commit:
+      break  // `applyCommitted` looks at `consensus.commit` once per turn.
+    case .becameLeader(let begin):
+      becomeLeader(begin, now: now)
+    case .becameFollower(let term):
+      becomeFollower(term)
+    case .leaderChanged(let leader):
+      outputs.append(.leaderChanged(leader, consensus.term))
+    case .membershipChanged(let membership, _):
+      outputs.append(.membershipChanged(membership))
+    case .removedFromCluster:
+      outputs.append(.stop(.removed))
+    case .receiveSnapshotChunk(let chunk):
+      outputs.append(.storeSnapshotChunk(chunk, incomingChunk))
+    case .readReady(let ticket, let index):
+      waitingReads.append((ticket, index))
+    case .readFailed(let ticket):
+      outputs.append(.readFailed(ticket))
+    case .transferAbandoned(let target):
+      outputs.append(.note("leadership transfer to node \(target) was not completed in time"))
+    case .voteRestored:
+      isMemoryLost = false
+      outputs.append(.memoryRestored)
+      outputs.append(.note("this node has caught up and votes again"))
+    case .floorCleared:
+      outputs.append(.note("the log again holds all that this node ever acknowledged"))
+    }
+  }
+
+  private mutating func truncate(from index: LogIndex) {
+    while let last = cache.lastIndex, last >= index {
+      if let entry = cache.entry(last), last > applied { unappliedBytes -= entry.payload.count }
+      cache.truncate(from: last)
+    }
+    operations.append(.truncate(from: index))
+    persisted = min(persisted, consensus.persisted)
+    // What was truncated can no longer be reported as the batch's last entry.
+    if let last = pendingLast, last.index >= index { pendingLast = nil }
+    peerReads.removeAll()
+    applyRead = nil
+  }
+
+  private mutating func takeIncoming(
+    _ first: LogIndex, _ last: LogIndex, now: MonotonicTime
+  ) {
+    let offset = Int(first.rawValue - incoming.first.rawValue)
+    let count = Int(last.rawValue - first.rawValue) + 1
+    invariant(
+      offset >= 0 && offset + count <= incoming.entries.count,
+      "entries \(first)...\(last) are not in the message at hand")
+    for entry in incoming.entries[offset..<offset + count] {
+      keep(entry)
+      if entry.header.kind == .commands { observeStamp(of: entry, now: now) }
+    }
+  }
+
+  private mutating func observeStamp(of entry: Entry, now: MonotonicTime) {
+    let stamp: UInt64? = entry.payload.withUnsafeBytes { bytes in
+      var reader = ByteReader(bytes)
+      return try? reader.integer(UInt64.self)
+    }
+    if let stamp { clock.observe(MachineTime(stamp), at: now) }
+  }
+
+  // MARK: Roles
+
+  private mutating func becomeLeader(_ begin: LogPosition, now: MonotonicTime) {
+    keep(Entry(position: begin, kind: .begin, payload: []))
+    effects.isWanted = true
+    tickIndex = .zero
+    hashReports.removeAll()
+    outputs.append(.roleChanged(isLeader: true, begin.term))
+    dropBatch()
+    let node = id
+    submit(now: now) { CommandWriter.leaderChanged(to: node, into: &$0) }
+  }
+
+  private mutating func becomeFollower(_ term: Term) {
+    effects.isWanted = false
+    effects.removeAll()
+    dropBatch()
+    peerReads.removeAll()
+    snapshotReads.removeAll()
+    for waiting in waitingReads { outputs.append(.readFailed(waiting.ticket)) }
+    waitingReads.removeAll()
+    outputs.append(.roleChanged(isLeader: false, term))
+  }
+}

@@ -1,0 +1,76 @@
+// The leader's sends: consensus plans what may go, this joins the payloads, from memory or from the
+// log for a follower that is far behind.
+
+import Base
+import Consensus
+
+extension Replica {
+  /// How many payload bytes one append carries at most, unless a single entry is larger.
+  static var appendBytesMax: Int { 1 << 20 }
+
+  mutating func replicate(now: MonotonicTime, hasRoom: (NodeID) -> Bool) {
+    for member in consensus.memberStatuses.map(\.id) {
+      while hasRoom(member), peerReads[member] == nil,
+        let plan = consensus.nextAppend(to: member)
+      {
+        guard carryOut(plan) else { break }
+      }
+      if hasRoom(member), !snapshotReads.contains(member),
+        let plan = consensus.nextSnapshotChunk(to: member, now: now)
+      {
+        snapshotReads.insert(member)
+        outputs.append(.readSnapshot(plan))
+      }
+    }
+  }
+
+  /// False if the entries must be read from the log first.
+  private mutating func carryOut(_ plan: AppendPlan) -> Bool {
+    guard plan.hasEntries else {
+      send(plan, [])
+      return true
+    }
+    guard cache.entry(plan.first) != nil else {
+      var last = plan.last
+      if let cached = cache.firstIndex, cached > plan.first { last = min(last, cached.previous) }
+      let read = EntryRead(
+        purpose: .replicate(to: plan.to), first: plan.first, last: last,
+        bytesMax: min(plan.bytesMax, Self.appendBytesMax))
+      peerReads[plan.to] = read
+      outputs.append(.read(read))
+      return false
+    }
+    var entries: [Entry] = []
+    var bytes = 0
+    var index = plan.first
+    while index <= plan.last, let entry = cache.entry(index) {
+      bytes += entry.payload.count
+      if !entries.isEmpty, bytes > min(plan.bytesMax, Self.appendBytesMax) { break }
+      entries.append(entry)
+      index = index.next
+    }
+    send(plan, entries)
+    return true
+  }
+
+  private mutating func send(_ plan: AppendPlan, _ entries: [Entry]) {
+    let request = AppendRequest(
+      term: plan.term, previous: plan.previous, entries: entries.map(\.header),
+      commit: plan.commit, round: plan.round)
+    let bytes = entries.reduce(0) { $0 + $1.payload.count }
+    consensus.didSend(plan, through: request.lastIndex, bytes: bytes)
+    outputs.append(
+      .send(to: plan.to, .consensus(.append(request), payloads: entries.map(\.payload))))
+  }
+
+  /// Entries that were read for a peer: sent if they are still what it needs.
+  mutating func sendRead(_ entries: [Entry], to peer: NodeID) {
+    guard isLeader, let first = entries.first, let plan = consensus.nextAppend(to: peer),
+      plan.first == first.index
+    else { return }
+    let useful = entries.filter {
+      $0.index <= plan.last && consensus.term(at: $0.index) == $0.header.term
+    }
+    send(plan, useful)
+  }
+}

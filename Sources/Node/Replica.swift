@@ -1,0 +1,275 @@
+// One node's part in the cluster without its I/O: consensus, the queues, and the newest entries
+// between the two. The shell feeds inputs, then calls `finishTurn` once per turn of its loop and
+// carries out the outputs in order.
+//
+// Order that must hold: an entry is in the cache until it is both applied and on disk; it is applied
+// only when committed; effects are for the shell of the leader alone, everybody else's list is off.
+
+import Base
+import Consensus
+import QueueMachine
+
+package struct Replica: ~Copyable {
+  package let configuration: ReplicaConfiguration
+  package internal(set) var consensus: Consensus
+  package internal(set) var machine: QueueMachine
+  /// What the applied entries ask of the sessions connected here. The shell empties it.
+  package var effects: EffectList
+  /// The newest entries, for replication, apply and deliveries.
+  package internal(set) var cache: EntryCache
+  package internal(set) var clock: MachineClock
+
+  /// The last entry applied; applied <= commit.
+  package internal(set) var applied: LogIndex
+  /// The position and membership as of `applied`.
+  var appliedTerm: Term
+  package internal(set) var appliedMembership: Membership
+  /// Payload bytes in the log behind `applied`.
+  package internal(set) var unappliedBytes = 0
+  /// Commands gathered for the next entry: a stamp's place, then commands.
+  var batch: [UInt8] = []
+  /// The last index proposed for a tick; no other tick before it is applied.
+  var tickIndex = LogIndex.zero
+
+  var outputs: [ReplicaOutput] = []
+  var consensusOutputs: [ConsensusOutput] = []
+  /// Payloads of the append at hand, first index first.
+  var incoming: (first: LogIndex, entries: [Entry]) = (.zero, [])
+  var incomingChunk: [UInt8] = []
+
+  // Storage.
+  var operations: [LogOperation] = []
+  var pendingHardState: HardState?
+  var pendingLast: LogPosition?
+  var stores = RingBuffer<PendingStore>()
+  var nextTicket: UInt64 = 1
+  /// On disk and reported through here.
+  var persisted: LogIndex
+  /// This node's promises may be forgotten and it may not vote yet; the log store remembers that.
+  package internal(set) var isMemoryLost: Bool
+
+  // Reading back.
+  var applyRead: EntryRead?
+  var peerReads: [NodeID: EntryRead] = [:]
+  var snapshotReads: Set<NodeID> = []
+  var waitingReads: [(ticket: ReadTicket, index: LogIndex)] = []
+
+  // Beginning, comparing, repairing.
+  var formation: Formation?
+  var hashes = StateHashHistory()
+  var hashReports: [NodeID: StateHashHistory] = [:]
+  var repair: Repair
+
+  // Snapshots.
+  var appliedBytesSinceSnapshot = 0
+  var isSnapshotPending = false
+
+  struct PendingStore {
+    var ticket: StoreTicket
+    /// As consensus knows it, nil if the batch has none.
+    var hardState: HardState?
+    /// The last entry appended, nil if the batch has none.
+    var last: LogPosition?
+  }
+
+  package init(
+    configuration: ReplicaConfiguration, restored: RestoredReplica, machine: consuming QueueMachine,
+    now: MonotonicTime
+  ) {
+    self.configuration = configuration
+    let state = restored.consensus
+    isMemoryLost = !state.canVote
+    let id = configuration.consensus.id
+    applied = state.snapshot.index
+    appliedTerm = state.snapshot.term
+    appliedMembership = state.snapshotMembership
+    persisted = state.last
+    consensus = Consensus(configuration: configuration.consensus, restored: state, now: now)
+    clock = MachineClock(
+      start: machine.clock == .zero ? restored.wallClock : machine.clock, now: now)
+    cache = EntryCache(byteCountMax: configuration.cacheBytesMax)
+    effects = EffectList(isWanted: false, node: id)
+    if isMemoryLost, state.hasNoPast {
+      formation = Formation(own: id, members: state.snapshotMembership.members.map(\.id))
+    }
+    repair = Repair(damaged: restored.damaged, patience: configuration.repairPatience)
+    self.machine = machine
+    if !restored.damaged.isEmpty { findNeededRepairs() }
+  }
+
+  package var id: NodeID { configuration.consensus.id }
+  package var isLeader: Bool { consensus.isLeader }
+  package var leader: NodeID? { consensus.leader }
+  /// Whether this node still waits to learn if the cluster is new.
+  package var isForming: Bool { formation != nil }
+  package var recordsToRepair: Int { repair.needed.count }
+
+  /// Whether a leader may take more commands: else they are pushed back (G13).
+  package var hasRoom: Bool {
+    unappliedBytes + batch.count < configuration.unappliedBytesMax
+  }
+
+  /// Changes the membership by one member, if that is possible now.
+  package mutating func changeMembership(
+    _ change: MembershipChange, now: MonotonicTime
+  ) throws(MembershipChangeError) {
+    let proposed = try consensus.proposeMembership(change, now: now, into: &consensusOutputs)
+    keep(
+      Entry(
+        position: proposed.position, kind: .membership, payload: proposed.membership.encoded()))
+    carryOutConsensus(now: now)
+  }
+
+  /// Begins to hand leadership to `target`, or to whom has most of the log.
+  package mutating func transferLeadership(
+    to target: NodeID?, now: MonotonicTime
+  ) throws(TransferError) {
+    // What was gathered goes first, so that it is not left waiting.
+    proposeBatch(now: now)
+    try consensus.transferLeadership(to: target, now: now, into: &consensusOutputs)
+    carryOutConsensus(now: now)
+  }
+
+  /// What this node says of itself to its peers.
+  package var introduction: Introduction {
+    Introduction(
+      node: id, cluster: configuration.cluster, term: consensus.term,
+      heard: formation?.heard ?? [])
+  }
+
+  /// When `tick` wants to be called next, at the latest.
+  package func nextDeadline(now: MonotonicTime) -> MonotonicTime {
+    var deadline = consensus.nextDeadline
+    if isLeader, tickIndex <= applied {
+      deadline = min(deadline, clock.monotonicTime(of: machine.nextDeadline, now: now))
+    }
+    return min(deadline, repair.deadline)
+  }
+
+  /// Time passed.
+  package mutating func tick(now: MonotonicTime) {
+    maybeBegin(now: now)
+    consensus.tick(now, into: &consensusOutputs)
+    carryOutConsensus(now: now)
+    maybeAskForRepairs(now: now)
+  }
+
+  // MARK: Commands
+
+  /// Gathers a command for the next entry of this leader. `encode` appends it with `CommandWriter`.
+  ///
+  /// The shell checks `isLeader` and `hasRoom` before; it refuses by name otherwise.
+  @inlinable package mutating func submit(
+    now: MonotonicTime, _ encode: (inout [UInt8]) -> Void
+  ) {
+    beginBatch()
+    appendToBatch(encode)
+    if isBatchFull { proposeBatch(now: now) }
+  }
+
+  @usableFromInline mutating func beginBatch() {
+    if batch.isEmpty {
+      batch.reserveCapacity(4096)
+      CommandWriter.beginBatch(into: &batch)
+    }
+  }
+
+  @usableFromInline mutating func appendToBatch(_ encode: (inout [UInt8]) -> Void) {
+    encode(&batch)
+  }
+
+  @usableFromInline var isBatchFull: Bool { batch.count >= configuration.batchBytesMax }
+
+  /// Proposes what was gathered as one entry.
+  @usableFromInline mutating func proposeBatch(now: MonotonicTime) {
+    // While leadership is handed over the batch waits: it is proposed if that fails, and dropped
+    // like all that was not proposed if it succeeds.
+    guard !batch.isEmpty, let position = consensus.propose() else { return }
+    var payload: [UInt8] = []
+    swap(&payload, &batch)
+    CommandWriter.setStamp(clock.reading(at: now), of: &payload)
+    keep(Entry(position: position, kind: .commands, payload: payload))
+  }
+
+  /// Puts an entry of this leader or of its own leader into cache and storage batch.
+  mutating func keep(_ entry: Entry) {
+    cache.append(entry)
+    unappliedBytes += entry.payload.count
+    if case .append(var entries)? = operations.last {
+      operations.removeLast()
+      entries.append(entry)
+      operations.append(.append(entries))
+    } else {
+      operations.append(.append([entry]))
+    }
+    pendingLast = entry.header.position
+  }
+
+  // MARK: The turn's end
+
+  /// Proposes what was gathered, applies what is committed, orders storage and sends.
+  ///
+  /// - Parameter hasRoom: whether a peer's connection takes more now; it is asked again after each
+  ///   message to it.
+  /// - Returns: the outputs since the last turn, to be carried out in order.
+  package mutating func finishTurn(
+    now: MonotonicTime, hasRoom: (NodeID) -> Bool
+  ) -> [ReplicaOutput] {
+    if isLeader {
+      maybeTick(now: now)
+      proposeBatch(now: now)
+    } else {
+      dropBatch()
+    }
+    applyCommitted(now: now)
+    orderStorage()
+    if isLeader { replicate(now: now, hasRoom: hasRoom) }
+    maybeTakeSnapshot()
+    cache.trim(needed: min(applied, persisted).next)
+    var result: [ReplicaOutput] = []
+    swap(&result, &outputs)
+    return result
+  }
+
+  /// An entry without commands, when something of the machine's falls due.
+  private mutating func maybeTick(now: MonotonicTime) {
+    guard batch.isEmpty, tickIndex <= applied, machine.nextDeadline <= clock.reading(at: now)
+    else { return }
+    beginBatch()
+    proposeBatch(now: now)
+    tickIndex = consensus.lastIndex
+  }
+
+  /// Commands gathered by a leader that is none any more: nobody was told anything of them.
+  mutating func dropBatch() {
+    batch.removeAll(keepingCapacity: true)
+  }
+
+  /// Everything for the disk since the last turn as one batch.
+  private mutating func orderStorage() {
+    guard !operations.isEmpty else { return }
+    let ticket = StoreTicket(number: nextTicket)
+    nextTicket += 1
+    stores.append(PendingStore(ticket: ticket, hardState: pendingHardState, last: pendingLast))
+    outputs.append(.store(ticket, operations))
+    operations = []
+    pendingHardState = nil
+    pendingLast = nil
+  }
+
+  /// A storage batch is durable.
+  package mutating func stored(_ ticket: StoreTicket, now: MonotonicTime) {
+    guard let pending = stores.popFirst(), pending.ticket == ticket else {
+      invariant(false, "storage batch \(ticket.number) reported out of order")
+      return
+    }
+    if let hardState = pending.hardState {
+      consensus.hardStatePersisted(hardState, now: now, into: &consensusOutputs)
+    }
+    if let last = pending.last {
+      consensus.logPersisted(through: last, now: now, into: &consensusOutputs)
+      persisted = consensus.persisted
+    }
+    carryOutConsensus(now: now)
+  }
+}

@@ -1,0 +1,137 @@
+// What a replica is told at its start and what it asks of its shell, all by value: the server does
+// it with real sockets and disks, the simulator with simulated ones.
+
+import Base
+import Consensus
+import QueueMachine
+
+/// Settings of one replica. All sizes in bytes.
+package struct ReplicaConfiguration: Sendable {
+  package var consensus: ConsensusConfiguration
+  /// Name of the cluster, for introductions.
+  package var cluster: String
+  /// Recent entries kept in memory.
+  package var cacheBytesMax: Int = 64 << 20
+  /// Proposed or taken but not yet applied; over this the leader refuses work (G13).
+  package var unappliedBytesMax: Int = 64 << 20
+  /// When a batch of commands is this large it is proposed without waiting for the turn's end.
+  package var batchBytesMax: Int = 1 << 20
+  /// A snapshot is asked for whenever the applied log has grown by this much.
+  package var snapshotBytes: Int = 256 << 20
+  /// How much is asked of the log store at a time.
+  package var readBytesMax: Int = 4 << 20
+  /// How long to wait for a peer's answer when repairing before another one is asked.
+  package var repairPatience: Nanoseconds = .seconds(1)
+
+  package init(consensus: ConsensusConfiguration, cluster: String) {
+    self.consensus = consensus
+    self.cluster = cluster
+  }
+}
+
+/// What the disk held when the node started.
+package struct RestoredReplica: Sendable {
+  /// With `canVote` false where the disk may have forgotten promises, as a new or wiped one has:
+  /// which of the two, `Formation` finds out.
+  package var consensus: RestoredState
+  /// Entries up to the snapshot whose records were damaged on this disk.
+  package var damaged: [ClosedRange<LogIndex>]
+  /// The wall clock, nanoseconds since 1970, for the first stamp of a new cluster.
+  package var wallClock: MachineTime
+
+  package init(
+    consensus: RestoredState, damaged: [ClosedRange<LogIndex>] = [], wallClock: MachineTime
+  ) {
+    self.consensus = consensus
+    self.damaged = damaged
+    self.wallClock = wallClock
+  }
+}
+
+/// Numbers the storage batches; reported done in order.
+package struct StoreTicket: Hashable, Sendable, Comparable {
+  package let number: UInt64
+  package static func < (left: StoreTicket, right: StoreTicket) -> Bool {
+    left.number < right.number
+  }
+}
+
+/// Entries wanted from the log store.
+package struct EntryRead: Hashable, Sendable {
+  package enum Purpose: Hashable, Sendable {
+    /// To apply what is committed but no longer in memory.
+    case apply
+    /// To send to a follower that is behind.
+    case replicate(to: NodeID)
+  }
+  package var purpose: Purpose
+  package var first: LogIndex
+  package var last: LogIndex
+  /// At least one entry is wanted even if it is larger.
+  package var bytesMax: Int
+}
+
+/// A snapshot to be written: encode `queues` off the loop, then tell `snapshotSaved`.
+package struct SnapshotRequest: Sendable {
+  package var last: LogPosition
+  package var membership: Membership
+  package var stateHash: UInt64
+  package var queues: FrozenQueues
+}
+
+/// Why a node must stop.
+package enum StopReason: Hashable, Sendable, CustomStringConvertible {
+  /// Its state differs from the majority's after this entry (G14).
+  case diverged(after: LogIndex)
+  /// It is no longer a member.
+  case removed
+
+  package var description: String {
+    switch self {
+    case .diverged(let index):
+      "the state of the queues after entry \(index) differs from that of the other nodes (G14)"
+    case .removed: "this node was removed from the cluster"
+    }
+  }
+}
+
+/// One order to the shell.
+package enum ReplicaOutput: Sendable {
+  /// Carry out in order, durably, then tell `stored`.
+  case store(StoreTicket, [LogOperation])
+  case send(to: NodeID, PeerEnvelope)
+  /// Read, then tell `entriesRead` or `readFailed`.
+  case read(EntryRead)
+  case leaderChanged(NodeID?, Term)
+  /// This node leads from now on, or no longer; proposals before have an unknown outcome.
+  case roleChanged(isLeader: Bool, Term)
+  /// Whom to have connections with.
+  case membershipChanged(Membership)
+  case takeSnapshot(SnapshotRequest)
+  /// Read this piece of the snapshot stream, then tell `snapshotRead`.
+  case readSnapshot(SnapshotPlan)
+  /// Keep this piece of a stream from the leader, then tell `snapshotChunkStored`; after the last
+  /// one put it in force and tell `snapshotInstalled` or `snapshotInstallFailed`.
+  case storeSnapshotChunk(SnapshotChunk, [UInt8])
+  /// A read that was asked for with this ticket may be answered from the state as it is now.
+  case readReady(ReadTicket)
+  case readFailed(ReadTicket)
+  /// Look these records up and send what is there to the peer.
+  case lookUpRecords(for: NodeID, [RecordReference])
+  /// Put these records in place of damaged ones.
+  case repair([RecordReference], bodies: [[UInt8]])
+  /// Every damaged record that was still needed is here again.
+  case repaired
+  /// Nothing that this node promised is forgotten any more: the log store may note it.
+  case memoryRestored
+  /// For the log: one event.
+  case note(String)
+  case stop(StopReason)
+}
+
+extension RestoredState {
+  /// Neither an entry nor a term: a directory that is new, or was wiped.
+  var hasNoPast: Bool {
+    hardState.term == .zero && last == .zero && snapshot == .zero
+  }
+}
