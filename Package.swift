@@ -51,7 +51,8 @@ let package = Package(
     .executableTarget(
       name: "skein",
       dependencies: [
-        "CLinux", "Base", "Wire", "Server", "SkeinClient", "History", "Simulator", "ChaosHarness",
+        "CLinux", "Base", "Wire", "Transport", "Server", "SkeinClient", "History", "Simulator",
+        "ChaosHarness",
       ],
       exclude: ["README.md"]),
 

@@ -30,10 +30,10 @@ extension ServerConfiguration {
     json: [UInt8], file: String, directory: String
   ) throws(ConfigurationError) -> ServerConfiguration {
     let value: JSONValue
-    do {
-      value = try JSONDecoder().decode(JSONValue.self, from: Data(json))
+    do throws(JSONFault) {
+      value = try JSONValue(parsing: json)
     } catch {
-      throw ConfigurationError(file: file, faults: ["is not JSON: \(jsonFault(error))"])
+      throw ConfigurationError(file: file, faults: ["\(error)"])
     }
     guard case .object(let values) = value else {
       throw ConfigurationError(file: file, faults: ["expected an object, found \(value.kind)"])
@@ -51,12 +51,6 @@ extension ServerConfiguration {
     var findings = ConfigurationFindings()
     _ = assemble([:], directory: "", &findings)
     return findings.keys
-  }
-
-  private static func jsonFault(_ error: any Error) -> String {
-    guard case DecodingError.dataCorrupted(let context) = error else { return "\(error)" }
-    // What the decoder knows of the place is in the description of the error beneath.
-    return context.underlyingError.map { "\($0)" } ?? context.debugDescription
   }
 
   /// All of it; nil only with a fault.

@@ -2,68 +2,7 @@
 // wrong with them, and in the end knows which keys nobody asked for.
 
 import Base
-import FoundationEssentials
 import Transport
-
-/// A JSON value, as far as a configuration needs it.
-enum JSONValue: Decodable, Equatable {
-  case null
-  case bool(Bool)
-  case integer(Int)
-  case number(Double)
-  case text(String)
-  case array([JSONValue])
-  case object([String: JSONValue])
-
-  init(from decoder: any Decoder) throws {
-    if let object = try? decoder.container(keyedBy: AnyKey.self) {
-      var members: [String: JSONValue] = [:]
-      for key in object.allKeys {
-        members[key.stringValue] = try object.decode(JSONValue.self, forKey: key)
-      }
-      self = .object(members)
-      return
-    }
-    if var array = try? decoder.unkeyedContainer() {
-      var elements: [JSONValue] = []
-      while !array.isAtEnd { elements.append(try array.decode(JSONValue.self)) }
-      self = .array(elements)
-      return
-    }
-    let single = try decoder.singleValueContainer()
-    if single.decodeNil() {
-      self = .null
-    } else if let value = try? single.decode(Bool.self) {
-      self = .bool(value)
-    } else if let value = try? single.decode(Int.self) {
-      self = .integer(value)
-    } else if let value = try? single.decode(Double.self) {
-      self = .number(value)
-    } else {
-      self = .text(try single.decode(String.self))
-    }
-  }
-
-  private struct AnyKey: CodingKey {
-    let stringValue: String
-    var intValue: Int? { nil }
-    init(stringValue: String) { self.stringValue = stringValue }
-    init?(intValue: Int) { nil }
-  }
-
-  /// For messages: what kind of value was found.
-  var kind: String {
-    switch self {
-    case .null: "null"
-    case .bool(let value): "\(value)"
-    case .integer(let value): "the number \(value)"
-    case .number(let value): "the number \(value)"
-    case .text(let value): "\"\(value)\""
-    case .array: "a list"
-    case .object: "an object"
-    }
-  }
-}
 
 /// The faults found so far and the keys that exist, shared by all sections of one file.
 struct ConfigurationFindings {

@@ -186,9 +186,47 @@ import Testing
       faults.map { $0.prefix(while: { $0 != ":" }) } == ["data", "limits.x", "timeouts.heartbeat"])
   }
 
-  @Test(arguments: ["", "[1]", "{", "{\"node\" 1}", "nonsense", "\u{0}"])
-  func whatIsNoJSONObjectIsRefused(text: String) {
-    #expect(Self.faults(text).count == 1)
+  @Test(
+    arguments: [
+      ("", "line 1: the text ends where a value is expected"),
+      ("[1]", "expected an object, found a list"),
+      ("{\n", "line 2: expected a key in quotes"),
+      ("{\"node\" 1}", "line 1: expected a colon behind \"node\""),
+      ("{\"node\": 1\n\n\"a\": 2}", "line 3: expected a comma or }"),
+      ("{\"node\": 1, \"node\": 2}", "line 1: the key \"node\" is there twice"),
+      ("{\"data\": here}", "line 1: here is no value (a text needs quotes)"),
+      ("{\"data\": \"here}", "line 1: a quote is not closed"),
+      ("{\"data\": \"\\x\"}", "line 1: unknown escape \\x"),
+      ("{\"node\": 01}", "line 1: 01 is no number"),
+      ("{} {}", "line 1: there is something behind the end"),
+      ("#!/bin/sh", "line 1: \"#\" where a value is expected"),
+    ])
+  func whatIsNoJSONObjectIsRefusedWithItsLine(text: String, fault: String) {
+    #expect(Self.faults(text) == [fault])
+  }
+
+  @Test func whatIsNotUTF8IsRefused() {
+    #expect(throws: JSONFault(line: 1, words: "the text is not UTF-8")) {
+      try JSONValue(parsing: [0x22, 0xff, 0x22])
+    }
+  }
+
+  @Test func valuesOfAllKindsAreRead() throws {
+    let text = #" {"a": [null, true, false, -12, 1.5e3], "b": {"c": "\u00e9\ud83e\udebf\n\"/"}} "#
+    #expect(
+      try JSONValue(parsing: Array(text.utf8))
+        == .object([
+          "a": .array([.null, .bool(true), .bool(false), .integer(-12), .number(1500)]),
+          "b": .object(["c": .text("é🪿\n\"/")]),
+        ]))
+  }
+
+  /// Every text cut short anywhere is refused and none stops the process.
+  @Test func everyBeginningOfAFileIsRefused() {
+    let text = Array(Self.text(["limits": #"{"messageBytes": "1\u004dMiB"}"#]).utf8)
+    for count in 0..<text.count {
+      #expect(throws: (any Error).self) { try JSONValue(parsing: Array(text[..<count])) }
+    }
   }
 
   @Test func aFileThatIsMissingIsSaidToBe() {
@@ -215,5 +253,19 @@ import Testing
     for text in ["", "1", "0000000000000000", "00000000c0ffee0g", "+0000000c0ffee00"] {
       #expect(ClusterIdentity(text: text) == nil)
     }
+  }
+}
+
+/// The files that are meant to be copied.
+@Suite struct ExampleConfigurationTests {
+  @Test func theThreeMachinesAgree() throws {
+    let root = #filePath.replacing("Tests/ServerTests/ConfigurationTests.swift", with: "")
+    let all = try (1...3).map {
+      try ServerConfiguration.read(file: "\(root)cluster/three-machines/node-\($0).json")
+    }
+    #expect(all.map(\.node.rawValue) == [1, 2, 3])
+    #expect(Set(all.map(\.members)).count == 1)
+    #expect(Set(all.map(\.cluster)).count == 1)
+    #expect(all.allSatisfy { $0.dataDirectory == "/var/lib/skein" && !$0.join })
   }
 }

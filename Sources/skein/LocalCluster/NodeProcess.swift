@@ -1,0 +1,143 @@
+// The process of one node: starting it apart from this one, recognising it, and sending signals to
+// it and to nothing else.
+
+import Base
+import FoundationEssentials
+import Glibc
+
+/// A running node of a local cluster, recognised by its command line.
+struct NodeProcess: Sendable {
+  let node: NodeID
+  let pid: pid_t
+  /// Its `--config`, by which it is recognised.
+  let configurationFile: String
+
+  /// Sends `signal` if the process is still the node. Numbers of processes are used again: what has
+  /// the number now may be anything.
+  @discardableResult func send(_ signal: Int32) -> Bool {
+    isRunning && kill(pid, signal) == 0
+  }
+
+  /// Whether the number belongs to a node with this configuration. (A process that ended and was
+  /// not yet waited for has no command line.)
+  var isRunning: Bool {
+    guard let bytes = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") else {
+      return false
+    }
+    let words = bytes.split(separator: 0, omittingEmptySubsequences: false)
+      .map { String(decoding: $0, as: UTF8.self) }
+    return words.dropFirst().starts(with: ["node", "--config", configurationFile])
+  }
+
+  /// Whether it is stopped by `skein cluster pause`.
+  var isPaused: Bool {
+    guard let bytes = FileManager.default.contents(atPath: "/proc/\(pid)/stat") else {
+      return false
+    }
+    // The state is the word behind the name, which is in parentheses and may contain anything.
+    let text = String(decoding: bytes, as: UTF8.self)
+    guard let close = text.lastIndex(of: ")") else { return false }
+    return text[close...].dropFirst(2).first == "T"
+  }
+}
+
+extension LocalCluster {
+  /// The process of `node`, nil if it does not run.
+  func process(of node: NodeID) -> NodeProcess? {
+    guard let bytes = FileManager.default.contents(atPath: processFile(node)),
+      let pid = pid_t(String(decoding: bytes.prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)),
+      pid > 0
+    else { return nil }
+    let process = NodeProcess(node: node, pid: pid, configurationFile: configurationFile(node))
+    return process.isRunning ? process : nil
+  }
+
+  /// As `process(of:)`, with a message if it does not run.
+  func runningProcess(of node: NodeID) throws -> NodeProcess {
+    guard let process = process(of: node) else { throw Failure("node \(node) does not run") }
+    return process
+  }
+
+  /// Starts `node` in a session of its own, so that it outlives this process and the terminal. Its
+  /// output goes to the end of its log file.
+  func start(_ node: NodeID) throws -> NodeProcess {
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
+    posix_spawn_file_actions_addopen(
+      &actions, STDOUT_FILENO, logFile(node), O_WRONLY | O_CREAT | O_APPEND, 0o644)
+    posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO)
+    try keepDescriptorsFromChildren()
+    let configuration = configurationFile(node)
+    let pid = try spawn(
+      ["skein", "node", "--config", configuration], executable: try ownExecutable(),
+      actions: &actions, newSession: true)
+    try LocalCluster.write("\(pid)\n", to: processFile(node))
+    return NodeProcess(node: node, pid: pid, configurationFile: configuration)
+  }
+
+  /// Waits until `condition` holds, looking every few milliseconds; false after `limit`.
+  static func wait(atMost limit: Nanoseconds, until condition: () -> Bool) async throws -> Bool {
+    let start = ContinuousClock.now
+    while !condition() {
+      if ContinuousClock.now - start >= .nanoseconds(Int64(clamping: limit.rawValue)) {
+        return false
+      }
+      try await Task.sleep(for: .milliseconds(5))
+    }
+    return true
+  }
+}
+
+/// The program that runs now.
+func ownExecutable() throws -> String {
+  // SAFETY: realpath with a null buffer allocates the result, which is freed here.
+  guard let resolved = realpath("/proc/self/exe", nil) else {
+    throw Failure.system("/proc/self/exe")
+  }
+  defer { free(resolved) }
+  return String(cString: resolved)
+}
+
+/// A lock or pipe that whoever called us left open must not stay open as long as a node runs.
+private func keepDescriptorsFromChildren() throws {
+  for name in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd") {
+    guard let descriptor = Int32(name), descriptor > 2 else { continue }
+    // The one that lists the directory is closed by now; nothing else can fail here.
+    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+  }
+}
+
+/// Starts a program with this process's environment; signals are as usual in it, whatever they are
+/// here.
+func spawn(
+  _ words: [String], executable: String, actions: inout posix_spawn_file_actions_t,
+  newSession: Bool
+) throws -> pid_t {
+  var attributes = posix_spawnattr_t()
+  posix_spawnattr_init(&attributes)
+  defer { posix_spawnattr_destroy(&attributes) }
+  var none = sigset_t()
+  sigemptyset(&none)
+  posix_spawnattr_setsigmask(&attributes, &none)
+  var standard = sigset_t()
+  sigemptyset(&standard)
+  sigaddset(&standard, SIGPIPE)
+  posix_spawnattr_setsigdefault(&attributes, &standard)
+  var flags = Int32(POSIX_SPAWN_SETSIGMASK) | Int32(POSIX_SPAWN_SETSIGDEF)
+  // POSIX_SPAWN_SETSID of spawn.h, behind a GNU switch there.
+  if newSession { flags |= 0x80 }
+  posix_spawnattr_setflags(&attributes, Int16(flags))
+
+  // SAFETY: the copies are freed below; posix_spawn reads them before it returns.
+  var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
+  arguments.append(nil)
+  defer { for argument in arguments { free(argument) } }
+  var pid: pid_t = 0
+  let result = posix_spawn(&pid, executable, &actions, &attributes, arguments, environ)
+  guard result == 0 else {
+    throw Failure("\(executable) cannot be started: \(String(cString: strerror(result)))")
+  }
+  return pid
+}

@@ -1,0 +1,55 @@
+// Standard output and standard error by write(2): unbuffered here, so callers hand over whole
+// tables or batches. What is written has left the process when the call returns, which `consume`
+// needs before it acknowledges.
+
+import Glibc
+
+enum StandardOutput {
+  /// Nobody reads any more, as after `| head`.
+  struct Closed: Error {}
+
+  static func write(_ text: String) throws {
+    var text = text
+    try text.withUTF8 { try write(UnsafeRawBufferPointer($0)) }
+  }
+
+  static func write(_ bytes: [UInt8]) throws {
+    try bytes.withUnsafeBytes { try write($0) }
+  }
+
+  /// - Throws: `Closed` if the reader left, `Failure` for a full disk and the like.
+  static func write(_ bytes: UnsafeRawBufferPointer) throws {
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      // SAFETY: write(2) reads the slice, which is not empty, while the buffer is borrowed.
+      let count = Glibc.write(
+        STDOUT_FILENO, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
+      if count >= 0 {
+        rest = rest.dropFirst(count)
+      } else if errno == EPIPE {
+        throw Closed()
+      } else if errno == EAGAIN {
+        waitUntilWritable()
+      } else if errno != EINTR {
+        throw Failure("standard output: \(String(cString: strerror(errno)))")
+      }
+    }
+  }
+
+  /// Somebody else may have made the terminal or pipe non-blocking.
+  private static func waitUntilWritable() {
+    var wanted = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
+    _ = poll(&wanted, 1, -1)
+  }
+}
+
+enum StandardError {
+  /// What cannot be written here cannot be reported anywhere.
+  static func write(_ text: String) {
+    var text = text
+    text.withUTF8 { bytes in
+      // SAFETY: write(2) only reads the bytes.
+      _ = Glibc.write(STDERR_FILENO, bytes.baseAddress, bytes.count)
+    }
+  }
+}

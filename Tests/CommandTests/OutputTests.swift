@@ -1,0 +1,41 @@
+// What is printed: JSON and tables.
+
+import Testing
+
+@testable import skein
+
+@Suite struct OutputTests {
+  @Test(
+    arguments: [
+      (.null, "null"), (.bool(true), "true"), (.integer(-5), "-5"),
+      (.unsigned(.max), "18446744073709551615"),
+      (.number(1.5), "1.5"), (.number(.infinity), "null"), ("plain", "\"plain\""),
+      ("a\"b\\c\n\t\u{1}é", "\"a\\\"b\\\\c\\n\\t\\u0001é\""), ([], "[]"), ([1, 2], "[1,2]"),
+      ([:], "{}"), (["b": 1, "a": ["c": .null]], "{\"b\":1,\"a\":{\"c\":null}}"),
+    ] as [(JSON, String)])
+  func valuesAreWrittenInOrderAndEscaped(value: JSON, text: String) {
+    #expect(value.text == text)
+  }
+
+  @Test func columnsAreAsWideAsTheyNeed() {
+    var table = Table(["queue", ">ready", "note"])
+    table.add(["orders", "12", "x"])
+    table.add(["o", "3400", ""])
+    #expect(
+      table.text(colours: false) == """
+        queue   ready  note
+        orders     12  x
+        o        3400  \n
+        """)
+  }
+
+  @Test func aTableWithoutRowsIsNothing() {
+    #expect(Table(["queue"]).text(colours: true) == "")
+  }
+
+  @Test func coloursSurroundTheTextAndNotThePadding() {
+    var table = Table(["a", "b"])
+    table.add([.init(text: "x", style: .good), .init(text: "long", style: .plain)])
+    #expect(table.text(colours: true).hasSuffix("\u{1b}[32mx\u{1b}[0m  long\n"))
+  }
+}
