@@ -11,6 +11,9 @@ struct Repair: Sendable {
   var damaged: [ClosedRange<LogIndex>]
   /// The records in them that the queues still refer to, ascending.
   var needed: [RecordReference] = []
+  /// What came so far; written once it is all there.
+  var found: [RecordReference] = []
+  var bodies: [[UInt8]] = []
   /// When the question is put to the next peer; `.never` with nothing needed.
   var deadline = MonotonicTime.never
   /// How often a peer was asked, to take them in turn.
@@ -28,6 +31,8 @@ struct Repair: Sendable {
   mutating func removeAll() {
     damaged = []
     needed = []
+    found = []
+    bodies = []
     deadline = .never
   }
 }
@@ -51,7 +56,14 @@ extension Replica {
     }
     needed.sort { ($0.entry, $0.offset) < ($1.entry, $1.offset) }
     repair.needed = needed
-    repair.deadline = needed.isEmpty ? .never : MonotonicTime(0)
+    repair.deadline = MonotonicTime(0)
+    maybeFinishRepair()
+  }
+
+  private mutating func maybeFinishRepair() {
+    guard repair.needed.isEmpty, !repair.damaged.isEmpty else { return }
+    outputs.append(.repair(repair.damaged, repair.found, bodies: repair.bodies))
+    repair.removeAll()
   }
 
   mutating func maybeAskForRepairs(now: MonotonicTime) {
@@ -70,22 +82,17 @@ extension Replica {
   ) {
     guard !repair.needed.isEmpty else { return }
     let wanted = Set(repair.needed)
-    var taken: [RecordReference] = []
-    var takenBodies: [[UInt8]] = []
+    var taken: Set<RecordReference> = []
     for (reference, body) in zip(references, bodies)
     where wanted.contains(reference) && body.count == Int(reference.size) {
-      taken.append(reference)
-      takenBodies.append(body)
+      guard taken.insert(reference).inserted else { continue }
+      repair.found.append(reference)
+      repair.bodies.append(body)
     }
     guard !taken.isEmpty else { return }
-    let done = Set(taken)
-    repair.needed.removeAll { done.contains($0) }
-    outputs.append(.repair(taken, bodies: takenBodies))
-    if repair.needed.isEmpty {
-      repair.damaged = []
-      repair.deadline = .never
-      outputs.append(.repaired)
-    } else {
+    repair.needed.removeAll { taken.contains($0) }
+    maybeFinishRepair()
+    if !repair.needed.isEmpty {
       // This peer has them: go on with it at once.
       repair.asked += consensus.membership.members.count - 2
       repair.deadline = now

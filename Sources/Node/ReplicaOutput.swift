@@ -118,10 +118,8 @@ package enum ReplicaOutput: Sendable {
   case readFailed(ReadTicket)
   /// Look these records up and send what is there to the peer.
   case lookUpRecords(for: NodeID, [RecordReference])
-  /// Put these records in place of damaged ones.
-  case repair([RecordReference], bodies: [[UInt8]])
-  /// Every damaged record that was still needed is here again.
-  case repaired
+  /// All that was still needed of these damaged entries: put it in their place.
+  case repair([ClosedRange<LogIndex>], [RecordReference], bodies: [[UInt8]])
   /// Nothing that this node promised is forgotten any more: the log store may note it.
   case memoryRestored
   /// For the log: one event.

@@ -293,6 +293,16 @@ extension Connection {
     outbound.append(shared: array, range: range ?? 0..<array.count, pool: pool)
   }
 
+  /// Queues a frame of several pieces, all of it or nothing: a copy of `head`, then the `payloads`
+  /// as in `append(shared:)`. False if the queue is full or the connection closed.
+  package func append(frame head: [UInt8], shared payloads: [[UInt8]]) -> Bool {
+    guard hasRoom else { return false }
+    let limit = outbound.limit
+    outbound.limit = .max
+    defer { outbound.limit = limit }
+    return append(head) && payloads.allSatisfy { append(shared: $0) }
+  }
+
   /// Sends what is queued, many pieces with one system call. `.flushed` if there was nothing.
   package func flush(now: MonotonicTime) -> WriteOutcome {
     guard pendingBytes > 0 else { return .flushed }

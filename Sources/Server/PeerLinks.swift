@@ -1,0 +1,365 @@
+// Connections between nodes. Every node dials every other and sends on the connection that it
+// dialled; it listens on those that it accepted. So each pair has two, one for each direction, and
+// nobody has to agree on who dials.
+//
+// A connection begins with the peer preamble and an introduction. A killed process closes its
+// connections at once: that is what `disconnected` is about, and consensus reacts to it.
+
+import Base
+import Consensus
+import Node
+import Transport
+import Wire
+
+/// What the links have to tell the loop.
+enum PeerEvent {
+  case connected(NodeID)
+  case disconnected(NodeID)
+  case received(PeerEnvelope, from: NodeID)
+}
+
+struct PeerLinks: ~Copyable {
+  /// Tokens of peers have this in their top byte.
+  static let tokenSpace: UInt64 = 1 << 56
+  private static let listenerToken = tokenSpace
+
+  private static let retryMin = Nanoseconds.milliseconds(20)
+  private static let retryMax = Nanoseconds.milliseconds(500)
+
+  /// A connection that this node dialled, to send on.
+  private struct Dialled {
+    var node: NodeID
+    var address: String
+    var connection: Connection?
+    var isReady = false
+    var nextAttempt: MonotonicTime
+    var pause = PeerLinks.retryMin
+  }
+
+  /// A connection that another node dialled, to listen on.
+  private struct Accepted {
+    var connection: Connection
+    var isPreambleRead = false
+    var node: NodeID?
+    let since: MonotonicTime
+  }
+
+  private let configuration: ServerConfiguration
+  private let log: NodeLog
+  private let poller: Poller
+  private let listener: Listener
+  private let pool = BufferPool()
+  private var nextToken = PeerLinks.tokenSpace + 1
+  private var dialled: [Dialled] = []
+  private var accepted: [UInt64: Accepted] = [:]
+  private var events: [PeerEvent] = []
+  private var isClosed = false
+
+  /// - Parameter listener: bound to the peers' address; watched from now on.
+  init(configuration: ServerConfiguration, listener: Listener, poller: Poller, log: NodeLog) {
+    self.configuration = configuration
+    self.log = log
+    self.poller = poller
+    self.listener = listener
+  }
+
+  /// Begins to accept.
+  func listen() throws(ErrorNumber) {
+    try poller.add(listener.descriptor, token: Self.listenerToken, interest: .read)
+  }
+
+  var address: SocketAddress { listener.address }
+
+  static func owns(_ token: UInt64) -> Bool { token >> 56 == 1 }
+
+  // MARK: Whom to talk to
+
+  /// Dials the members that are new, hangs up on those that are gone.
+  mutating func setMembers(_ membership: Membership, now: MonotonicTime) {
+    for place in dialled.indices.reversed()
+    where membership.member(dialled[place].node)?.peerAddress != dialled[place].address {
+      let gone = dialled.remove(at: place)
+      gone.connection?.close()
+      if gone.isReady { events.append(.disconnected(gone.node)) }
+    }
+    for member in membership.members
+    where member.id != configuration.node && !dialled.contains(where: { $0.node == member.id }) {
+      dialled.append(Dialled(node: member.id, address: member.peerAddress, nextAttempt: now))
+    }
+  }
+
+  func isConnected(_ node: NodeID) -> Bool {
+    dialled.contains { $0.node == node && $0.isReady }
+  }
+
+  /// Whether the node's connection is there and takes more.
+  func hasRoom(_ node: NodeID) -> Bool {
+    guard let link = dialled.first(where: { $0.node == node }), link.isReady else { return false }
+    return link.connection?.hasRoom ?? false
+  }
+
+  var nextDeadline: MonotonicTime {
+    var deadline = MonotonicTime.never
+    for link in dialled where link.connection == nil { deadline = min(deadline, link.nextAttempt) }
+    for link in accepted.values where link.node == nil {
+      deadline = min(deadline, link.since + configuration.timeouts.handshake)
+    }
+    return deadline
+  }
+
+  mutating func takeEvents() -> [PeerEvent] {
+    var taken: [PeerEvent] = []
+    swap(&taken, &events)
+    return taken
+  }
+
+  // MARK: Sending
+
+  /// Queues a frame. Dropped if there is no connection or its queue is full: consensus sends again.
+  mutating func send(_ envelope: PeerEnvelope, to node: NodeID) {
+    guard let link = dialled.first(where: { $0.node == node }), link.isReady,
+      let connection = link.connection
+    else { return }
+    Self.put(envelope, into: connection)
+  }
+
+  private static func put(_ envelope: PeerEnvelope, into connection: Connection) {
+    let (head, payloads) = PeerCodec.encode(envelope)
+    _ = connection.append(frame: head, shared: payloads)
+  }
+
+  /// Sends what is queued: one system call for each peer that has something.
+  mutating func flush(now: MonotonicTime) {
+    for place in dialled.indices {
+      guard let connection = dialled[place].connection, dialled[place].isReady,
+        connection.pendingBytes > 0
+      else { continue }
+      switch connection.flush(now: now) {
+      case .flushed: connection.setInterest(.read, poller: poller)
+      case .blocked: connection.setInterest([.read, .write], poller: poller)
+      case .failed(let error): hangUp(place, "\(error)", now: now)
+      }
+    }
+  }
+
+  // MARK: Time
+
+  mutating func tick(now: MonotonicTime, introduction: Introduction) {
+    for place in dialled.indices
+    where dialled[place].connection == nil && dialled[place].nextAttempt <= now && !isClosed {
+      dial(place, now: now)
+    }
+    for place in dialled.indices {
+      // A peer that takes nothing for long is as good as gone: a silent cut sends no reset.
+      if let stalled = dialled[place].connection?.stalledSince,
+        now.since(stalled) > configuration.timeouts.silentConnection
+      {
+        hangUp(place, "it takes no bytes", now: now)
+      }
+    }
+    for (token, link) in accepted
+    where link.node == nil && now.since(link.since) > configuration.timeouts.handshake {
+      dropAccepted(token, "it did not introduce itself in time")
+    }
+  }
+
+  private mutating func dial(_ place: Int, now: MonotonicTime) {
+    dialled[place].nextAttempt = now + dialled[place].pause
+    dialled[place].pause = min(
+      Nanoseconds(dialled[place].pause.rawValue * 2), Self.retryMax)
+    do {
+      // Names are looked up here; the local cluster and most configurations use numbers.
+      let addresses = try SocketAddress.resolve(dialled[place].address)
+      guard let address = addresses.first else { return }
+      let options = ConnectionOptions(
+        userTimeout: configuration.timeouts.silentConnection,
+        outboundLimit: configuration.limits.peerWriteBytes, unreadMax: 4096)
+      let connection = try Connection.connect(to: address, options: options, pool: pool, now: now)
+      try connection.register(with: poller, token: nextToken, interest: .write)
+      nextToken += 1
+      dialled[place].connection = connection
+    } catch {
+      if dialled[place].pause == Self.retryMax {
+        log.warning("node \(dialled[place].node) cannot be dialled: \(error)")
+      }
+    }
+  }
+
+  private mutating func hangUp(_ place: Int, _ reason: String, now: MonotonicTime) {
+    let wasReady = dialled[place].isReady
+    dialled[place].connection?.close()
+    dialled[place].connection = nil
+    dialled[place].isReady = false
+    dialled[place].nextAttempt = now + dialled[place].pause
+    if wasReady {
+      log.info("connection to node \(dialled[place].node) lost: \(reason)")
+      events.append(.disconnected(dialled[place].node))
+    }
+  }
+
+  // MARK: Events
+
+  mutating func handle(_ event: PollEvent, now: MonotonicTime, introduction: Introduction) {
+    if event.token == Self.listenerToken {
+      acceptPeers(now: now)
+    } else if accepted[event.token] != nil {
+      readAccepted(event.token, now: now)
+    } else if let place = dialled.firstIndex(where: { $0.connection?.token == event.token }) {
+      handleDialled(place, event, now: now, introduction: introduction)
+    }
+  }
+
+  private mutating func handleDialled(
+    _ place: Int, _ event: PollEvent, now: MonotonicTime, introduction: Introduction
+  ) {
+    guard let connection = dialled[place].connection else { return }
+    if !dialled[place].isReady {
+      switch connection.finishConnect() {
+      case .inProgress:
+        return
+      case .failed(let error):
+        hangUp(place, "\(error)", now: now)
+        return
+      case .connected:
+        dialled[place].isReady = true
+        dialled[place].pause = Self.retryMin
+        _ = connection.append(Preamble.peerBytes)
+        Self.put(.introduction(introduction), into: connection)
+        connection.setInterest(.read, poller: poller)
+        events.append(.connected(dialled[place].node))
+      }
+    }
+    // Nobody speaks on this connection: readable means that it ended.
+    if event.isReadable || event.isBroken {
+      switch connection.read(limit: 1024, now: now) {
+      case .closed: hangUp(place, "closed by the peer", now: now)
+      case .failed(let error): hangUp(place, "\(error)", now: now)
+      case .wouldBlock: break
+      case .read, .full: connection.consume(connection.unreadBytes)
+      }
+    }
+  }
+
+  private mutating func acceptPeers(now: MonotonicTime) {
+    var connections: [Connection] = []
+    let options = ConnectionOptions(
+      outboundLimit: 64 << 10, unreadMax: PeerCodec.headerBytes + PeerCodec.frameBytesMax)
+    switch listener.accept(limit: 64, options: options, pool: pool, now: now, into: &connections) {
+    case .drained, .more: break
+    case .outOfDescriptors: log.warning("no file descriptors left for a peer's connection")
+    }
+    for connection in connections {
+      // Members and a few that are on their way in or out; anybody else can wait outside.
+      guard accepted.count < 4 * dialled.count + 16 else {
+        connection.close()
+        continue
+      }
+      do {
+        try connection.register(with: poller, token: nextToken, interest: .read)
+        accepted[nextToken] = Accepted(connection: connection, since: now)
+        nextToken += 1
+      } catch {
+        connection.close()
+      }
+    }
+  }
+
+  private mutating func readAccepted(_ token: UInt64, now: MonotonicTime) {
+    guard let connection = accepted[token]?.connection else { return }
+    // A few reads a turn, so that one peer cannot keep the loop from the others.
+    for _ in 0..<4 {
+      let outcome = connection.read(limit: 1 << 20, now: now)
+      if let reason = takeFrames(token, connection) {
+        dropAccepted(token, reason)
+        return
+      }
+      switch outcome {
+      case .read(let count) where count >= 1 << 20: continue
+      case .read, .wouldBlock: return
+      case .full:
+        dropAccepted(token, "its frame is larger than allowed")
+        return
+      case .closed:
+        dropAccepted(token, "closed by the peer")
+        return
+      case .failed(let error):
+        dropAccepted(token, "\(error)")
+        return
+      }
+    }
+  }
+
+  /// Takes all whole frames; a reason to close the connection if one is wrong.
+  private mutating func takeFrames(_ token: UInt64, _ connection: Connection) -> String? {
+    var offset = 0
+    defer { connection.consume(offset) }
+    let bytes = connection.unread
+    if accepted[token]?.isPreambleRead == false {
+      switch Preamble(reading: bytes) {
+      case .incomplete: return nil
+      case .peer: break
+      case .client: return "a client dialled the port for nodes"
+      case .unknownVersion(let version): return "it speaks version \(version)"
+      case .foreign(let name): return "it speaks \(name.rawValue)"
+      }
+      accepted[token]?.isPreambleRead = true
+      offset = Preamble.byteCount
+    }
+    do {
+      while true {
+        let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
+        guard let (envelope, byteCount) = try PeerCodec.decode(rest) else {
+          return nil
+        }
+        offset += byteCount
+        if let reason = take(envelope, token) { return reason }
+      }
+    } catch {
+      return "\(error)"
+    }
+  }
+
+  private mutating func take(_ envelope: PeerEnvelope, _ token: UInt64) -> String? {
+    if case .introduction(let introduction) = envelope, accepted[token]?.node == nil {
+      guard introduction.cluster == configuration.cluster.description else {
+        return "it belongs to cluster \(introduction.cluster)"
+      }
+      guard introduction.node != configuration.node else {
+        return "it says that it is node \(introduction.node), which is this one"
+      }
+      for (other, link) in accepted where link.node == introduction.node {
+        // The newer connection counts; the older one may not have noticed yet that it is dead.
+        accepted[other] = nil
+        link.connection.close()
+      }
+      accepted[token]?.node = introduction.node
+    }
+    guard let node = accepted[token]?.node else { return "it did not introduce itself" }
+    events.append(.received(envelope, from: node))
+    return nil
+  }
+
+  private mutating func dropAccepted(_ token: UInt64, _ reason: String) {
+    guard let link = accepted.removeValue(forKey: token) else { return }
+    link.connection.close()
+    guard let node = link.node else {
+      log.info("connection from \(link.connection.peer) dropped: \(reason)")
+      return
+    }
+    log.info("connection from node \(node) lost: \(reason)")
+    events.append(.disconnected(node))
+    // The other direction may live on: then the peer is still there.
+    if isConnected(node) { events.append(.connected(node)) }
+  }
+
+  /// Hangs up on everybody and listens no more.
+  mutating func close() {
+    isClosed = true
+    poller.remove(listener.descriptor)
+    for link in dialled { link.connection?.close() }
+    for link in accepted.values { link.connection.close() }
+    dialled = []
+    accepted = [:]
+    events = []
+  }
+}

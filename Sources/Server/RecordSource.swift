@@ -1,0 +1,64 @@
+// Where a delivery finds the bytes of its message: in the newest entries, else in the log.
+
+import Base
+import LogStore
+import Node
+
+/// What became of looking a record up.
+enum RecordLookup {
+  /// The record is `payload[range]`. The array is shared: neighbours lie in the same one.
+  case found(payload: [UInt8], range: Range<Int>)
+  /// Its bytes are damaged on this disk; the replica fetches them from a peer.
+  case damaged
+  /// The log does not have it, which should not be: the reason.
+  case unavailable(String)
+}
+
+/// Looks records up, and keeps the last few pieces that it read from the disk.
+struct RecordSource: ~Copyable {
+  private let store: LogStore?
+  /// The newest last.
+  private var blocks: [PayloadBlock] = []
+  private static let blocksMax = 8
+
+  /// Without a store only the cache is looked through, which tests use.
+  init(store: LogStore?) {
+    self.store = store
+  }
+
+  mutating func record(_ reference: RecordReference, cache: borrowing EntryCache) -> RecordLookup {
+    if let entry = cache.entry(reference.entry) {
+      return lookUp(reference, in: entry.payload, from: 0)
+    }
+    if let place = blocks.lastIndex(where: { $0.contains(reference) }) {
+      return lookUp(reference, in: blocks[place].bytes, from: blocks[place].offset)
+    }
+    guard let store else { return .unavailable("entry \(reference.entry) is not in memory") }
+    do {
+      let block = try store.block(containing: reference)
+      if blocks.count == Self.blocksMax { blocks.removeFirst() }
+      blocks.append(block)
+      return lookUp(reference, in: block.bytes, from: block.offset)
+    } catch {
+      switch error {
+      case .damaged: return .damaged
+      case .notInLog(let index): return .unavailable("entry \(index) is not in the log")
+      case .storage(let failure): return .unavailable("\(failure)")
+      }
+    }
+  }
+
+  /// The log was rewritten in part, or replaced: what was read may be of another life.
+  mutating func forget() { blocks.removeAll() }
+
+  private func lookUp(
+    _ reference: RecordReference, in bytes: [UInt8], from offset: UInt32
+  ) -> RecordLookup {
+    let start = Int(reference.offset) - Int(offset)
+    let end = start + Int(reference.size)
+    guard start >= 0, end <= bytes.count else {
+      return .unavailable("record at \(reference.offset) beyond entry \(reference.entry)")
+    }
+    return .found(payload: bytes, range: start..<end)
+  }
+}
