@@ -46,6 +46,9 @@ package enum FixedLimits {
   /// Messages returned or moved because their time came, per entry; what is left waits for the
   /// next entry, whose deadline has then passed already.
   static let dueWorkPerEntry = 1 << 18
+  /// Messages that the consumers of one entry's nacks and rejects may hold together: together with
+  /// the two limits above no more than `MessageID.perEntryMax`.
+  static let settledPerEntry = 3 << 16
   /// Ranges in one settle or extend.
   package static let rangesPerSettle = 4_096
   /// Consumers listed in one attach.

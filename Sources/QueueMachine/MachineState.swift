@@ -1,33 +1,145 @@
+// The whole replicated state and how an entry is applied to it. The parts of `apply` are in the
+// extensions named by topic.
+
 import Base
 
 struct MachineState: Sendable {
-  var limits: MachineLimits
+  let limits: MachineLimits
+  /// The largest stamp so far; never goes back.
   var clock = MachineTime.zero
   var appliedIndex = LogIndex.zero
-  var stateHash: UInt64 = 0
-  var nextDeadline: MachineTime { .never }
+  var hash = StateHash()
+  /// The number of the next queue; numbers are not used again.
+  var nextQueue: UInt32 = 1
+
+  var queues = SlotTable(vacant: QueueState())
+  var sessions = SlotTable(vacant: SessionState())
+  var consumers = SlotTable(vacant: ConsumerState())
+  var producers = SlotTable(vacant: ProducerState())
+  // From ids to slots.
+  var queueSlots = IntegerMap<Int>()
+  var queueNames: [String: Int] = [:]
+  var sessionSlots = IntegerMap<Int>()
+  var consumerSlots = IntegerMap<Int>()
+  var producerSlots = IntegerMap<Int>()
+
+  /// By consumer serial: no lease of that consumer ends before.
+  var leaseDeadlines = DeadlineHeap()
+  /// By id, of detached sessions.
+  var sessionDeadlines = DeadlineHeap()
+  /// By id, of producers without a session: since when.
+  var idleProducers = DeadlineHeap()
+
+  // Within one entry only; all zero or empty between entries' bounds.
+  /// Messages given an id by this entry.
+  var nextOrdinal = 0
+  /// Commands of this entry before the present one.
+  var commandOrdinal: UInt64 = 0
+  /// Messages stored by publishes of this entry.
+  var publishedHere = 0
+  /// Messages that this entry's settles could have moved.
+  var settledHere = 0
+  /// Messages returned or moved because their time came.
+  var dueWork = 0
+  /// Slots of the queues whose `isDirty` is set.
+  var dirtyQueues: [Int] = []
+
   init(limits: MachineLimits) { self.limits = limits }
-  init(snapshot: UnsafeRawBufferPointer, limits: MachineLimits) throws(SnapshotError) {
-    self.limits = limits
+
+  var stateHash: UInt64 { hash.value }
+
+  var nextDeadline: MachineTime {
+    min(leaseDeadlines.first?.time ?? .never, sessionDeadlines.first?.time ?? .never)
   }
 
   mutating func apply(
     index: LogIndex, payload: UnsafeRawBufferPointer, effects: inout EffectList
   ) {
+    invariant(index > appliedIndex, "entry \(index) applied after \(appliedIndex)")
     appliedIndex = index
     clock = max(clock, CommandBatch.stamp(of: payload))
+    hash.fold(.entry, index.rawValue, clock.rawValue)
+    nextOrdinal = 0
+    commandOrdinal = 0
+    publishedHere = 0
+    settledHere = 0
+    dueWork = 0
+    carryOutDue(&effects)
+    assignDirty(&effects)
+    do {
+      var frames = try CommandFrames(payload)
+      while let frame = try frames.next() {
+        var reader = ByteReader(frame.fields)
+        try carryOut(frame, &reader, &effects)
+        assignDirty(&effects)
+        commandOrdinal += 1
+      }
+    } catch {
+      stopForBug("entry \(index) holds no commands that can be read: \(error)")
+    }
   }
-  func queue(named name: String) -> QueueID? { nil }
-  func summary(of queue: QueueID) -> QueueSummary? { nil }
-  func summaries() -> [QueueSummary] { [] }
-  func peek(_ queue: QueueID, after: MessageID?, limit: Int) -> [PeekedMessage] { [] }
-  func held(by session: SessionID) -> Int? { nil }
-  func deliveries(of session: SessionID) -> [(ConsumerID, Delivery)] { [] }
-  func origin(of session: SessionID) -> SessionOrigin? { nil }
-  func sessionSummaries() -> [SessionSummary] { [] }
-  var sessionCount: Int { 0 }
-  var consumerCount: Int { 0 }
-  func outcome(of sequence: PublishSequence, by producer: ProducerID) -> PublishOutcome { .unseen }
-  func forEachLiveRecord(_ body: (RecordReference) -> Void) {}
-  func checkInvariants() {}
+
+  private mutating func carryOut(
+    _ frame: CommandFrame, _ reader: inout ByteReader, _ effects: inout EffectList
+  ) throws(ByteReaderError) {
+    switch frame.kind {
+    case .publish: publish(try Publish(&reader, at: frame.offset), &effects)
+    case .settle: settle(try Settle(&reader), &effects)
+    case .extend: extend(try Extend(&reader), &effects)
+    case .openSession: openSession(try OpenSession(&reader), &effects)
+    case .attachSession: attachSession(try AttachSession(&reader), &effects)
+    case .detachSession: detachSession(try DetachSession(&reader), &effects)
+    case .closeSession: closeSession(try reader.identifier(), &effects)
+    case .leaderChanged: leaderChanged(to: try reader.identifier(), &effects)
+    case .nodeGone: nodeGone(try reader.identifier(), &effects)
+    case .declareQueue: declareQueue(try DeclareQueue(&reader), &effects)
+    case .deleteQueue: deleteQueue(try NameQueue(&reader), &effects)
+    case .purgeQueue: purgeQueue(try NameQueue(&reader), &effects)
+    case .subscribe: subscribe(try Subscribe(&reader, hasQueue: true), &effects)
+    case .setCredit: setCredit(try Subscribe(&reader, hasQueue: false), &effects)
+    case .unsubscribe: unsubscribe(try Unsubscribe(&reader), &effects)
+    }
+  }
+
+  // Looking things up. Ids come from clients, so 0 is possible and finds nothing.
+
+  func slot(of session: SessionID) -> Int? {
+    session.rawValue == 0 ? nil : sessionSlots[session.rawValue]
+  }
+
+  func slot(of queue: QueueID) -> Int? {
+    queue.rawValue == 0 ? nil : queueSlots[UInt64(queue.rawValue)]
+  }
+
+  func slot(of producer: ProducerID) -> Int? {
+    producer.rawValue == 0 ? nil : producerSlots[producer.rawValue]
+  }
+
+  /// The id of the next message that this entry puts into a queue.
+  mutating func nextMessageID() -> MessageID {
+    invariant(nextOrdinal < MessageID.perEntryMax, "too many messages in entry \(appliedIndex)")
+    defer { nextOrdinal += 1 }
+    return MessageID(entry: appliedIndex, ordinal: nextOrdinal)
+  }
+
+  /// A number for what the present command creates, as in `MessageID`.
+  var commandNumber: UInt64 { appliedIndex.rawValue << 20 | commandOrdinal }
+}
+
+extension EffectList {
+  /// Whether what concerns a session with this connection is gathered.
+  @inline(__always)
+  func wants(_ origin: SessionOrigin?) -> Bool {
+    guard isWanted, let origin else { return false }
+    return node == nil || node == origin.node
+  }
+
+  /// For what concerns a session that does not exist: whoever knows its connection.
+  mutating func addForAll(_ effect: Effect) {
+    if isWanted { effects.append(effect) }
+  }
+
+  mutating func add(_ effect: Effect, for origin: SessionOrigin?) {
+    if wants(origin) { effects.append(effect) }
+  }
 }

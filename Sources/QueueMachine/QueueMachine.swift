@@ -38,6 +38,8 @@ package struct QueueMachine: ~Copyable {
 
   /// The queue of that name.
   package func queue(named name: String) -> QueueID? { state.queue(named: name) }
+  /// Messages of the queue that failed for good where there is no dead-letter queue.
+  package func dropped(from queue: QueueID) -> UInt64? { state.dropped(queue) }
   package func summary(of queue: QueueID) -> QueueSummary? { state.summary(of: queue) }
   /// All queues by name.
   package func summaries() -> [QueueSummary] { state.summaries() }
@@ -79,6 +81,15 @@ package struct QueueMachine: ~Copyable {
     snapshot: UnsafeRawBufferPointer, limits: MachineLimits = MachineLimits()
   ) throws(SnapshotError) {
     state = try MachineState(snapshot: snapshot, limits: limits)
+  }
+
+  package init(
+    snapshot: [UInt8], limits: MachineLimits = MachineLimits()
+  ) throws(SnapshotError) {
+    let read = snapshot.withUnsafeBytes { bytes in
+      Result { () throws(SnapshotError) in try MachineState(snapshot: bytes, limits: limits) }
+    }
+    state = try read.get()
   }
 
   /// Every record that some message still needs, in no particular order.

@@ -1,4 +1,17 @@
-// Snapshots of the machine.
+// Snapshots: the state as bytes. The same state gives the same bytes in every process: everything
+// is written in the order of its ids, and nothing of how this process happens to store it.
+//
+//   u32 "SKQM", u32 format, u64 applied index, u64 clock, u64 state hash, u32 next queue
+//   u32 queues, by id:    id, name, settings, u32 dead-letter queue (0 none), next token, counters,
+//                         u64 count + 16 bytes each of the line, then of the returned by id,
+//                         u32 notes by message id
+//   u32 producers, by id: id, session, idle since, last sequence, u32 runs
+//   u32 sessions, by id:  id, name, kind, origin, producer, timeout, deadline, settled, refusals,
+//                         u32 consumers by id: serial, queue, credit, deliveries, deadline, held
+//   per queue:            u32 count + serials of its rotation, next first
+//   u32 CRC-32C of all before
+//
+// All little-endian. A waiting message is written as it lies in memory: u64 id, u64 packed.
 
 import Base
 
@@ -8,11 +21,18 @@ package enum SnapshotError: Error, Equatable, Sendable {
   case notASnapshot
   /// Written by a version that this one does not know.
   case unknownFormat(UInt32)
-  /// The bytes end early or contradict themselves.
+  /// The bytes end early, contradict themselves, or do not have their checksum.
   case damaged(String)
 }
 
-/// A machine's state at one moment, which the running machine no longer changes.
+enum SnapshotFormat {
+  /// "SKQM"
+  static let magic: UInt32 = 0x4d51_4b53
+  static let version: UInt32 = 1
+}
+
+/// A machine's state at one moment, which the running machine no longer changes. Shares memory with
+/// it: blocks that change are copied then.
 package struct FrozenQueues: Sendable {
   let state: MachineState
 
@@ -21,8 +41,29 @@ package struct FrozenQueues: Sendable {
   package var clock: MachineTime { state.clock }
   package var stateHash: UInt64 { state.stateHash }
 
-  /// Writes the snapshot in chunks of about 64 KiB. The same state gives the same bytes.
+  /// Writes the snapshot in chunks of at least 64 KiB but for the last. The same state gives the
+  /// same bytes.
   package func encode(into chunk: ([UInt8]) -> Void) {
+    var writer = SnapshotWriter()
+    writer.putHeader(of: state)
+    let queues = state.queues.slots.sorted { state.queues[$0].id < state.queues[$1].id }
+    writer.bytes.put(UInt32(queues.count))
+    for queue in queues {
+      writer.put(state.queues[queue], of: state, chunk)
+      writer.maybePass(chunk)
+    }
+    writer.bytes.put(UInt32(state.producers.count))
+    for producer in state.producerSlots.sortedKeys {
+      if let slot = state.producerSlots[producer] { writer.put(state.producers[slot]) }
+      writer.maybePass(chunk)
+    }
+    writer.bytes.put(UInt32(state.sessions.count))
+    for session in state.sessionSlots.sortedKeys {
+      if let slot = state.sessionSlots[session] { writer.put(state.sessions[slot], of: state) }
+      writer.maybePass(chunk)
+    }
+    for queue in queues { writer.putRotation(of: state.queues[queue], in: state) }
+    writer.finish(chunk)
   }
 
   /// The whole snapshot in one array.
@@ -35,5 +76,157 @@ package struct FrozenQueues: Sendable {
   /// Every record that some message still needs, in no particular order.
   package func forEachLiveRecord(_ body: (RecordReference) -> Void) {
     state.forEachLiveRecord(body)
+  }
+}
+
+/// Gathers bytes and passes them on in chunks.
+private struct SnapshotWriter {
+  var bytes: [UInt8] = []
+  private var checksum = Checksum(rawValue: 0)
+
+  private static let chunkBytes = 65_536
+
+  init() {}
+
+  mutating func maybePass(_ chunk: ([UInt8]) -> Void) {
+    if bytes.count >= Self.chunkBytes { pass(chunk) }
+  }
+
+  private mutating func pass(_ chunk: ([UInt8]) -> Void) {
+    checksum = bytes.withUnsafeBytes { Checksum(of: $0, after: checksum) }
+    chunk(bytes)
+    bytes.removeAll(keepingCapacity: true)
+  }
+
+  mutating func finish(_ chunk: ([UInt8]) -> Void) {
+    checksum = bytes.withUnsafeBytes { Checksum(of: $0, after: checksum) }
+    bytes.put(checksum.rawValue)
+    chunk(bytes)
+  }
+
+  mutating func putHeader(of state: MachineState) {
+    bytes.put(SnapshotFormat.magic)
+    bytes.put(SnapshotFormat.version)
+    bytes.put(state.appliedIndex)
+    bytes.put(state.clock)
+    bytes.put(state.hash.value)
+    bytes.put(state.nextQueue)
+  }
+
+  mutating func put(
+    _ queue: QueueState, of state: MachineState, _ chunk: ([UInt8]) -> Void
+  ) {
+    bytes.put(queue.id)
+    bytes.putShortText(queue.name)
+    queue.settings.encode(into: &bytes)
+    let target = queue.deadLetterSlot < 0 ? QueueID(0) : state.queues[queue.deadLetterSlot].id
+    bytes.put(target)
+    bytes.put(queue.nextToken)
+    for counter in queue.counters { bytes.put(counter) }
+    bytes.put(UInt64(queue.ready.line.count))
+    queue.ready.line.forEachBlock { block in
+      // SAFETY: `Waiting` is two 64-bit integers without padding, little-endian on all targets.
+      block.withUnsafeBytes { bytes.append(contentsOf: $0) }
+      maybePass(chunk)
+    }
+    bytes.put(UInt64(queue.ready.returned.count))
+    for message in queue.ready.returned.items.sorted(by: { $0.id < $1.id }) {
+      bytes.put(message.id)
+      bytes.put(message.bits)
+      maybePass(chunk)
+    }
+    bytes.put(UInt32(queue.notes.count))
+    for id in queue.notes.sortedKeys {
+      if let note = queue.notes[id] { put(note, of: id) }
+      maybePass(chunk)
+    }
+  }
+
+  private mutating func put(_ note: MessageNote, of id: UInt64) {
+    bytes.put(id)
+    bytes.put(note.attempts)
+    bytes.put(note.recordEntry)
+    bytes.putShortText(note.lastError)
+    bytes.put(note.deadLetter?.reason.rawValue ?? 0)
+    if let deadLetter = note.deadLetter {
+      bytes.putShortText(deadLetter.originQueue)
+      bytes.put(deadLetter.originID)
+      bytes.put(deadLetter.attempts)
+      bytes.putShortText(deadLetter.lastError)
+      bytes.put(deadLetter.time)
+    }
+  }
+
+  mutating func put(_ producer: ProducerState) {
+    bytes.put(producer.id)
+    bytes.put(producer.session)
+    bytes.put(producer.idleSince)
+    bytes.put(producer.lastSequence)
+    bytes.put(UInt32(producer.runs.count))
+    for place in 0..<producer.runs.count {
+      let run = producer.runs[place]
+      bytes.put(run.first)
+      bytes.put(run.count)
+      bytes.put(run.firstID)
+      bytes.put(run.refusal?.rawValue ?? 0)
+    }
+  }
+
+  mutating func put(_ session: SessionState, of state: MachineState) {
+    bytes.put(session.id)
+    bytes.putShortText(session.name)
+    bytes.put(session.kind.rawValue)
+    bytes.put(UInt8(session.origin == nil ? 0 : 1))
+    bytes.put(session.origin?.node ?? NodeID(0))
+    bytes.put(session.origin?.connection ?? 0)
+    bytes.put(session.producer)
+    bytes.put(session.timeout)
+    bytes.put(session.deadline)
+    bytes.put(session.settled)
+    bytes.put(UInt32(session.refusals.count))
+    for place in 0..<session.refusals.count {
+      let refusal = session.refusals[place]
+      bytes.put(refusal.sequence)
+      bytes.put(refusal.consumer)
+      bytes.put(refusal.range.first)
+      bytes.put(refusal.range.last)
+      bytes.put(refusal.refusal.rawValue)
+    }
+    bytes.put(UInt32(session.consumers.count))
+    for member in session.consumers { put(state.consumers[member.slot], of: state) }
+  }
+
+  private mutating func put(_ consumer: ConsumerState, of state: MachineState) {
+    bytes.put(consumer.id)
+    bytes.put(consumer.serial)
+    bytes.put(state.queues[consumer.queueSlot].id)
+    bytes.put(consumer.credit)
+    bytes.put(consumer.nextDelivery)
+    bytes.put(UInt8(consumer.isSubscribed ? 1 : 0))
+    bytes.put(consumer.deadline)
+    bytes.put(UInt32(consumer.held.count))
+    for held in consumer.held.all {
+      bytes.put(held.delivery)
+      bytes.put(held.message.id)
+      bytes.put(held.message.bits)
+      bytes.put(held.token)
+      bytes.put(held.leaseEnd)
+      bytes.put(held.granted)
+      bytes.put(held.attempt)
+    }
+  }
+
+  mutating func putRotation(of queue: QueueState, in state: MachineState) {
+    bytes.put(UInt32(queue.rotation.count))
+    for place in 0..<queue.rotation.count {
+      bytes.put(state.consumers[queue.rotation[place]].serial)
+    }
+  }
+}
+
+extension QueueState {
+  /// What is written of a queue's counters, in this order.
+  var counters: [UInt64] {
+    [published, delivered, acknowledged, redelivered, deadLettered, dropped]
   }
 }

@@ -1,0 +1,102 @@
+// What one consumer holds, by delivery id. Deliveries are appended at the end and mostly settled
+// from the front; what is settled in between leaves a gap that is closed when half are gaps. So
+// every operation costs what it touches, however far the ids lie apart.
+
+import Base
+
+/// A message in a consumer's hands.
+struct Held: Hashable, Sendable {
+  var delivery: DeliveryID
+  /// As it was in the queue.
+  var message: Waiting
+  var token: FencingToken
+  var leaseEnd: MachineTime
+  var granted: MachineTime
+  /// This delivery is the n-th try.
+  var attempt: UInt32
+  /// False marks a gap.
+  fileprivate(set) var isHeld = true
+}
+
+/// Deliveries by ascending id.
+struct HeldDeliveries: Sendable {
+  /// Ascending ids; gaps before `start` are to be dropped.
+  private var entries: [Held] = []
+  private var start = 0
+  /// Entries that are not gaps.
+  private(set) var count = 0
+
+  var isEmpty: Bool { count == 0 }
+  /// One past the last place.
+  var end: Int { entries.count }
+
+  @inline(__always)
+  mutating func append(_ held: Held) {
+    entries.append(held)
+    count += 1
+  }
+
+  @inline(__always)
+  subscript(place: Int) -> Held {
+    _read { yield entries[place] }
+    _modify { yield &entries[place] }
+  }
+
+  /// The first place whose id is not below `delivery`; a gap is possible. Valid until `tidy`.
+  func place(of delivery: DeliveryID) -> Int {
+    if start == entries.count { return start }
+    // Usually there are no gaps closed up before it, and the distance of the ids is the place.
+    let base = entries[start].delivery.rawValue
+    if delivery.rawValue <= base { return start }
+    let guess = delivery.rawValue - base
+    if guess < UInt64(entries.count - start), entries[start + Int(guess)].delivery == delivery {
+      return start + Int(guess)
+    }
+    var low = start
+    var high = entries.count
+    while low < high {
+      let middle = (low + high) / 2
+      if entries[middle].delivery < delivery { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
+
+  /// Makes the entry at `place` a gap.
+  @inline(__always)
+  mutating func remove(at place: Int) {
+    entries[place].isHeld = false
+    count -= 1
+  }
+
+  /// Closes gaps where they are many; places found before are not valid any more.
+  mutating func tidy() {
+    if count == 0 {
+      entries.removeAll(keepingCapacity: entries.capacity <= 1_024)
+      start = 0
+      return
+    }
+    while !entries[start].isHeld { start += 1 }
+    let room = entries.count - start
+    if count * 2 < room {
+      entries.removeAll { !$0.isHeld }
+      start = 0
+    } else if start >= 32, start * 2 > entries.count {
+      entries.removeSubrange(..<start)
+      start = 0
+    }
+  }
+
+  /// Everything held, by ascending id.
+  func forEach(_ body: (Held) -> Void) {
+    for place in start..<entries.count where entries[place].isHeld { body(entries[place]) }
+  }
+
+  var all: [Held] {
+    var all: [Held] = []
+    all.reserveCapacity(count)
+    forEach { all.append($0) }
+    return all
+  }
+
+  mutating func removeAll() { self = HeldDeliveries() }
+}

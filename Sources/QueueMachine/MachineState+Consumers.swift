@@ -1,0 +1,130 @@
+// Consumers: a session's wish for messages of one queue.
+
+import Base
+
+extension MachineState {
+  mutating func subscribe(_ command: Subscribe, _ effects: inout EffectList) {
+    guard let session = slot(of: command.session) else {
+      effects.addForAll(refusal(command.session, command.tag, .sessionNotFound))
+      return
+    }
+    let origin = sessions[session].origin
+    if let refused = maybeSubscribe(command, session) {
+      effects.add(refusal(command.session, command.tag, refused), for: origin)
+    } else {
+      effects.add(
+        .reply(
+          .session(command.session), command.tag, .subscribed(command.consumer, command.queue)),
+        for: origin)
+    }
+  }
+
+  private mutating func maybeSubscribe(_ command: Subscribe, _ session: Int) -> Refusal? {
+    if !(1...FixedLimits.creditMax).contains(command.credit) { return .settingInvalid }
+    guard let queue = slot(of: command.queue) else { return .queueNotFound }
+    let (place, found) = sessions[session].place(of: command.consumer)
+    if found {
+      let consumer = sessions[session].consumers[place].slot
+      if consumers[consumer].queueSlot != queue { return .consumerDiffers }
+      hash.fold(.subscribed, consumers[consumer].serial, UInt64(command.credit))
+      if !consumers[consumer].isSubscribed {
+        consumers[consumer].isSubscribed = true
+        queues[queue].consumers += 1
+      }
+      changeCredit(of: consumer, to: command.credit)
+      return nil
+    }
+    if sessions[session].consumers.count >= limits.consumersPerSession { return .tooManyConsumers }
+    var consumer = ConsumerState()
+    consumer.serial = commandNumber
+    consumer.id = command.consumer
+    consumer.session = command.session
+    consumer.sessionSlot = session
+    consumer.queueSlot = queue
+    consumer.credit = command.credit
+    hash.fold(.subscribed, consumer.serial, UInt64(command.credit))
+    let slot = consumers.insert(consumer)
+    consumerSlots.insert(slot, for: consumer.serial)
+    sessions[session].consumers.insert(
+      SessionState.Member(id: command.consumer, slot: slot), at: place)
+    queues[queue].consumers += 1
+    maybeJoinRotation(slot)
+    return nil
+  }
+
+  mutating func setCredit(_ command: Subscribe, _ effects: inout EffectList) {
+    guard let session = slot(of: command.session) else {
+      effects.addForAll(refusal(command.session, command.tag, .sessionNotFound))
+      return
+    }
+    let origin = sessions[session].origin
+    if !(1...FixedLimits.creditMax).contains(command.credit) {
+      effects.add(refusal(command.session, command.tag, .settingInvalid), for: origin)
+    } else if let consumer = sessions[session].slot(of: command.consumer) {
+      hash.fold(.creditSet, consumers[consumer].serial, UInt64(command.credit))
+      changeCredit(of: consumer, to: command.credit)
+      effects.add(
+        .reply(.session(command.session), command.tag, .creditSet(command.consumer)), for: origin)
+    } else {
+      effects.add(refusal(command.session, command.tag, .consumerNotFound), for: origin)
+    }
+  }
+
+  private mutating func changeCredit(of consumer: Int, to credit: UInt32) {
+    consumers[consumer].credit = credit
+    if consumers[consumer].creditLeft == 0 {
+      leaveRotation(consumer)
+    } else {
+      maybeJoinRotation(consumer)
+    }
+  }
+
+  /// Asked again about a consumer that is gone it answers the same.
+  mutating func unsubscribe(_ command: Unsubscribe, _ effects: inout EffectList) {
+    guard let session = slot(of: command.session) else {
+      effects.addForAll(refusal(command.session, command.tag, .sessionNotFound))
+      return
+    }
+    if let consumer = sessions[session].slot(of: command.consumer) {
+      hash.fold(.unsubscribed, consumers[consumer].serial)
+      if command.returnHeld || consumers[consumer].held.isEmpty {
+        releaseAndRemove(consumer)
+      } else if consumers[consumer].isSubscribed {
+        leaveRotation(consumer)
+        consumers[consumer].isSubscribed = false
+        queues[consumers[consumer].queueSlot].consumers -= 1
+      }
+    }
+    effects.add(
+      .reply(.session(command.session), command.tag, .unsubscribed(command.consumer)),
+      for: sessions[session].origin)
+  }
+
+  /// Hands back what the consumer holds, not counted as attempts, and removes it.
+  mutating func releaseAndRemove(_ consumer: Int) {
+    let queue = consumers[consumer].queueSlot
+    let all = consumers[consumer].held.all
+    consumers[consumer].held.removeAll()
+    for held in all { release(held, to: queue) }
+    removeConsumer(consumer)
+  }
+
+  /// Removes a consumer that holds nothing any more.
+  mutating func removeConsumer(_ consumer: Int) {
+    invariant(
+      consumers[consumer].held.isEmpty, "consumer removed with \(consumers[consumer].held.count)")
+    leaveRotation(consumer)
+    if consumers[consumer].isSubscribed { queues[consumers[consumer].queueSlot].consumers -= 1 }
+    leaseDeadlines.remove(consumers[consumer].serial)
+    consumerSlots.remove(consumers[consumer].serial)
+    let session = consumers[consumer].sessionSlot
+    let (place, found) = sessions[session].place(of: consumers[consumer].id)
+    invariant(found, "consumer \(consumers[consumer].id) not among its session's")
+    sessions[session].consumers.remove(at: place)
+    consumers.remove(consumer)
+  }
+
+  private func refusal(_ session: SessionID, _ tag: RequestTag, _ refusal: Refusal) -> Effect {
+    .reply(.session(session), tag, .refused(refusal, detail: ""))
+  }
+}

@@ -1,0 +1,105 @@
+// What time brings: leases that ran out, sessions that stayed away, producers forgotten. Carried
+// out at the beginning of an entry, by the entry's stamp: first all leases by consumer and delivery,
+// then sessions by time and id. Nothing is assigned before all of it is returned.
+
+import Base
+
+extension MachineState {
+  /// Carries out what is due, at most `FixedLimits.dueWorkPerEntry` messages of it and what the
+  /// last consumer holds; the rest stays due for the next entry.
+  mutating func carryOutDue(_ effects: inout EffectList) {
+    carryOutDueLeases(&effects)
+    while dueWork < FixedLimits.dueWorkPerEntry, let due = sessionDeadlines.first,
+      due.time <= clock, let session = sessionSlots[due.key]
+    {
+      expire(session, &effects)
+    }
+    while let idle = idleProducers.first, idle.time + limits.producerMemory <= clock {
+      forgetProducer(ProducerID(rawValue: idle.key))
+    }
+  }
+
+  /// The heap says who may have something due; the order among them is by serial, since the
+  /// deadlines in it are lower bounds, which must decide nothing.
+  private mutating func carryOutDueLeases(_ effects: inout EffectList) {
+    var due: [UInt64] = []
+    while let first = leaseDeadlines.first, first.time <= clock {
+      leaseDeadlines.remove(first.key)
+      due.append(first.key)
+    }
+    due.sort()
+    for serial in due {
+      guard let consumer = consumerSlots[serial] else { continue }
+      if dueWork < FixedLimits.dueWorkPerEntry {
+        expireLeases(of: consumer, &effects)
+      } else {
+        leaseDeadlines.set(serial, to: consumers[consumer].deadline)
+      }
+    }
+  }
+
+  /// Returns what this consumer held too long and finds its next deadline.
+  private mutating func expireLeases(of consumer: Int, _ effects: inout EffectList) {
+    let queue = consumers[consumer].queueSlot
+    let isWanted = effects.wants(sessions[consumers[consumer].sessionSlot].origin)
+    let before = effects.ranges.count
+    var next = MachineTime.never
+    var place = consumers[consumer].held.place(of: DeliveryID(0))
+    while place < consumers[consumer].held.end {
+      let held = consumers[consumer].held[place]
+      if held.isHeld {
+        if held.leaseEnd <= clock {
+          consumers[consumer].held.remove(at: place)
+          dueWork += 1
+          fail(held, in: queue, error: "lease ran out")
+          if isWanted { effects.addRange(held.delivery, since: before) }
+        } else {
+          next = min(next, held.leaseEnd)
+        }
+      }
+      place += 1
+    }
+    setDeadline(of: consumer, to: next)
+    if isWanted, effects.ranges.count > before {
+      effects.effects.append(
+        .lapsed(
+          consumers[consumer].session, consumers[consumer].id,
+          ranges: before..<effects.ranges.count))
+    }
+    afterHeldChanged(consumer)
+  }
+
+  /// Ends a session that stayed detached: what it holds counts as failed. Goes on with the next
+  /// entry where it holds too much for one.
+  private mutating func expire(_ session: Int, _ effects: inout EffectList) {
+    while let member = sessions[session].consumers.first {
+      if dueWork >= FixedLimits.dueWorkPerEntry { return }
+      let queue = consumers[member.slot].queueSlot
+      let all = consumers[member.slot].held.all
+      consumers[member.slot].held.removeAll()
+      for held in all { fail(held, in: queue, error: "consumer is gone") }
+      dueWork += all.count
+      removeConsumer(member.slot)
+    }
+    end(session, .expired, &effects)
+  }
+
+  mutating func forgetProducer(_ producer: ProducerID) {
+    guard let slot = slot(of: producer) else { return }
+    hash.fold(.producerForgotten, producer.rawValue)
+    idleProducers.remove(producer.rawValue)
+    producerSlots.remove(producer.rawValue)
+    producers.remove(slot)
+  }
+}
+
+extension EffectList {
+  /// Adds a delivery to the ranges from place `start` on, of which the last may just go on.
+  mutating func addRange(_ delivery: DeliveryID, since start: Int) {
+    if ranges.count > start, ranges[ranges.count - 1].last.next == delivery {
+      ranges[ranges.count - 1].last = delivery
+    } else {
+      ranges.append(DeliveryRange(first: delivery, last: delivery))
+    }
+  }
+}

@@ -1,0 +1,146 @@
+// What must hold between entries, checked the slow way. For tests and simulations.
+
+import Base
+
+extension MachineState {
+  func checkInvariants() {
+    invariant(dirtyQueues.isEmpty, "queues left unassigned")
+    checkTables()
+    for slot in queues.slots { checkQueue(slot) }
+    for slot in consumers.slots { checkConsumer(slot) }
+    for slot in sessions.slots { checkSession(slot) }
+    for slot in producers.slots { checkProducer(slot) }
+    leaseDeadlines.checkOrder()
+    sessionDeadlines.checkOrder()
+    idleProducers.checkOrder()
+  }
+
+  private func checkTables() {
+    invariant(queueSlots.count == queues.count, "queue ids")
+    invariant(queueNames.count == queues.count, "queue names")
+    invariant(sessionSlots.count == sessions.count, "session ids")
+    invariant(consumerSlots.count == consumers.count, "consumer serials")
+    invariant(producerSlots.count == producers.count, "producer ids")
+    let inSessions = sessions.slots.reduce(0) { $0 + sessions[$1].consumers.count }
+    invariant(inSessions == consumers.count, "\(inSessions) of \(consumers.count) in sessions")
+    let withDeadline = consumers.slots.count { consumers[$0].deadline != .never }
+    invariant(withDeadline == leaseDeadlines.count, "lease deadlines")
+    let detached = sessions.slots.count { sessions[$0].origin == nil }
+    invariant(detached == sessionDeadlines.count, "session deadlines")
+    let idle = producers.slots.count { producers[$0].session == .none }
+    invariant(idle == idleProducers.count, "idle producers")
+  }
+
+  private func checkQueue(_ slot: Int) {
+    let queue = queues[slot]
+    invariant(queueSlots[UInt64(queue.id.rawValue)] == slot, "queue \(queue.id) misplaced")
+    invariant(queueNames[queue.name] == slot, "queue \(queue.name) misnamed")
+    invariant(queue.id.rawValue < nextQueue, "queue \(queue.id) from the future")
+    var ids = Set<UInt64>()
+    var noted = 0
+    var bytes: UInt64 = 0
+    var leased: UInt64 = 0
+    func see(_ message: Waiting) {
+      invariant(ids.insert(message.id.rawValue).inserted, "message \(message.id) twice")
+      invariant(message.id.entry <= appliedIndex, "message \(message.id) from the future")
+      let hasNote = queue.notes[message.id.rawValue] != nil
+      invariant(hasNote == message.has(Waiting.hasNote), "note of message \(message.id)")
+      noted += hasNote ? 1 : 0
+      bytes += message.size
+    }
+    var last = MessageID(rawValue: 0)
+    var lineCount = 0
+    queue.ready.line.forEachBlock { block in
+      lineCount += block.count
+      for message in block {
+        invariant(message.id > last, "message \(message.id) behind \(last)")
+        last = message.id
+        see(message)
+      }
+    }
+    invariant(lineCount == queue.ready.line.count, "line of queue \(queue.id)")
+    let returned = queue.ready.returned.items
+    for (place, message) in returned.enumerated() {
+      invariant(
+        place == 0 || returned[(place - 1) / 2].id < message.id, "returned out of order")
+      see(message)
+    }
+    var subscribed: UInt32 = 0
+    var takers = Set<Int>()
+    for consumer in consumers.slots where consumers[consumer].queueSlot == slot {
+      leased += UInt64(consumers[consumer].held.count)
+      consumers[consumer].held.forEach { see($0.message) }
+      if consumers[consumer].isSubscribed { subscribed += 1 }
+      if consumers[consumer].isInRotation { takers.insert(consumer) }
+    }
+    invariant(leased == queue.leased, "\(leased) leased of queue \(queue.id): \(queue.leased)")
+    invariant(bytes == queue.bytes, "\(bytes) bytes in queue \(queue.id): \(queue.bytes)")
+    invariant(noted == queue.notes.count, "notes of queue \(queue.id)")
+    invariant(subscribed == queue.consumers, "consumers of queue \(queue.id)")
+    let rotation = (0..<queue.rotation.count).map { queue.rotation[$0] }
+    invariant(Set(rotation) == takers && rotation.count == takers.count, "rotation")
+    invariant(queue.ready.isEmpty || takers.isEmpty, "queue \(queue.id) left unassigned")
+    let users = queues.slots.count { queues[$0].deadLetterSlot == slot }
+    invariant(users == queue.deadLetterUsers, "dead-letter users of queue \(queue.id)")
+  }
+
+  private func checkConsumer(_ slot: Int) {
+    let consumer = consumers[slot]
+    invariant(consumerSlots[consumer.serial] == slot, "consumer \(consumer.serial) misplaced")
+    invariant(sessions[consumer.sessionSlot].id == consumer.session, "consumer's session")
+    invariant(
+      sessions[consumer.sessionSlot].slot(of: consumer.id) == slot, "consumer not in its session")
+    let isAttached = sessions[consumer.sessionSlot].origin != nil
+    let couldTake = consumer.isSubscribed && isAttached && consumer.creditLeft > 0
+    invariant(couldTake == consumer.isInRotation, "consumer \(consumer.serial) in rotation")
+    invariant(consumer.isSubscribed || !consumer.held.isEmpty, "ended consumer holds nothing")
+    let deadline = leaseDeadlines.time(of: consumer.serial) ?? .never
+    invariant(deadline == consumer.deadline, "deadline of consumer \(consumer.serial)")
+    var last: UInt64 = 0
+    var lastToken: UInt64 = 0
+    consumer.held.forEach { held in
+      invariant(held.delivery.rawValue > last, "deliveries out of order")
+      invariant(held.token.rawValue > lastToken, "tokens out of order")
+      last = held.delivery.rawValue
+      lastToken = held.token.rawValue
+      invariant(held.leaseEnd >= consumer.deadline, "lease ends before its deadline")
+      invariant(
+        held.attempt == queues[consumer.queueSlot].attempts(of: held.message) + 1, "attempts")
+    }
+    invariant(last < consumer.nextDelivery, "delivery \(last) of \(consumer.nextDelivery)")
+    invariant(lastToken < queues[consumer.queueSlot].nextToken, "token \(lastToken)")
+  }
+
+  private func checkSession(_ slot: Int) {
+    let session = sessions[slot]
+    invariant(sessionSlots[session.id.rawValue] == slot, "session \(session.id) misplaced")
+    invariant((session.origin == nil) == (session.deadline != .never), "session's deadline")
+    if session.origin == nil {
+      invariant(
+        sessionDeadlines.time(of: session.id.rawValue) == session.deadline, "session's deadline")
+    }
+    for (left, right) in zip(session.consumers, session.consumers.dropFirst()) {
+      invariant(left.id < right.id, "consumers of session \(session.id) out of order")
+    }
+    for place in 0..<session.refusals.count {
+      invariant(session.refusals[place].sequence <= session.settled, "refusal from the future")
+    }
+  }
+
+  private func checkProducer(_ slot: Int) {
+    let producer = producers[slot]
+    invariant(producerSlots[producer.id.rawValue] == slot, "producer \(producer.id) misplaced")
+    if producer.session != .none {
+      invariant(
+        self.slot(of: producer.session).map { sessions[$0].producer } == producer.id,
+        "producer \(producer.id) of a dead session")
+    }
+    var next = producer.runs.first?.first ?? producer.lastSequence + 1
+    for place in 0..<producer.runs.count {
+      let run = producer.runs[place]
+      invariant(run.first == next && run.count > 0, "answers of \(producer.id) not contiguous")
+      next += run.count
+    }
+    invariant(next == producer.lastSequence + 1, "answers of producer \(producer.id)")
+  }
+}

@@ -1,0 +1,143 @@
+// Publishing: every number of a producer is answered once, and asked again is answered alike (G4).
+//
+// The numbers of a producer are contiguous. A publish may repeat numbers that are known, which are
+// answered from memory, and go on with new ones, which are stored. Refusals that say "not now"
+// (`Refusal.isFinal` is false) use no number up.
+
+import Base
+
+extension MachineState {
+  mutating func publish(_ command: Publish, _ effects: inout EffectList) {
+    guard let session = slot(of: command.session) else {
+      effects.addForAll(
+        .refused(
+          command.session, first: command.first, count: command.count, .sessionNotFound))
+      return
+    }
+    let origin = sessions[session].origin
+    guard let producer = slot(of: sessions[session].producer),
+      producers[producer].session == command.session
+    else {
+      refuse(command, from: command.first.rawValue, .producerFenced, origin, &effects)
+      return
+    }
+    producers[producer].forgetAnswers(
+      through: min(command.answeredThrough.rawValue, producers[producer].lastSequence))
+    let first = command.first.rawValue
+    let next = producers[producer].lastSequence + 1
+    guard first >= 1, first <= next else {
+      refuse(command, from: first, .sequenceGap, origin, &effects)
+      return
+    }
+    let known = min(UInt64(command.count), next - first)
+    if known > 0, effects.wants(origin) {
+      producers[producer].answers(from: first, count: known) { run, count in
+        effects.addAnswer(run, to: command.session, first: first, count: count)
+      }
+    }
+    if known < command.count { store(command, after: Int(known), producer, origin, &effects) }
+  }
+
+  /// Stores the messages of the run but for the first `known`, or refuses them.
+  private mutating func store(
+    _ command: Publish, after known: Int, _ producer: Int, _ origin: SessionOrigin?,
+    _ effects: inout EffectList
+  ) {
+    let first = command.first.rawValue + UInt64(known)
+    let count = Int(command.count) - known
+    if producers[producer].unanswered + UInt64(count) > limits.unansweredMessages
+      || producers[producer].runs.count >= limits.unansweredRuns
+    {
+      refuse(command, from: first, .tooManyUnanswered, origin, &effects)
+      return
+    }
+    if publishedHere + count > FixedLimits.publishesPerEntry {
+      refuse(command, from: first, .overloaded, origin, &effects)
+      return
+    }
+    var run = ProducerState.Run(first: first, count: UInt64(count), firstID: 0, refusal: nil)
+    if let queue = slot(of: command.queue) {
+      let id = MessageID(entry: appliedIndex, ordinal: nextOrdinal)
+      hash.fold(.published, id.rawValue, UInt64(command.queue.rawValue) << 32 | UInt64(count))
+      Self.append(
+        command.run, at: command.runOffset, after: known, count: count, firstID: id,
+        to: &queues[queue], hash: &hash)
+      nextOrdinal += count
+      publishedHere += count
+      run.firstID = id.rawValue
+      markDirty(queue)
+    } else {
+      hash.fold(.publishRefused, first, UInt64(count))
+      run.refusal = .queueNotFound
+    }
+    producers[producer].answer(run)
+    if effects.wants(origin) {
+      effects.addAnswer(run, to: command.session, first: first, count: run.count)
+    }
+  }
+
+  /// The loop over messages.
+  private static func append(
+    _ run: UnsafeRawBufferPointer, at runOffset: Int, after known: Int, count: Int,
+    firstID: MessageID, to queue: inout QueueState, hash: inout StateHash
+  ) {
+    var offset = 0
+    for _ in 0..<known { offset += recordSize(in: run, at: offset) }
+    let start = offset
+    for place in 0..<count {
+      let size = recordSize(in: run, at: offset)
+      let message = Waiting(
+        id: MessageID(rawValue: firstID.rawValue + UInt64(place)), offset: runOffset + offset,
+        size: size)
+      hash.fold(message.bits)
+      queue.ready.append(message)
+      offset += size
+    }
+    queue.bytes += UInt64(offset - start)
+    queue.published += UInt64(count)
+  }
+
+  /// The record's size, which was checked by whoever proposed the entry: reading outside would
+  /// take a bug, and stops here.
+  @inline(__always)
+  private static func recordSize(in run: UnsafeRawBufferPointer, at offset: Int) -> Int {
+    invariant(
+      run.count - offset >= MessageRecord.fixedBytes, "record at \(offset) of \(run.count) bytes")
+    let size = MessageRecord.size(in: run, at: offset)
+    invariant(
+      size >= MessageRecord.fixedBytes && size <= run.count - offset,
+      "record of \(size) bytes at \(offset) of \(run.count)")
+    return size
+  }
+
+  /// Refuses the command's messages from number `first` on without using their numbers up.
+  private func refuse(
+    _ command: Publish, from first: UInt64, _ refusal: Refusal, _ origin: SessionOrigin?,
+    _ effects: inout EffectList
+  ) {
+    let known = UInt32(first - command.first.rawValue)
+    effects.add(
+      .refused(
+        command.session, first: PublishSequence(rawValue: first), count: command.count - known,
+        refusal),
+      for: origin)
+  }
+}
+
+extension EffectList {
+  /// The answer to `count` publishes; a nil run is forgotten and then begins at `first`.
+  fileprivate mutating func addAnswer(
+    _ run: ProducerState.Run?, to session: SessionID, first: UInt64, count: UInt64
+  ) {
+    let start = PublishSequence(rawValue: run?.first ?? first)
+    if let run, run.refusal == nil {
+      effects.append(
+        .confirmed(
+          session, first: start, count: UInt32(count), firstID: MessageID(rawValue: run.firstID)))
+    } else {
+      effects.append(
+        .refused(
+          session, first: start, count: UInt32(count), run?.refusal ?? .answerForgotten))
+    }
+  }
+}

@@ -1,0 +1,162 @@
+// Declaring, deleting and purging queues.
+
+import Base
+
+extension MachineState {
+  mutating func declareQueue(_ command: DeclareQueue, _ effects: inout EffectList) {
+    reply(declare(command.name, command.settings), to: command.requester, command.tag, &effects)
+  }
+
+  private mutating func declare(_ name: String, _ settings: QueueSettings) -> Reply {
+    guard QueueSettings.isValid(name: name) else {
+      return .refused(
+        .queueNameInvalid, detail: "a queue name is 1 to 255 bytes without control characters")
+    }
+    if let fault = settings.fault { return .refused(.settingInvalid, detail: fault) }
+    if let slot = queueNames[name] {
+      if let difference = settings.difference(from: queues[slot].settings) {
+        return .refused(.queueDiffers, detail: difference)
+      }
+      return .queueDeclared(queues[slot].id, isNew: false)
+    }
+    if let missing = settings.unsupported { return .refused(.notSupported, detail: missing) }
+    if queues.count >= limits.queues {
+      return .refused(.tooManyQueues, detail: "there are \(queues.count) queues")
+    }
+    var queue = QueueState()
+    if !settings.deadLetterQueue.isEmpty {
+      // A queue must exist before another names it, and keeps its settings: so no cycle can be
+      // built but this one.
+      if settings.deadLetterQueue == name {
+        return .refused(.deadLetterCycle, detail: "dead-letter must be another queue")
+      }
+      guard let target = queueNames[settings.deadLetterQueue] else {
+        return .refused(
+          .deadLetterQueueNotFound,
+          detail: "dead-letter names \(settings.deadLetterQueue), which does not exist")
+      }
+      queue.deadLetterSlot = target
+      queues[target].deadLetterUsers += 1
+    }
+    queue.id = QueueID(rawValue: nextQueue)
+    queue.name = name
+    queue.settings = settings
+    nextQueue += 1
+    hash.fold(.queueDeclared, UInt64(queue.id.rawValue))
+    let slot = queues.insert(queue)
+    queueSlots.insert(slot, for: UInt64(queue.id.rawValue))
+    queueNames[name] = slot
+    return .queueDeclared(queue.id, isNew: true)
+  }
+
+  mutating func deleteQueue(_ command: NameQueue, _ effects: inout EffectList) {
+    reply(delete(command.name, &effects), to: command.requester, command.tag, &effects)
+  }
+
+  private mutating func delete(_ name: String, _ effects: inout EffectList) -> Reply {
+    guard let queue = queueNames[name] else { return .refused(.queueNotFound, detail: name) }
+    if queues[queue].deadLetterUsers > 0 {
+      return .refused(
+        .queueInUse,
+        detail: "\(queues[queue].deadLetterUsers) queues have it as their dead-letter queue")
+    }
+    let messages = UInt64(queues[queue].ready.count) + queues[queue].leased
+    hash.fold(.queueDeleted, UInt64(queues[queue].id.rawValue), messages)
+    // By serial, the same order everywhere.
+    let mine = consumers.slots.filter { consumers[$0].queueSlot == queue }
+      .sorted { consumers[$0].serial < consumers[$1].serial }
+    for consumer in mine {
+      let session = consumers[consumer].sessionSlot
+      effects.add(
+        .consumerCancelled(consumers[consumer].session, consumers[consumer].id),
+        for: sessions[session].origin)
+      consumers[consumer].held.removeAll()
+      removeConsumer(consumer)
+    }
+    if queues[queue].deadLetterSlot >= 0 {
+      queues[queues[queue].deadLetterSlot].deadLetterUsers -= 1
+    }
+    queueSlots.remove(UInt64(queues[queue].id.rawValue))
+    queueNames[name] = nil
+    queues.remove(queue)
+    return .queueDeleted(messages: messages)
+  }
+
+  mutating func purgeQueue(_ command: NameQueue, _ effects: inout EffectList) {
+    reply(purge(command.name), to: command.requester, command.tag, &effects)
+  }
+
+  /// Removes what is ready; what consumers hold stays theirs.
+  private mutating func purge(_ name: String) -> Reply {
+    guard let queue = queueNames[name] else { return .refused(.queueNotFound, detail: name) }
+    let messages = UInt64(queues[queue].ready.count)
+    hash.fold(.queuePurged, UInt64(queues[queue].id.rawValue), messages)
+    let ready = queues[queue].ready
+    queues[queue].ready = ReadyQueue()
+    var bytes: UInt64 = 0
+    ready.forEach { message in
+      bytes += message.size
+      if message.has(Waiting.hasNote) { queues[queue].notes.remove(message.id.rawValue) }
+    }
+    queues[queue].bytes -= bytes
+    return .queuePurged(messages: messages)
+  }
+
+  private func reply(
+    _ reply: Reply, to requester: Requester, _ tag: RequestTag, _ effects: inout EffectList
+  ) {
+    let effect = Effect.reply(requester, tag, reply)
+    switch requester {
+    case .connection(let origin): effects.add(effect, for: origin)
+    case .session(let id):
+      if let session = slot(of: id) {
+        effects.add(effect, for: sessions[session].origin)
+      } else {
+        effects.addForAll(effect)
+      }
+    }
+  }
+}
+
+extension QueueSettings {
+  /// The first setting that differs, with both values, as a sentence; nil if none does.
+  func difference(from other: QueueSettings) -> String? {
+    func text(
+      _ name: String, _ asked: some CustomStringConvertible,
+      _ present: some CustomStringConvertible
+    ) -> String {
+      "\(name) is \(present), not \(asked)"
+    }
+    if lease != other.lease { return text("lease", lease, other.lease) }
+    if deliveriesMax != other.deliveriesMax {
+      return text("max-deliveries", deliveriesMax, other.deliveriesMax)
+    }
+    if deadLetterQueue != other.deadLetterQueue {
+      return text("dead-letter", "\"\(deadLetterQueue)\"", "\"\(other.deadLetterQueue)\"")
+    }
+    if retryDelay != other.retryDelay { return text("retry-delay", retryDelay, other.retryDelay) }
+    if retryDelayMax != other.retryDelayMax {
+      return text("retry-max", retryDelayMax, other.retryDelayMax)
+    }
+    if retryJitterPermille != other.retryJitterPermille {
+      return text("retry-jitter", retryJitterPermille, other.retryJitterPermille)
+    }
+    if timeToLive != other.timeToLive { return text("ttl", timeToLive, other.timeToLive) }
+    if lengthMax != other.lengthMax { return text("max-length", lengthMax, other.lengthMax) }
+    if bytesMax != other.bytesMax { return text("max-bytes", bytesMax, other.bytesMax) }
+    if overflow != other.overflow { return text("overflow", "\(overflow)", "\(other.overflow)") }
+    if priorities != other.priorities { return text("priorities", priorities, other.priorities) }
+    if keyLimit != other.keyLimit { return text("keyed", keyLimit, other.keyLimit) }
+    return nil
+  }
+
+  /// A setting that this version cannot keep yet: refused by name rather than not honoured.
+  var unsupported: String? {
+    if retryDelay != .zero || retryDelayMax != .zero { return "retry-delay is not supported" }
+    if timeToLive != .zero { return "ttl is not supported" }
+    if lengthMax != 0 || bytesMax != 0 { return "max-length is not supported" }
+    if priorities != 1 { return "priorities are not supported" }
+    if keyLimit != 0 { return "keyed is not supported" }
+    return nil
+  }
+}

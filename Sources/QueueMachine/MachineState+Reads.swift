@@ -1,0 +1,103 @@
+// Looking without changing.
+
+import Base
+
+extension MachineState {
+  func queue(named name: String) -> QueueID? { queueNames[name].map { queues[$0].id } }
+
+  func summary(of queue: QueueID) -> QueueSummary? { slot(of: queue).map { summary(slot: $0) } }
+
+  func summaries() -> [QueueSummary] {
+    queues.slots.map { summary(slot: $0) }.sorted { $0.name < $1.name }
+  }
+
+  private func summary(slot: Int) -> QueueSummary {
+    let queue = queues[slot]
+    return QueueSummary(
+      id: queue.id, name: queue.name, settings: queue.settings, ready: UInt64(queue.ready.count),
+      leased: queue.leased, delayed: 0, consumers: queue.consumers, bytes: queue.bytes,
+      published: queue.published, delivered: queue.delivered, acknowledged: queue.acknowledged,
+      redelivered: queue.redelivered, deadLettered: queue.deadLettered)
+  }
+
+  func dropped(_ queue: QueueID) -> UInt64? { slot(of: queue).map { queues[$0].dropped } }
+
+  func peek(_ queue: QueueID, after: MessageID?, limit: Int) -> [PeekedMessage] {
+    guard let slot = slot(of: queue), limit > 0 else { return [] }
+    let start = after ?? MessageID(rawValue: 0)
+    var found = queues[slot].ready.messages(after: start, limit: limit).map { message in
+      peeked(message, in: slot, state: .ready)
+    }
+    for consumer in consumers.slots where consumers[consumer].queueSlot == slot {
+      consumers[consumer].held.forEach { held in
+        guard held.message.id > start else { return }
+        var message = peeked(held.message, in: slot, state: .leased)
+        message.session = consumers[consumer].session
+        message.consumer = consumers[consumer].id
+        message.leaseEnd = held.leaseEnd
+        found.append(message)
+      }
+    }
+    found.sort { $0.id < $1.id }
+    return Array(found.prefix(limit))
+  }
+
+  private func peeked(_ message: Waiting, in queue: Int, state: MessageState) -> PeekedMessage {
+    let note = message.has(Waiting.hasNote) ? queues[queue].notes[message.id.rawValue] : nil
+    return PeekedMessage(
+      id: message.id, reference: queues[queue].reference(of: message), state: state,
+      attempts: note?.attempts ?? 0, session: .none, consumer: ConsumerID(0), leaseEnd: .never,
+      lastError: note?.lastError ?? "", deadLetter: note?.deadLetter)
+  }
+
+  func held(by session: SessionID) -> Int? {
+    slot(of: session).map { slot in
+      sessions[slot].consumers.reduce(0) { $0 + consumers[$1.slot].held.count }
+    }
+  }
+
+  func deliveries(of session: SessionID) -> [(ConsumerID, Delivery)] {
+    guard let slot = slot(of: session) else { return [] }
+    var found: [(ConsumerID, Delivery)] = []
+    for member in sessions[slot].consumers {
+      let queue = consumers[member.slot].queueSlot
+      consumers[member.slot].held.forEach { held in
+        found.append(
+          (member.id, Delivery(held, reference: queues[queue].reference(of: held.message))))
+      }
+    }
+    return found
+  }
+
+  func origin(of session: SessionID) -> SessionOrigin? {
+    slot(of: session).flatMap { sessions[$0].origin }
+  }
+
+  func sessionSummaries() -> [SessionSummary] {
+    sessionSlots.sortedKeys.compactMap { sessionSlots[$0] }.map { slot in
+      let session = sessions[slot]
+      return SessionSummary(
+        session: session.id, name: session.name, kind: session.kind, origin: session.origin,
+        producer: session.producer, consumers: session.consumers.count,
+        held: session.consumers.reduce(0) { $0 + consumers[$1.slot].held.count })
+    }
+  }
+
+  var sessionCount: Int { sessions.count }
+  var consumerCount: Int { consumers.count }
+
+  func outcome(of sequence: PublishSequence, by producer: ProducerID) -> PublishOutcome {
+    guard let slot = slot(of: producer) else { return .unseen }
+    return producers[slot].outcome(of: sequence.rawValue)
+  }
+
+  func forEachLiveRecord(_ body: (RecordReference) -> Void) {
+    for slot in queues.slots {
+      queues[slot].ready.forEach { body(queues[slot].reference(of: $0)) }
+    }
+    for slot in consumers.slots {
+      let queue = consumers[slot].queueSlot
+      consumers[slot].held.forEach { body(queues[queue].reference(of: $0.message)) }
+    }
+  }
+}

@@ -1,0 +1,258 @@
+// Settling and extending deliveries (G3, G6). Each has a number of its session and is carried out
+// once; asked again it is answered alike, until the client says that it has seen the answer.
+
+import Base
+
+extension MachineState {
+  /// What settle and extend have in common.
+  private struct Order {
+    var session: SessionID
+    var sequence: CommandSequence
+    var answeredThrough: CommandSequence
+    var consumer: ConsumerID
+    var ranges: EncodedRanges
+  }
+
+  mutating func settle(_ command: Settle, _ effects: inout EffectList) {
+    let order = Order(
+      session: command.session, sequence: command.sequence,
+      answeredThrough: command.answeredThrough, consumer: command.consumer,
+      ranges: command.ranges)
+    guard let session = begin(order, &effects) else { return }
+    guard let consumer = sessions[session].slot(of: command.consumer) else {
+      finishWithoutConsumer(order, session, &effects)
+      return
+    }
+    if command.kind == .negative || command.kind == .reject {
+      let count = consumers[consumer].held.count
+      if settledHere + count > FixedLimits.settledPerEntry {
+        refuse(order, .overloaded, sessions[session].origin, &effects)
+        return
+      }
+      settledHere += count
+    }
+    switch command.kind {
+    case .acknowledge: acknowledge(order, session, consumer, &effects)
+    case .negative, .reject, .release:
+      giveBack(order, command.kind, error: command.error, session, consumer, &effects)
+    }
+    finish(order, session, &effects)
+    afterHeldChanged(consumer)
+  }
+
+  /// Sets the leases to end `duration` from now, sooner or later than before.
+  mutating func extend(_ command: Extend, _ effects: inout EffectList) {
+    let order = Order(
+      session: command.session, sequence: command.sequence,
+      answeredThrough: command.answeredThrough, consumer: command.consumer,
+      ranges: command.ranges)
+    guard let session = begin(order, &effects) else { return }
+    guard let consumer = sessions[session].slot(of: command.consumer) else {
+      finishWithoutConsumer(order, session, &effects)
+      return
+    }
+    let leaseEnd = clock + min(command.duration, limits.extensionMax)
+    hash.fold(.extended, consumers[consumer].serial, leaseEnd.rawValue)
+    visit(order, session, consumer, &effects) { machine, place in
+      machine.consumers[consumer].held[place].leaseEnd = leaseEnd
+      machine.hash.fold(machine.consumers[consumer].held[place].delivery.rawValue)
+    }
+    if !consumers[consumer].held.isEmpty { lowerDeadline(of: consumer, to: leaseEnd) }
+    finish(order, session, &effects)
+  }
+
+  private mutating func acknowledge(
+    _ order: Order, _ session: Int, _ consumer: Int, _ effects: inout EffectList
+  ) {
+    let queue = consumers[consumer].queueSlot
+    var count: UInt64 = 0
+    var bytes: UInt64 = 0
+    hash.fold(.acknowledged, consumers[consumer].serial, order.sequence.rawValue)
+    visit(order, session, consumer, &effects) { machine, place in
+      let message = machine.consumers[consumer].held[place].message
+      machine.consumers[consumer].held.remove(at: place)
+      machine.hash.fold(message.id.rawValue)
+      count += 1
+      bytes += message.size
+      if message.has(Waiting.hasNote) { machine.queues[queue].notes.remove(message.id.rawValue) }
+    }
+    queues[queue].leased -= count
+    queues[queue].bytes -= bytes
+    queues[queue].acknowledged += count
+  }
+
+  private mutating func giveBack(
+    _ order: Order, _ kind: SettleKind, error: String, _ session: Int, _ consumer: Int,
+    _ effects: inout EffectList
+  ) {
+    let queue = consumers[consumer].queueSlot
+    visit(order, session, consumer, &effects) { machine, place in
+      let held = machine.consumers[consumer].held[place]
+      machine.consumers[consumer].held.remove(at: place)
+      switch kind {
+      case .negative: machine.fail(held, in: queue, error: error)
+      case .reject: machine.reject(held, in: queue, error: error)
+      case .release, .acknowledge: machine.release(held, to: queue)
+      }
+    }
+  }
+
+  /// Calls `body` with the place of every delivery in the ranges that is held, and refuses the
+  /// parts between. Costs no more than what the consumer holds, however long a range claims to be.
+  @inline(__always)
+  private mutating func visit(
+    _ order: Order, _ session: Int, _ consumer: Int, _ effects: inout EffectList,
+    _ body: (inout MachineState, Int) -> Void
+  ) {
+    for number in 0..<order.ranges.count {
+      let range = order.ranges[number]
+      guard range.first.rawValue > 0, range.first <= range.last else {
+        refuse(range, .deliveryNotFound, order, session, &effects)
+        continue
+      }
+      var next = range.first
+      var place = consumers[consumer].held.place(of: next)
+      let end = consumers[consumer].held.end
+      while place < end {
+        let delivery = consumers[consumer].held[place].delivery
+        if delivery > range.last { break }
+        if consumers[consumer].held[place].isHeld {
+          if next < delivery {
+            let gap = DeliveryRange(first: next, last: DeliveryID(delivery.rawValue - 1))
+            refuseGap(gap, order, session, consumer, &effects)
+          }
+          body(&self, place)
+          next = delivery.next
+        }
+        place += 1
+      }
+      if next <= range.last {
+        let gap = DeliveryRange(first: next, last: range.last)
+        refuseGap(gap, order, session, consumer, &effects)
+      }
+    }
+  }
+
+  /// After the consumer holds less, or was taken from: closes gaps, lets it take again, or removes
+  /// it if it had ended and this was the last that it held.
+  mutating func afterHeldChanged(_ consumer: Int) {
+    consumers[consumer].held.tidy()
+    if consumers[consumer].isSubscribed {
+      maybeJoinRotation(consumer)
+    } else if consumers[consumer].held.isEmpty {
+      removeConsumer(consumer)
+    }
+  }
+
+  // Sequences and refusals.
+
+  /// The session, if the command is to be carried out now; answers it otherwise.
+  private mutating func begin(_ order: Order, _ effects: inout EffectList) -> Int? {
+    guard let session = slot(of: order.session) else {
+      if effects.isWanted { refuse(order, .sessionNotFound, nil, &effects) }
+      return nil
+    }
+    while let refusal = sessions[session].refusals.first,
+      refusal.sequence <= order.answeredThrough
+    {
+      _ = sessions[session].refusals.popFirst()
+    }
+    let origin = sessions[session].origin
+    if order.sequence.rawValue > 0, order.sequence <= sessions[session].settled {
+      if effects.wants(origin) { answerAgain(order.sequence, session, &effects) }
+      return nil
+    }
+    if order.sequence != sessions[session].settled.next {
+      refuse(order, .sequenceGap, origin, &effects)
+      return nil
+    }
+    if sessions[session].refusals.count >= limits.unansweredRefusals {
+      refuse(order, .tooManyUnanswered, origin, &effects)
+      return nil
+    }
+    return session
+  }
+
+  private func answerAgain(
+    _ sequence: CommandSequence, _ session: Int, _ effects: inout EffectList
+  ) {
+    let refusals = sessions[session].refusals
+    for place in 0..<refusals.count where refusals[place].sequence == sequence {
+      let known = refusals[place]
+      effects.effects.append(
+        .settleRefused(
+          sessions[session].id, sequence, known.consumer, known.range, known.refusal))
+    }
+    effects.addSettled(sessions[session].id, through: sessions[session].settled)
+  }
+
+  private mutating func finish(_ order: Order, _ session: Int, _ effects: inout EffectList) {
+    sessions[session].settled = order.sequence
+    if effects.wants(sessions[session].origin) {
+      effects.addSettled(order.session, through: order.sequence)
+    }
+  }
+
+  private mutating func finishWithoutConsumer(
+    _ order: Order, _ session: Int, _ effects: inout EffectList
+  ) {
+    for place in 0..<order.ranges.count {
+      refuse(order.ranges[place], .consumerNotFound, order, session, &effects)
+    }
+    finish(order, session, &effects)
+  }
+
+  /// Deliveries in no one's hands: those made are stale, those never made do not exist.
+  private mutating func refuseGap(
+    _ gap: DeliveryRange, _ order: Order, _ session: Int, _ consumer: Int,
+    _ effects: inout EffectList
+  ) {
+    let made = DeliveryID(consumers[consumer].nextDelivery - 1)
+    if gap.first <= made {
+      let stale = DeliveryRange(first: gap.first, last: min(gap.last, made))
+      refuse(stale, .staleDelivery, order, session, &effects)
+    }
+    if gap.last > made {
+      let unknown = DeliveryRange(first: max(gap.first, made.next), last: gap.last)
+      refuse(unknown, .deliveryNotFound, order, session, &effects)
+    }
+  }
+
+  /// Refuses a part for good: remembered until the client has seen it.
+  private mutating func refuse(
+    _ range: DeliveryRange, _ refusal: Refusal, _ order: Order, _ session: Int,
+    _ effects: inout EffectList
+  ) {
+    hash.fold(.settleRefused, range.first.rawValue, UInt64(refusal.rawValue))
+    sessions[session].refusals.append(
+      SettleRefusal(
+        sequence: order.sequence, consumer: order.consumer, range: range, refusal: refusal))
+    effects.add(
+      .settleRefused(order.session, order.sequence, order.consumer, range, refusal),
+      for: sessions[session].origin)
+  }
+
+  /// Refuses the whole command without using up its number. A nil origin is a session that does
+  /// not exist.
+  private func refuse(
+    _ order: Order, _ refusal: Refusal, _ origin: SessionOrigin?, _ effects: inout EffectList
+  ) {
+    guard effects.wants(origin) || refusal == .sessionNotFound else { return }
+    for place in 0..<order.ranges.count {
+      effects.effects.append(
+        .settleRefused(
+          order.session, order.sequence, order.consumer, order.ranges[place], refusal))
+    }
+  }
+}
+
+extension EffectList {
+  /// Adds to the answer before where that is of the same session: it is cumulative.
+  fileprivate mutating func addSettled(_ session: SessionID, through sequence: CommandSequence) {
+    if case .settled(session, _)? = effects.last {
+      effects[effects.count - 1] = .settled(session, through: sequence)
+    } else {
+      effects.append(.settled(session, through: sequence))
+    }
+  }
+}

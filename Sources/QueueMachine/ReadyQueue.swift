@@ -1,0 +1,216 @@
+// The messages of a queue that wait to be delivered, 16 bytes each, in the order of their ids.
+//
+// New messages join a line of blocks; what comes back goes into a small heap in front of it, so
+// that a returned message has its own place again (G5). Other orders of delivery (delayed,
+// priorities, keys) are to stand beside the line as further parts of `ReadyQueue`, which chooses
+// between them; the line's cost does not change by that.
+
+import Base
+
+/// A message as a queue keeps it while it waits.
+struct Waiting: Hashable, Sendable {
+  var id: MessageID
+  /// Bits 0...27 the record's offset in its entry's payload, 28...55 its size, 56...63 flags.
+  private var packed: UInt64
+
+  /// There is a `MessageNote` for it.
+  static let hasNote: UInt64 = 1 << 56
+  /// It was in a consumer's hands before.
+  static let wasDelivered: UInt64 = 1 << 57
+
+  @inline(__always)
+  init(id: MessageID, offset: Int, size: Int) {
+    invariant(
+      offset <= FixedLimits.payloadBytesMax && size <= FixedLimits.payloadBytesMax,
+      "record at \(offset) of \(size) bytes")
+    self.id = id
+    packed = UInt64(offset) | UInt64(size) << 28
+  }
+
+  init(id: MessageID, packed: UInt64) {
+    self.id = id
+    self.packed = packed
+  }
+
+  var offset: UInt32 { UInt32(packed & 0xfff_ffff) }
+  var size: UInt64 { packed >> 28 & 0xfff_ffff }
+  var bits: UInt64 { packed }
+  func has(_ flag: UInt64) -> Bool { packed & flag != 0 }
+  mutating func set(_ flag: UInt64) { packed |= flag }
+
+  /// The record of a message that was never moved.
+  var ownReference: RecordReference {
+    RecordReference(entry: id.entry, offset: offset, size: UInt32(size))
+  }
+}
+
+/// First in, first out, in blocks: a snapshot shares all blocks, and a change after it copies one.
+struct WaitingLine: Sendable {
+  /// The oldest block; messages before `headIndex` are gone. Not used up unless all is empty.
+  private var head: [Waiting] = []
+  private var headIndex = 0
+  /// Full blocks between head and tail.
+  private var middle = RingBuffer<[Waiting]>()
+  /// The newest block. Empty while everything fits into the head.
+  private var tail: [Waiting] = []
+  private(set) var count = 0
+
+  static let blockCount = 4_096
+  /// A block with more room than this is given up when it runs empty, so that many queues that
+  /// were busy once do not keep memory.
+  private static let keptCapacity = 1_024
+
+  var isEmpty: Bool { count == 0 }
+  var first: Waiting? { count == 0 ? nil : head[headIndex] }
+
+  @inline(__always)
+  mutating func append(_ message: Waiting) {
+    count += 1
+    if tail.isEmpty, middle.isEmpty, head.count < Self.blockCount {
+      head.append(message)
+    } else {
+      appendToTail(message)
+    }
+  }
+
+  private mutating func appendToTail(_ message: Waiting) {
+    if tail.count == Self.blockCount {
+      middle.append(tail)
+      tail = []
+    } else if tail.count == Self.keptCapacity {
+      tail.reserveCapacity(Self.blockCount)
+    }
+    tail.append(message)
+  }
+
+  @inline(__always)
+  mutating func popFirst() -> Waiting? {
+    if count == 0 { return nil }
+    let message = head[headIndex]
+    headIndex += 1
+    count -= 1
+    if headIndex == head.count { nextHead() }
+    return message
+  }
+
+  /// The head is used up.
+  private mutating func nextHead() {
+    headIndex = 0
+    if let block = middle.popFirst() {
+      head = block
+    } else if !tail.isEmpty {
+      head = []
+      swap(&head, &tail)
+    } else if head.capacity > Self.keptCapacity {
+      head = []
+    } else {
+      head.removeAll(keepingCapacity: true)
+    }
+  }
+
+  /// All messages in order, block by block.
+  func forEachBlock(_ body: (ArraySlice<Waiting>) -> Void) {
+    if headIndex < head.count { body(head[headIndex...]) }
+    for place in 0..<middle.count { body(middle[place][...]) }
+    if !tail.isEmpty { body(tail[...]) }
+  }
+
+  /// The messages with ids above `id`, at most `limit`, found by halving.
+  func messages(after id: MessageID, limit: Int) -> [Waiting] {
+    var found: [Waiting] = []
+    forEachBlock { block in
+      guard found.count < limit, let last = block.last, last.id > id else { return }
+      var low = block.startIndex
+      var high = block.endIndex
+      while low < high {
+        let middle = (low + high) / 2
+        if block[middle].id > id { high = middle } else { low = middle + 1 }
+      }
+      found.append(contentsOf: block[low...].prefix(limit - found.count))
+    }
+    return found
+  }
+
+  /// Adds a block behind the rest: for reading snapshots.
+  mutating func appendBlock(_ block: [Waiting]) {
+    for message in block { append(message) }
+  }
+}
+
+/// Messages that came back, the smallest id first.
+struct ReturnedHeap: Sendable {
+  private(set) var items: [Waiting] = []
+
+  var isEmpty: Bool { items.isEmpty }
+  var count: Int { items.count }
+  var first: Waiting? { items.first }
+
+  mutating func insert(_ message: Waiting) {
+    items.append(message)
+    var child = items.count - 1
+    while child > 0 {
+      let parent = (child - 1) / 2
+      if items[parent].id < items[child].id { break }
+      items.swapAt(parent, child)
+      child = parent
+    }
+  }
+
+  mutating func popFirst() -> Waiting? {
+    guard let first = items.first, let last = items.popLast() else { return nil }
+    if items.isEmpty { return first }
+    items[0] = last
+    var parent = 0
+    while true {
+      var child = 2 * parent + 1
+      if child >= items.count { break }
+      if child + 1 < items.count, items[child + 1].id < items[child].id { child += 1 }
+      if items[parent].id < items[child].id { break }
+      items.swapAt(parent, child)
+      parent = child
+    }
+    return first
+  }
+
+  mutating func removeAll() { items = [] }
+}
+
+/// What waits, in the order in which it is to be delivered.
+struct ReadyQueue: Sendable {
+  var line = WaitingLine()
+  var returned = ReturnedHeap()
+
+  var count: Int { line.count + returned.count }
+  var isEmpty: Bool { line.isEmpty && returned.isEmpty }
+
+  @inline(__always)
+  mutating func append(_ message: Waiting) { line.append(message) }
+
+  /// Back to its own place.
+  mutating func giveBack(_ message: Waiting) { returned.insert(message) }
+
+  @inline(__always)
+  mutating func popFirst() -> Waiting? {
+    returned.isEmpty ? line.popFirst() : popEarlier()
+  }
+
+  private mutating func popEarlier() -> Waiting? {
+    guard let back = returned.first else { return line.popFirst() }
+    if let next = line.first, next.id < back.id { return line.popFirst() }
+    return returned.popFirst()
+  }
+
+  /// All messages, in no particular order.
+  func forEach(_ body: (Waiting) -> Void) {
+    line.forEachBlock { $0.forEach(body) }
+    returned.items.forEach(body)
+  }
+
+  /// The messages with ids above `id` by id, at most `limit`.
+  func messages(after id: MessageID, limit: Int) -> [Waiting] {
+    var found = line.messages(after: id, limit: limit)
+    found.append(contentsOf: returned.items.filter { $0.id > id })
+    found.sort { $0.id < $1.id }
+    return Array(found.prefix(limit))
+  }
+}

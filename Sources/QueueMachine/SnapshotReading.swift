@@ -1,0 +1,224 @@
+// Reading a snapshot back. The layout is in Snapshot.swift. What can be derived from the rest (who
+// is held, deadlines, byte counts) is derived, so that it cannot contradict.
+
+import Base
+
+extension MachineState {
+  init(snapshot: UnsafeRawBufferPointer, limits: MachineLimits) throws(SnapshotError) {
+    self.init(limits: limits)
+    var reader = try Self.checked(snapshot)
+    do {
+      appliedIndex = try reader.identifier()
+      clock = try reader.identifier()
+      hash = StateHash(value: try reader.integer())
+      nextQueue = try reader.integer()
+      var targets: [(slot: Int, target: QueueID)] = []
+      for _ in 0..<(try reader.integer(UInt32.self)) {
+        let (queue, target) = try Self.queue(&reader)
+        let slot = queues.insert(queue)
+        queueSlots.insert(slot, for: UInt64(queue.id.rawValue))
+        queueNames[queue.name] = slot
+        if target.rawValue != 0 { targets.append((slot, target)) }
+      }
+      for (slot, target) in targets {
+        guard let found = self.slot(of: target) else { throw SnapshotFault.reference }
+        queues[slot].deadLetterSlot = found
+        queues[found].deadLetterUsers += 1
+      }
+      for _ in 0..<(try reader.integer(UInt32.self)) { try readProducer(&reader) }
+      for _ in 0..<(try reader.integer(UInt32.self)) { try readSession(&reader) }
+      for id in queueSlots.sortedKeys {
+        if let slot = queueSlots[id] { try readRotation(of: slot, &reader) }
+      }
+    } catch {
+      throw .damaged("\(error)")
+    }
+    guard reader.isAtEnd else { throw .damaged("\(reader.remaining) bytes too many") }
+  }
+
+  /// Checks what surrounds the state; returns a reader behind the format number.
+  private static func checked(
+    _ snapshot: UnsafeRawBufferPointer
+  ) throws(SnapshotError) -> ByteReader {
+    var reader = ByteReader(UnsafeRawBufferPointer(rebasing: snapshot.dropLast(4)))
+    do {
+      guard try reader.integer(UInt32.self) == SnapshotFormat.magic else {
+        throw SnapshotError.notASnapshot
+      }
+      let version = try reader.integer(UInt32.self)
+      guard version == SnapshotFormat.version else { throw SnapshotError.unknownFormat(version) }
+    } catch let error as SnapshotError {
+      throw error
+    } catch {
+      throw .notASnapshot
+    }
+    // SAFETY: the reader has read 8 bytes before the last 4.
+    let stored = UInt32(
+      littleEndian: snapshot.loadUnaligned(fromByteOffset: snapshot.count - 4, as: UInt32.self))
+    guard stored == Checksum(of: reader.bytes).rawValue else { throw .damaged("checksum") }
+    return reader
+  }
+
+  private static func queue(
+    _ reader: inout ByteReader
+  ) throws -> (queue: QueueState, target: QueueID) {
+    var queue = QueueState()
+    queue.id = try reader.key()
+    queue.name = try reader.shortText()
+    queue.settings = try QueueSettings(decoding: &reader)
+    let target = try reader.identifier(QueueID.self)
+    queue.nextToken = try reader.integer()
+    queue.published = try reader.integer()
+    queue.delivered = try reader.integer()
+    queue.acknowledged = try reader.integer()
+    queue.redelivered = try reader.integer()
+    queue.deadLettered = try reader.integer()
+    queue.dropped = try reader.integer()
+    for _ in 0..<(try reader.integer(UInt64.self)) {
+      let message = try Waiting(decoding: &reader)
+      queue.ready.append(message)
+      queue.bytes += message.size
+    }
+    for _ in 0..<(try reader.integer(UInt64.self)) {
+      let message = try Waiting(decoding: &reader)
+      queue.ready.giveBack(message)
+      queue.bytes += message.size
+    }
+    for _ in 0..<(try reader.integer(UInt32.self)) {
+      let id = try reader.key(MessageID.self)
+      queue.notes.insert(try MessageNote(decoding: &reader), for: id.rawValue)
+    }
+    return (queue, target)
+  }
+
+  private mutating func readProducer(_ reader: inout ByteReader) throws {
+    var producer = ProducerState()
+    producer.id = try reader.key()
+    producer.session = try reader.identifier()
+    producer.idleSince = try reader.identifier()
+    producer.lastSequence = try reader.integer()
+    var runs = RingBuffer<ProducerState.Run>()
+    for _ in 0..<(try reader.integer(UInt32.self)) {
+      runs.append(
+        ProducerState.Run(
+          first: try reader.integer(), count: try reader.integer(),
+          firstID: try reader.integer(),
+          refusal: Refusal(rawValue: try reader.integer())))
+    }
+    producer.restore(runs)
+    producerSlots.insert(producers.insert(producer), for: producer.id.rawValue)
+    if producer.session == .none {
+      idleProducers.set(producer.id.rawValue, to: producer.idleSince)
+    }
+  }
+
+  private mutating func readSession(_ reader: inout ByteReader) throws {
+    var session = SessionState()
+    session.id = try reader.key()
+    session.name = try reader.shortText()
+    session.kind = try reader.kind()
+    let isAttached = try reader.integer(UInt8.self) != 0
+    let origin = try SessionOrigin(decoding: &reader)
+    session.origin = isAttached ? origin : nil
+    session.producer = try reader.identifier()
+    session.timeout = try reader.identifier()
+    session.deadline = try reader.identifier()
+    session.settled = try reader.identifier()
+    for _ in 0..<(try reader.integer(UInt32.self)) {
+      let sequence = try reader.identifier(CommandSequence.self)
+      let consumer = try reader.identifier(ConsumerID.self)
+      let range = DeliveryRange(first: try reader.identifier(), last: try reader.identifier())
+      guard let refusal = Refusal(rawValue: try reader.integer()) else {
+        throw SnapshotFault.reference
+      }
+      session.refusals.append(
+        SettleRefusal(sequence: sequence, consumer: consumer, range: range, refusal: refusal))
+    }
+    let slot = sessions.insert(session)
+    sessionSlots.insert(slot, for: session.id.rawValue)
+    if session.origin == nil { sessionDeadlines.set(session.id.rawValue, to: session.deadline) }
+    for _ in 0..<(try reader.integer(UInt32.self)) {
+      let consumer = try readConsumer(of: session.id, slot, &reader)
+      sessions[slot].consumers.append(
+        SessionState.Member(id: consumers[consumer].id, slot: consumer))
+    }
+  }
+
+  private mutating func readConsumer(
+    of session: SessionID, _ sessionSlot: Int, _ reader: inout ByteReader
+  ) throws -> Int {
+    var consumer = ConsumerState()
+    consumer.id = try reader.identifier()
+    consumer.serial = try reader.integer()
+    consumer.session = session
+    consumer.sessionSlot = sessionSlot
+    guard consumer.serial != 0, let queue = slot(of: try reader.identifier(QueueID.self)) else {
+      throw SnapshotFault.reference
+    }
+    consumer.queueSlot = queue
+    consumer.credit = try reader.integer()
+    consumer.nextDelivery = try reader.integer()
+    consumer.isSubscribed = try reader.integer(UInt8.self) != 0
+    consumer.deadline = try reader.identifier()
+    for _ in 0..<(try reader.integer(UInt32.self)) {
+      let held = Held(
+        delivery: try reader.identifier(), message: try Waiting(decoding: &reader),
+        token: try reader.identifier(), leaseEnd: try reader.identifier(),
+        granted: try reader.identifier(), attempt: try reader.integer())
+      consumer.held.append(held)
+      queues[queue].bytes += held.message.size
+      queues[queue].leased += 1
+    }
+    if consumer.isSubscribed { queues[queue].consumers += 1 }
+    let slot = consumers.insert(consumer)
+    consumerSlots.insert(slot, for: consumer.serial)
+    if consumer.deadline != .never { leaseDeadlines.set(consumer.serial, to: consumer.deadline) }
+    return slot
+  }
+
+  private mutating func readRotation(of queue: Int, _ reader: inout ByteReader) throws {
+    for _ in 0..<(try reader.integer(UInt32.self)) {
+      let serial = try reader.integer(UInt64.self)
+      guard serial != 0, let consumer = consumerSlots[serial] else {
+        throw SnapshotFault.reference
+      }
+      queues[queue].rotation.append(consumer)
+      consumers[consumer].isInRotation = true
+    }
+  }
+}
+
+/// What is wrong with a snapshot whose checksum is right: a bug in whoever wrote it.
+private enum SnapshotFault: Error {
+  /// It names something that it does not contain, or by number 0.
+  case reference
+}
+
+extension Waiting {
+  fileprivate init(decoding reader: inout ByteReader) throws(ByteReaderError) {
+    self.init(id: try reader.identifier(), packed: try reader.integer())
+  }
+}
+
+extension MessageNote {
+  fileprivate init(decoding reader: inout ByteReader) throws {
+    attempts = try reader.integer()
+    recordEntry = try reader.identifier()
+    lastError = try reader.shortText()
+    if let reason = DeadLetterReason(rawValue: try reader.integer()) {
+      deadLetter = DeadLetterNote(
+        reason: reason, originQueue: try reader.shortText(), originID: try reader.identifier(),
+        attempts: try reader.integer(), lastError: try reader.shortText(),
+        time: try reader.identifier())
+    }
+  }
+}
+
+extension ByteReader {
+  /// An id that must not be 0.
+  fileprivate mutating func key<ID: Identifier>(_ type: ID.Type = ID.self) throws -> ID {
+    let id = try identifier(ID.self)
+    if id.rawValue == 0 { throw SnapshotFault.reference }
+    return id
+  }
+}
