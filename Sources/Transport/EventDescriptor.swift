@@ -4,7 +4,7 @@ import Base
 import CLinux
 import Glibc
 
-struct EventDescriptor: ~Copyable, Sendable {
+@usableFromInline struct EventDescriptor: ~Copyable, Sendable {
   let descriptor: Int32
 
   /// Throws EMFILE or ENFILE when there is no descriptor left.
@@ -23,7 +23,7 @@ struct EventDescriptor: ~Copyable, Sendable {
   }
 
   /// Makes it unreadable.
-  func clear() {
+  @usableFromInline func clear() {
     var value: eventfd_t = 0
     var result: Int32
     repeat { result = eventfd_read(descriptor, &value) } while result < 0 && errno == EINTR

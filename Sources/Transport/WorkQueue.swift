@@ -2,17 +2,16 @@
 // poller. Whatever arrives while it works is its next batch.
 
 import Base
-import Glibc
 
 /// A queue with many senders and one worker.
-package final class WorkQueue<Job: Sendable>: @unchecked Sendable {
+@usableFromInline package final class WorkQueue<Job: Sendable>: @unchecked Sendable {
   // SAFETY of the Sendable: everything mutable is touched under `lock` only.
-  @usableFromInline let lock: SleepingLock
+  @usableFromInline let lock: Lock
   @usableFromInline var jobs: [Job] = []
   @usableFromInline var workerSleeps = false
   @usableFromInline var isClosed = false
 
-  package init() { lock = SleepingLock() }
+  package init() { lock = Lock() }
 
   /// Adds a job; wakes the worker only if it sleeps. Posting to a closed queue is a bug.
   @inlinable package func post(_ job: Job) {
@@ -81,30 +80,4 @@ package final class WorkQueue<Job: Sendable>: @unchecked Sendable {
     defer { lock.unlock() }
     return workerSleeps
   }
-}
-
-/// A mutex and a condition at addresses that do not move, which pthreads want.
-@usableFromInline final class SleepingLock: @unchecked Sendable {
-  // SAFETY: both point to memory of this object's life; pthreads make them safe to share.
-  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-  private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-
-  @usableFromInline init() {
-    // Neither can fail with default attributes on Linux.
-    pthread_mutex_init(mutex, nil)
-    pthread_cond_init(condition, nil)
-  }
-
-  deinit {
-    pthread_cond_destroy(condition)
-    pthread_mutex_destroy(mutex)
-    condition.deallocate()
-    mutex.deallocate()
-  }
-
-  @usableFromInline func lock() { pthread_mutex_lock(mutex) }
-  @usableFromInline func unlock() { pthread_mutex_unlock(mutex) }
-  /// Unlocks, waits to be woken (or not: ask again) and locks.
-  @usableFromInline func sleep() { pthread_cond_wait(condition, mutex) }
-  @usableFromInline func wake() { pthread_cond_signal(condition) }
 }
