@@ -130,6 +130,12 @@ package struct Replica: ~Copyable {
     carryOutConsensus(now: now)
   }
 
+  /// Whether another turn would find something to do without any input.
+  package var hasMore: Bool {
+    !outputs.isEmpty || !operations.isEmpty
+      || (applied < consensus.commit && cache.entry(applied.next) != nil)
+  }
+
   /// What this node says of itself to its peers.
   package var introduction: Introduction {
     Introduction(

@@ -1,0 +1,333 @@
+// Replicas in a cluster: what a client is told, and that it stays true when nodes die.
+
+import Base
+import Consensus
+import QueueMachine
+import Testing
+
+@testable import Node
+
+/// A client of a `ReplicaCluster`: one session on the leader.
+struct TestClient {
+  let cluster: ReplicaCluster
+  var session = SessionID.none
+  var queue = QueueID(0)
+  var sequence: UInt64 = 0
+
+  func submit(_ encode: (inout [UInt8]) -> Void) {
+    guard let leader = cluster.nodes.last(where: { $0.replica?.isLeader == true }) else {
+      Issue.record("no leader to submit to")
+      return
+    }
+    let now = cluster.now
+    leader.replica?.submit(now: now, encode)
+  }
+
+  /// Opens a session and declares the queue "q".
+  mutating func begin(connection: UInt64 = 1, settings: QueueSettings = QueueSettings()) {
+    guard let leader = cluster.leader else {
+      Issue.record("no leader")
+      return
+    }
+    let origin = SessionOrigin(node: leader.id, connection: connection)
+    submit {
+      CommandWriter.openSession(
+        origin: origin, kind: .native, producer: ProducerID(7), timeout: .seconds(10), name: "t",
+        into: &$0)
+      CommandWriter.declareQueue(
+        .connection(origin), tag: RequestTag(1), name: "q", settings: settings, into: &$0)
+    }
+    cluster.run(until: "the queue is declared") { _ in
+      leader.effects.contains {
+        if case .reply(_, _, .queueDeclared) = $0 { true } else { false }
+      }
+    }
+    for effect in leader.effects {
+      if case .sessionOpened(_, let opened, _) = effect { session = opened }
+      if case .reply(_, _, .queueDeclared(let declared, _)) = effect { queue = declared }
+    }
+  }
+
+  mutating func publish(_ bodies: [String]) {
+    var run: [UInt8] = []
+    for body in bodies { MessageRecord.append(MessageParts(body: Array(body.utf8)), to: &run) }
+    let (session, queue, first) = (session, queue, sequence + 1)
+    run.withUnsafeBytes { run in
+      submit {
+        CommandWriter.publish(
+          session, first: PublishSequence(first), answeredThrough: .zero, queue: queue,
+          count: UInt32(bodies.count), run: run, into: &$0)
+      }
+    }
+    sequence += UInt64(bodies.count)
+  }
+
+  func subscribe(credit: UInt32) {
+    let (session, queue) = (session, queue)
+    submit {
+      CommandWriter.subscribe(
+        session, consumer: ConsumerID(1), tag: RequestTag(2), queue: queue, credit: credit,
+        into: &$0)
+    }
+  }
+
+  func isConfirmed(through sequence: UInt64) -> Bool {
+    cluster.nodes.contains { node in
+      node.effects.contains {
+        if case .confirmed(_, let first, let count, _) = $0 {
+          first.rawValue + UInt64(count) > sequence
+        } else {
+          false
+        }
+      }
+    }
+  }
+}
+
+@Suite struct ReplicaTests {
+  @Test("A new cluster forms, elects a leader, and everybody votes")
+  func forms() {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    #expect(cluster.nodes.allSatisfy { !$0.isMemoryLost })
+    #expect(cluster.nodes.allSatisfy { $0.replica?.isForming == false })
+  }
+
+  @Test("A publish is confirmed once a majority has it on disk, and not before (G1)")
+  func confirm() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    var client = TestClient(cluster: cluster)
+    client.begin()
+    let leader = try #require(cluster.leader)
+    for other in cluster.nodes where other.id != leader.id {
+      cluster.cut.insert([other.id, leader.id])
+    }
+    client.publish(["alone"])
+    for _ in 0..<100 { cluster.step() }
+    #expect(!client.isConfirmed(through: 1))
+    cluster.cut = []
+    cluster.run(until: "the confirm") { _ in client.isConfirmed(through: 1) }
+    cluster.run(until: "all have the entry") { cluster in
+      cluster.nodes.allSatisfy { $0.lastIndex == leader.lastIndex }
+    }
+    #expect(Set(cluster.nodes.map { $0.entries.count }).count == 1)
+  }
+
+  @Test("What was confirmed is delivered after the leader died; what is held stays held (G2, G7)")
+  func failover() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    var client = TestClient(cluster: cluster)
+    client.begin()
+    client.publish((1...10).map { "m\($0)" })
+    client.subscribe(credit: 4)
+    let first = try #require(cluster.leader)
+    cluster.run(until: "four deliveries") { _ in first.deliveries.count == 4 }
+    cluster.crash(first)
+    cluster.run(until: "another leader") { $0.leader != nil && $0.leader !== first }
+    let second = try #require(cluster.leader)
+    // The client attaches to the new leader, having received two of the four.
+    let (session, origin) = (client.session, SessionOrigin(node: second.id, connection: 9))
+    client.submit {
+      CommandWriter.attachSession(
+        session, origin: origin,
+        consumers: [ConsumerPosition(consumer: ConsumerID(1), lastDelivery: DeliveryID(2))],
+        into: &$0)
+    }
+    cluster.run(until: "the missing deliveries") { _ in second.deliveries.count >= 2 }
+    #expect(second.deliveries.map(\.delivery) == [DeliveryID(3), DeliveryID(4)])
+    #expect(second.deliveries.map(\.attempt) == [1, 1])
+    #expect(second.deliveries.map(\.token) == first.deliveries[2...].map(\.token))
+    client.submit {
+      CommandWriter.settle(
+        session, sequence: CommandSequence(1), answeredThrough: .zero, kind: .acknowledge,
+        consumer: ConsumerID(1),
+        ranges: [DeliveryRange(first: DeliveryID(1), last: DeliveryID(4))], into: &$0)
+    }
+    cluster.run(until: "the next deliveries") { _ in second.deliveries.count >= 6 }
+    #expect(second.deliveries[2...].allSatisfy { $0.attempt == 1 && !$0.isRedelivery })
+    let bodies = first.deliveries.map(\.id) + second.deliveries[2...].map(\.id)
+    #expect(Set(bodies).count == 8)
+  }
+
+  @Test("All nodes killed at once: the confirmed messages are there after the restart (G1)")
+  func allKilled() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    var client = TestClient(cluster: cluster)
+    client.begin()
+    client.publish(["a", "b", "c"])
+    cluster.run(until: "the confirm") { _ in client.isConfirmed(through: 3) }
+    for node in cluster.nodes { cluster.crash(node) }
+    for node in cluster.nodes { cluster.start(node) }
+    cluster.run(until: "a leader") { $0.leader != nil }
+    let leader = try #require(cluster.leader)
+    #expect(leader.ready == 3)
+    cluster.run(until: "equal states") { cluster in
+      Set(cluster.nodes.map { $0.replica?.machine.stateHash }).count == 1
+    }
+  }
+
+  @Test("A follower far behind gets the snapshot and ends with the same state (thesis §5)")
+  func snapshot() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.snapshotBytes = 20_000
+    cluster.cacheBytes = 2_000
+    cluster.startAll()
+    var client = TestClient(cluster: cluster)
+    client.begin()
+    let leader = try #require(cluster.leader)
+    let late = try #require(cluster.nodes.first { $0.id != leader.id })
+    cluster.crash(late)
+    for _ in 0..<100 {
+      client.publish([String(repeating: "x", count: 900)])
+      cluster.step()
+    }
+    cluster.run(until: "the confirms") { _ in client.isConfirmed(through: 100) }
+    #expect(leader.snapshot != nil)
+    #expect(leader.entries.first?.index ?? .zero > LogIndex(20))
+    cluster.start(late)
+    cluster.run(until: "the late node has caught up") { _ in
+      late.replica?.applied == leader.replica?.applied
+    }
+    #expect(late.replica?.machine.stateHash == leader.replica?.machine.stateHash)
+    #expect(late.ready == 100)
+  }
+
+  @Test("A follower behind the cache is fed from the log")
+  func fedFromLog() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.cacheBytes = 2_000
+    cluster.startAll()
+    var client = TestClient(cluster: cluster)
+    client.begin()
+    let leader = try #require(cluster.leader)
+    let late = try #require(cluster.nodes.first { $0.id != leader.id })
+    cluster.crash(late)
+    for _ in 0..<50 {
+      client.publish([String(repeating: "x", count: 900)])
+      cluster.step()
+    }
+    cluster.run(until: "the confirms") { _ in client.isConfirmed(through: 50) }
+    cluster.start(late)
+    cluster.run(until: "the late node has caught up") { _ in
+      late.replica?.applied == leader.replica?.applied
+    }
+    #expect(late.replica?.machine.stateHash == leader.replica?.machine.stateHash)
+  }
+
+  @Test("A wiped disk under its old id does not vote until it has caught up (G11)")
+  func wiped() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    var client = TestClient(cluster: cluster)
+    client.begin()
+    client.publish(["kept"])
+    cluster.run(until: "the confirm") { _ in client.isConfirmed(through: 1) }
+    let leader = try #require(cluster.leader)
+    let wiped = try #require(cluster.nodes.first { $0.id != leader.id })
+    let other = try #require(cluster.nodes.first { $0.id != leader.id && $0.id != wiped.id })
+    cluster.crash(wiped)
+    cluster.crash(other)
+    cluster.crash(leader)
+    wiped.entries = []
+    wiped.hardState = HardState()
+    wiped.isMemoryLost = true
+    // With the leader's disk away, the wiped node must not help the other to a majority.
+    other.entries.removeLast()
+    cluster.start(wiped)
+    cluster.start(other)
+    for _ in 0..<3_000 { cluster.step() }
+    #expect(cluster.leader == nil)
+    #expect(wiped.isMemoryLost)
+    cluster.start(leader)
+    cluster.run(until: "a leader") { $0.leader != nil }
+    #expect(cluster.leader?.ready == 1)
+    cluster.run(until: "the vote is back") { _ in !wiped.isMemoryLost }
+  }
+
+  @Test("Records lost to damage are fetched from the peers and written whole (G11)")
+  func repair() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    var client = TestClient(cluster: cluster)
+    client.begin()
+    client.publish(["one", "two"])
+    cluster.run(until: "the confirm") { _ in client.isConfirmed(through: 2) }
+    let leader = try #require(cluster.leader)
+    let hurt = try #require(cluster.nodes.first { $0.id != leader.id })
+    cluster.run(until: "applied") { _ in hurt.replica?.applied == leader.replica?.applied }
+    #expect(hurt.replica?.takeSnapshot() == true)
+    cluster.step()
+    cluster.crash(hurt)
+    #expect(leader.ready == 2)
+    hurt.damaged = [LogIndex(1)...LogIndex(100)]
+    cluster.start(hurt)
+    cluster.run(until: "the repair") { _ in !hurt.repairs.isEmpty }
+    let bodies = try hurt.repairs[0].bodies.map { body in
+      try body.withUnsafeBytes { try MessageRecord.parts(of: $0).body }
+    }
+    #expect(bodies == [Array("one".utf8), Array("two".utf8)])
+  }
+
+  @Test("A node whose state differs is told so and stops; the others go on (G14)")
+  func divergence() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    var client = TestClient(cluster: cluster)
+    client.begin()
+    let leader = try #require(cluster.leader)
+    let odd = try #require(cluster.nodes.first { $0.id != leader.id })
+    while leader.replica?.applied ?? .zero < LogIndex(70) {
+      client.publish(["x"])
+      cluster.step()
+    }
+    cluster.run(until: "all have applied the agreed position") { cluster in
+      cluster.nodes.allSatisfy { $0.replica?.hashes.hash(at: LogIndex(64)) != nil }
+    }
+    // A bit of this replica's memory goes wrong, so that it reports another hash.
+    leader.replica?.hashReports[odd.id] = nil
+    cluster.network.append((odd.id, leader.id, .stateHash(index: LogIndex(64), hash: 1)))
+    cluster.run(until: "the odd one stops") { _ in !odd.stops.isEmpty }
+    #expect(odd.stops.first.map { if case .diverged = $0 { true } else { false } } == true)
+    #expect(leader.stops.isEmpty)
+  }
+
+  @Test("A linearizable read is answered by the leader alone (thesis §6.4)")
+  func reads() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    let leader = try #require(cluster.leader)
+    let follower = try #require(cluster.nodes.first { $0.id != leader.id })
+    let refused = follower.replica?.beginRead(now: cluster.now) ?? nil
+    #expect(refused == nil)
+    let begun = leader.replica?.beginRead(now: cluster.now) ?? nil
+    let ticket = try #require(begun)
+    cluster.run(until: "the read") { _ in leader.readsReady.contains(ticket) }
+  }
+
+  @Test("A leader that removes itself leads until that is committed, then stops (thesis §4.2.2)")
+  func leaderRemoved() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    var client = TestClient(cluster: cluster)
+    client.begin()
+    client.publish(["a"])
+    cluster.run(until: "the confirm") { _ in client.isConfirmed(through: 1) }
+    let leader = try #require(cluster.leader)
+    try leader.replica?.changeMembership(.remove(leader.id), now: cluster.now)
+    cluster.run(until: "the leader is told that it was removed") { _ in
+      leader.stops.contains(.removed)
+    }
+    cluster.crash(leader)
+    cluster.run(until: "another leader") { $0.leader != nil }
+    #expect(cluster.leader?.ready == 1)
+    #expect(cluster.leader?.replica?.consensus.membership.voters.count == 2)
+  }
+}
+
+extension TestNode {
+  /// How many messages wait in the queue "q".
+  var ready: UInt64? { replica?.machine.summaries().first { $0.name == "q" }?.ready }
+}
