@@ -1,0 +1,152 @@
+// From the outboxes to the connections: records are copied from the log's payloads into the write
+// buffers while there is room, many messages in a frame.
+
+import Base
+import Node
+import QueueMachine
+import Wire
+
+/// Finds records, and remembers the payload it saw last: the next delivery's record mostly lies in
+/// the same one.
+private struct RecordCursor {
+  private var entry = LogIndex.zero
+  private var payload: [UInt8] = []
+  /// Where offset 0 of the entry would lie in `payload`; may be negative.
+  private var base = 0
+
+  enum Outcome {
+    /// In `payload`.
+    case found(Range<Int>)
+    case damaged
+    case unavailable
+  }
+
+  mutating func locate(
+    _ reference: RecordReference, _ replica: borrowing Replica,
+    _ lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
+  ) -> Outcome {
+    let start = base + Int(reference.offset)
+    let end = start + Int(reference.size)
+    if reference.entry == entry, start >= 0, end <= payload.count { return .found(start..<end) }
+    switch lookUp(reference, replica.cache) {
+    case .found(let found, let range):
+      entry = reference.entry
+      payload = found
+      base = range.lowerBound - Int(reference.offset)
+      return .found(range)
+    case .damaged: return .damaged
+    case .unavailable: return .unavailable
+    }
+  }
+
+  func write(
+    _ header: DeliveryHeader, _ range: Range<Int>, _ encoder: inout DeliverEncoder,
+    to bytes: inout [UInt8]
+  ) {
+    payload.withUnsafeBytes {
+      let record = UnsafeRawBufferPointer(rebasing: $0[range])
+      let size = MessageRecord.size(in: record, at: 0)
+      invariant(
+        size == record.count, "entry \(entry): record of \(size) bytes where \(range.count) are")
+      encoder.append(header, record: record, to: &bytes)
+    }
+  }
+}
+
+extension ClientGateway {
+  /// Writes deliveries to the connections that have room for them.
+  mutating func pumpDeliveries(
+    records: inout RecordSource, replica: inout Replica, now: MonotonicTime
+  ) {
+    guard !delivering.isEmpty else { return }
+    pumpDeliveries(replica: &replica, now: now) { records.record($0, cache: $1) }
+  }
+
+  /// - Parameter lookUp: finds a record, in the cache or the log.
+  mutating func pumpDeliveries(
+    replica: inout Replica, now: MonotonicTime,
+    lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
+  ) {
+    deliverRetry = .never
+    guard !delivering.isEmpty else { return }
+    var cursor = RecordCursor()
+    var kept = 0
+    for position in delivering.indices {
+      let client = delivering[position]
+      pump(client, &replica, now, &cursor, lookUp)
+      if client.outbox.isEmpty {
+        client.isDelivering = false
+      } else {
+        delivering[kept] = client
+        kept += 1
+      }
+    }
+    delivering.removeSubrange(kept...)
+  }
+
+  private mutating func pump(
+    _ client: ClientConnection, _ replica: inout Replica, _ now: MonotonicTime,
+    _ cursor: inout RecordCursor,
+    _ lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
+  ) {
+    let pendingMax = min(
+      ClientGatewayLimits.deliverBytesPending, configuration.limits.clientWriteBytes / 2)
+    guard client.takesAnswers, client.connection.pendingBytes < pendingMax else { return }
+    // A local is reached without the checks that a class's property costs.
+    var outbox = Outbox()
+    swap(&outbox, &client.outbox)
+    defer { swap(&outbox, &client.outbox) }
+    let clock = replica.clock.reading(at: now)
+    touch(client)
+    while client.connection.pendingBytes < pendingMax, let first = outbox.first {
+      // Looked up before the frame is begun: one without messages must not be.
+      switch cursor.locate(first.delivery.reference, replica, lookUp) {
+      case .found:
+        writeFrame(to: client, &outbox, first.consumer, clock, replica, &cursor, lookUp)
+      case .damaged:
+        // What follows waits too, so that each consumer's order is kept.
+        replica.entryIsDamaged(first.delivery.reference.entry, now: now)
+        deliverRetry = now + ClientGatewayLimits.deliverRetry
+        return
+      case .unavailable:
+        deliverRetry = now + ClientGatewayLimits.deliverRetry
+        return
+      }
+    }
+  }
+
+  /// Writes one frame with the consumer's next messages, at least the first.
+  private mutating func writeFrame(
+    to client: ClientConnection, _ outbox: inout Outbox, _ consumer: ConsumerID,
+    _ clock: MachineTime, _ replica: borrowing Replica, _ cursor: inout RecordCursor,
+    _ lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
+  ) {
+    var count = 0
+    _ = client.connection.write { bytes in
+      var encoder = DeliverEncoder(consumer, into: &bytes)
+      while let item = outbox.first, item.consumer == consumer {
+        let size = DeliveryHeader.byteCount + Int(item.delivery.reference.size)
+        let full = ClientGatewayLimits.deliverFrameBytes
+        guard count == 0 || encoder.payloadBytes(in: bytes) + size <= full,
+          case .found(let range) = cursor.locate(item.delivery.reference, replica, lookUp)
+        else { break }
+        cursor.write(item.delivery.header(at: clock), range, &encoder, to: &bytes)
+        outbox.removeFirst()
+        count += 1
+      }
+      encoder.finish(in: &bytes)
+    }
+    counters.delivered += count
+  }
+}
+
+extension Delivery {
+  /// What the client is told besides the record.
+  ///
+  /// - Parameter clock: the queues' clock; the lease told is what is left of it.
+  func header(at clock: MachineTime) -> DeliveryHeader {
+    DeliveryHeader(
+      delivery: delivery, token: token, message: id, lease: leaseEnd.since(clock),
+      granted: granted, attempt: attempt, isRedelivery: isRedelivery)
+  }
+}

@@ -1,0 +1,196 @@
+// Linearizable reads (thesis §6.4): what clients ask of the queues' state is answered from the
+// leader's memory once the replica says that it still leads. All that were asked for together share
+// one ticket.
+
+import Base
+import Consensus
+import Node
+import QueueMachine
+import Wire
+
+/// A read that waits for its ticket.
+struct WaitingRead {
+  enum Question {
+    case resolve(name: String)
+    case list
+    case show(name: String)
+    case peek(queue: String, after: MessageID, limit: UInt32)
+    case outcome(ProducerID, PublishSequence)
+  }
+  /// Of the connection that asked.
+  var token: UInt64
+  var request: RequestID
+  var question: Question
+}
+
+extension ClientGateway {
+  /// Takes the request if it is a read; false if it is none.
+  mutating func takeRead(
+    _ frame: ClientFrame, _ request: RequestID, from client: ClientConnection, now: MonotonicTime,
+    replica: inout Replica
+  ) -> Bool {
+    let question: WaitingRead.Question
+    switch frame {
+    case .resolveQueue(let name): question = .resolve(name: name)
+    case .listQueues: question = .list
+    case .showQueue(let name): question = .show(name: name)
+    case .peek(let queue, let after, let limit):
+      question = .peek(queue: queue, after: after, limit: limit)
+    case .publishOutcome(let producer, let sequence): question = .outcome(producer, sequence)
+    default: return false
+    }
+    guard waitingReadCount < ClientGatewayLimits.waitingReads,
+      let ticket = replica.beginRead(now: now)
+    else {
+      refuse(request, .overloaded, "too many reads are waiting", to: client)
+      return true
+    }
+    let read = WaitingRead(token: client.token, request: request, question: question)
+    if let last = waitingReads.indices.last, waitingReads[last].ticket == ticket {
+      waitingReads[last].reads.append(read)
+    } else {
+      waitingReads.append((ticket, [read]))
+    }
+    waitingReadCount += 1
+    client.waitingRequests += 1
+    return true
+  }
+
+  /// Answers the reads of a ticket from the replica's state as it is.
+  mutating func readReady(
+    _ ticket: ReadTicket, records: inout RecordSource, replica: inout Replica, now: MonotonicTime
+  ) {
+    readReady(ticket, replica: &replica, now: now) { records.record($0, cache: $1) }
+  }
+
+  mutating func readReady(
+    _ ticket: ReadTicket, replica: inout Replica, now: MonotonicTime,
+    lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
+  ) {
+    for read in takeReads(of: ticket) {
+      guard let client = clients[read.token] else { continue }
+      client.waitingRequests -= 1
+      switch read.question {
+      case .peek(let queue, let after, let limit):
+        peek(queue, after, limit, read.request, client, &replica, now, lookUp)
+      default:
+        answer(read, to: client, replica)
+      }
+    }
+  }
+
+  /// This node may lead no more: the client asks the one that does.
+  mutating func readFailed(_ ticket: ReadTicket) {
+    for read in takeReads(of: ticket) {
+      guard let client = clients[read.token] else { continue }
+      client.waitingRequests -= 1
+      refuse(read.request, .notLeader, leaderSentence, to: client)
+    }
+  }
+
+  private mutating func takeReads(of ticket: ReadTicket) -> [WaitingRead] {
+    guard let place = waitingReads.firstIndex(where: { $0.ticket == ticket }) else { return [] }
+    let reads = waitingReads.remove(at: place).reads
+    waitingReadCount -= reads.count
+    return reads
+  }
+
+  private mutating func answer(
+    _ read: WaitingRead, to client: ClientConnection, _ replica: borrowing Replica
+  ) {
+    switch read.question {
+    case .resolve(let name):
+      guard let queue = replica.machine.queue(named: name) else {
+        return refuseUnknown(name, read.request, client)
+      }
+      send(.queueReply(queue: queue, isNew: false), request: read.request, to: client)
+    case .list:
+      send(.queueSummaries(replica.machine.summaries()), request: read.request, to: client)
+    case .show(let name):
+      guard let queue = replica.machine.queue(named: name),
+        let summary = replica.machine.summary(of: queue)
+      else { return refuseUnknown(name, read.request, client) }
+      send(.queueSummaries([summary]), request: read.request, to: client)
+    case .outcome(let producer, let sequence):
+      let outcome = replica.machine.outcome(of: sequence, by: producer)
+      send(.outcomeReply(PublishAnswer(outcome)), request: read.request, to: client)
+    case .peek:
+      invariant(false, "a peek needs records")
+    }
+  }
+
+  private mutating func refuseUnknown(
+    _ name: String, _ request: RequestID, _ client: ClientConnection
+  ) {
+    refuse(request, .queueNotFound, "queue \"\(name.clipped(toBytes: 255))\"", to: client)
+  }
+
+  private mutating func peek(
+    _ name: String, _ after: MessageID, _ limit: UInt32, _ request: RequestID,
+    _ client: ClientConnection, _ replica: inout Replica, _ now: MonotonicTime,
+    _ lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
+  ) {
+    guard let queue = replica.machine.queue(named: name) else {
+      return refuseUnknown(name, request, client)
+    }
+    let found = replica.machine.peek(
+      queue, after: after.rawValue == 0 ? nil : after,
+      limit: min(Int(limit), ClientGatewayLimits.peekMessages))
+    var records: [PeekedRecord] = []
+    var bytes = 0
+    for message in found {
+      bytes += Int(message.reference.size)
+      if bytes > ClientGatewayLimits.peekBytes, !records.isEmpty { break }
+      switch lookUp(message.reference, replica.cache) {
+      case .found(let payload, let range):
+        records.append(PeekedRecord(message, record: Array(payload[range])))
+      case .damaged:
+        let entry = message.reference.entry
+        replica.entryIsDamaged(entry, now: now)
+        let detail = "message \(message.id) is damaged on this disk and being fetched; ask again"
+        return refuse(request, .diskFailed, detail, to: client)
+      case .unavailable(let reason):
+        return refuse(request, .diskFailed, "message \(message.id): \(reason)", to: client)
+      }
+    }
+    send(.peeked(records), request: request, to: client)
+  }
+}
+
+extension PublishAnswer {
+  init(_ outcome: PublishOutcome) {
+    switch outcome {
+    case .stored(let message): self = .stored(message)
+    case .refused(let refusal): self = .refused(refusal)
+    case .answerForgotten: self = .forgotten
+    case .unseen: self = .notSeen
+    }
+  }
+}
+
+extension PeekedRecord {
+  init(_ message: PeekedMessage, record: [UInt8]) {
+    let state: State =
+      switch message.state {
+      case .ready: .ready
+      case .leased: .leased
+      case .delayed: .delayed
+      }
+    self.init(
+      message: message.id, state: state, attempts: message.attempts, lastError: message.lastError,
+      deadLetter: message.deadLetter.map(DeadLetter.init), record: record)
+  }
+}
+
+extension PeekedRecord.DeadLetter {
+  init(_ note: DeadLetterNote) {
+    let reason: Reason =
+      switch note.reason {
+      case .deliveriesExhausted: .deliveriesExhausted
+      case .rejected: .rejected
+      }
+    self.init(
+      reason: reason, originQueue: note.originQueue, originMessage: note.originID,
+      attempts: note.attempts, lastError: note.lastError, time: note.time)
+  }
+}

@@ -1,0 +1,276 @@
+// The node's side of its clients' connections: accepts them, reads their frames, makes commands and
+// reads of these, and writes what the replica decided. It decides nothing about queues and keeps
+// nothing that a client could miss: whatever is lost here with a connection comes again when the
+// session is attached.
+//
+// The loop calls, in one turn:
+//
+//     handle(event)…  tick           events and time; commands go into the replica's batch
+//     replica.finishTurn             … and its outputs: readReady, readFailed
+//     carryOutEffects                what was applied becomes frames and items of the outboxes
+//     pumpDeliveries                 records are written where there is room
+//     flush                          one system call per connection that has something
+//
+// and sleeps until `nextDeadline` at the latest. `ClientGateway+Accept` is about connections,
+// `+Frames` and `+Requests` about what clients say, `+Effects`, `+Reads`, `+Deliveries` and
+// `+NodeRequests` about what they are told, `+Leadership`, `+Time` and `+Shutdown` about the rest.
+
+import Base
+import Consensus
+import Node
+import QueueMachine
+import Transport
+import Wire
+
+/// Why clients cannot be served.
+enum ClientGatewayError: Error, Hashable, Sendable, CustomStringConvertible {
+  /// The address to listen on has no number.
+  case address(AddressError)
+  case listen(ListenError)
+  /// The poller has no room for the listener.
+  case poller(ErrorNumber)
+
+  var description: String {
+    switch self {
+    case .address(let error): "\(error)"
+    case .listen(let error): "\(error)"
+    case .poller(let error): "the clients' listener cannot be watched: \(error)"
+    }
+  }
+}
+
+/// What was done since the start, for status and tests.
+struct ClientCounters: Hashable, Sendable {
+  var accepted = 0
+  /// Connections over the limit.
+  var refusedConnections = 0
+  /// Connections closed for what the client sent or did not read.
+  var faults = 0
+  /// Messages handed to the replica.
+  var published = 0
+  /// Messages confirmed.
+  var confirmed = 0
+  /// Messages written to consumers.
+  var delivered = 0
+}
+
+struct ClientGateway: ~Copyable {
+  /// In the top byte of the poller's tokens of clients.
+  static let tokenTag: UInt64 = 2
+  static let listenerToken: UInt64 = tokenTag << 56
+
+  let configuration: ServerConfiguration
+  /// The build, as clients are told.
+  let version: String
+  let poller: Poller
+  let pool = BufferPool()
+  let connectionOptions: ConnectionOptions
+  /// The largest payload of a client's frame.
+  let frameBytesMax: Int
+  /// Messages in one publish: the machine numbers those of an entry in 20 bits.
+  let publishCountMax: Int
+
+  /// nil once the node is stopping.
+  var listener: Listener?
+  /// Nobody is accepted before; nil while anybody is.
+  var acceptPausedUntil: MonotonicTime?
+  /// By token.
+  var clients = IntegerMap<ClientConnection>()
+  /// Of `clients`, those that are being closed.
+  var endingCount = 0
+  var nextToken: UInt64
+  /// The attached sessions and their connections.
+  var sessions = IntegerMap<ClientConnection>()
+  var nextTag: UInt64
+  var isStopping = false
+
+  /// To be flushed at the end of the turn.
+  var touched: [ClientConnection] = []
+  /// Those with something in the outbox.
+  var delivering: [ClientConnection] = []
+  /// Those of which nothing is read.
+  var paused: [ClientConnection] = []
+  /// Sessions whose connection closed, to be told to the machine.
+  var detaching: [(session: SessionID, origin: SessionOrigin)] = []
+  /// By ascending ticket.
+  var waitingReads: [(ticket: ReadTicket, reads: [WaitingRead])] = []
+  var waitingReadCount = 0
+  var nodeRequests: [NodeRequest] = []
+
+  /// The leadership that the clients know of.
+  var knownTerm = Term.zero
+  var knownIsLeader = false
+  var knownLeader: NodeID?
+  var knownLeaderAddress = ""
+
+  /// Something was submitted behind `finishTurn`, or could be: the loop should turn again.
+  var needsTurn = false
+  /// When the connections should be looked through for those that are late; never later than the
+  /// first of them is.
+  var nextSweep = MonotonicTime.never
+  /// When a record that was not to be had is looked for again.
+  var deliverRetry = MonotonicTime.never
+  /// The session whose attachment is being told; see `cancel`.
+  var replayedSession = SessionID.none
+
+  var counters = ClientCounters()
+
+  /// Binds the clients' listener and has `poller` watch it.
+  ///
+  /// - Parameter version: of the build, for people.
+  init(
+    configuration: ServerConfiguration, poller: Poller, version: String
+  ) throws(ClientGatewayError) {
+    self.configuration = configuration
+    self.version = version
+    self.poller = poller
+    frameBytesMax = configuration.limits.messageBytes + Frame.overheadBytes
+    publishCountMax = min(
+      configuration.limits.publishesInFlight, FixedLimits.publishesPerEntry / 2)
+    connectionOptions = ConnectionOptions(
+      outboundLimit: configuration.limits.clientWriteBytes,
+      unreadMax: Frame.headerBytes + frameBytesMax)
+    // Replies to an earlier process of this node, still in the log, must not find a connection of
+    // this one: both numbers begin anywhere.
+    nextToken = Self.listenerToken | UInt64.random(in: 1..<1 << 55)
+    nextTag = UInt64.random(in: 1..<1 << 62)
+    listener = try Self.listen(configuration.clientListen, poller: poller)
+  }
+
+  private static func listen(
+    _ endpoint: Endpoint, poller: Poller
+  ) throws(ClientGatewayError) -> Listener {
+    let addresses: [SocketAddress]
+    do {
+      addresses = try SocketAddress.resolve(endpoint)
+    } catch {
+      throw .address(error)
+    }
+    let listener: Listener
+    do {
+      listener = try Listener(addresses[0])
+    } catch {
+      throw .listen(error)
+    }
+    do {
+      try poller.add(listener.descriptor, token: listenerToken, interest: .read)
+    } catch {
+      throw .poller(error)
+    }
+    return listener
+  }
+
+  /// Where clients connect to, with the real port; nil once the node is stopping.
+  var localAddress: SocketAddress? { listener?.address }
+  /// Connections that are served; those that only hear why they are closed are not counted.
+  var connectionCount: Int { clients.count - endingCount }
+  /// Sessions attached through this node.
+  var sessionCount: Int { sessions.count }
+
+  /// Whether an event is for `handle`.
+  static func owns(_ token: UInt64) -> Bool { token >> 56 == tokenTag }
+
+  /// Carries out what the poller found ready.
+  mutating func handle(_ event: PollEvent, now: MonotonicTime, replica: inout Replica) {
+    noticeLeadership(of: replica, now: now)
+    if event.token == Self.listenerToken {
+      accept(now: now)
+      return
+    }
+    // An event may be left of a connection that was closed in this turn.
+    guard let client = clients[event.token] else { return }
+    if event.isReadable, client.pause == .none {
+      read(from: client, now: now, replica: &replica)
+    } else if event.isBroken, !event.isWritable {
+      drop(client)
+    }
+    if event.isWritable { touch(client) }
+    submitDetaches(to: &replica, now: now)
+  }
+
+  private mutating func read(
+    from client: ClientConnection, now: MonotonicTime, replica: inout Replica
+  ) {
+    switch client.connection.read(limit: ClientGatewayLimits.readBytesPerTurn, now: now) {
+    case .read, .full:
+      switch client.phase {
+      case .preamble, .hello, .open:
+        takeBytes(of: client, now: now, replica: &replica)
+      case .draining, .lastWords, .lingering, .closed:
+        client.connection.consume(client.connection.unreadBytes)
+      }
+    case .wouldBlock:
+      break
+    case .closed, .failed:
+      drop(client)
+    }
+  }
+}
+
+// Saying something.
+extension ClientGateway {
+  /// Queues a frame. A client that lets too much pile up is closed: nothing here grows for it.
+  mutating func send(
+    _ frame: ServerFrame, request: RequestID = .none, to client: ClientConnection
+  ) {
+    guard client.takesAnswers else { return }
+    guard client.connection.write({ frame.encode(request: request, into: &$0) }) else {
+      counters.faults += 1
+      drop(client)
+      return
+    }
+    touch(client)
+  }
+
+  mutating func refuse(
+    _ request: RequestID, _ refusal: Refusal, _ detail: String, to client: ClientConnection
+  ) {
+    let leader = refusal == .notLeader ? knownLeaderAddress : ""
+    send(.refused(refusal, detail: detail, leader: leader), request: request, to: client)
+  }
+
+  /// Has the connection flushed at the end of the turn.
+  mutating func touch(_ client: ClientConnection) {
+    guard !client.isTouched else { return }
+    client.isTouched = true
+    touched.append(client)
+  }
+
+  /// Sends what this turn has queued: one system call per connection that has something.
+  mutating func flush(now: MonotonicTime) {
+    var position = 0
+    while position < touched.count {
+      let client = touched[position]
+      client.isTouched = false
+      flush(client, now: now)
+      position += 1
+    }
+    touched.removeAll(keepingCapacity: true)
+  }
+
+  private mutating func flush(_ client: ClientConnection, now: MonotonicTime) {
+    guard client.phase != .closed else { return }
+    switch client.connection.flush(now: now) {
+    case .flushed:
+      if client.phase == .lastWords {
+        client.phase = .lingering
+        client.connection.shutdownOutput()
+      }
+    case .blocked:
+      nextSweep = min(nextSweep, now + configuration.timeouts.silentConnection)
+    case .failed:
+      drop(client)
+      return
+    }
+    updateInterest(of: client)
+    if client.pause == .outputFull, hasLittleOutput(client) { needsTurn = true }
+  }
+
+  /// Listens for what can be used only, so that neither a paused reader nor an empty queue wakes
+  /// the loop.
+  func updateInterest(of client: ClientConnection) {
+    var interest: Interest = client.pause == .none || client.isEnding ? .read : []
+    if client.connection.pendingBytes > 0 { interest.insert(.write) }
+    client.connection.setInterest(interest, poller: poller)
+  }
+}
