@@ -11,7 +11,7 @@ extension ClientGateway {
   /// called in every turn behind `finishTurn` and its outputs.
   mutating func carryOutEffects(of replica: inout Replica, now: MonotonicTime) {
     needsTurn = false
-    noticeLeadership(of: replica, now: now)
+    noticeLeadership(of: &replica, now: now)
     if !replica.effects.isEmpty {
       // The list is taken out, so that what is done here may use the replica, and given back with
       // its memory.

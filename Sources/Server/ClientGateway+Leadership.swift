@@ -4,23 +4,32 @@
 
 import Base
 import Node
+import QueueMachine
 import Wire
 
 extension ClientGateway {
   /// Tells clients what changed since the last call. Cheap where nothing did: every entry to the
   /// gateway asks, so that nothing of a term past reaches a session.
-  mutating func noticeLeadership(of replica: borrowing Replica, now: MonotonicTime) {
+  mutating func noticeLeadership(of replica: inout Replica, now: MonotonicTime) {
     let term = replica.consensus.term
     let isLeader = replica.isLeader
     let leader = replica.leader
     guard term != knownTerm || isLeader != knownIsLeader || leader != knownLeader else { return }
     let losesSessions = knownIsLeader && (!isLeader || term != knownTerm)
+    let begins = isLeader && (!knownIsLeader || term != knownTerm)
     let isNews = leader != knownLeader
     knownTerm = term
     knownIsLeader = isLeader
     knownLeader = leader
     noteMembership(of: replica)
     if losesSessions { loseSessions(now: now) }
+    if begins {
+      // The term's first command detached the sessions of other nodes. Those of this one are of an
+      // earlier term or process: nobody here knows them, so they must be attached again too.
+      let node = configuration.node
+      replica.submit(now: now) { CommandWriter.nodeGone(node, into: &$0) }
+      needsTurn = true
+    }
     guard isNews || losesSessions else { return }
     let frame = leaderFrame
     for token in clients.sortedKeys {

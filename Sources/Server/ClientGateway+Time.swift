@@ -14,7 +14,7 @@ extension ClientGateway {
 
   /// Time passed. To be called in every turn before `finishTurn`.
   mutating func tick(now: MonotonicTime, replica: inout Replica) {
-    noticeLeadership(of: replica, now: now)
+    noticeLeadership(of: &replica, now: now)
     resumeAccepting(now: now)
     if now >= nextSweep { sweep(now: now) }
     submitDetaches(to: &replica, now: now)

@@ -172,7 +172,7 @@ struct ClientGateway: ~Copyable {
 
   /// Carries out what the poller found ready.
   mutating func handle(_ event: PollEvent, now: MonotonicTime, replica: inout Replica) {
-    noticeLeadership(of: replica, now: now)
+    noticeLeadership(of: &replica, now: now)
     if event.token == Self.listenerToken {
       accept(now: now)
       return
