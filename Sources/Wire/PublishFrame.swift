@@ -72,6 +72,12 @@ import Base
 
   /// Appends the frame: the fields and one copy of the run.
   package func encode(into bytes: inout [UInt8]) {
+    encodeHead(into: &bytes)
+    bytes.append(contentsOf: run)
+  }
+
+  /// Appends the frame but for its run, which must follow: for a sender that need not copy it.
+  package func encodeHead(into bytes: inout [UInt8]) {
     let start = Frame.begin(.publish, in: &bytes)
     bytes.put(queue)
     bytes.put(UInt32(count))
@@ -79,7 +85,6 @@ import Base
     bytes.put(answeredThrough)
     bytes.put(UInt32(run.count))
     bytes.put(UInt32(0))
-    bytes.append(contentsOf: run)
-    Frame.finish(start, in: &bytes)
+    bytes.patch(UInt32(Self.fixedBytes + run.count), at: start)
   }
 }

@@ -1,0 +1,120 @@
+// What the client's tasks and its loop thread share, and what they tell each other.
+
+import Base
+import Synchronization
+import Transport
+import Wire
+
+/// From tasks to the loop.
+enum LoopCommand: Sendable {
+  /// The book has staged publishes, or somebody waits for space in it.
+  case published
+  case settles(ConsumerCore)
+  case flushSettles(ConsumerCore, Promise<StagedSettle.Outcome>)
+  case request(ClientRequest)
+  case addConsumer(ConsumerCore, Promise<StagedSettle.Outcome>)
+  case endConsumer(ConsumerCore)
+  /// A session is wanted even if nothing is published or consumed yet.
+  case openSession(Promise<StagedSettle.Outcome>)
+  case close(Promise<Void>)
+}
+
+/// A reply to a request, without borrowed bytes.
+enum RequestReply: Sendable {
+  case queue(QueueID, isNew: Bool)
+  case done(UInt64)
+  case outcome(PublishAnswer)
+  case summaries([QueueSummary])
+  case peeked([PeekedRecord])
+  case status(NodeStatus)
+  case members([MemberInfo])
+
+  /// nil for frames that are no reply.
+  init?(_ frame: ServerFrame) {
+    switch frame {
+    case .queueReply(let queue, let isNew): self = .queue(queue, isNew: isNew)
+    case .done(let count): self = .done(count)
+    case .outcomeReply(let outcome): self = .outcome(outcome)
+    case .queueSummaries(let summaries): self = .summaries(summaries)
+    case .peeked(let records): self = .peeked(records)
+    case .statusReply(let status): self = .status(status)
+    case .memberListReply(let members): self = .members(members)
+    default: return nil
+    }
+  }
+}
+
+/// A request on its way to the leader, repeated there after a lost connection.
+struct ClientRequest: Sendable {
+  let kind: FrameKind
+  /// The whole frame, its request id still 0.
+  let frame: [UInt8]
+  let promise: Promise<Result<RequestReply, SkeinError>>
+  /// A refusal that, for a repeated request, only says that the first one was carried out.
+  var refusalWhenRepeated: Refusal?
+
+  init(
+    _ frame: ClientFrame, promise: Promise<Result<RequestReply, SkeinError>>,
+    refusalWhenRepeated: Refusal? = nil
+  ) {
+    kind = frame.kind
+    var bytes: [UInt8] = []
+    frame.encode(into: &bytes)
+    self.frame = bytes
+    self.promise = promise
+    self.refusalWhenRepeated = refusalWhenRepeated
+  }
+}
+
+/// The connections' limits and addresses, as the cluster told them.
+struct ClusterKnowledge: Sendable {
+  /// Client addresses of members, endpoints given by the user first.
+  var addresses: [String]
+  var leader: String = ""
+  var publishWindow = 65_536
+  var creditMax = 65_535
+  var recordBytesMax = MessageRecord.recordBytesMax
+}
+
+final class ClientShared: Sendable {
+  let options: ClientOptions
+  let endpoints: [String]
+  let mailbox: Mailbox<LoopCommand>
+  let book: PublishBook
+  let knowledge: Mutex<ClusterKnowledge>
+  /// Kept when a leader was found, or why none was.
+  let connected = Promise<Result<Void, SkeinError>>()
+  /// Kept when the loop has ended.
+  let ended = Promise<Void>()
+
+  init(endpoints: [String], options: ClientOptions) throws(SkeinError) {
+    self.options = options
+    self.endpoints = endpoints
+    do throws(ErrorNumber) {
+      mailbox = try Mailbox()
+    } catch {
+      throw .outOfResources("no descriptor for a mailbox: \(error)")
+    }
+    book = PublishBook(producer: options.producer ?? .random(in: 1 ... .max))
+    knowledge = Mutex(ClusterKnowledge(addresses: endpoints))
+  }
+
+  /// Waits for a promise that the loop keeps; `closed` if the loop has ended without.
+  func wait(
+    _ promise: Promise<Result<Void, SkeinError>>
+  ) async -> Result<Void, SkeinError> {
+    if ended.isKept { promise.keep(.failure(.closed)) }
+    return await promise.value(whenCancelled: .failure(.cancelled))
+  }
+
+  func ask(
+    _ frame: ClientFrame, refusalWhenRepeated: Refusal? = nil
+  ) async throws(SkeinError) -> RequestReply {
+    let promise = Promise<Result<RequestReply, SkeinError>>()
+    mailbox.post(
+      .request(
+        ClientRequest(frame, promise: promise, refusalWhenRepeated: refusalWhenRepeated)))
+    if ended.isKept { promise.keep(.failure(.closed)) }
+    return try await promise.value(whenCancelled: .failure(.cancelled)).get()
+  }
+}

@@ -1,0 +1,287 @@
+// What administration asks for and shows: queues, nodes, members, messages at rest.
+
+import Base
+import Wire
+
+/// What a queue is declared with. Two declarations are the same if all of these are.
+public struct QueueOptions: Hashable, Sendable {
+  public enum Overflow: Hashable, Sendable {
+    /// The publisher gets `queueFull`.
+    case reject
+    /// The oldest message makes room; it goes to the dead-letter queue where there is one.
+    case dropOldest
+  }
+
+  /// How long a consumer may hold a message before it goes back, at least 1 ms.
+  public var lease: Duration = .seconds(30)
+  /// After this many failed deliveries a message goes to the dead-letter queue, or is dropped
+  /// where there is none; 0 is no limit.
+  public var maxDeliveries: Int = 0
+  /// The queue that takes what failed; empty is none.
+  public var deadLetterQueue: String = ""
+  /// The wait before the second delivery; it doubles with each. 0 is at once.
+  public var retryDelay: Duration = .zero
+  /// The longest wait between deliveries; 0 is no cap.
+  public var retryDelayMax: Duration = .zero
+  /// How far a wait may be shortened or lengthened by chance, 0...1.
+  public var retryJitter: Double = 0
+  /// Messages older than this go; 0 is never.
+  public var timeToLive: Duration = .zero
+  /// The most messages that may wait; 0 is no limit.
+  public var maxLength: UInt64 = 0
+  /// The most bytes of waiting messages; 0 is no limit.
+  public var maxBytes: UInt64 = 0
+  public var overflow: Overflow = .reject
+  /// Levels of priority, 1...32.
+  public var priorities: Int = 1
+  /// How many messages of one key may be held at once; 0 is a queue without keys.
+  public var keyLimit: Int = 0
+
+  public init() {}
+}
+
+extension QueueOptions {
+  /// Throws `refused` with `settingInvalid` and the setting's name.
+  func settings() throws(SkeinError) -> QueueSettings {
+    func number<Number: FixedWidthInteger>(
+      _ value: Int, _ name: String, as type: Number.Type
+    ) throws(SkeinError) -> Number {
+      guard let number = Number(exactly: value) else {
+        throw .refused(.settingInvalid, detail: "\(name) of \(value) is out of range")
+      }
+      return number
+    }
+    guard retryJitter >= 0, retryJitter <= 1 else {
+      throw .refused(.settingInvalid, detail: "retry-jitter must be between 0 and 1")
+    }
+    for (span, name) in [
+      (lease, "lease"), (retryDelay, "retry-delay"), (retryDelayMax, "retry-max"),
+      (timeToLive, "ttl"),
+    ] where span < .zero {
+      throw .refused(.settingInvalid, detail: "\(name) must not be negative")
+    }
+    var settings = QueueSettings()
+    settings.lease = lease.nanoseconds
+    settings.deliveriesMax = try number(maxDeliveries, "max-deliveries", as: UInt32.self)
+    settings.deadLetterQueue = deadLetterQueue
+    settings.retryDelay = retryDelay.nanoseconds
+    settings.retryDelayMax = retryDelayMax.nanoseconds
+    settings.retryJitterPermille = UInt16((retryJitter * 1000).rounded())
+    settings.timeToLive = timeToLive.nanoseconds
+    settings.lengthMax = maxLength
+    settings.bytesMax = maxBytes
+    settings.overflow = overflow == .reject ? .reject : .dropOldest
+    settings.priorities = try number(priorities, "priorities", as: UInt8.self)
+    settings.keyLimit = try number(keyLimit, "keyed", as: UInt32.self)
+    if let fault = settings.fault { throw .refused(.settingInvalid, detail: fault) }
+    return settings
+  }
+
+  init(_ settings: QueueSettings) {
+    lease = Duration(settings.lease)
+    maxDeliveries = Int(settings.deliveriesMax)
+    deadLetterQueue = settings.deadLetterQueue
+    retryDelay = Duration(settings.retryDelay)
+    retryDelayMax = Duration(settings.retryDelayMax)
+    retryJitter = Double(settings.retryJitterPermille) / 1000
+    timeToLive = Duration(settings.timeToLive)
+    maxLength = settings.lengthMax
+    maxBytes = settings.bytesMax
+    overflow = settings.overflow == .reject ? .reject : .dropOldest
+    priorities = Int(settings.priorities)
+    keyLimit = Int(settings.keyLimit)
+  }
+}
+
+/// A queue at a glance.
+public struct QueueOverview: Hashable, Sendable {
+  public let name: String
+  public let options: QueueOptions
+  /// Messages waiting to be delivered.
+  public let ready: UInt64
+  /// Messages held by consumers.
+  public let leased: UInt64
+  /// Messages waiting for their time.
+  public let delayed: UInt64
+  public let consumers: Int
+  /// Bytes of all of these messages.
+  public let bytes: UInt64
+  /// Since the queue was declared, as are those below.
+  public let published: UInt64
+  public let delivered: UInt64
+  public let acknowledged: UInt64
+  public let redelivered: UInt64
+  public let deadLettered: UInt64
+
+  init(_ summary: QueueSummary) {
+    name = summary.name
+    options = QueueOptions(summary.settings)
+    ready = summary.ready
+    leased = summary.leased
+    delayed = summary.delayed
+    consumers = Int(summary.consumers)
+    bytes = summary.bytes
+    published = summary.published
+    delivered = summary.delivered
+    acknowledged = summary.acknowledged
+    redelivered = summary.redelivered
+    deadLettered = summary.deadLettered
+  }
+}
+
+/// A message as it lies in a queue.
+public struct PeekedMessage: Hashable, Sendable {
+  public enum State: String, Sendable {
+    case ready, leased, delayed
+  }
+
+  /// Where a message in a dead-letter queue came from, and why.
+  public struct DeadLetter: Hashable, Sendable {
+    public enum Reason: String, Sendable {
+      case deliveriesExhausted = "deliveries-exhausted"
+      case rejected
+    }
+    public let reason: Reason
+    public let originQueue: String
+    public let originID: MessageIdentifier
+    /// Failed deliveries there.
+    public let attempts: Int
+    public let lastError: String
+  }
+
+  public let id: MessageIdentifier
+  public let state: State
+  /// Failed deliveries so far.
+  public let attempts: Int
+  /// Of the last failed delivery; empty for none.
+  public let lastError: String
+  public let deadLetter: DeadLetter?
+  public let message: Message
+
+  init(_ peeked: PeekedRecord) throws(SkeinError) {
+    id = MessageIdentifier(peeked.message)
+    state =
+      switch peeked.state {
+      case .ready: .ready
+      case .leased: .leased
+      case .delayed: .delayed
+      }
+    attempts = Int(peeked.attempts)
+    lastError = peeked.lastError
+    deadLetter = peeked.deadLetter.map {
+      DeadLetter(
+        reason: $0.reason == .rejected ? .rejected : .deliveriesExhausted,
+        originQueue: $0.originQueue, originID: MessageIdentifier($0.originMessage),
+        attempts: Int($0.attempts), lastError: $0.lastError)
+    }
+    let parts = peeked.record.withUnsafeBytes { bytes in
+      Result { () throws(MessageRecordError) in try MessageRecord.parts(of: bytes) }
+    }
+    switch parts {
+    case .success(let parts):
+      message = Message(
+        body: parts.body, headers: parts.headers.map { MessageHeader($0.name, $0.value) },
+        key: parts.key, contentType: parts.contentType)
+    case .failure(let error): throw .protocolViolation("a peeked message is malformed: \(error)")
+    }
+  }
+}
+
+/// One node about itself.
+public struct NodeOverview: Hashable, Sendable {
+  public enum Role: String, Sendable {
+    case follower, candidate, leader, learner, stopped
+  }
+
+  /// Another member, as the leader sees it.
+  public struct Peer: Hashable, Sendable {
+    public let id: Int
+    public let isConnected: Bool
+    /// The last entry known to be on its disk.
+    public let matchIndex: UInt64
+    /// Entries that it does not have yet.
+    public let lag: UInt64
+    /// Since it last answered.
+    public let silence: Duration
+  }
+
+  public let id: Int
+  public let role: Role
+  public let term: UInt64
+  /// nil while it knows none.
+  public let leader: Int?
+  public let commitIndex: UInt64
+  public let appliedIndex: UInt64
+  public let lastIndex: UInt64
+  /// Hash of the queues' state after the entry `stateHashIndex`: equal on all nodes.
+  public let stateHash: UInt64
+  public let stateHashIndex: UInt64
+  public let diskBytes: UInt64
+  public let memoryBytes: UInt64
+  public let pid: Int
+  public let uptime: Duration
+  public let sessions: Int
+  public let connections: Int
+  public let version: String
+  /// On the leader; else empty.
+  public let peers: [Peer]
+  /// What is wrong with the node, as sentences.
+  public let problems: [String]
+
+  init(_ status: NodeStatus) {
+    id = Int(status.id.rawValue)
+    role =
+      switch status.role {
+      case .follower: .follower
+      case .candidate: .candidate
+      case .leader: .leader
+      case .learner: .learner
+      case .stopped: .stopped
+      }
+    term = status.term.rawValue
+    leader = status.leader.rawValue == 0 ? nil : Int(status.leader.rawValue)
+    commitIndex = status.commitIndex.rawValue
+    appliedIndex = status.appliedIndex.rawValue
+    lastIndex = status.lastIndex.rawValue
+    stateHash = status.stateHash
+    stateHashIndex = status.stateHashIndex.rawValue
+    diskBytes = status.diskBytes
+    memoryBytes = status.memoryBytes
+    pid = Int(status.pid)
+    uptime = Duration(status.uptime)
+    sessions = Int(status.sessions)
+    connections = Int(status.connections)
+    version = status.version
+    peers = status.peers.map {
+      Peer(
+        id: Int($0.id.rawValue), isConnected: $0.isConnected, matchIndex: $0.match.rawValue,
+        lag: $0.lag, silence: Duration($0.silence))
+    }
+    problems = status.problems
+  }
+}
+
+/// A member of the cluster.
+public struct ClusterMember: Hashable, Sendable {
+  public let id: Int
+  public let peerAddress: String
+  public let clientAddress: String
+  /// A learner does not.
+  public let votes: Bool
+  public let isLeader: Bool
+
+  init(_ info: MemberInfo) {
+    id = Int(info.id.rawValue)
+    peerAddress = info.peerAddress
+    clientAddress = info.clientAddress
+    votes = info.votes
+    isLeader = info.isLeader
+  }
+}
+
+/// What an endpoint answered when it was asked for its status.
+public struct NodeReport: Sendable {
+  /// `host:port`.
+  public let endpoint: String
+  public let result: Result<NodeOverview, SkeinError>
+}

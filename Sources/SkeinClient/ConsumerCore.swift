@@ -1,0 +1,385 @@
+// What a consumer's tasks and the loop share: deliveries on their way to the tasks, settlements on
+// their way to the cluster. One lock, crossed once per deliver frame by the loop, and once per
+// batch (taking) or message (settling) by the tasks.
+
+import Base
+import Synchronization
+import Transport
+import Wire
+
+/// What to do with a delivery.
+enum SettleAction: Hashable, Sendable {
+  case acknowledge
+  case retry(error: String, delay: Nanoseconds?)
+  case reject(error: String)
+  case release
+  case extend(Nanoseconds)
+
+  var endsDelivery: Bool {
+    if case .extend = self { false } else { true }
+  }
+}
+
+/// Settlements of one consumer that are the same but for the deliveries.
+struct StagedSettle: Sendable {
+  typealias Outcome = Result<Void, SkeinError>
+
+  var action: SettleAction
+  /// In the order of the calls; neighbours joined.
+  var ranges: [DeliveryRange]
+  /// Who waits, and for which deliveries.
+  var waiters: [(range: DeliveryRange, promise: Promise<Outcome>)] = []
+}
+
+final class ConsumerCore: Sendable {
+  typealias Outcome = Result<Void, SkeinError>
+
+  fileprivate enum Hold {
+    case held
+    case lapsed
+  }
+
+  fileprivate struct State {
+    /// Deliveries that no task has taken yet, from `inboxHead` on.
+    var inbox: [Delivery] = []
+    var inboxHead = 0
+    var waiters: [Promise<Void>] = []
+    /// Deliveries that are not settled, by number.
+    var holds = IntegerMap<Hold>()
+    /// The last delivery that came, 0 for none.
+    var received: UInt64 = 0
+    /// The number of the session: deliveries of an earlier one have lapsed.
+    var generation: UInt64 = 0
+    var staged: [StagedSettle] = []
+    var isScheduled = false
+    /// Settlements without waiting that failed since the last flush, at most `failuresMax`.
+    var failures: [SettleFailure] = []
+    /// Set when nothing more comes; `.some(nil)` is the normal end.
+    var end: SkeinError??
+  }
+
+  static let failuresMax = 1000
+  /// Lapsed deliveries remembered, so that settling one says so.
+  fileprivate static let lapsedMax = 65536
+
+  let id: ConsumerID
+  let queue: String
+  let queueID: QueueID
+  let credit: UInt32
+  private let mailbox: Mailbox<LoopCommand>
+  private let onFailure: (@Sendable (SettleFailure) -> Void)?
+  private let state = Mutex(State())
+
+  init(
+    id: ConsumerID, queue: String, queueID: QueueID, credit: UInt32,
+    mailbox: Mailbox<LoopCommand>, onFailure: (@Sendable (SettleFailure) -> Void)?
+  ) {
+    self.id = id
+    self.queue = queue
+    self.queueID = queueID
+    self.credit = credit
+    self.mailbox = mailbox
+    self.onFailure = onFailure
+  }
+}
+
+// For tasks.
+extension ConsumerCore {
+  /// Up to `limit` deliveries, waiting for the first. Empty when nothing more comes.
+  func take(limit: Int) async throws(SkeinError) -> [Delivery] {
+    while true {
+      let step = state.withLock { state -> Result<Step, SkeinError> in state.take(limit: limit) }
+      switch try step.get() {
+      case .deliveries(let deliveries): return deliveries
+      case .end: return []
+      case .wait(let promise):
+        await promise.value(whenCancelled: ())
+        if Task.isCancelled { return [] }
+      }
+    }
+  }
+
+  fileprivate enum Step {
+    case deliveries([Delivery])
+    case wait(Promise<Void>)
+    case end
+  }
+
+  func settle(_ delivery: Delivery, _ action: SettleAction) async throws(SkeinError) {
+    let promise = Promise<Outcome>()
+    try stage(delivery, action, promise)
+    try await promise.value(whenCancelled: .failure(.cancelled)).get()
+  }
+
+  func settleSoon(_ delivery: Delivery, _ action: SettleAction) {
+    do throws(SkeinError) {
+      try stage(delivery, action, nil)
+    } catch {
+      report([SettleFailure(deliveries: delivery.number...delivery.number, error: error)])
+    }
+  }
+
+  private func stage(
+    _ delivery: Delivery, _ action: SettleAction, _ promise: Promise<Outcome>?
+  ) throws(SkeinError) {
+    let result = state.withLock { state -> Result<Bool, SkeinError> in
+      guard delivery.generation == state.generation else { return .failure(.leaseLost) }
+      switch state.holds[delivery.number] {
+      case .held: break
+      case .lapsed: return .failure(.leaseLost)
+      case nil: return .failure(.alreadySettled)
+      }
+      if case .some(.some(let error)) = state.end { return .failure(error) }
+      if action.endsDelivery { state.holds.remove(delivery.number) }
+      state.stage(delivery.delivery, action, promise)
+      return .success(state.schedule())
+    }
+    if try result.get() { mailbox.post(.settles(self)) }
+  }
+
+  /// Acknowledges everything up to `delivery` that a task has taken and not settled.
+  func acknowledge(upTo delivery: Delivery) async throws(SkeinError) {
+    let promise = Promise<Outcome>()
+    let result = state.withLock { state -> Result<Bool?, SkeinError> in
+      guard delivery.generation == state.generation else { return .failure(.leaseLost) }
+      if case .some(.some(let error)) = state.end { return .failure(error) }
+      return .success(state.stageAcknowledge(upTo: delivery.number, promise))
+    }
+    guard let wake = try result.get() else { return }
+    if wake { mailbox.post(.settles(self)) }
+    try await promise.value(whenCancelled: .failure(.cancelled)).get()
+  }
+
+  func takeFailures() -> [SettleFailure] {
+    state.withLock { state in
+      let failures = state.failures
+      state.failures = []
+      return failures
+    }
+  }
+}
+
+extension ConsumerCore.State {
+  fileprivate mutating func take(limit: Int) -> Result<ConsumerCore.Step, SkeinError> {
+    let ready = inbox.count - inboxHead
+    if ready > 0 {
+      if inboxHead == 0, ready <= limit {
+        var taken: [Delivery] = []
+        swap(&taken, &inbox)
+        return .success(.deliveries(taken))
+      }
+      let end = inboxHead + min(ready, max(1, limit))
+      let taken = Array(inbox[inboxHead..<end])
+      inboxHead = end
+      if inboxHead == inbox.count { clearInbox() }
+      return .success(.deliveries(taken))
+    }
+    switch end {
+    case .some(.some(let error)): return .failure(error)
+    case .some(nil): return .success(.end)
+    case nil:
+      let promise = Promise<Void>()
+      waiters.append(promise)
+      return .success(.wait(promise))
+    }
+  }
+
+  fileprivate mutating func clearInbox() {
+    inbox.removeAll()
+    inboxHead = 0
+  }
+
+  fileprivate mutating func stage(
+    _ delivery: DeliveryID, _ action: SettleAction, _ promise: Promise<StagedSettle.Outcome>?
+  ) {
+    let own = DeliveryRange(first: delivery, last: delivery)
+    if staged.last?.action != action {
+      staged.append(StagedSettle(action: action, ranges: []))
+    }
+    let last = staged.count - 1
+    if let range = staged[last].ranges.last, range.last.next == delivery {
+      staged[last].ranges[staged[last].ranges.count - 1].last = delivery
+    } else {
+      staged[last].ranges.append(own)
+    }
+    if let promise { staged[last].waiters.append((own, promise)) }
+  }
+
+  /// nil if there was nothing to acknowledge, else whether the loop must be told.
+  fileprivate mutating func stageAcknowledge(
+    upTo number: UInt64, _ promise: Promise<StagedSettle.Outcome>
+  ) -> Bool? {
+    let unread = inboxHead < inbox.count ? inbox[inboxHead].number : .max
+    var span: DeliveryRange?
+    for held in holds.sortedKeys where held <= number && held < unread {
+      guard case .held = holds[held] else { continue }
+      holds.remove(held)
+      let delivery = DeliveryID(held)
+      stage(delivery, .acknowledge, nil)
+      span = DeliveryRange(first: span?.first ?? delivery, last: delivery)
+    }
+    guard let span else { return nil }
+    staged[staged.count - 1].waiters.append((span, promise))
+    return schedule()
+  }
+
+  /// Whether the loop must be told.
+  fileprivate mutating func schedule() -> Bool {
+    defer { isScheduled = true }
+    return !isScheduled
+  }
+
+  fileprivate mutating func lapse(_ number: UInt64) {
+    guard holds.contains(number) else { return }
+    if holds.count > ConsumerCore.lapsedMax {
+      holds.remove(number)
+    } else {
+      holds.insert(.lapsed, for: number)
+    }
+  }
+}
+
+// For the loop.
+extension ConsumerCore {
+  /// The session's deliveries in one frame. What came before (as a repetition) is left out.
+  func receive(_ view: DeliverySource) {
+    let woken = state.withLock { state in
+      view.forEach { header, range in
+        guard header.delivery.rawValue > state.received else { return }
+        state.received = header.delivery.rawValue
+        state.holds.insert(.held, for: header.delivery.rawValue)
+        state.inbox.append(
+          Delivery(
+            core: self, frame: view.bytes, record: range, delivery: header.delivery,
+            generation: state.generation, id: MessageIdentifier(header.message),
+            attempt: Int(header.attempt), token: header.token.rawValue,
+            isRedelivered: header.isRedelivery, lease: Duration(header.lease)))
+      }
+      let woken = state.waiters
+      state.waiters = []
+      return woken
+    }
+    for promise in woken { promise.keep(()) }
+  }
+
+  /// The last delivery that came.
+  var received: DeliveryID { DeliveryID(state.withLock { $0.received }) }
+
+  /// What was staged, alike settlements joined.
+  func takeStaged() -> [StagedSettle] {
+    let staged = state.withLock { state in
+      let staged = state.staged
+      state.staged = []
+      state.isScheduled = false
+      return staged
+    }
+    if staged.count <= 1 { return staged }
+    var places: [SettleAction: Int] = [:]
+    var joined: [StagedSettle] = []
+    for settle in staged {
+      if let place = places[settle.action] {
+        joined[place].ranges.append(contentsOf: settle.ranges)
+        joined[place].waiters.append(contentsOf: settle.waiters)
+      } else {
+        places[settle.action] = joined.count
+        joined.append(settle)
+      }
+    }
+    return joined
+  }
+
+  /// Of the deliveries up to `through`, the cluster holds exactly `ranges` for this consumer.
+  func keepOnly(_ ranges: [DeliveryRange], through: DeliveryID) {
+    state.withLock { state in
+      for number in state.holds.sortedKeys where number <= through.rawValue {
+        let isHeld = ranges.contains { $0.first.rawValue <= number && number <= $0.last.rawValue }
+        if !isHeld { state.lapse(number) }
+      }
+      state.dropLapsedFromInbox()
+    }
+  }
+
+  func lapse(_ ranges: [DeliveryRange]) {
+    state.withLock { state in
+      for range in ranges {
+        for number in range.first.rawValue...range.last.rawValue { state.lapse(number) }
+      }
+      state.dropLapsedFromInbox()
+    }
+  }
+
+  /// The session is gone and with it all that was delivered. Returns what was staged for it.
+  func beginSession() -> [StagedSettle] {
+    state.withLock { state in
+      state.generation += 1
+      state.received = 0
+      state.holds.removeAll()
+      state.clearInbox()
+      let staged = state.staged
+      state.staged = []
+      return staged
+    }
+  }
+
+  /// Nothing more comes: with an error, or in the normal way. Returns the deliveries that no task
+  /// has taken.
+  @discardableResult
+  func end(_ error: SkeinError?) -> [DeliveryRange] {
+    let (woken, untaken) = state.withLock { state -> ([Promise<Void>], [DeliveryRange]) in
+      guard state.end == nil else { return ([], []) }
+      state.end = .some(error)
+      let untaken = state.inbox[state.inboxHead...].map(\.delivery)
+      for delivery in untaken { state.holds.remove(delivery.rawValue) }
+      state.clearInbox()
+      let waiters = state.waiters
+      state.waiters = []
+      return (waiters, untaken.map { DeliveryRange(first: $0, last: $0) })
+    }
+    for promise in woken { promise.keep(()) }
+    return untaken
+  }
+
+  /// Settlements without waiting had no effect.
+  func report(_ failures: [SettleFailure]) {
+    state.withLock { state in
+      for failure in failures where state.failures.count < ConsumerCore.failuresMax {
+        state.failures.append(failure)
+      }
+    }
+    if let onFailure { for failure in failures { onFailure(failure) } }
+  }
+}
+
+extension ConsumerCore.State {
+  fileprivate mutating func dropLapsedFromInbox() {
+    if inboxHead == inbox.count { return }
+    inbox = inbox[inboxHead...].filter { delivery in
+      if case .held = holds[delivery.number] { true } else { false }
+    }
+    inboxHead = 0
+  }
+}
+
+/// A deliver frame's messages, copied out of the connection's bytes once.
+struct DeliverySource {
+  /// Headers and records as in the frame's payload, from the consumer's id on.
+  let bytes: [UInt8]
+  let view: DeliverView
+  private let base: UnsafeRawPointer?
+
+  /// `payload` is the frame's, of which `view` was made.
+  init(_ view: DeliverView, payload: UnsafeRawBufferPointer) {
+    self.view = view
+    bytes = [UInt8](payload)
+    base = payload.baseAddress
+  }
+
+  func forEach(_ body: (DeliveryHeader, Range<Int>) -> Void) {
+    guard let base else { return }
+    view.forEach { header, record in
+      guard let start = record.baseAddress else { return }
+      let offset = start - base
+      body(header, offset..<offset + record.count)
+    }
+  }
+}

@@ -1,0 +1,151 @@
+// Consumers: subscriptions, deliveries to the tasks, settlements to the leader.
+
+import Base
+import Transport
+import Wire
+
+struct ConsumerEntry {
+  let core: ConsumerCore
+  /// Who waits for the subscription, until it is answered.
+  var promise: Promise<StagedSettle.Outcome>?
+  /// When that wait is over.
+  let deadline: MonotonicTime
+  /// On this connection.
+  var isSubscribeSent = false
+  /// The session has the consumer.
+  var isSubscribed = false
+}
+
+extension ClientLoop {
+  func add(_ core: ConsumerCore, _ promise: Promise<StagedSettle.Outcome>) {
+    isSessionWanted = true
+    consumers[core.id.rawValue] = ConsumerEntry(
+      core: core, promise: promise, deadline: now + options.timeout.nanoseconds)
+  }
+
+  func pumpConsumers() {
+    while let consumer = endedConsumers.last,
+      ask(.unsubscribe(consumer: consumer, returnHeld: false), .unsubscribe(consumer))
+    {
+      endedConsumers.removeLast()
+    }
+    for (id, entry) in consumers where !entry.isSubscribed && !entry.isSubscribeSent {
+      let core = entry.core
+      let isSent = ask(
+        .subscribe(consumer: core.id, queue: core.queueID, credit: core.credit),
+        .subscribe(core.id))
+      if isSent { consumers[id]?.isSubscribeSent = true }
+    }
+  }
+
+  func handleSubscribed(_ consumer: ConsumerID) {
+    consumers[consumer.rawValue]?.isSubscribed = true
+    consumers[consumer.rawValue]?.promise?.keep(.success(()))
+    consumers[consumer.rawValue]?.promise = nil
+  }
+
+  func handleSubscribeRefused(_ consumer: ConsumerID, _ refusal: Refusal, detail: String) {
+    if refusal == .overloaded {
+      // Asked again with the next session or connection, or in its time.
+      consumers[consumer.rawValue]?.isSubscribeSent = false
+      return
+    }
+    guard let entry = consumers.removeValue(forKey: consumer.rawValue) else { return }
+    let error = SkeinError.refusal(refusal, detail: detail)
+    entry.promise?.keep(.failure(error))
+    entry.core.end(error)
+  }
+
+  func handleConsumerCancelled(_ consumer: ConsumerID, _ refusal: Refusal) {
+    guard let entry = consumers.removeValue(forKey: consumer.rawValue) else { return }
+    entry.core.end(.refusal(refusal, detail: "the consumer's queue \(entry.core.queue) is gone"))
+  }
+
+  /// What no task has taken goes back; what a task holds can still be settled.
+  func endConsumer(_ core: ConsumerCore) {
+    guard let entry = consumers.removeValue(forKey: core.id.rawValue) else { return }
+    entry.promise?.keep(.failure(.cancelled))
+    stageSettles(of: core)
+    let untaken = core.end(nil)
+    guard case .none = session else {
+      endedConsumers.append(core.id)
+      giveBack(untaken, consumer: core.id)
+      return
+    }
+  }
+
+  func handleDeliver(_ deliver: DeliverView, payload: UnsafeRawBufferPointer) {
+    let isSound = Self.areRecordsSound(deliver)
+    guard isSound else {
+      move = .drop("it delivered a malformed message")
+      return
+    }
+    if let entry = consumers[deliver.consumer.rawValue] {
+      entry.core.receive(DeliverySource(deliver, payload: payload))
+      return
+    }
+    // The consumer has ended meanwhile: nobody will take this.
+    var ranges: [DeliveryRange] = []
+    deliver.forEach { header, _ in
+      ranges.append(DeliveryRange(first: header.delivery, last: header.delivery))
+    }
+    giveBack(ranges, consumer: deliver.consumer)
+  }
+
+  private static func areRecordsSound(_ deliver: DeliverView) -> Bool {
+    do throws(MessageRecordError) {
+      try deliver.forEach { (_, record) throws(MessageRecordError) in
+        _ = try MessageRecord.check(record, recordBytesMax: MessageRecord.recordBytesMax)
+      }
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  private func giveBack(_ ranges: [DeliveryRange], consumer: ConsumerID) {
+    guard !ranges.isEmpty else { return }
+    settles.append(
+      StagedSettle(action: .release, ranges: ranges), consumer: consumer, core: nil,
+      deadline: now + options.timeout.nanoseconds)
+  }
+
+  func stageSettles(of core: ConsumerCore) {
+    let deadline = now + options.timeout.nanoseconds
+    for settle in core.takeStaged() {
+      settles.append(settle, consumer: core.id, core: core, deadline: deadline)
+    }
+  }
+
+  func failStaged(_ staged: [StagedSettle], _ error: SkeinError) {
+    for settle in staged {
+      for waiter in settle.waiters { waiter.promise.keep(.failure(error)) }
+    }
+  }
+
+  func pumpSettles() {
+    while let (settle, sequence) = settles.nextToSend {
+      let frame = settle.action.frame(
+        consumer: settle.consumer, ranges: settle.ranges, sequence: sequence,
+        answeredThrough: settles.answeredThrough)
+      guard send(frame) else { return }
+      settles.noteSent()
+    }
+  }
+
+  func runConsumerTimers() -> MonotonicTime {
+    var next = settles.expire(now: now)
+    for (id, entry) in consumers {
+      guard let promise = entry.promise else { continue }
+      if now >= entry.deadline {
+        consumers[id] = nil
+        promise.keep(.failure(.timedOut("no leader took the subscription: \(leader.report)")))
+        entry.core.end(.timedOut("no leader took the subscription in time"))
+        if entry.isSubscribeSent { endedConsumers.append(entry.core.id) }
+      } else {
+        next = min(next, entry.deadline)
+      }
+    }
+    return next
+  }
+}

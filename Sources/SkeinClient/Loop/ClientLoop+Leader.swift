@@ -1,0 +1,169 @@
+// Finding the leader and staying with it: attempts, the first words, pings, and what happens when
+// the connection or the leadership is lost.
+
+import Base
+import Transport
+import Wire
+
+extension ClientLoop {
+  func runLeaderTimers() -> MonotonicTime {
+    if !shared.connected.isKept, now >= connectDeadline {
+      shared.connected.keep(.failure(.unreachable(leader.report)))
+      isFinished = true
+      return now
+    }
+    switch leader.phase {
+    case .searching:
+      if now >= leader.deadline { attempt() }
+    case .connecting, .greeting:
+      if now >= leader.deadline { drop("it did not answer in time") }
+    case .waiting:
+      if now >= leader.deadline { drop("it knows no leader") }
+    case .ready: break
+    }
+    let next = min(leader.deadline, runPingTimer())
+    return shared.connected.isKept ? next : min(next, connectDeadline)
+  }
+
+  /// Asks a silent node whether it is still there; one that stays silent is given up.
+  private func runPingTimer() -> MonotonicTime {
+    guard let connection, leader.phase == .ready || leader.phase == .waiting else { return .never }
+    let interval = options.pingInterval.nanoseconds
+    let silence = now.since(connection.lastReadTime)
+    if silence.rawValue >= interval.rawValue * 3 {
+      drop("it was silent for too long")
+      return now
+    }
+    if silence >= interval, pingSent == nil, ask(.ping, .ping) { pingSent = now }
+    let step = pingSent == nil ? interval.rawValue : interval.rawValue * 3
+    return connection.lastReadTime + Nanoseconds(rawValue: step)
+  }
+
+  private func attempt() {
+    let target = leader.takeTarget()
+    do throws(AddressError) {
+      let addresses = try SocketAddress.resolve(target)
+      // A name may stand for several addresses: each attempt takes the next.
+      let address = addresses[Int(nextToken) % addresses.count]
+      try connect(to: address)
+    } catch {
+      leader.fail("\(error)", now: now, backoffMax: options.backoffMax.nanoseconds)
+    }
+  }
+
+  private func connect(to address: SocketAddress) throws(AddressError) {
+    do throws(ErrorNumber) {
+      let connection = try Connection.connect(
+        to: address,
+        options: ConnectionOptions(
+          outboundLimit: 8 << 20, unreadMax: Self.frameBytesMax + Frame.headerBytes),
+        pool: pool, now: now)
+      try connection.register(with: poller, token: nextToken, interest: .write)
+      nextToken += 1
+      self.connection = connection
+      leader.phase = .connecting
+      leader.deadline = now + options.attemptTimeout.nanoseconds
+    } catch {
+      leader.fail("\(error)", now: now, backoffMax: options.backoffMax.nanoseconds)
+    }
+  }
+
+  func finishConnecting(_ connection: Connection) {
+    switch connection.finishConnect() {
+    case .inProgress: return
+    case .failed(let error): drop("\(error)")
+    case .connected:
+      leader.phase = .greeting
+      _ = connection.append(Preamble.clientBytes)
+      _ = ask(.hello(client: options.name), .hello)
+    }
+  }
+
+  func handleHello(_ reply: HelloReply) {
+    leader.learn(reply.addresses)
+    shared.knowledge.withLock { knowledge in
+      knowledge.addresses = leader.knownAddresses
+      knowledge.publishWindow = max(1, Int(reply.publishWindow))
+      knowledge.creditMax = max(1, Int(reply.creditMax))
+      knowledge.recordBytesMax = Int(reply.messageBytesMax)
+    }
+    shared.book.configure(recordBytesMax: Int(reply.messageBytesMax))
+    publishes.window = max(1, Int(reply.publishWindow))
+    if reply.leader == reply.node {
+      becomeReady()
+    } else {
+      moveOn(to: reply.leaderAddress)
+    }
+  }
+
+  func handleLeaderChanged(_ address: String) {
+    if address == leader.target {
+      if leader.phase == .waiting { becomeReady() }
+      return
+    }
+    leader.trust(address)
+    moveOn(to: address)
+  }
+
+  /// The connected node does not lead: goes where the leader is said to be, or waits for word.
+  func moveOn(to address: String) {
+    if leader.isWorthFollowing(address) {
+      move = .follow(address)
+    } else {
+      if leader.phase == .ready { loseLeader() }
+      leader.phase = .waiting
+      leader.deadline = now + leader.nextBackoff(max: options.backoffMax.nanoseconds)
+    }
+  }
+
+  private func becomeReady() {
+    leader.succeed(backoffMin: options.backoffMin.nanoseconds)
+    shared.knowledge.withLock { $0.leader = leader.target }
+    unsentRequests = requests.keys.sorted()
+    shared.connected.keep(.success(()))
+  }
+
+  /// The node leads no more, or not usefully: follows its word, or looks around.
+  func leaveLeader(_ address: String, because refusal: Refusal) {
+    guard leader.phase == .ready, move == nil else { return }
+    if refusal == .notLeader {
+      moveOn(to: address)
+    } else {
+      move = .drop("it refused: \(RefusalReason(refusal).text)")
+    }
+  }
+
+  func carryOut(_ move: Move) {
+    switch move {
+    case .drop(let reason): drop(reason)
+    case .follow(let address):
+      loseConnection()
+      leader.follow(address, now: now)
+    }
+  }
+
+  /// Gives the connection up and tries the next node.
+  func drop(_ reason: String) {
+    loseConnection()
+    leader.fail(reason, now: now, backoffMax: options.backoffMax.nanoseconds)
+  }
+
+  private func loseConnection() {
+    connection?.close()
+    connection = nil
+    pingSent = nil
+    move = nil
+    loseLeader()
+  }
+
+  /// What was sent and not answered will be sent again.
+  private func loseLeader() {
+    ownRequests = [:]
+    unsentRequests = []
+    session.detach()
+    publishes.sendAgain()
+    settles.sendAgain()
+    for id in Array(consumers.keys) { consumers[id]?.isSubscribeSent = false }
+    if let closing, closing.isSent { isFinished = true }
+  }
+}

@@ -1,0 +1,75 @@
+// Publishes: from the book to the leader, and the answers back.
+
+import Base
+import Transport
+import Wire
+
+extension ClientLoop {
+  /// Takes what tasks have staged.
+  func takePublishes() {
+    taken.removeAll(keepingCapacity: true)
+    shared.book.take(into: &taken)
+    if taken.isEmpty { return }
+    isSessionWanted = true
+    let deadline = now + options.timeout.nanoseconds
+    for chunk in taken { publishes.append(chunk, deadline: deadline) }
+  }
+
+  func pumpPublishes() {
+    guard now >= publishes.pauseEnd, let connection else { return }
+    while let next = publishes.nextToSend,
+      connection.pendingBytes + Frame.overheadBytes < connection.outboundLimit
+    {
+      let offset = next.openOffset
+      next.chunk.run.withUnsafeBytes { run in
+        let view = PublishView(
+          queue: next.chunk.queue, first: PublishSequence(next.firstOpen),
+          answeredThrough: PublishSequence(publishes.answeredThrough ?? 0),
+          count: next.remaining, run: UnsafeRawBufferPointer(rebasing: run[offset...]))
+        _ = connection.write { view.encodeHead(into: &$0) }
+      }
+      let isTaken = connection.append(
+        shared: next.chunk.run, range: offset..<next.chunk.run.count)
+      invariant(isTaken, "a frame's head was taken and not its run")
+      publishes.noteSent()
+    }
+  }
+
+  func noteAnswer(first: UInt64, count: Int, result: Result<Base.MessageID, SkeinError>) {
+    publishes.answer(first: first, count: count, result: result, into: &answers)
+  }
+
+  func handlePublishRefused(first: UInt64, count: Int, _ refusal: Refusal, detail: String) {
+    switch refusal {
+    case .notLeader, .shuttingDown, .noQuorum, .diskFailed:
+      leaveLeader("", because: refusal)
+    case .sessionNotFound:
+      loseSession()
+    case .producerFenced:
+      handleFenced()
+    case .overloaded, .tooManyUnanswered, .sequenceGap:
+      // The number is not used up: the same publishes are sent again, in order, a little later.
+      guard publishes.isOpen(first), now >= publishes.pauseEnd else { return }
+      publishes.sendAgain()
+      publishes.pauseEnd = now + .milliseconds(20)
+    default:
+      noteAnswer(first: first, count: count, result: .failure(.refusal(refusal, detail: detail)))
+    }
+  }
+
+  /// Tells the tasks, once per turn.
+  func reportAnswers() {
+    if answers.isEmpty { return }
+    shared.book.answer(answers)
+    answers.removeAll(keepingCapacity: true)
+  }
+
+  func runPublishTimers() -> MonotonicTime {
+    // An answer of this same turn counts.
+    reportAnswers()
+    let (through, next) = publishes.expire(now: now)
+    if let through { shared.book.timeOut(through: through) }
+    let resumes = publishes.pauseEnd > now && publishes.hasUnsent ? publishes.pauseEnd : .never
+    return min(next, resumes)
+  }
+}

@@ -1,0 +1,125 @@
+// Which node to try next, and when: pure bookkeeping of the loop's search for the leader.
+
+import Base
+
+struct LeaderSearch {
+  enum Phase {
+    /// No connection; the next attempt is at `deadline`.
+    case searching
+    /// The three of an attempt, over at `deadline`.
+    case connecting
+    case greeting
+    /// Connected to a node that knows no leader yet and will say when it does.
+    case waiting
+    /// Connected to the leader.
+    case ready
+  }
+
+  var phase = Phase.searching
+  var deadline = MonotonicTime.never
+  /// The endpoint of the attempt or connection.
+  private(set) var target = ""
+  private var addresses: [String] = []
+  private var next = 0
+  /// Where a node said that the leader is.
+  private var hint: String?
+  /// Named as leaders but not to be reached in this round: an out-of-date word is not followed.
+  private var unreachable: Set<String> = []
+  private var attemptsInRound = 0
+  private var hintsInRound = 0
+  private var backoff = Nanoseconds.zero
+  /// What each endpoint's last attempt met, in the order of the endpoints.
+  private var problems: [String: String] = [:]
+
+  /// Words of nodes followed before it is waited as after a round: two that name each other as the
+  /// leader must not be asked without end.
+  private static let hintsPerRound = 4
+
+  mutating func begin(addresses: [String], backoff: Nanoseconds, now: MonotonicTime) {
+    self.addresses = addresses
+    self.backoff = backoff
+    deadline = now
+  }
+
+  mutating func learn(_ more: [String]) {
+    for address in more where !address.isEmpty && !addresses.contains(address) {
+      addresses.append(address)
+    }
+  }
+
+  var knownAddresses: [String] { addresses }
+
+  /// The endpoint to try now.
+  mutating func takeTarget() -> String {
+    if let hint {
+      self.hint = nil
+      hintsInRound += 1
+      target = hint
+    } else {
+      target = addresses[next % addresses.count]
+      next = (next + 1) % addresses.count
+      attemptsInRound += 1
+    }
+    return target
+  }
+
+  /// Whether the word that the leader is at `address` is worth following.
+  func isWorthFollowing(_ address: String) -> Bool {
+    !address.isEmpty && address != target && !unreachable.contains(address)
+      && hintsInRound < Self.hintsPerRound
+  }
+
+  mutating func follow(_ address: String, now: MonotonicTime) {
+    hint = address
+    phase = .searching
+    deadline = now
+  }
+
+  /// The attempt or the connection came to nothing: says when to try the next.
+  mutating func fail(_ problem: String, now: MonotonicTime, backoffMax: Nanoseconds) {
+    problems[target] = problem
+    unreachable.insert(target)
+    if phase == .ready {
+      attemptsInRound = 0
+      // Others first: the one that was lost is the least likely to lead.
+      if let place = addresses.firstIndex(of: target) { next = (place + 1) % addresses.count }
+    }
+    phase = .searching
+    deadline = now
+    guard hint == nil, attemptsInRound >= addresses.count || hintsInRound >= Self.hintsPerRound
+    else { return }
+    deadline = now + nextBackoff(max: backoffMax)
+    attemptsInRound = 0
+    hintsInRound = 0
+    unreachable = []
+  }
+
+  mutating func nextBackoff(max: Nanoseconds) -> Nanoseconds {
+    defer { backoff = min(max, Nanoseconds(rawValue: backoff.rawValue * 2)) }
+    return min(max, backoff)
+  }
+
+  mutating func succeed(backoffMin: Nanoseconds) {
+    phase = .ready
+    deadline = .never
+    attemptsInRound = 0
+    hintsInRound = 0
+    unreachable = []
+    problems = [:]
+    backoff = backoffMin
+  }
+
+  /// A newly elected leader is worth trying even if it was not to be reached before.
+  mutating func trust(_ address: String) {
+    unreachable.remove(address)
+    hintsInRound = 0
+  }
+
+  /// For people: what each endpoint's last attempt met.
+  var report: String {
+    let parts = addresses.compactMap { address in
+      problems[address].map { "\(address): \($0)" }
+    }
+    return parts.isEmpty ? "no endpoint has answered" : parts.joined(separator: "; ")
+  }
+}

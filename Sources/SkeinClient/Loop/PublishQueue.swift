@@ -1,0 +1,155 @@
+// Publishes in the order of their sequences, from the moment the loop took them until they are
+// answered: what to send next, what to send again, whom an answer concerns.
+
+import Base
+
+struct PublishQueue {
+  struct Pending {
+    let chunk: PublishChunk
+    let deadline: MonotonicTime
+    /// Records from the front that are answered.
+    var answered = 0
+
+    var remaining: Int { chunk.count - answered }
+    var firstOpen: UInt64 { chunk.first + UInt64(answered) }
+
+    /// Where the first unanswered record begins in the run.
+    var openOffset: Int {
+      chunk.run.withUnsafeBytes { run in
+        var offset = 0
+        for _ in 0..<answered { offset += MessageRecord.size(in: run, at: offset) }
+        return offset
+      }
+    }
+  }
+
+  /// An answer that came before those of earlier sequences.
+  private struct EarlyAnswer {
+    let first: UInt64
+    let count: Int
+    let result: Result<Base.MessageID, SkeinError>
+  }
+
+  private var pending = RingBuffer<Pending>()
+  /// Chunks from the front that this connection was sent.
+  private var sent = 0
+  /// Publishes in these that are not answered.
+  private var inFlight = 0
+  /// Chunks from the front whose time is up.
+  private var expired = 0
+  private var early: [EarlyAnswer] = []
+  /// Publishes that the cluster takes unanswered.
+  var window = 65_536
+  /// Nothing is sent before: the node pushed back.
+  var pauseEnd = MonotonicTime.zero
+
+  var isEmpty: Bool { pending.isEmpty }
+
+  mutating func append(_ chunk: PublishChunk, deadline: MonotonicTime) {
+    pending.append(Pending(chunk: chunk, deadline: deadline))
+  }
+
+  mutating func removeAll() {
+    pending.removeAll()
+    early = []
+    sent = 0
+    inFlight = 0
+    expired = 0
+  }
+
+  /// From the first unanswered publish on.
+  mutating func sendAgain() {
+    sent = 0
+    inFlight = 0
+    pauseEnd = .zero
+  }
+
+  /// The next chunk to send, if the window takes it.
+  var nextToSend: Pending? {
+    guard sent < pending.count else { return nil }
+    let next = pending[sent]
+    return inFlight == 0 || inFlight + next.remaining <= window ? next : nil
+  }
+
+  mutating func noteSent() {
+    inFlight += pending[sent].remaining
+    sent += 1
+  }
+
+  var hasUnsent: Bool { sent < pending.count }
+
+  /// Everything up to this is answered.
+  var answeredThrough: UInt64? { pending.first.map { $0.firstOpen - 1 } }
+
+  /// Whether the publishes from `first` on were sent on this connection and are not answered.
+  func isOpen(_ first: UInt64) -> Bool {
+    guard let head = pending.first else { return false }
+    return first >= head.firstOpen
+  }
+
+  /// Takes an answer to `count` publishes from `first` on and appends whom it concerns to `runs`.
+  mutating func answer(
+    first: UInt64, count: Int, result: Result<Base.MessageID, SkeinError>,
+    into runs: inout [PublishAnswerRun]
+  ) {
+    answerInOrder(first: first, count: count, result: result, into: &runs)
+    while let place = early.firstIndex(where: { answer in
+      pending.first.map { answer.first <= $0.firstOpen } ?? true
+    }) {
+      let answer = early.remove(at: place)
+      answerInOrder(
+        first: answer.first, count: answer.count, result: answer.result, into: &runs)
+    }
+  }
+
+  private mutating func answerInOrder(
+    first: UInt64, count: Int, result: Result<Base.MessageID, SkeinError>,
+    into runs: inout [PublishAnswerRun]
+  ) {
+    var next = first
+    let end = first + UInt64(count)
+    while next < end, let head = pending.first {
+      if next > head.firstOpen {
+        early.append(
+          EarlyAnswer(first: next, count: Int(end - next), result: result.shifted(next - first)))
+        return
+      }
+      // What was answered before, on an earlier connection, is passed over.
+      next = head.firstOpen
+      guard next < end else { return }
+      let covered = min(Int(end - next), head.remaining)
+      let isWhole = covered == head.remaining
+      runs.append(
+        PublishAnswerRun(
+          owner: head.chunk.owner, first: next, count: covered,
+          bytesReleased: isWhole ? head.chunk.run.count : 0,
+          result: result.shifted(next - first)))
+      if sent > 0 { inFlight -= covered }
+      next += UInt64(covered)
+      if isWhole {
+        _ = pending.popFirst()
+        sent = max(0, sent - 1)
+        expired = max(0, expired - 1)
+      } else {
+        pending[0].answered += covered
+      }
+    }
+  }
+
+  /// The last sequence whose time is up at `now`, if some newly is; then when the next is due.
+  mutating func expire(now: MonotonicTime) -> (through: UInt64?, next: MonotonicTime) {
+    var through: UInt64?
+    while expired < pending.count, pending[expired].deadline <= now {
+      through = pending[expired].chunk.last
+      expired += 1
+    }
+    return (through, expired < pending.count ? pending[expired].deadline : .never)
+  }
+}
+
+extension Result where Success == MessageID {
+  /// The ids of one answer follow one another.
+  fileprivate func shifted(_ count: UInt64) -> Self {
+    map { MessageID(rawValue: $0.rawValue + count) }
+  }
+}

@@ -1,0 +1,163 @@
+// Settlements in the order of their command numbers, from when the loop took them until they are
+// answered.
+
+import Base
+import Wire
+
+struct SettleQueue {
+  typealias Outcome = StagedSettle.Outcome
+
+  struct Pending {
+    let core: ConsumerCore?
+    let consumer: ConsumerID
+    let action: SettleAction
+    /// At most `SettleRequest.rangesMax`.
+    let ranges: [DeliveryRange]
+    var waiters: [(range: DeliveryRange, promise: Promise<Outcome>)]
+    /// Wait for this and everything before it.
+    var flushes: [Promise<Outcome>] = []
+    let deadline: MonotonicTime
+  }
+
+  private var pending = RingBuffer<Pending>()
+  /// The number of the first pending one.
+  private var first: UInt64 = 1
+  private var sent = 0
+  private var expired = 0
+
+  var isEmpty: Bool { pending.isEmpty }
+
+  /// - Parameter core: who is told of failures; nil if nobody needs to be.
+  mutating func append(
+    _ settle: StagedSettle, consumer: ConsumerID, core: ConsumerCore?, deadline: MonotonicTime
+  ) {
+    let ranges = Self.joined(settle.ranges)
+    var start = 0
+    while start < ranges.count {
+      let end = min(ranges.count, start + SettleRequest.rangesMax)
+      pending.append(
+        Pending(
+          core: core, consumer: consumer, action: settle.action,
+          ranges: Array(ranges[start..<end]),
+          waiters: end == ranges.count ? settle.waiters : [], deadline: deadline))
+      start = end
+    }
+  }
+
+  /// Ordered, neighbours joined: deliveries settled in any order become few ranges.
+  static func joined(_ ranges: [DeliveryRange]) -> [DeliveryRange] {
+    if ranges.count < 2 { return ranges }
+    var joined: [DeliveryRange] = []
+    for range in ranges.sorted(by: { $0.first < $1.first }) {
+      if let last = joined.last, range.first.rawValue <= last.last.rawValue + 1 {
+        joined[joined.count - 1].last = max(last.last, range.last)
+      } else {
+        joined.append(range)
+      }
+    }
+    return joined
+  }
+
+  /// Keeps the promise when everything of this consumer so far is answered.
+  mutating func whenAnswered(_ consumer: ConsumerID, _ promise: Promise<Outcome>) {
+    for place in stride(from: pending.count - 1, through: 0, by: -1)
+    where pending[place].consumer == consumer {
+      pending[place].flushes.append(promise)
+      return
+    }
+    promise.keep(.success(()))
+  }
+
+  mutating func sendAgain() { sent = 0 }
+
+  /// The next to send, with its number.
+  var nextToSend: (Pending, CommandSequence)? {
+    sent < pending.count ? (pending[sent], CommandSequence(first + UInt64(sent))) : nil
+  }
+
+  mutating func noteSent() { sent += 1 }
+
+  var answeredThrough: CommandSequence { CommandSequence(first - 1) }
+
+  /// Everything up to `number` is done, but for what was refused before.
+  mutating func answered(through number: UInt64) {
+    while first <= number, let settle = pending.popFirst() {
+      first += 1
+      sent = max(0, sent - 1)
+      expired = max(0, expired - 1)
+      for waiter in settle.waiters { waiter.promise.keep(.success(())) }
+      for promise in settle.flushes { promise.keep(.success(())) }
+    }
+  }
+
+  /// Part of a settlement had no effect: whoever waits for it is told, else the consumer.
+  func refused(_ consumer: ConsumerID, _ range: DeliveryRange, _ error: SkeinError) {
+    var isWaitedFor = false
+    var core: ConsumerCore?
+    for place in 0..<pending.count where pending[place].consumer == consumer {
+      core = core ?? pending[place].core
+      for waiter in pending[place].waiters
+      where waiter.range.first <= range.last && range.first <= waiter.range.last {
+        waiter.promise.keep(.failure(error))
+        isWaitedFor = true
+      }
+    }
+    if !isWaitedFor { core?.report([SettleFailure(range, error)]) }
+  }
+
+  /// Nothing of this will be answered.
+  mutating func failAll(_ error: SkeinError) {
+    while let settle = pending.popFirst() {
+      let isWaitedFor = settle.waiters.contains { $0.promise.keep(.failure(error)) }
+      for waiter in settle.waiters { waiter.promise.keep(.failure(error)) }
+      for promise in settle.flushes { promise.keep(.failure(error)) }
+      if !isWaitedFor, let core = settle.core {
+        core.report(settle.ranges.map { SettleFailure($0, error) })
+      }
+    }
+    sent = 0
+    expired = 0
+  }
+
+  /// Tells those whose time is up; they go on being sent. Returns when the next is due.
+  mutating func expire(now: MonotonicTime) -> MonotonicTime {
+    while expired < pending.count, pending[expired].deadline <= now {
+      let error = SkeinError.requestUnknown("the settlement")
+      for waiter in pending[expired].waiters { waiter.promise.keep(.failure(error)) }
+      for promise in pending[expired].flushes { promise.keep(.failure(error)) }
+      expired += 1
+    }
+    return expired < pending.count ? pending[expired].deadline : .never
+  }
+}
+
+extension SettleFailure {
+  init(_ range: DeliveryRange, _ error: SkeinError) {
+    self.init(deliveries: range.first.rawValue...range.last.rawValue, error: error)
+  }
+}
+
+extension SettleAction {
+  func frame(
+    consumer: ConsumerID, ranges: [DeliveryRange], sequence: CommandSequence,
+    answeredThrough: CommandSequence
+  ) -> ClientFrame {
+    func settle(_ kind: SettleKind, error: String = "", delay: Nanoseconds? = nil) -> ClientFrame {
+      .settle(
+        SettleRequest(
+          sequence: sequence, answeredThrough: answeredThrough, kind: kind, consumer: consumer,
+          ranges: ranges, delay: delay, error: error))
+    }
+    switch self {
+    case .acknowledge: return settle(.acknowledge)
+    case .retry(let error, let delay): return settle(.negative, error: error, delay: delay)
+    case .reject(let error): return settle(.reject, error: error)
+    case .release: return settle(.release)
+    case .extend(let duration):
+      return .extend(
+        ExtendRequest(
+          sequence: sequence, answeredThrough: answeredThrough, consumer: consumer,
+          ranges: ranges, by: duration))
+    }
+  }
+}

@@ -1,0 +1,51 @@
+// One value that some thread will give and a task waits for. The first to give it wins: the loop
+// with an answer, a timer, or the cancelled task itself.
+
+import Synchronization
+
+final class Promise<Value: Sendable>: Sendable {
+  private enum State: Sendable {
+    case pending([CheckedContinuation<Value, Never>])
+    case kept(Value)
+  }
+
+  private let state = Mutex<State>(.pending([]))
+
+  /// Gives the value; false if there was one already.
+  @discardableResult
+  func keep(_ value: Value) -> Bool {
+    let waiting = state.withLock { state -> [CheckedContinuation<Value, Never>]? in
+      guard case .pending(let waiting) = state else { return nil }
+      state = .kept(value)
+      return waiting
+    }
+    guard let waiting else { return false }
+    for continuation in waiting { continuation.resume(returning: value) }
+    return true
+  }
+
+  var isKept: Bool {
+    state.withLock { state in
+      if case .kept = state { true } else { false }
+    }
+  }
+
+  /// Waits for the value. If the task is cancelled first, the value is `cancelled`, for everybody.
+  func value(whenCancelled cancelled: Value) async -> Value {
+    await withTaskCancellationHandler {
+      await withCheckedContinuation { continuation in
+        let kept = state.withLock { state -> Value? in
+          switch state {
+          case .kept(let value): return value
+          case .pending(let waiting):
+            state = .pending(waiting + [continuation])
+            return nil
+          }
+        }
+        if let kept { continuation.resume(returning: kept) }
+      }
+    } onCancel: {
+      keep(cancelled)
+    }
+  }
+}

@@ -1,0 +1,484 @@
+// All publishes of a client between the tasks that send them and the loop that carries them: one
+// lock, crossed once per message by the sender and once per turn by the loop (never per message).
+//
+// A sender encodes its record behind the others of the chunk being filled and takes the next
+// sequence. The loop takes all chunks at once, sends each as one frame, and reports answers as
+// runs. Sequences are given here, so that a publish has its name before anything is sent.
+
+import Base
+import Synchronization
+
+/// Consecutive publishes of one publisher: one frame.
+struct PublishChunk: Sendable {
+  /// Whose window they count in.
+  var owner: Int
+  var queue: QueueID
+  /// Sequence of the first record of `run`.
+  var first: UInt64
+  var count: Int
+  /// Message records.
+  var run: [UInt8]
+
+  /// Chunks end before they grow beyond this, unless one record is larger by itself.
+  static let bytesMax = 256 << 10
+  static let countMax = 4096
+
+  var last: UInt64 { first + UInt64(count) - 1 }
+}
+
+/// An answer to consecutive publishes of one chunk.
+struct PublishAnswerRun: Sendable {
+  var owner: Int
+  var first: UInt64
+  var count: Int
+  /// Of the chunk, if this answered its last record.
+  var bytesReleased: Int
+  /// The first message's id; the others follow.
+  var result: Result<Base.MessageID, SkeinError>
+
+  var last: UInt64 { first + UInt64(count) - 1 }
+}
+
+final class PublishBook: Sendable {
+  typealias Receipts = Result<[MessageReceipt], SkeinError>
+
+  /// Somebody who waits for the answers to all sequences of a range.
+  fileprivate struct Ticket {
+    var first: UInt64
+    var last: UInt64
+    var receipts: [MessageReceipt]
+    var failures: [PublishFailure]
+    let promise: Promise<Receipts>
+  }
+
+  fileprivate struct SpaceWaiter {
+    let promise: Promise<Result<Void, SkeinError>>
+    let deadline: MonotonicTime
+  }
+
+  fileprivate struct Owner {
+    var window: Int
+    var bytesMax: Int
+    var outstanding = 0
+    var outstandingBytes = 0
+    /// The last sequence it was given, 0 for none.
+    var last: UInt64 = 0
+    var spaceWaiters: [SpaceWaiter] = []
+    /// Since the last flush, at most `failuresMax`.
+    var failures: [PublishFailure] = []
+    /// nil while nobody listens.
+    var confirmations: [PublishConfirmation]?
+    var confirmationWaiter: Promise<Void>?
+    var isReleased = false
+
+    var hasSpace: Bool { outstanding < window && outstandingBytes < bytesMax }
+  }
+
+  fileprivate struct State {
+    var next: UInt64 = 1
+    /// Everything up to here is answered.
+    var answered: UInt64 = 0
+    var staged: [PublishChunk] = []
+    /// Being filled; empty with count 0.
+    var filling = PublishChunk(owner: -1, queue: QueueID(0), first: 0, count: 0, run: [])
+    var isScheduled = false
+    var owners: [Owner] = []
+    var freeOwners: [Int] = []
+    /// By `last`.
+    var tickets: [Ticket] = []
+    /// Some tickets are for one sequence within the range of another.
+    var ticketsOverlap = false
+    var recordBytesMax = MessageRecord.recordBytesMax
+    /// Set once nothing can be published any more.
+    var failure: SkeinError?
+  }
+
+  static let failuresMax = 1000
+
+  let producer: UInt64
+  private let state = Mutex(State())
+
+  init(producer: UInt64) {
+    self.producer = producer
+  }
+
+  func reference(_ sequence: UInt64) -> PublishReference {
+    PublishReference(producer: producer, sequence: sequence)
+  }
+}
+
+// For senders.
+extension PublishBook {
+  enum Staged {
+    /// With the first and last sequence given; `wake`: the loop does not know of it yet.
+    case sent(first: UInt64, last: UInt64, wake: Bool)
+    /// The window is full.
+    case full
+  }
+
+  func addOwner(window: Int, bytesMax: Int) -> Int {
+    state.withLock { state in
+      let owner = Owner(window: window, bytesMax: bytesMax)
+      if let free = state.freeOwners.popLast() {
+        state.owners[free] = owner
+        return free
+      }
+      state.owners.append(owner)
+      return state.owners.count - 1
+    }
+  }
+
+  /// The publisher is gone: its place is used again once all it sent is answered.
+  func releaseOwner(_ owner: Int) {
+    state.withLock { state in
+      state.owners[owner].isReleased = true
+      if state.owners[owner].outstanding == 0 { state.freeOwners.append(owner) }
+    }
+  }
+
+  /// Takes a message in if the window has space. Throws what makes it impossible.
+  func stage(_ message: Message, owner: Int, queue: QueueID) throws(SkeinError) -> Staged {
+    let result = state.withLock { state -> Result<Staged, SkeinError> in
+      do throws(SkeinError) {
+        return .success(try state.stage(message, owner: owner, queue: queue))
+      } catch {
+        return .failure(error)
+      }
+    }
+    return try result.get()
+  }
+
+  /// Takes in as many of `messages` from `start` on as there is space for, with a promise of their
+  /// receipts. `full` if not one.
+  func stage(
+    _ messages: [Message], from start: Int, owner: Int, queue: QueueID,
+    promise: Promise<Receipts>
+  ) throws(SkeinError) -> Staged {
+    let result = state.withLock { state -> Result<Staged, SkeinError> in
+      var span: (first: UInt64, last: UInt64)?
+      var wakes = false
+      do throws(SkeinError) {
+        for message in messages[start...] {
+          guard
+            case .sent(let first, let last, let wake) = try state.stage(
+              message, owner: owner, queue: queue)
+          else { break }
+          span = (span?.first ?? first, last)
+          wakes = wakes || wake
+        }
+      } catch {
+        // What came before it in the batch is sent all the same; its promise tells of it.
+        guard span != nil else { return .failure(error) }
+      }
+      guard let span else { return .success(.full) }
+      state.tickets.append(
+        Ticket(first: span.first, last: span.last, receipts: [], failures: [], promise: promise))
+      return .success(.sent(first: span.first, last: span.last, wake: wakes))
+    }
+    return try result.get()
+  }
+
+  /// A promise that is kept when the owner has space, or fails at `deadline`; nil if it has some.
+  func waitForSpace(owner: Int, until deadline: MonotonicTime) -> Promise<Result<Void, SkeinError>>?
+  {
+    state.withLock { state in
+      guard !state.owners[owner].hasSpace, state.failure == nil else { return nil }
+      let promise = Promise<Result<Void, SkeinError>>()
+      state.owners[owner].spaceWaiters.append(SpaceWaiter(promise: promise, deadline: deadline))
+      return promise
+    }
+  }
+
+  /// A promise of the answer to one publish that is not answered yet; nil if it is (or never was).
+  func waitForAnswer(to sequence: UInt64) -> Promise<Receipts>? {
+    state.withLock { state in
+      guard sequence > state.answered, sequence < state.next, state.failure == nil else {
+        return nil
+      }
+      let promise = Promise<Receipts>()
+      let place = state.tickets.firstIndex { $0.last > sequence } ?? state.tickets.count
+      state.tickets.insert(
+        Ticket(first: sequence, last: sequence, receipts: [], failures: [], promise: promise),
+        at: place)
+      state.ticketsOverlap = true
+      return promise
+    }
+  }
+
+  func lastSequence(of owner: Int) -> UInt64 { state.withLock { $0.owners[owner].last } }
+
+  func takeFailures(of owner: Int) -> [PublishFailure] {
+    state.withLock { state in
+      let failures = state.owners[owner].failures
+      state.owners[owner].failures = []
+      return failures
+    }
+  }
+
+  /// From now on the owner's confirmations are kept for `takeConfirmations`.
+  func listen(owner: Int) {
+    state.withLock { state in
+      if state.owners[owner].confirmations == nil { state.owners[owner].confirmations = [] }
+    }
+  }
+
+  enum Confirmations {
+    case some([PublishConfirmation])
+    case wait(Promise<Void>)
+    /// Nothing is outstanding and nothing can come any more.
+    case ended
+  }
+
+  func takeConfirmations(of owner: Int) -> Confirmations {
+    state.withLock { state in
+      if let ready = state.owners[owner].confirmations, !ready.isEmpty {
+        state.owners[owner].confirmations = []
+        return .some(ready)
+      }
+      if state.failure != nil { return .ended }
+      let promise = Promise<Void>()
+      state.owners[owner].confirmationWaiter = promise
+      return .wait(promise)
+    }
+  }
+
+  func isAnswered(_ sequence: UInt64) -> Bool { state.withLock { sequence <= $0.answered } }
+
+  var failure: SkeinError? { state.withLock { $0.failure } }
+}
+
+extension PublishBook.State {
+  fileprivate mutating func stage(
+    _ message: Message, owner: Int, queue: QueueID
+  ) throws(SkeinError) -> PublishBook.Staged {
+    if let failure { throw failure }
+    try message.check(recordBytesMax: recordBytesMax)
+    guard owners[owner].hasSpace else { return .full }
+    let bytes = 64 + message.body.count
+    if filling.count > 0,
+      filling.owner != owner || filling.queue != queue || filling.count >= PublishChunk.countMax
+        || filling.run.count + bytes > PublishChunk.bytesMax
+    {
+      seal()
+    }
+    if filling.count == 0 {
+      filling.owner = owner
+      filling.queue = queue
+      filling.first = next
+    }
+    let before = filling.run.count
+    MessageRecord.append(message.parts, to: &filling.run)
+    filling.count += 1
+    let sequence = next
+    next += 1
+    owners[owner].outstanding += 1
+    owners[owner].outstandingBytes += filling.run.count - before
+    owners[owner].last = sequence
+    let wake = !isScheduled
+    isScheduled = true
+    return .sent(first: sequence, last: sequence, wake: wake)
+  }
+
+  /// Ends the chunk being filled and makes room for the next of about the same size.
+  fileprivate mutating func seal() {
+    guard filling.count > 0 else { return }
+    var next = PublishChunk(owner: -1, queue: QueueID(0), first: 0, count: 0, run: [])
+    next.run.reserveCapacity(Swift.min(filling.run.count, PublishChunk.bytesMax))
+    swap(&filling, &next)
+    staged.append(next)
+  }
+}
+
+// For the loop.
+extension PublishBook {
+  /// Appends all that was staged to `chunks`.
+  func take(into chunks: inout [PublishChunk]) {
+    state.withLock { state in
+      state.isScheduled = false
+      state.seal()
+      chunks.append(contentsOf: state.staged)
+      state.staged.removeAll(keepingCapacity: true)
+    }
+  }
+
+  /// Notes answers, in the order of their sequences, and tells who waits for them.
+  func answer(_ runs: [PublishAnswerRun]) {
+    var done: [(Promise<Receipts>, Receipts)] = []
+    var woken: [Promise<Result<Void, SkeinError>>] = []
+    var listeners: [Promise<Void>] = []
+    state.withLock { state in
+      for run in runs {
+        state.answered = max(state.answered, run.last)
+        state.note(run, producer: producer, done: &done)
+        state.release(run, producer: producer, listeners: &listeners)
+        woken.append(contentsOf: state.wakeForSpace(run.owner))
+      }
+    }
+    for (promise, receipts) in done { promise.keep(receipts) }
+    for promise in woken { promise.keep(.success(())) }
+    for promise in listeners { promise.keep(()) }
+  }
+
+  /// The time of all publishes up to `sequence` is up: who waits for one of them is told that its
+  /// outcome is unknown. They go on being sent.
+  func timeOut(through sequence: UInt64) {
+    let expired = state.withLock { state in
+      let count = state.tickets.firstIndex { $0.last > sequence } ?? state.tickets.count
+      let expired = Array(state.tickets[..<count])
+      state.tickets.removeFirst(count)
+      return expired
+    }
+    for ticket in expired {
+      ticket.promise.keep(.failure(.outcomeUnknown(reference(ticket.firstOpen))))
+    }
+  }
+
+  /// Tells those whose wait for space has gone on until `now`; returns when the next is due.
+  func timeOutSpace(now: MonotonicTime) -> MonotonicTime {
+    var expired: [Promise<Result<Void, SkeinError>>] = []
+    let next = state.withLock { state in
+      var next = MonotonicTime.never
+      for owner in state.owners.indices where !state.owners[owner].spaceWaiters.isEmpty {
+        state.owners[owner].spaceWaiters.removeAll { waiter in
+          if waiter.deadline <= now { expired.append(waiter.promise) }
+          return waiter.deadline <= now
+        }
+        for waiter in state.owners[owner].spaceWaiters { next = min(next, waiter.deadline) }
+      }
+      return next
+    }
+    for promise in expired {
+      promise.keep(.failure(.timedOut("the window of unconfirmed publishes stayed full")))
+    }
+    return next
+  }
+
+  /// What the cluster takes, and where a producer that was known before goes on. The latter only
+  /// before anything was published.
+  func configure(recordBytesMax: Int) {
+    state.withLock { $0.recordBytesMax = min(recordBytesMax, MessageRecord.recordBytesMax) }
+  }
+
+  func begin(behind sequence: UInt64) {
+    state.withLock { state in
+      guard state.next == 1 else { return }
+      state.next = sequence + 1
+      state.answered = sequence
+    }
+  }
+
+  /// Nothing can be published any more. Publishes without an answer have an unknown outcome.
+  func fail(_ error: SkeinError) {
+    let (tickets, spaceWaiters, listeners) = state.withLock { state in
+      state.failure = state.failure ?? error
+      let tickets = state.tickets
+      state.tickets = []
+      let waiters = state.owners.flatMap(\.spaceWaiters)
+      let listeners = state.owners.compactMap(\.confirmationWaiter)
+      for owner in state.owners.indices {
+        state.owners[owner].spaceWaiters = []
+        state.owners[owner].confirmationWaiter = nil
+      }
+      return (tickets, waiters, listeners)
+    }
+    for ticket in tickets {
+      ticket.promise.keep(.failure(.outcomeUnknown(reference(ticket.firstOpen))))
+    }
+    for waiter in spaceWaiters { waiter.promise.keep(.failure(error)) }
+    for promise in listeners { promise.keep(()) }
+  }
+}
+
+extension PublishBook.Ticket {
+  /// The first sequence that has no answer.
+  fileprivate var firstOpen: UInt64 { first + UInt64(receipts.count + failures.count) }
+}
+
+extension PublishBook.State {
+  /// Gives a run's answers to the tickets that it touches; answers come in order of sequences.
+  fileprivate mutating func note(
+    _ run: PublishAnswerRun, producer: UInt64,
+    done: inout [(Promise<PublishBook.Receipts>, PublishBook.Receipts)]
+  ) {
+    var finished = 0
+    for index in tickets.indices {
+      if tickets[index].first > run.last {
+        // Only the ends are ordered: a range that begins earlier may follow.
+        if ticketsOverlap { continue }
+        break
+      }
+      let from = max(run.first, tickets[index].firstOpen)
+      let through = min(run.last, tickets[index].last)
+      if from <= through {
+        for sequence in from...through {
+          let reference = PublishReference(producer: producer, sequence: sequence)
+          switch run.result {
+          case .success(let id):
+            let own = Base.MessageID(rawValue: id.rawValue + (sequence - run.first))
+            tickets[index].receipts.append(
+              MessageReceipt(id: MessageIdentifier(own), reference: reference))
+          case .failure(let error):
+            tickets[index].failures.append(PublishFailure(reference: reference, error: error))
+          }
+        }
+      }
+      if tickets[index].last > run.last { break }
+      finished = index + 1
+    }
+    for ticket in tickets[..<finished] {
+      done.append((ticket.promise, ticket.result))
+    }
+    tickets.removeFirst(finished)
+    if tickets.isEmpty { ticketsOverlap = false }
+  }
+
+  fileprivate mutating func release(
+    _ run: PublishAnswerRun, producer: UInt64, listeners: inout [Promise<Void>]
+  ) {
+    owners[run.owner].outstanding -= run.count
+    owners[run.owner].outstandingBytes -= run.bytesReleased
+    let reference = PublishReference(producer: producer, sequence: run.first)
+    if case .failure(let error) = run.result {
+      for offset in 0..<run.count where owners[run.owner].failures.count < PublishBook.failuresMax {
+        owners[run.owner].failures.append(
+          PublishFailure(
+            reference: PublishReference(
+              producer: producer, sequence: run.first + UInt64(offset)), error: error))
+      }
+    }
+    if owners[run.owner].confirmations != nil {
+      owners[run.owner].confirmations?.append(
+        PublishConfirmation(
+          first: reference, count: run.count, result: run.result.map(MessageIdentifier.init)))
+      if let waiter = owners[run.owner].confirmationWaiter {
+        owners[run.owner].confirmationWaiter = nil
+        listeners.append(waiter)
+      }
+    }
+    if owners[run.owner].isReleased, owners[run.owner].outstanding == 0 {
+      freeOwners.append(run.owner)
+    }
+  }
+
+  /// All who wait for space, once a good part of the window is free: waking for each single place
+  /// would cost more than the wait.
+  fileprivate mutating func wakeForSpace(
+    _ owner: Int
+  ) -> [Promise<Result<Void, SkeinError>>] {
+    let free = owners[owner].window - owners[owner].outstanding
+    guard !owners[owner].spaceWaiters.isEmpty, owners[owner].hasSpace,
+      free >= max(1, owners[owner].window / 4) || owners[owner].outstanding == 0
+    else { return [] }
+    let promises = owners[owner].spaceWaiters.map(\.promise)
+    owners[owner].spaceWaiters = []
+    return promises
+  }
+}
+
+extension PublishBook.Ticket {
+  fileprivate var result: PublishBook.Receipts {
+    if failures.isEmpty { return .success(receipts) }
+    if first == last { return .failure(failures[0].error) }
+    return .failure(.publishesFailed(failures))
+  }
+}

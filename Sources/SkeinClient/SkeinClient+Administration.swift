@@ -1,0 +1,199 @@
+// Queues, members, leadership, status.
+
+import Base
+import Wire
+
+// Queues.
+extension SkeinClient {
+  /// Declares a queue. Doing so again with the same options changes nothing.
+  ///
+  /// - Returns: false if the queue was there before.
+  /// - Throws: `refused` with `queueDiffers`, `settingInvalid` (which names the setting),
+  ///   `queueNameInvalid`, `deadLetterQueueNotFound`; `timedOut`, `requestUnknown`, `closed`,
+  ///   `cancelled`.
+  @discardableResult
+  public func declareQueue(
+    _ name: String, options: QueueOptions = QueueOptions()
+  ) async throws(SkeinError) -> Bool {
+    try Self.check(queueName: name)
+    let reply = try await shared.ask(.declareQueue(name: name, settings: try options.settings()))
+    guard case .queue(_, let isNew) = reply else { throw Self.unexpected(reply) }
+    return isNew
+  }
+
+  /// Deletes a queue with all its messages.
+  ///
+  /// - Returns: how many messages went with it (0 if an answer was lost on the way).
+  @discardableResult
+  public func deleteQueue(_ name: String) async throws(SkeinError) -> UInt64 {
+    try Self.check(queueName: name)
+    return try count(
+      await shared.ask(.deleteQueue(name: name), refusalWhenRepeated: .queueNotFound))
+  }
+
+  /// Drops what is not held by a consumer.
+  ///
+  /// - Returns: how many messages were dropped.
+  @discardableResult
+  public func purgeQueue(_ name: String) async throws(SkeinError) -> UInt64 {
+    try Self.check(queueName: name)
+    return try count(await shared.ask(.purgeQueue(name: name)))
+  }
+
+  /// All queues, by name.
+  public func listQueues() async throws(SkeinError) -> [QueueOverview] {
+    try summaries(await shared.ask(.listQueues))
+  }
+
+  /// One queue. Throws `refused` with `queueNotFound`.
+  public func showQueue(_ name: String) async throws(SkeinError) -> QueueOverview {
+    try Self.check(queueName: name)
+    let found = try summaries(await shared.ask(.showQueue(name: name)))
+    guard let queue = found.first else { throw .protocolViolation("no queue in the reply") }
+    return queue
+  }
+
+  /// Looks at messages without consuming them, in the queue's order, up to `limit` behind `after`.
+  public func peek(
+    _ queue: String, after: MessageIdentifier? = nil, limit: Int = 10
+  ) async throws(SkeinError) -> [PeekedMessage] {
+    try Self.check(queueName: queue)
+    let reply = try await shared.ask(
+      .peek(
+        queue: queue, after: after?.stored ?? Base.MessageID(rawValue: 0),
+        limit: UInt32(clamping: limit)))
+    guard case .peeked(let records) = reply else { throw Self.unexpected(reply) }
+    var messages: [PeekedMessage] = []
+    for record in records { messages.append(try PeekedMessage(record)) }
+    return messages
+  }
+
+  private func count(_ reply: RequestReply) throws(SkeinError) -> UInt64 {
+    guard case .done(let count) = reply else { throw Self.unexpected(reply) }
+    return count
+  }
+
+  private func summaries(_ reply: RequestReply) throws(SkeinError) -> [QueueOverview] {
+    guard case .summaries(let summaries) = reply else { throw Self.unexpected(reply) }
+    return summaries.map(QueueOverview.init)
+  }
+}
+
+// Members and leadership.
+extension SkeinClient {
+  /// The members, by the membership in force.
+  public func members() async throws(SkeinError) -> [ClusterMember] {
+    let reply = try await shared.ask(.memberList)
+    guard case .members(let members) = reply else { throw Self.unexpected(reply) }
+    return members.map(ClusterMember.init)
+  }
+
+  /// Adds a node; returns once it votes. Its process must be running already.
+  ///
+  /// - Throws: `refused` with `memberDiffers` or `membershipChangePending`; `requestUnknown` if it
+  ///   has not caught up in time, which it may still do.
+  public func addMember(
+    id: Int, peerAddress: String, clientAddress: String
+  ) async throws(SkeinError) {
+    _ = try count(
+      await shared.ask(
+        .memberAdd(
+          id: try node(id), peerAddress: try address(peerAddress),
+          clientAddress: try address(clientAddress))))
+  }
+
+  /// Removes a node; returns once the change is committed. The leader may be removed too.
+  ///
+  /// - Throws: `refused` with `memberNotFound`, `lastVoter` or `membershipChangePending`.
+  public func removeMember(id: Int) async throws(SkeinError) {
+    _ = try count(
+      await shared.ask(.memberRemove(id: try node(id)), refusalWhenRepeated: .memberNotFound))
+  }
+
+  /// Hands the leadership to a member, or to the one that is furthest along.
+  ///
+  /// - Throws: `refused` with `transferFailed` or `memberNotFound`.
+  public func transferLeadership(to id: Int? = nil) async throws(SkeinError) {
+    var target: NodeID?
+    if let id { target = try node(id) }
+    _ = try count(await shared.ask(.transferLeadership(to: target)))
+  }
+
+  private func node(_ id: Int) throws(SkeinError) -> NodeID {
+    guard let number = UInt32(exactly: id), number > 0 else {
+      throw .invalidMessage("a node id is 1 or more, not \(id)")
+    }
+    return NodeID(number)
+  }
+
+  private func address(_ text: String) throws(SkeinError) -> String {
+    try NodeProbe.check(text)
+    return text
+  }
+}
+
+// Status, which needs neither leader nor majority.
+extension SkeinClient {
+  /// What one node says about itself, leader or not.
+  ///
+  /// - Throws: `invalidEndpoint`, `unreachable`, `protocolViolation`, `cancelled`.
+  public static func status(
+    of endpoint: String, timeout: Duration = .seconds(1)
+  ) async throws(SkeinError) -> NodeOverview {
+    let answer = try await NodeProbe.ask(endpoint, .status, timeout: timeout)
+    guard case .status(let status) = answer.reply else { throw unexpected(answer.reply) }
+    return NodeOverview(status)
+  }
+
+  /// What one node knows of the members, also without a majority. Throws as `status(of:)`.
+  public static func members(
+    knownTo endpoint: String, timeout: Duration = .seconds(1)
+  ) async throws(SkeinError) -> [ClusterMember] {
+    let answer = try await NodeProbe.ask(endpoint, .memberList, timeout: timeout)
+    guard case .members(let members) = answer.reply else { throw unexpected(answer.reply) }
+    return members.map(ClusterMember.init)
+  }
+
+  /// The status of every node: of the endpoints given and of the members that these know, all
+  /// asked at once. Nodes are told apart by their ids, so that each is reported once.
+  public static func clusterStatus(
+    endpoints: [String], timeout: Duration = .seconds(1)
+  ) async -> [NodeReport] {
+    var asked: Set<String> = []
+    var seen: Set<Int> = []
+    var reports: [NodeReport] = []
+    var next = endpoints
+    while !next.isEmpty {
+      let round = next.filter { asked.insert($0).inserted }
+      next = []
+      for (report, addresses) in await statusRound(round, timeout: timeout) {
+        next.append(contentsOf: addresses)
+        if case .success(let node) = report.result, !seen.insert(node.id).inserted { continue }
+        reports.append(report)
+      }
+    }
+    return reports
+  }
+
+  private static func statusRound(
+    _ endpoints: [String], timeout: Duration
+  ) async -> [(NodeReport, addresses: [String])] {
+    await withTaskGroup(of: (Int, NodeReport, [String]).self) { group in
+      for (place, endpoint) in endpoints.enumerated() {
+        group.addTask {
+          do throws(SkeinError) {
+            let answer = try await NodeProbe.ask(endpoint, .status, timeout: timeout)
+            guard case .status(let status) = answer.reply else { throw unexpected(answer.reply) }
+            let report = NodeReport(endpoint: endpoint, result: .success(NodeOverview(status)))
+            return (place, report, answer.addresses)
+          } catch {
+            return (place, NodeReport(endpoint: endpoint, result: .failure(error)), [])
+          }
+        }
+      }
+      var answers: [(Int, NodeReport, [String])] = []
+      for await answer in group { answers.append(answer) }
+      return answers.sorted { $0.0 < $1.0 }.map { ($0.1, $0.2) }
+    }
+  }
+}
