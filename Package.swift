@@ -64,7 +64,7 @@ let package = Package(
     tests("WireTests", imports: ["Base", "Wire"]),
     tests("TransportTests", imports: ["Base", "Transport"]),
     tests("ServerTests", imports: ["Base", "Wire", "Server", "SkeinClient"]),
-    tests("SkeinClientTests", imports: ["SkeinClient"]),
+    tests("SkeinClientTests", imports: ["Base", "Wire", "Transport", "SkeinClient"]),
     tests("CommandTests", imports: ["skein"]),
     tests("PackageTests", imports: []),
   ],

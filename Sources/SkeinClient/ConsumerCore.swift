@@ -244,7 +244,7 @@ extension ConsumerCore {
   /// The session's deliveries in one frame. What came before (as a repetition) is left out.
   func receive(_ view: DeliverySource) {
     let woken = state.withLock { state in
-      view.forEach { header, range in
+      view.forEachMessage { header, range in
         guard header.delivery.rawValue > state.received else { return }
         state.received = header.delivery.rawValue
         state.holds.insert(.held, for: header.delivery.rawValue)
@@ -374,9 +374,9 @@ struct DeliverySource {
     base = payload.baseAddress
   }
 
-  func forEach(_ body: (DeliveryHeader, Range<Int>) -> Void) {
+  func forEachMessage(_ body: (DeliveryHeader, Range<Int>) -> Void) {
     guard let base else { return }
-    view.forEach { header, record in
+    view.forEachMessage { header, record in
       guard let start = record.baseAddress else { return }
       let offset = start - base
       body(header, offset..<offset + record.count)

@@ -130,7 +130,7 @@ import Base
   }
 
   /// Hands each message's header and record, borrowed, to `body` in order.
-  @inlinable package func forEach<Failure: Error>(
+  @inlinable package func forEachMessage<Failure: Error>(
     _ body: (DeliveryHeader, UnsafeRawBufferPointer) throws(Failure) -> Void
   ) throws(Failure) {
     var offset = 0

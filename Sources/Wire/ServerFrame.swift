@@ -203,7 +203,7 @@ extension ServerFrame {
   package func encode(request: RequestID = .none, into bytes: inout [UInt8]) {
     if case .deliver(let view) = self {
       var encoder = DeliverEncoder(view.consumer, into: &bytes)
-      view.forEach { encoder.append($0, record: $1, to: &bytes) }
+      view.forEachMessage { encoder.append($0, record: $1, to: &bytes) }
       return encoder.finish(in: &bytes)
     }
     let start = Frame.begin(kind, request: request, in: &bytes)

@@ -171,7 +171,7 @@ import Testing
       let deliver = try DeliverView(decoding: view)
       #expect(deliver.consumer == ConsumerID(6) && deliver.count == 3)
       var place = 0
-      deliver.forEach { header, record in
+      deliver.forEachMessage { header, record in
         #expect(header == Samples.header(place))
         #expect(Array(record) == Samples.run([bodies[place]]))
         place += 1

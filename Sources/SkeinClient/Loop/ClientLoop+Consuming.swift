@@ -86,7 +86,7 @@ extension ClientLoop {
     }
     // The consumer has ended meanwhile: nobody will take this.
     var ranges: [DeliveryRange] = []
-    deliver.forEach { header, _ in
+    deliver.forEachMessage { header, _ in
       ranges.append(DeliveryRange(first: header.delivery, last: header.delivery))
     }
     giveBack(ranges, consumer: deliver.consumer)
@@ -94,7 +94,7 @@ extension ClientLoop {
 
   private static func areRecordsSound(_ deliver: DeliverView) -> Bool {
     do throws(MessageRecordError) {
-      try deliver.forEach { (_, record) throws(MessageRecordError) in
+      try deliver.forEachMessage { (_, record) throws(MessageRecordError) in
         _ = try MessageRecord.check(record, recordBytesMax: MessageRecord.recordBytesMax)
       }
       return true
