@@ -34,16 +34,6 @@ package struct DamageReport: Hashable, Sendable, CustomStringConvertible {
   }
 }
 
-/// Entries from `first` on have `term`, until the next run.
-package struct TermRun: Hashable, Sendable {
-  package var first: LogIndex
-  package var term: Term
-  package init(first: LogIndex, term: Term) {
-    self.first = first
-    self.term = term
-  }
-}
-
 /// A membership entry of the log.
 package struct MembershipRecord: Hashable, Sendable {
   package var index: LogIndex

@@ -37,6 +37,9 @@ package struct Replica: ~Copyable {
   var incoming: (first: LogIndex, entries: [Entry]) = (.zero, [])
   var incomingChunk: [UInt8] = []
 
+  /// The shell stopped taking part: the disk failed, or the state diverged.
+  package private(set) var isHalted = false
+
   // Storage.
   var operations: [LogOperation] = []
   var pendingHardState: HardState?
@@ -98,8 +101,8 @@ package struct Replica: ~Copyable {
   }
 
   package var id: NodeID { configuration.consensus.id }
-  package var isLeader: Bool { consensus.isLeader }
-  package var leader: NodeID? { consensus.leader }
+  package var isLeader: Bool { consensus.isLeader && !isHalted }
+  package var leader: NodeID? { isHalted ? nil : consensus.leader }
   /// Whether this node still waits to learn if the cluster is new.
   package var isForming: Bool { formation != nil }
   package var recordsToRepair: Int { repair.needed.count }
@@ -107,6 +110,14 @@ package struct Replica: ~Copyable {
   /// Whether a leader may take more commands: else they are pushed back (G13).
   package var hasRoom: Bool {
     unappliedBytes + batch.count < configuration.unappliedBytesMax
+  }
+
+  /// The node takes no part any more: it leads nobody and follows nobody.
+  package mutating func halt() {
+    isHalted = true
+    effects.isWanted = false
+    effects.removeAll()
+    dropBatch()
   }
 
   /// Changes the membership by one member, if that is possible now.

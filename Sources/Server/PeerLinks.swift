@@ -92,10 +92,9 @@ struct PeerLinks: ~Copyable {
     dialled.contains { $0.node == node && $0.isReady }
   }
 
-  /// Whether the node's connection is there and takes more.
-  func hasRoom(_ node: NodeID) -> Bool {
-    guard let link = dialled.first(where: { $0.node == node }), link.isReady else { return false }
-    return link.connection?.hasRoom ?? false
+  /// The nodes whose connection is there and takes more.
+  var withRoom: [NodeID] {
+    dialled.filter { $0.isReady && $0.connection?.hasRoom == true }.map(\.node)
   }
 
   var nextDeadline: MonotonicTime {

@@ -1,9 +1,180 @@
 // The node process, seen from the command line: `skein node` calls `Server.run`.
 
+import Base
+import Consensus
+import Glibc
+import LogStore
+import Node
+import QueueMachine
+import Transport
+
 package enum Server {
+  /// The version that nodes report and compare.
+  package static let version = "0.1.0"
+
   /// Runs the node until it is told to stop; returns the exit code of the process.
+  ///
+  /// What makes a start impossible (a port in use, a foreign data directory) is one line on standard
+  /// error that says what to do.
   package static func run(configuration: ServerConfiguration) -> Int32 {
-    // The server is not there yet; a node that cannot run says so by its exit code.
-    1
+    let log = NodeLog(node: configuration.node)
+    Signals.ignoreSIGPIPE()
+    do {
+      var loop = try NodeLoop.start(configuration, log: log)
+      let exitCode = loop.run()
+      loop.stopThreads()
+      return exitCode
+    } catch {
+      log.error("cannot start: \(error)")
+      return 1
+    }
+  }
+}
+
+extension NodeLoop {
+  /// Opens the data directory, binds the ports and starts the threads.
+  static func start(_ configuration: ServerConfiguration, log: NodeLog) throws -> NodeLoop {
+    let poller = try Poller()
+    let signals = try SignalSource([SIGTERM, SIGINT])
+    try poller.add(signals.descriptor, token: signalToken, interest: .read)
+    let mailbox = try Mailbox<LoopMessage>()
+    try poller.add(mailbox.descriptor, token: mailboxToken, interest: .read)
+
+    // The ports first: they are what most often goes wrong, and cost nothing to give back.
+    let peerListener = try Listener(try address(of: configuration.peerListen))
+    let peers = PeerLinks(
+      configuration: configuration, listener: peerListener, poller: poller, log: log)
+    let gateway = try ClientGateway(
+      configuration: configuration, poller: poller, version: Server.version)
+
+    let (store, recovery) = try LogStore.open(
+      directory: configuration.dataDirectory,
+      identity: StoreIdentity(
+        cluster: configuration.cluster.description, node: configuration.node),
+      options: configuration.storeOptions, fileSystem: LinuxFileSystem())
+    for report in recovery.damage { log.warning("damage: \(report)") }
+    if recovery.tornBytes > 0 {
+      log.info("an unfinished last write of \(recovery.tornBytes) bytes was cut off")
+    }
+    let now = MonotonicClock.now()
+    let machine = try loadMachine(from: store, limits: configuration.machineLimits)
+    let replica = Replica(
+      configuration: configuration.replicaConfiguration,
+      restored: configuration.restored(recovery), machine: machine, now: now)
+    var loop = NodeLoop(
+      configuration: configuration, log: log, poller: poller, mailbox: mailbox, signals: signals,
+      store: store, storageThread: try JobThread(name: "skein-storage"),
+      backgroundThread: try JobThread(name: "skein-background"), started: now, replica: replica,
+      gateway: gateway, peers: peers, records: RecordSource(store: store))
+    loop.problems.damage = recovery.damage.map { "\($0)" }
+    try loop.begin(now: now)
+    return loop
+  }
+
+  private mutating func begin(now: MonotonicTime) throws {
+    try peers.listen()
+    var members = replica.consensus.membership
+    if members.members.isEmpty { members = configuration.initialMembership }
+    peers.setMembers(members, now: now)
+    log.info(
+      "node \(configuration.node) of cluster \(configuration.cluster): clients at"
+        + " \(configuration.clientListen), peers at \(peers.address), log through entry"
+        + " \(replica.consensus.lastIndex) in term \(replica.consensus.term)")
+    startUpkeep()
+  }
+
+  private static func address(of endpoint: Endpoint) throws -> SocketAddress {
+    guard let address = try SocketAddress.resolve(endpoint).first else {
+      throw AddressError.unknownHost(endpoint.host)
+    }
+    return address
+  }
+
+  func stopThreads() {
+    storageThread.stop()
+    backgroundThread.stop()
+  }
+}
+
+extension ServerConfiguration {
+  /// The members that the cluster begins with.
+  var initialMembership: Membership {
+    Membership(
+      members: members.map {
+        Membership.Member(
+          id: $0.node, peerAddress: $0.peers.description, clientAddress: $0.clients.description)
+      })
+  }
+
+  /// What must be the same on all nodes.
+  var machineLimits: MachineLimits {
+    var machine = MachineLimits()
+    machine.queues = limits.queues
+    machine.sessions = limits.sessions
+    machine.consumersPerSession = limits.consumersPerSession
+    return machine
+  }
+
+  var storeOptions: StoreOptions {
+    var options = StoreOptions()
+    options.segmentBytes = UInt64(storage.segmentBytes)
+    return options
+  }
+
+  var replicaConfiguration: ReplicaConfiguration {
+    let consensus = ConsensusConfiguration(
+      id: node, seed: UInt64.random(in: .min ... .max), heartbeatInterval: timeouts.heartbeat,
+      electionTimeoutMin: timeouts.electionMin, electionTimeoutMax: timeouts.electionMax,
+      windowBytesMax: limits.replicationBytes)
+    var replica = ReplicaConfiguration(consensus: consensus, cluster: cluster.description)
+    replica.cacheBytesMax = limits.entryCacheBytes
+    replica.unappliedBytesMax = limits.uncommittedBytes
+    replica.snapshotBytes = storage.snapshotBytes
+    return replica
+  }
+
+  /// What the disk held, as consensus and the replica want it.
+  func restored(_ recovery: Recovery) -> RestoredReplica {
+    let snapshot = recovery.snapshot?.position ?? .zero
+    let base = logBase(recovery, snapshot)
+    let founded = join ? Membership(members: []) : initialMembership
+    let state = RestoredState(
+      hardState: recovery.hardState, snapshot: snapshot,
+      snapshotMembership: recovery.snapshot?.membership ?? founded, logBase: base,
+      termRuns: recovery.termRuns.compactMap { run in
+        // The base's own entry is not one of the runs'.
+        let first = max(run.first, base.index.next)
+        return first <= recovery.last.index ? TermRun(first: first, term: run.term) : nil
+      }.droppingOvertaken(),
+      last: max(recovery.last.index, snapshot.index),
+      memberships: recovery.memberships.filter { $0.index > snapshot.index }.map {
+        MembershipEntry(index: $0.index, membership: $0.membership)
+      }, canVote: !recovery.isMemoryLost)
+    return RestoredReplica(
+      consensus: state, damaged: recovery.damagedEntries.map { $0.first...$0.last },
+      wallClock: MachineTime(WallClock.now().rawValue))
+  }
+
+  /// The position before the first entry that consensus may refer to. With entries older than the
+  /// snapshot in the log it is the first of them: the term before that one is not known.
+  private func logBase(_ recovery: Recovery, _ snapshot: LogPosition) -> LogPosition {
+    let first = recovery.firstIndex
+    if first <= LogIndex(1) || first > snapshot.index {
+      return first <= LogIndex(1) ? .zero : snapshot
+    }
+    guard let run = recovery.termRuns.last(where: { $0.first <= first }) else { return snapshot }
+    return LogPosition(term: run.term, index: first)
+  }
+}
+
+extension [TermRun] {
+  /// Of several runs that begin at the same index after cutting, the last one holds.
+  fileprivate func droppingOvertaken() -> [TermRun] {
+    var result: [TermRun] = []
+    for run in self {
+      if result.last?.first == run.first { result.removeLast() }
+      result.append(run)
+    }
+    return result
   }
 }

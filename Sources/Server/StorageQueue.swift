@@ -20,7 +20,7 @@ enum StorageRequest {
 /// What follows when a write job is durable.
 enum StorageFollowUp: Sendable {
   case stored([StoreTicket])
-  case nothing
+  case marker
   case snapshotInForce(SnapshotRequest)
   case rewritten
   case installed(SnapshotChunk)
@@ -32,6 +32,15 @@ struct StorageQueue {
   private(set) var current: (job: WriteJob, followUp: StorageFollowUp)?
   /// Payload bytes of the operations that wait.
   private(set) var waitingBytes = 0
+
+  /// Whether what is on its way is a batch of operations or a marker: nothing that takes long
+  /// whatever its size.
+  var isCurrentSmall: Bool {
+    switch current?.followUp {
+    case .stored, .marker: true
+    default: false
+    }
+  }
 
   var isIdle: Bool { current == nil && requests.isEmpty }
 
@@ -71,7 +80,7 @@ struct StorageQueue {
       waitingBytes -= Self.byteCount(of: operations)
       return (store.stage(operations), .stored(tickets))
     case .marker:
-      return (store.stageMarker(), .nothing)
+      return (store.stageMarker(), .marker)
     case .snapshot(let writer, let request):
       return (store.stage(writer), .snapshotInForce(request))
     case .cleaning(let job):
@@ -85,7 +94,7 @@ struct StorageQueue {
 
   /// The current job came back from the disk.
   mutating func takeCurrent() -> StorageFollowUp {
-    let followUp = current?.followUp ?? .nothing
+    let followUp = current?.followUp ?? .marker
     current = nil
     return followUp
   }

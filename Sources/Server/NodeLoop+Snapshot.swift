@@ -1,0 +1,246 @@
+// Snapshots on the background thread: writing one, cleaning the log behind it, sending one to a
+// follower, and taking one from the leader.
+
+import Base
+import Consensus
+import LogStore
+import Node
+import QueueMachine
+import Transport
+
+extension NodeLoop {
+  static var chunkBytes: Int { 1 << 20 }
+
+  // MARK: Writing
+
+  mutating func writeSnapshot(_ request: SnapshotRequest) {
+    log.info("writing a snapshot through entry \(request.last.index)")
+    let writer = store.snapshotWriter(
+      position: request.last, membership: request.membership, stateHash: request.stateHash,
+      stateHashIndex: request.last.index)
+    runInBackground {
+      var failure: StorageFailure?
+      request.queues.encode { chunk in
+        guard failure == nil else { return }
+        do throws(StorageFailure) { try writer.append(chunk) } catch { failure = error }
+      }
+      if failure == nil {
+        do throws(StorageFailure) { try writer.finish() } catch { failure = error }
+      }
+      return .snapshotWritten(writer, request, failure)
+    }
+  }
+
+  /// The snapshot counts from now on: what it made superfluous can go.
+  mutating func snapshotInForce(_ request: SnapshotRequest) {
+    let keepFrom = replica.snapshotSaved(last: request.last)
+    log.info("snapshot through entry \(request.last.index) is in force")
+    let queues = request.queues
+    guard
+      let job = store.cleaning(
+        keepFrom: keepFrom, live: { each in queues.forEachLiveRecord(each) })
+    else { return }
+    runInBackground {
+      var failure: StorageFailure?
+      do throws(StorageFailure) { try job.execute() } catch { failure = error }
+      return .cleaned(job, failure)
+    }
+  }
+
+  mutating func finishBackground(_ result: BackgroundResult, now: MonotonicTime) {
+    guard isTakingPart else { return }
+    switch result {
+    case .upkeep(let job):
+      isUpkeepRunning = false
+      store.finished(job)
+      startUpkeep()
+    case .snapshotWritten(let writer, let request, let failure):
+      if let failure { return halt("a snapshot cannot be written: \(failure)", now: now) }
+      storage.add(.snapshot(writer, request))
+    case .cleaned(let job, let failure):
+      if let failure { return halt("the log cannot be cleaned: \(failure)", now: now) }
+      storage.add(.cleaning(job))
+    case .repaired(let job, let failure):
+      if let failure { return halt("the log cannot be repaired: \(failure)", now: now) }
+      log.info("the damaged records are repaired")
+      problems.damage.removeAll()
+      storage.add(.repair(job))
+    case .sourceReady(let plan, let source, let error):
+      sourceReady(plan, source, error, now: now)
+    case .received(let receiver, let chunk, let error):
+      finishReceiving(receiver, chunk, error)
+    }
+  }
+
+  // MARK: Sending
+
+  mutating func readSnapshot(_ plan: SnapshotPlan, now: MonotonicTime) {
+    if let source = sources[plan.to] {
+      if source.info.position == plan.last {
+        if !sourcesInPreparation.contains(plan.to) { sendChunk(plan, source, now: now) }
+        return
+      }
+      store.release(source)
+      sources[plan.to] = nil
+    }
+    prepareSource(plan)
+  }
+
+  /// Opens the stream and sorts what it has to send, off the loop; the first chunk goes then.
+  private mutating func prepareSource(_ plan: SnapshotPlan) {
+    guard store.snapshot?.position == plan.last, let reader = store.snapshotReader() else {
+      replica.snapshotUnreadable(plan, "another one is in force meanwhile")
+      return
+    }
+    let live = SnapshotRecords(reader)
+    guard let source = store.snapshotSource(live: { each in live.forEach(each) }) else {
+      replica.snapshotUnreadable(plan, "there is none")
+      return
+    }
+    sources[plan.to] = source
+    sourcesInPreparation.insert(plan.to)
+    runInBackground {
+      var failure: LogReadError?
+      do throws(LogReadError) {
+        try live.load()
+        try source.prepare()
+      } catch { failure = error }
+      return .sourceReady(plan, source, failure)
+    }
+  }
+
+  private mutating func sourceReady(
+    _ plan: SnapshotPlan, _ source: SnapshotSource, _ error: LogReadError?, now: MonotonicTime
+  ) {
+    sourcesInPreparation.remove(plan.to)
+    guard sources[plan.to] === source else { return }
+    if let error {
+      store.release(source)
+      sources[plan.to] = nil
+      replica.snapshotUnreadable(plan, "\(error)")
+      return
+    }
+    log.info(
+      "sending node \(plan.to) the snapshot through entry \(plan.last.index),"
+        + " \(source.totalBytes) bytes")
+    sendChunk(plan, source, now: now)
+  }
+
+  private mutating func sendChunk(
+    _ plan: SnapshotPlan, _ source: SnapshotSource, now: MonotonicTime
+  ) {
+    do {
+      let bytes = try source.read(at: plan.offset, maxBytes: Self.chunkBytes)
+      let isLast = plan.offset + UInt64(bytes.count) >= source.totalBytes
+      replica.snapshotRead(plan, bytes, isLast: isLast, now: now)
+    } catch {
+      store.release(source)
+      sources[plan.to] = nil
+      replica.snapshotUnreadable(plan, "\(error)")
+    }
+  }
+
+  // MARK: Taking
+
+  mutating func storeSnapshotChunk(
+    _ chunk: SnapshotChunk, _ bytes: [UInt8], now: MonotonicTime
+  ) {
+    if chunk.offset == 0 {
+      log.info("taking the leader's snapshot through entry \(chunk.last.index)")
+      if let receiver { store.discard(receiver) }
+      receiver = store.snapshotReceiver(position: chunk.last)
+    }
+    guard let receiver else {
+      replica.snapshotInstallFailed(chunk, "its beginning is not here")
+      return
+    }
+    do {
+      try receiver.take(bytes, at: chunk.offset)
+    } catch {
+      abandonReceiving(chunk, "\(error)")
+      return
+    }
+    guard chunk.isLast else {
+      replica.snapshotChunkStored(chunk, now: now)
+      return
+    }
+    runInBackground {
+      var failure: SnapshotStreamError?
+      do throws(SnapshotStreamError) { _ = try receiver.finish() } catch { failure = error }
+      return .received(receiver, chunk, failure)
+    }
+  }
+
+  private mutating func finishReceiving(
+    _ receiver: SnapshotReceiver, _ chunk: SnapshotChunk, _ error: SnapshotStreamError?
+  ) {
+    guard self.receiver === receiver else { return }
+    if let error {
+      abandonReceiving(chunk, "\(error)")
+      return
+    }
+    self.receiver = nil
+    storage.add(.install(receiver, chunk))
+  }
+
+  private mutating func abandonReceiving(_ chunk: SnapshotChunk, _ reason: String) {
+    if let receiver { store.discard(receiver) }
+    receiver = nil
+    replica.snapshotInstallFailed(chunk, reason)
+  }
+
+  mutating func snapshotInstalled(_ chunk: SnapshotChunk, now: MonotonicTime) {
+    records.forget()
+    do {
+      let machine = try loadMachine(from: store, limits: configuration.machineLimits)
+      replica.snapshotInstalled(chunk, machine: machine, now: now)
+      problems.damage.removeAll()
+      log.info("the leader's snapshot through entry \(chunk.last.index) is in force")
+    } catch {
+      halt("the snapshot that the leader sent cannot be read: \(error)", now: now)
+    }
+  }
+}
+
+/// The records that a snapshot on disk refers to: read once, off the loop.
+private final class SnapshotRecords: @unchecked Sendable {
+  // Unchecked: the background thread alone loads it, and enumerates it after that.
+  private let reader: SnapshotReader
+  private var bytes: [UInt8] = []
+
+  init(_ reader: SnapshotReader) { self.reader = reader }
+
+  func load() throws(LogReadError) {
+    while true {
+      let piece = try reader.next()
+      if piece.isEmpty { return }
+      bytes.append(contentsOf: piece)
+    }
+  }
+
+  func forEach(_ each: (RecordReference) -> Void) {
+    bytes.withUnsafeBytes { bytes in
+      do {
+        try QueueMachine.forEachLiveRecord(inSnapshot: bytes, each)
+      } catch {
+        // Its checksums were right, so its writer was wrong.
+        invariant(false, "the snapshot in force cannot be read: \(error)")
+      }
+    }
+  }
+}
+
+/// The queues as the snapshot in force has them; empty without one.
+func loadMachine(
+  from store: LogStore, limits: MachineLimits
+) throws -> QueueMachine {
+  guard let reader = store.snapshotReader() else { return QueueMachine(limits: limits) }
+  var bytes: [UInt8] = []
+  bytes.reserveCapacity(Int(reader.info.byteCount))
+  while true {
+    let piece = try reader.next()
+    if piece.isEmpty { break }
+    bytes.append(contentsOf: piece)
+  }
+  return try QueueMachine(snapshot: bytes, limits: limits)
+}

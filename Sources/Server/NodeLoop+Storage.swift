@@ -1,0 +1,136 @@
+// The loop and its disk: batches to the storage thread, entries read back, damaged records repaired.
+
+import Base
+import Consensus
+import LogStore
+import Node
+import Transport
+
+extension NodeLoop {
+  /// A batch up to this size is written by the loop itself when nothing else is on its way: waking
+  /// a sleeping thread costs more than the sync of a small write saves.
+  static var inlineBytesMax: Int { 16 << 10 }
+  /// After so long without a write the disk is told what is synced.
+  static var markerPause: Nanoseconds { .milliseconds(200) }
+
+  /// Sends the next job to the storage thread, or does it here if it is small.
+  ///
+  /// - Returns: whether something was done here, so that there is more to do at once.
+  mutating func startStorage(now: MonotonicTime) -> Bool {
+    guard isTakingPart else { return false }
+    let bytes = storage.waitingBytes
+    guard let job = storage.next(from: store) else { return false }
+    if storage.isCurrentSmall, bytes <= Self.inlineBytesMax {
+      var failure: StorageFailure?
+      do throws(StorageFailure) { try job.execute() } catch { failure = error }
+      finishWrite(job, failure, now: MonotonicClock.now())
+      return true
+    }
+    let mailbox = mailbox
+    storageThread.post {
+      var failure: StorageFailure?
+      do throws(StorageFailure) { try job.execute() } catch { failure = error }
+      mailbox.post(.written(job, failure))
+    }
+    return false
+  }
+
+  mutating func handle(_ message: LoopMessage, now: MonotonicTime) {
+    switch message {
+    case .written(let job, let failure): finishWrite(job, failure, now: now)
+    case .background(let result): finishBackground(result, now: now)
+    }
+  }
+
+  private mutating func finishWrite(
+    _ job: WriteJob, _ failure: StorageFailure?, now: MonotonicTime
+  ) {
+    let followUp = storage.takeCurrent()
+    do {
+      try store.finished(job)
+      if let failure { throw failure }
+    } catch {
+      halt("the disk failed and nothing is written any more: \(error)", now: now)
+      return
+    }
+    guard isTakingPart else { return }
+    markerDeadline = now + Self.markerPause
+    switch followUp {
+    case .stored(let tickets):
+      for ticket in tickets { replica.stored(ticket, now: now) }
+    case .marker:
+      markerDeadline = .never
+    case .snapshotInForce(let request):
+      snapshotInForce(request)
+    case .rewritten:
+      records.forget()
+    case .installed(let chunk):
+      snapshotInstalled(chunk, now: now)
+    }
+    startUpkeep()
+  }
+
+  /// Prepares segments ahead of need and removes dead ones, off the loop.
+  mutating func startUpkeep() {
+    guard !isUpkeepRunning, let job = store.nextUpkeep() else { return }
+    isUpkeepRunning = true
+    runInBackground {
+      job.execute()
+      return .upkeep(job)
+    }
+  }
+
+  func runInBackground(_ work: @escaping @Sendable () -> BackgroundResult) {
+    let mailbox = mailbox
+    backgroundThread.post { mailbox.post(.background(work())) }
+  }
+
+  mutating func writeMarkerIfIdle(now: MonotonicTime) {
+    guard now >= markerDeadline else { return }
+    markerDeadline = .never
+    if storage.isIdle { storage.add(.marker) }
+  }
+
+  // MARK: Reading back
+
+  mutating func carryOut(_ read: EntryRead) {
+    do {
+      let entries = try store.entries(from: read.first, through: read.last, maxBytes: read.bytesMax)
+      replica.entriesRead(read, entries)
+    } catch {
+      replica.entriesUnreadable(read, "\(error)")
+    }
+  }
+
+  /// Answers a peer that lost records to damage, as far as this node has them.
+  mutating func lookUpRecords(_ references: [RecordReference], for peer: NodeID) {
+    var found: [RecordReference] = []
+    var bodies: [[UInt8]] = []
+    var bytes = 0
+    for reference in references {
+      guard bytes < 8 << 20,
+        case .found(let payload, let range) = records.record(reference, cache: replica.cache)
+      else { continue }
+      found.append(reference)
+      bodies.append(Array(payload[range]))
+      bytes += range.count
+    }
+    peers.send(.records(found, bodies: bodies), to: peer)
+  }
+
+  // MARK: Repair (G11)
+
+  mutating func repair(
+    _ ranges: [ClosedRange<LogIndex>], _ references: [RecordReference], _ bodies: [[UInt8]]
+  ) {
+    let job = store.repair(
+      ranges.map { EntryRange(first: $0.lowerBound, last: $0.upperBound) },
+      with: Array(zip(references, bodies)))
+    log.info("\(references.count) damaged records came from the peers; writing them")
+    runInBackground {
+      var failure: StorageFailure?
+      do throws(StorageFailure) { try job.execute() } catch { failure = error }
+      return .repaired(job, failure)
+    }
+  }
+}

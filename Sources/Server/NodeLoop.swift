@@ -1,0 +1,257 @@
+// One node: the event loop that owns everything and carries out what the replica asks for. It
+// decides nothing about consensus or queues; it moves bytes between sockets, disk and `Replica`.
+//
+// A turn: wait, take events (peers, clients, finished jobs), let the replica finish its turn, carry
+// out its outputs, send what is queued. Threads share only mailboxes (DESIGN section 6).
+
+import Base
+import Consensus
+import LogStore
+import Node
+import QueueMachine
+import Transport
+import Wire
+
+/// What other threads tell the loop.
+enum LoopMessage: Sendable {
+  case written(WriteJob, StorageFailure?)
+  /// A background job is done; the closure continues it on the loop.
+  case background(BackgroundResult)
+}
+
+/// What a job on the background thread came to.
+enum BackgroundResult: Sendable {
+  case upkeep(UpkeepJob)
+  case snapshotWritten(SnapshotWriter, SnapshotRequest, StorageFailure?)
+  case cleaned(CleaningJob, StorageFailure?)
+  case repaired(RepairJob, StorageFailure?)
+  case sourceReady(SnapshotPlan, SnapshotSource, LogReadError?)
+  case received(SnapshotReceiver, SnapshotChunk, SnapshotStreamError?)
+}
+
+struct NodeLoop: ~Copyable {
+  /// Where the node stands. Only a running one takes part.
+  enum Phase {
+    case running
+    /// Leadership is being handed over and clients are answered, until the deadline.
+    case stopping(deadline: MonotonicTime)
+    /// It takes no part any more but tells why (G12, G14).
+    case halted(String)
+    case ended(exitCode: Int32)
+  }
+
+  static let mailboxToken: UInt64 = 1
+  static let signalToken: UInt64 = 2
+
+  let configuration: ServerConfiguration
+  let log: NodeLog
+  let poller: Poller
+  let mailbox: Mailbox<LoopMessage>
+  let signals: SignalSource
+  let store: LogStore
+  let storageThread: JobThread
+  let backgroundThread: JobThread
+  let started: MonotonicTime
+
+  var replica: Replica
+  var gateway: ClientGateway
+  var peers: PeerLinks
+  var records: RecordSource
+  var storage = StorageQueue()
+  var phase = Phase.running
+  var problems = NodeProblems()
+  var pendingChanges: [PendingChange] = []
+
+  // Snapshot streams.
+  var sources: [NodeID: SnapshotSource] = [:]
+  var sourcesInPreparation: Set<NodeID> = []
+  var receiver: SnapshotReceiver?
+  var isUpkeepRunning = false
+  /// When the disk was last told what is synced although nothing new was written.
+  var markerDeadline = MonotonicTime.never
+
+  /// Runs until the node ends; the exit code of the process.
+  mutating func run() -> Int32 {
+    var events: [PollEvent] = []
+    var messages: [LoopMessage] = []
+    var hasMore = false
+    while true {
+      let timeout = hasMore ? .zero : sleepTime(MonotonicClock.now())
+      poller.wait(timeout: timeout, into: &events)
+      let now = MonotonicClock.now()
+      for event in events { handle(event, now: now) }
+      mailbox.takeAwake(into: &messages)
+      for message in messages { handle(message, now: now) }
+      hasMore = turn(now: now)
+      if case .ended(let exitCode) = phase { return exitCode }
+    }
+  }
+
+  /// How long nothing will need the loop unless something happens.
+  private func sleepTime(_ now: MonotonicTime) -> Nanoseconds {
+    guard mailbox.maySleep() else { return .zero }
+    var deadline = min(gateway.nextDeadline, peers.nextDeadline, markerDeadline)
+    switch phase {
+    case .running: deadline = min(deadline, replica.nextDeadline(now: now))
+    case .stopping(let end): deadline = min(deadline, end, replica.nextDeadline(now: now))
+    case .halted, .ended: break
+    }
+    return deadline.since(now)
+  }
+
+  private mutating func handle(_ event: PollEvent, now: MonotonicTime) {
+    if event.token == Self.mailboxToken { return }  // Its messages are taken every turn.
+    if event.token == Self.signalToken {
+      while let signal = signals.next() { handleSignal(signal, now: now) }
+    } else if PeerLinks.owns(event.token) {
+      peers.handle(event, now: now, introduction: replica.introduction)
+    } else {
+      gateway.handle(event, now: now, replica: &replica)
+    }
+  }
+
+  /// One turn after the events were taken. True if there is more to do at once.
+  private mutating func turn(now: MonotonicTime) -> Bool {
+    takePeerEvents(now: now)
+    peers.tick(now: now, introduction: replica.introduction)
+    gateway.tick(now: now, replica: &replica)
+    if isTakingPart {
+      replica.tick(now: now)
+      answerRequests(now: now)
+      carryOutReplica(now: now)
+      writeMarkerIfIdle(now: now)
+    } else {
+      answerRequests(now: now)
+    }
+    gateway.pumpDeliveries(records: &records, replica: &replica, now: now)
+    gateway.flush(now: now)
+    peers.flush(now: now)
+    let hasWritten = startStorage(now: now)
+    continueStopping(now: now)
+    return hasWritten || (isTakingPart && replica.hasMore)
+  }
+
+  var isTakingPart: Bool {
+    switch phase {
+    case .running, .stopping: true
+    case .halted, .ended: false
+    }
+  }
+
+  /// Lets the replica finish its turn and does what it asks, until it asks nothing more: reading
+  /// the log back, for example, gives it more to apply.
+  private mutating func carryOutReplica(now: MonotonicTime) {
+    for _ in 0..<8 {
+      let ready = peers.withRoom
+      let outputs = replica.finishTurn(now: now, hasRoom: { ready.contains($0) })
+      gateway.carryOutEffects(of: &replica, now: now)
+      for output in outputs { carryOut(output, now: now) }
+      if outputs.isEmpty || !isTakingPart { return }
+    }
+  }
+
+  private mutating func takePeerEvents(now: MonotonicTime) {
+    for event in peers.takeEvents() where isTakingPart {
+      switch event {
+      case .connected(let node): replica.peerConnected(node, now: now)
+      case .disconnected(let node):
+        sources.removeValue(forKey: node).map { store.release($0) }
+        replica.peerDisconnected(node, now: now)
+      case .received(let envelope, let node): replica.receive(envelope, from: node, now: now)
+      }
+    }
+  }
+
+  // MARK: The replica's orders
+
+  private mutating func carryOut(_ output: ReplicaOutput, now: MonotonicTime) {
+    switch output {
+    case .store(let ticket, let operations):
+      storage.add(.operations([ticket], operations))
+    case .send(let peer, let envelope):
+      peers.send(envelope, to: peer)
+    case .read(let read):
+      carryOut(read)
+    case .leaderChanged(let leader, let term):
+      if let leader, leader != configuration.node {
+        log.info("follows node \(leader) in term \(term)")
+      }
+    case .roleChanged(let isLeader, let term):
+      log.info(isLeader ? "leads term \(term)" : "does not lead in term \(term)")
+    case .membershipChanged(let membership):
+      log.info("members: \(membership.members.map { "\($0.id)" }.joined(separator: ", "))")
+      peers.setMembers(membership, now: now)
+      gateway.membershipChanged(in: replica)
+    case .takeSnapshot(let request):
+      writeSnapshot(request)
+    case .readSnapshot(let plan):
+      readSnapshot(plan, now: now)
+    case .storeSnapshotChunk(let chunk, let bytes):
+      storeSnapshotChunk(chunk, bytes, now: now)
+    case .readReady(let ticket):
+      gateway.readReady(ticket, records: &records, replica: &replica, now: now)
+    case .readFailed(let ticket):
+      gateway.readFailed(ticket)
+    case .lookUpRecords(let peer, let references):
+      lookUpRecords(references, for: peer)
+    case .repair(let ranges, let references, let bodies):
+      repair(ranges, references, bodies)
+    case .memoryRestored:
+      store.memoryIsRestored()
+      storage.add(.operations([], []))
+    case .note(let text):
+      log.info(text)
+    case .stop(let reason):
+      halt("\(reason)", now: now)
+    }
+  }
+
+  /// The node takes no part any more, but says why to whoever asks (G12, G14).
+  mutating func halt(_ reason: String, now: MonotonicTime) {
+    guard isTakingPart else { return }
+    log.error("stopped taking part: \(reason)")
+    answerPendingChanges(now: now)
+    problems.halted = reason
+    phase = .halted(reason)
+    peers.close()
+    replica.halt()
+  }
+
+  // MARK: Stopping
+
+  private mutating func handleSignal(_ signal: Int32, now: MonotonicTime) {
+    log.info("signal \(signal): stopping")
+    switch phase {
+    case .running:
+      phase = .stopping(deadline: now + configuration.timeouts.stop)
+      gateway.beginShutdown(now: now)
+      if replica.isLeader, replica.consensus.membership.voters.count > 1 {
+        do {
+          try replica.transferLeadership(to: nil, now: now)
+        } catch {
+          log.warning("leadership is not handed over: \(error)")
+        }
+      }
+    case .stopping, .halted:
+      phase = .ended(exitCode: 0)
+    case .ended:
+      break
+    }
+  }
+
+  private mutating func continueStopping(now: MonotonicTime) {
+    guard case .stopping(let deadline) = phase else { return }
+    let isHandedOver = !replica.isLeader || replica.consensus.membership.voters.count == 1
+    guard now >= deadline || (isHandedOver && gateway.isDrained && storage.isIdle) else { return }
+    if storage.isIdle, let marker = store.stageMarker() {
+      do {
+        try marker.execute()
+        try store.finished(marker)
+      } catch {
+        log.error("\(error)")
+      }
+    }
+    log.info("stopped")
+    phase = .ended(exitCode: 0)
+  }
+}

@@ -1,0 +1,25 @@
+// What is wrong with this node, in sentences for `skein status`.
+
+import Base
+import Node
+
+struct NodeProblems {
+  /// Set once the node takes no part any more.
+  var halted: String?
+  /// What recovery found on the disk and has not been put right yet.
+  var damage: [String] = []
+
+  func texts(_ replica: borrowing Replica) -> [String] {
+    var texts: [String] = []
+    if let halted { texts.append("stopped taking part: \(halted)") }
+    if replica.isForming { texts.append("waiting to hear from every other member") }
+    if replica.isMemoryLost, !replica.isForming {
+      texts.append("takes part without a vote until its log has caught up")
+    }
+    if replica.recordsToRepair > 0 {
+      texts.append("repairing \(replica.recordsToRepair) damaged records")
+    }
+    texts.append(contentsOf: damage)
+    return texts
+  }
+}
