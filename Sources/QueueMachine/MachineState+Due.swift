@@ -9,13 +9,18 @@ extension MachineState {
   /// last consumer holds; the rest stays due for the next entry.
   mutating func carryOutDue(_ effects: inout EffectList) {
     carryOutDueLeases(&effects)
+    endDueSessions(&effects)
+    while let idle = idleProducers.first, idle.time + limits.producerMemory <= clock {
+      forgetProducer(ProducerID(rawValue: idle.key))
+    }
+  }
+
+  /// Also right after a detach, which may leave no time at all.
+  mutating func endDueSessions(_ effects: inout EffectList) {
     while dueWork < FixedLimits.dueWorkPerEntry, let due = sessionDeadlines.first,
       due.time <= clock, let session = sessionSlots[due.key]
     {
       expire(session, &effects)
-    }
-    while let idle = idleProducers.first, idle.time + limits.producerMemory <= clock {
-      forgetProducer(ProducerID(rawValue: idle.key))
     }
   }
 

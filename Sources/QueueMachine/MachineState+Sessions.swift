@@ -119,7 +119,7 @@ extension MachineState {
       sessions[session].origin == command.origin
     else { return }
     detach(session)
-    carryOutDue(&effects)
+    endDueSessions(&effects)
   }
 
   /// A new leader: native clients of the other nodes have to come to it.
@@ -141,7 +141,7 @@ extension MachineState {
         detach(session)
       }
     }
-    carryOutDue(&effects)
+    endDueSessions(&effects)
   }
 
   /// From now on it gets nothing; its leases run on, and its time to come back.

@@ -1,0 +1,382 @@
+// Random commands that refer to things by small numbers, resolved against the model when they are
+// carried out: so that a list of them stays meaningful when others are taken out of it.
+
+import Base
+
+@testable import QueueMachine
+
+enum Command {
+  case open(connection: Int, kind: SessionKind, producer: Int, timeout: Int)
+  case attach(session: Int, connection: Int, received: Int)
+  case detach(session: Int, connection: Int)
+  case close(session: Int)
+  case leaderChanged(Int)
+  case nodeGone(Int)
+  case declare(name: Int, settings: Int, bySession: Int)
+  case delete(name: Int)
+  case purge(name: Int, bySession: Int)
+  case publish(session: Int, ahead: Int, answered: Int, queue: Int, bodies: [Int])
+  case subscribe(session: Int, consumer: Int, queue: Int, credit: Int)
+  case setCredit(session: Int, consumer: Int, credit: Int)
+  case unsubscribe(session: Int, consumer: Int, returnHeld: Bool)
+  case settle(
+    session: Int, ahead: Int, answered: Int, kind: SettleKind, consumer: Int, ranges: [Ranges],
+    error: Int)
+  case extend(
+    session: Int, ahead: Int, answered: Int, consumer: Int, ranges: [Ranges], duration: Int)
+
+  /// Which deliveries.
+  enum Ranges {
+    case allHeld
+    case oneHeld(Int)
+    case someHeld(Int, Int)
+    case wild(UInt64, UInt64)
+  }
+}
+
+struct Step {
+  /// Nanoseconds.
+  var advance: UInt64
+  var commands: [Command]
+
+  static let second: UInt64 = 1_000_000_000
+
+  static func random(_ random: inout SeededRandom) -> Step {
+    let spans: [UInt64] = [
+      0, 0, 0, 0, 0, 0, 1, 1, second / 2, second / 2, second, second, second, 2 * second,
+      4 * second,
+    ]
+    let advance =
+      Int.random(in: 0..<60, using: &random) == 0
+      ? 15 * second : spans.randomElement(using: &random) ?? 0
+    let count = Int.random(in: 0...4, using: &random)
+    return Step(
+      advance: advance,
+      commands: (0..<count).map { _ in .random(&random) })
+  }
+}
+
+extension Command {
+  static func random(_ random: inout SeededRandom) -> Command {
+    func number(_ limit: Int) -> Int { Int.random(in: 0..<limit, using: &random) }
+    let ahead = [0, 0, 0, 0, 0, 0, -1, -2, -5, 1][number(10)]
+    switch number(100) {
+    case ..<7:
+      return .open(
+        connection: number(4), kind: number(3) == 0 ? .amqp : .native, producer: number(5),
+        timeout: number(3))
+    case ..<12: return .attach(session: number(30), connection: number(4), received: number(6))
+    case ..<15: return .detach(session: number(30), connection: number(6))
+    case ..<16: return .close(session: number(30))
+    case ..<17: return .leaderChanged(number(3))
+    case ..<18: return .nodeGone(number(3))
+    case ..<25: return .declare(name: number(6), settings: number(7), bySession: number(30))
+    case ..<26: return .delete(name: number(6))
+    case ..<27: return .purge(name: number(6), bySession: number(30))
+    case ..<50:
+      return .publish(
+        session: number(30), ahead: ahead, answered: number(12), queue: number(9),
+        bodies: (0...number(6)).map { _ in number(40) })
+    case ..<62:
+      return .subscribe(
+        session: number(30), consumer: number(4), queue: number(8), credit: number(7))
+    case ..<65:
+      return .setCredit(session: number(30), consumer: number(4), credit: number(8))
+    case ..<68:
+      return .unsubscribe(session: number(30), consumer: number(4), returnHeld: number(2) == 0)
+    case ..<94:
+      return .settle(
+        session: number(30), ahead: ahead, answered: number(12),
+        kind: [.acknowledge, .acknowledge, .negative, .negative, .reject, .release][number(6)],
+        consumer: number(4), ranges: (0...number(2)).map { _ in .random(&random) },
+        error: number(3))
+    default:
+      return .extend(
+        session: number(30), ahead: ahead, answered: number(12), consumer: number(4),
+        ranges: [.random(&random)], duration: number(4))
+    }
+  }
+}
+
+extension Command.Ranges {
+  static func random(_ random: inout SeededRandom) -> Command.Ranges {
+    switch Int.random(in: 0..<8, using: &random) {
+    case 0: .allHeld
+    case 1, 2, 3: .oneHeld(Int.random(in: 0..<8, using: &random))
+    case 4, 5:
+      .someHeld(Int.random(in: 0..<8, using: &random), Int.random(in: 0..<8, using: &random))
+    case 6:
+      .wild(UInt64.random(in: 0..<30, using: &random), UInt64.random(in: 0..<30, using: &random))
+    default: .wild(UInt64.random(in: 0..<3, using: &random), .max)
+    }
+  }
+}
+
+/// Carries commands out in the model and writes them into a payload.
+struct Script {
+  static let names = ["a", "b", "c", "dead", "graves", "f"]
+  static let limits: MachineLimits = {
+    var limits = MachineLimits()
+    limits.queues = 4
+    limits.sessions = 6
+    limits.consumersPerSession = 2
+    limits.idleProducers = 2
+    limits.producerMemory = .seconds(20)
+    limits.unansweredMessages = 24
+    limits.unansweredRuns = 5
+    limits.unansweredRefusals = 4
+    return limits
+  }()
+
+  static func settings(_ number: Int) -> QueueSettings {
+    var settings = QueueSettings()
+    settings.lease = .seconds(2)
+    switch number {
+    case 1: settings.deliveriesMax = 2
+    case 2:
+      settings.deliveriesMax = 2
+      settings.deadLetterQueue = "dead"
+    case 3:
+      settings.deliveriesMax = 1
+      settings.deadLetterQueue = "graves"
+      settings.lease = .seconds(5)
+    case 4: settings.deadLetterQueue = "dead"
+    case 5: settings.deadLetterQueue = "a"
+    default: break
+    }
+    return settings
+  }
+
+  var payload: [UInt8] = []
+  var tag: UInt64 = 0
+
+  private func session(_ number: Int, _ model: Model) -> SessionID {
+    if number == 29 { return SessionID(0) }
+    if number == 28 || model.sessions.isEmpty { return SessionID(12_345) }
+    return model.sessions[number % model.sessions.count].id
+  }
+
+  /// Mostly one that may publish.
+  private func publisher(_ number: Int, _ model: Model) -> SessionID {
+    let able = model.sessions.filter { model.producers[$0.producer]?.session == $0.id }
+    return number % 6 == 0 || able.isEmpty
+      ? session(number, model) : able[number % able.count].id
+  }
+
+  /// Mostly a consumer that holds something.
+  private func holder(_ number: Int, _ consumer: Int, _ model: Model) -> (SessionID, ConsumerID) {
+    let holders = model.sessions.flatMap { session in
+      session.consumers.filter { !$0.held.isEmpty }.map { (session.id, $0.id) }
+    }
+    return number % 8 == 0 || holders.isEmpty
+      ? (session(number, model), ConsumerID(UInt32(consumer))) : holders[number % holders.count]
+  }
+
+  private func origin(_ number: Int) -> SessionOrigin {
+    SessionOrigin(node: NodeID(UInt32(number % 3 + 1)), connection: UInt64(number))
+  }
+
+  private func queue(_ number: Int, _ model: Model) -> QueueID {
+    if number == 0 || model.queues.isEmpty { return QueueID(UInt32(number)) }
+    return model.queues[number % model.queues.count].id
+  }
+
+  private mutating func nextTag() -> RequestTag {
+    tag += 1
+    return RequestTag(tag)
+  }
+
+  /// The answers seen so far as a client would say it; 0...9 are fair, the rest is too much.
+  private func answered(_ number: Int, _ last: UInt64) -> UInt64 {
+    switch number {
+    case ..<5: 0
+    case ..<8: last / 2
+    case ..<11: last
+    default: last + 3
+    }
+  }
+
+  private func sequence(_ last: UInt64, _ ahead: Int) -> UInt64 {
+    UInt64(max(0, Int(last) + 1 + ahead))
+  }
+
+  private func ranges(
+    _ ranges: [Command.Ranges], _ session: SessionID, _ consumer: ConsumerID,
+    _ model: Model
+  ) -> [DeliveryRange] {
+    var held: [UInt64] = []
+    if let (s, c) = model.find(session, consumer) {
+      held = model.sessions[s].consumers[c].held.map(\.delivery)
+    }
+    func pick(_ number: Int) -> UInt64 { held.isEmpty ? UInt64(number) : held[number % held.count] }
+    return ranges.map { range in
+      switch range {
+      case .allHeld: DeliveryRange((held.first ?? 1)...(held.last ?? 1))
+      case .oneHeld(let number): DeliveryRange(pick(number)...pick(number))
+      case .someHeld(let left, let right):
+        DeliveryRange(min(pick(left), pick(right))...max(pick(left), pick(right)))
+      case .wild(let first, let last):
+        DeliveryRange(first: DeliveryID(first), last: DeliveryID(last))
+      }
+    }
+  }
+
+  mutating func carryOut(_ command: Command, _ model: inout Model) {
+    switch command {
+    case .open(let connection, let kind, let producer, let timeout):
+      let timeout = UInt64(timeout) * 5 * Step.second
+      CommandWriter.openSession(
+        origin: origin(connection), kind: kind, producer: ProducerID(UInt64(producer)),
+        timeout: Nanoseconds(timeout), name: "n", into: &payload)
+      model.openSession(origin(connection), kind, ProducerID(UInt64(producer)), timeout)
+    case .attach(let number, let connection, let received):
+      attach(session(number, model), origin(connection), received, &model)
+    case .detach(let number, let connection):
+      let id = session(number, model)
+      // Mostly the right connection.
+      let right = model.sessions.first { $0.id == id }?.origin
+      let origin = connection < 4 ? right ?? origin(0) : origin(connection)
+      CommandWriter.detachSession(id, origin: origin, into: &payload)
+      model.detachSessions { $0.id == id && $0.origin == origin }
+    case .close(let number):
+      let id = session(number, model)
+      CommandWriter.closeSession(id, into: &payload)
+      model.closeSession(id)
+    case .leaderChanged(let number):
+      let node = origin(number).node
+      CommandWriter.leaderChanged(to: node, into: &payload)
+      model.detachSessions { $0.kind == .native && $0.origin?.node != node }
+    case .nodeGone(let number):
+      let node = origin(number).node
+      CommandWriter.nodeGone(node, into: &payload)
+      model.detachSessions { $0.origin?.node == node }
+    case .declare, .delete, .purge: carryOutOnQueue(command, &model)
+    case .publish(let number, let ahead, let answeredNumber, let queueNumber, let bodies):
+      publish(
+        publisher(number, model), ahead, answeredNumber, queue(queueNumber, model), bodies, &model)
+    case .subscribe, .setCredit, .unsubscribe: carryOutOnConsumer(command, &model)
+    case .settle, .extend: carryOutOnDeliveries(command, &model)
+    }
+  }
+
+  private mutating func attach(
+    _ id: SessionID, _ origin: SessionOrigin, _ received: Int, _ model: inout Model
+  ) {
+    var positions: [ConsumerPosition] = []
+    for consumer in 0..<UInt32(4) where received != 0 {
+      let next = model.find(id, ConsumerID(consumer))
+        .map { model.sessions[$0].consumers[$1].nextDelivery }
+      positions.append(
+        ConsumerPosition(
+          consumer: ConsumerID(consumer),
+          lastDelivery: DeliveryID(received == 5 ? .max : (next ?? 3) * UInt64(received) / 4)))
+    }
+    if received == 2 { positions.removeFirst() }
+    CommandWriter.attachSession(id, origin: origin, consumers: positions, into: &payload)
+    model.attachSession(id, origin, positions)
+  }
+
+  private mutating func carryOutOnQueue(_ command: Command, _ model: inout Model) {
+    let tag = nextTag()
+    switch command {
+    case .declare(let name, let settings, let bySession):
+      let requester: Requester =
+        bySession < 10 ? .session(fixed(session(bySession, model))) : .connection(origin(bySession))
+      CommandWriter.declareQueue(
+        requester, tag: tag, name: Self.names[name], settings: Self.settings(settings),
+        into: &payload)
+      model.declare(requester, tag, Self.names[name], Self.settings(settings))
+    case .delete(let name):
+      CommandWriter.deleteQueue(
+        .connection(origin(0)), tag: tag, name: Self.names[name], into: &payload)
+      model.delete(.connection(origin(0)), tag, Self.names[name])
+    case .purge(let name, let bySession):
+      let requester = Requester.session(fixed(session(bySession, model)))
+      CommandWriter.purgeQueue(requester, tag: tag, name: Self.names[name], into: &payload)
+      model.purge(requester, tag, Self.names[name])
+    default: break
+    }
+  }
+
+  /// Session 0 cannot be a requester: it means that there is none.
+  private func fixed(_ id: SessionID) -> SessionID { id == .none ? SessionID(77) : id }
+
+  private mutating func publish(
+    _ id: SessionID, _ ahead: Int, _ answeredNumber: Int, _ queue: QueueID, _ bodies: [Int],
+    _ model: inout Model
+  ) {
+    let producer = model.sessions.first { $0.id == id }?.producer ?? ProducerID(0)
+    let last = model.producers[producer]?.last ?? 0
+    let first = sequence(last, ahead)
+    let answeredThrough = answered(answeredNumber, last)
+    let records = run(bodies)
+    records.withUnsafeBytes {
+      CommandWriter.publish(
+        id, first: PublishSequence(first), answeredThrough: PublishSequence(answeredThrough),
+        queue: queue, count: UInt32(bodies.count), run: $0, into: &payload)
+    }
+    var offset = payload.count - records.count
+    let places = bodies.map { body in
+      defer { offset += body + MessageRecord.fixedBytes }
+      return (offset: offset, size: body + MessageRecord.fixedBytes)
+    }
+    model.publish(
+      id, first: first, answeredThrough: answeredThrough, queue: queue, records: places)
+  }
+
+  private mutating func carryOutOnConsumer(_ command: Command, _ model: inout Model) {
+    let tag = nextTag()
+    switch command {
+    case .subscribe(let number, let consumer, let queueNumber, let credit):
+      let id = session(number, model)
+      let consumer = ConsumerID(UInt32(consumer))
+      let queue = queue(queueNumber, model)
+      CommandWriter.subscribe(
+        id, consumer: consumer, tag: tag, queue: queue, credit: UInt32(credit), into: &payload)
+      model.subscribe(id, consumer, tag, queue, credit)
+    case .setCredit(let number, let consumer, let credit):
+      let id = session(number, model)
+      let consumer = ConsumerID(UInt32(consumer))
+      let credit = credit == 7 ? 65_536 : credit
+      CommandWriter.setCredit(
+        id, consumer: consumer, tag: tag, credit: UInt32(credit), into: &payload)
+      model.setCredit(id, consumer, tag, credit)
+    case .unsubscribe(let number, let consumer, let returnHeld):
+      let id = session(number, model)
+      let consumer = ConsumerID(UInt32(consumer))
+      CommandWriter.unsubscribe(
+        id, consumer: consumer, tag: tag, returnHeld: returnHeld, into: &payload)
+      model.unsubscribe(id, consumer, tag, returnHeld)
+    default: break
+    }
+  }
+
+  private mutating func carryOutOnDeliveries(_ command: Command, _ model: inout Model) {
+    switch command {
+    case .settle(
+      let number, let ahead, let answeredNumber, let kind, let consumer, let styles, let error):
+      let (id, consumer) = holder(number, consumer, model)
+      let last = model.sessions.first { $0.id == id }?.settled ?? 0
+      let ranges = ranges(styles, id, consumer, model)
+      let text = ["", "it broke", "é"][error]
+      CommandWriter.settle(
+        id, sequence: CommandSequence(sequence(last, ahead)),
+        answeredThrough: CommandSequence(answered(answeredNumber, last)), kind: kind,
+        consumer: consumer, ranges: ranges, error: text, into: &payload)
+      model.settle(
+        id, sequence(last, ahead), answered(answeredNumber, last), kind, consumer, ranges, text)
+    case .extend(let number, let ahead, let answeredNumber, let consumer, let styles, let duration):
+      let (id, consumer) = holder(number, consumer, model)
+      let last = model.sessions.first { $0.id == id }?.settled ?? 0
+      let ranges = ranges(styles, id, consumer, model)
+      let duration = [0, 1, 3 * Step.second, .max][duration]
+      CommandWriter.extend(
+        id, sequence: CommandSequence(sequence(last, ahead)),
+        answeredThrough: CommandSequence(answered(answeredNumber, last)), consumer: consumer,
+        ranges: ranges, duration: Nanoseconds(duration), into: &payload)
+      model.extend(
+        id, sequence(last, ahead), answered(answeredNumber, last), consumer, ranges, duration)
+    default: break
+    }
+  }
+}
