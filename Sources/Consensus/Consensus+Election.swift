@@ -42,10 +42,9 @@ extension Consensus {
 
   mutating func electionTimedOut(_ now: MonotonicTime, _ output: inout [ConsensusOutput]) {
     electionDeadline = now + randomElectionTimeout()
-    if recovery != nil { inquireTerms(&output) }
     guard canCampaign else {
       if role != .follower { abandonElection() }
-      return
+      return setLeader(nil, &output)
     }
     becomePreCandidate(now, &output)
   }

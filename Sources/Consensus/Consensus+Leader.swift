@@ -41,7 +41,6 @@ extension Consensus {
 
   mutating func stopLeading(_ output: inout [ConsensusOutput]) {
     for read in leading.reads { output.append(.readFailed(read.ticket)) }
-    if let transfer = leading.transfer { output.append(.transferAbandoned(transfer.target)) }
     leading.reads = []
     leading.transfer = nil
     progress = []

@@ -20,6 +20,8 @@ struct VoteRecovery {
   private(set) var latest: Term = .zero
   /// A leader's term and the commit index that it told; replaced while that is not of its own term.
   var target = LogPosition.zero
+  /// When to ask for the others' terms again.
+  var inquiryDeadline = MonotonicTime(0)
   /// The conditions are met; the hard state that says so is on its way to the disk.
   var isDone = false
 
@@ -31,10 +33,13 @@ struct VoteRecovery {
 }
 
 extension Consensus {
-  /// Asks every peer for its term: a pre-vote for term 0 is always refused, with the term.
-  mutating func inquireTerms(_ output: inout [ConsensusOutput]) {
+  /// Asks the peers not heard yet for their terms: a pre-vote for term 0 is always refused, with
+  /// the term.
+  mutating func maybeInquireTerms(_ now: MonotonicTime, _ output: inout [ConsensusOutput]) {
+    guard let recovery, now >= recovery.inquiryDeadline else { return }
+    self.recovery?.inquiryDeadline = now + configuration.electionTimeoutMax
     let request = VoteRequest(term: .zero, last: .zero)
-    for voter in membership.voters where voter != id {
+    for voter in membership.voters where voter != id && !recovery.voices.contains(voter) {
       output.append(.send(to: voter, .preVote(request)))
     }
   }

@@ -105,6 +105,7 @@ extension Consensus {
     let next = max(verified.next, match.next)
     if match > progress[place].match {
       progress[place].match = match
+      progress[place].next = max(progress[place].next, match.next)
       progress[place].window.acknowledged(through: match)
     }
     switch progress[place].mode {
@@ -142,7 +143,6 @@ extension Consensus {
   /// had. The logs are compared from the end again.
   mutating func restartReplication(at place: Int) {
     progress[place].match = .zero
-    progress[place].roundHeard = min(progress[place].roundHeard, progress[place].roundSent)
     progress[place].becomeProbe(next: log.last.next)
   }
 
@@ -151,6 +151,7 @@ extension Consensus {
     for place in progress.indices {
       progress[place].isLeaving = membership.member(progress[place].id) == nil
     }
+    progress.removeAll { $0.isLeaving && !$0.isConnected }
     for member in membership.members where member.id != id && progressPlace(member.id) == nil {
       let window = InFlightWindow(
         messagesMax: configuration.windowMessagesMax, bytesMax: configuration.windowBytesMax)

@@ -75,6 +75,7 @@ extension Consensus {
     else { return }
     let end = plan.offset + UInt64(bytes)
     progress[place].transfer?.sent = max(transfer.sent, end)
+    progress[place].lastTransfer = (plan.last, max(transfer.sent, end))
     progress[place].transfer?.sentAt = now
     if isLast { progress[place].transfer?.end = end }
   }
@@ -98,6 +99,7 @@ extension Consensus {
     else { return }
     if reply.isInstalled {
       progress[place].match = max(progress[place].match, reply.last)
+      progress[place].next = max(progress[place].next, reply.last.next)
       progress[place].becomeProbe(next: reply.last.next)
       if reply.last < log.base.index { needsSnapshot(at: place) }
       maybeCommit(now, &output)

@@ -100,7 +100,7 @@ package struct Consensus: ~Copyable {
 
   /// When `tick` wants to be called next, at the latest.
   package var nextDeadline: MonotonicTime {
-    guard role == .leader else { return electionDeadline }
+    guard role == .leader else { return min(electionDeadline, recovery?.inquiryDeadline ?? .never) }
     return min(leading.heartbeatDeadline, leading.transfer?.deadline ?? .never)
   }
 
@@ -110,6 +110,7 @@ package struct Consensus: ~Copyable {
     } else if now >= electionDeadline {
       electionTimedOut(now, &output)
     }
+    maybeInquireTerms(now, &output)
     finish(now, &output)
   }
 

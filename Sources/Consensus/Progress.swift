@@ -39,6 +39,9 @@ struct Progress {
   var window: InFlightWindow
   /// Present exactly in the mode `snapshot`.
   var transfer: SnapshotTransfer?
+  /// The snapshot whose sending was begun last and how far it got: the follower may have kept that
+  /// much although the connection was lost.
+  var lastTransfer: (last: LogPosition, sent: UInt64) = (.zero, 0)
   var isConnected: Bool
   /// When it last answered in this term, or when the term began.
   var lastHeard: MonotonicTime
@@ -82,6 +85,7 @@ struct Progress {
     isProbeSent = false
     window.clear()
     transfer = SnapshotTransfer(last: last, membership: membership)
+    if lastTransfer.last == last { transfer?.sent = lastTransfer.sent }
   }
 
   func checkInvariants(last: LogIndex, round: UInt64) {
