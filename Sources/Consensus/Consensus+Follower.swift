@@ -72,9 +72,8 @@ extension Consensus {
     }
     guard takeEntries(of: request, brought, &output) else { return }
     advanceCommit(to: min(request.commit, following.verified), now, &output)
-    if isNewRound || request.entries.isEmpty || durableMatch > (following.acknowledged ?? .zero) {
-      following.owed = .accepted
-    }
+    // What is still on its way to the disk is acknowledged from there, many messages by one reply.
+    if isNewRound || durableMatch >= request.lastIndex { following.owed = .accepted }
   }
 
   /// The membership entries of a message with their values; nil if the two do not fit.

@@ -196,7 +196,7 @@ struct RandomRun {
 
 @Suite struct RandomFaultTests {
   static let baseSeed = ProcessInfo.processInfo.environment["SKEIN_SEED"].flatMap(UInt64.init)
-  static let runs = ProcessInfo.processInfo.environment["SKEIN_RUNS"].flatMap(UInt64.init) ?? 12
+  static let runs = ProcessInfo.processInfo.environment["SKEIN_RUNS"].flatMap(UInt64.init) ?? 5
   static let steps = 3000
 
   static func check(_ size: UInt32, _ faults: Faults) {

@@ -75,8 +75,3 @@ func describe(_ order: ConsensusOutput) -> String {
   case .floorCleared: "has all it acknowledged"
   }
 }
-
-func name(of order: ConsensusOutput) -> String {
-  let text = "\(order)"
-  return String(text.prefix { $0 != "(" })
-}

@@ -7,13 +7,13 @@ import Base
 extension SimulatedCluster {
   func carryOut(_ order: ConsensusOutput, at node: SimulatedNode, _ envelope: Envelope?) {
     note(order, at: node)
-    counts[name(of: order), default: 0] += 1
     switch order {
     case .persistHardState(let state): node.pending.append(.hardState(state))
     case .truncateLog(let index):
       if index <= node.applied { fail("\(node.id) truncates \(index), applied \(node.applied)") }
       node.log.removeSubrange((Int(index.rawValue) - 1)...)
       node.pending.append(.truncate(from: index))
+      truncations += 1
     case .appendEntries(let first, let last):
       let entries = envelope!.entries.filter {
         $0.position.index >= first && $0.position.index <= last
@@ -25,13 +25,16 @@ extension SimulatedCluster {
       append([TestEntry(position: begin, kind: .begin, value: 0)], at: node)
       checkElected(node, begin)
     case .receiveSnapshotChunk(let chunk):
+      chunksStored += 1
       node.pending.append(.chunk(chunk, prefix: envelope!.prefix))
       if chunk.isLast { node.pending.append(.install(chunk, prefix: envelope!.prefix)) }
     case .readReady(let ticket, let index):
       guard let needed = node.reads.removeValue(forKey: ticket) else { return }
       if index < needed { fail("read at \(node.id) saw \(index), committed was \(needed)") }
     case .readFailed(let ticket): node.reads[ticket] = nil
-    case .voteRestored: node.disk.canVote = true
+    case .voteRestored:
+      node.disk.canVote = true
+      votesRestored += 1
     case .removedFromCluster: node.isRemoved = true
     case .becameFollower, .leaderChanged, .membershipChanged, .transferAbandoned, .floorCleared:
       break

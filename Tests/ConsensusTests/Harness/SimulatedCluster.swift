@@ -45,9 +45,11 @@ final class SimulatedCluster {
   var statistics: String {
     let changes = committed.count { $0.kind == .membership }
     return "terms \(leaders.count) committed \(committed.count) changes \(changes)"
-      + " counts \(counts.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value)" })"
+      + " truncations \(truncations) chunks \(chunksStored) votes restored \(votesRestored)"
   }
-  var counts: [String: Int] = [:]
+  var truncations = 0
+  var chunksStored = 0
+  var votesRestored = 0
 
   var ids: [NodeID] { nodes.keys.sorted() }
   var running: [NodeID] { ids.filter { nodes[$0]!.isRunning } }

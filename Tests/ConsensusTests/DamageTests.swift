@@ -1,0 +1,82 @@
+import Base
+import Testing
+
+@testable import Consensus
+
+/// G11: nodes whose disk lost what they had acknowledged.
+@Suite struct DamageTests {
+  @Test("G11: a damaged node votes only for those who have what it once acknowledged")
+  func floorBarsVotes() {
+    let node = LoneNode(log: [1, 1], floor: position(5, 1))
+    #expect(node.receive(preVote(2, position(4, 1)), from: 2).sent == ["2 pre-vote no term 1"])
+    #expect(node.receive(preVote(2, position(5, 1)), from: 2).sent == ["2 pre-vote yes term 2"])
+    node.receive(voteRequest(2, position(4, 1)), from: 2)
+    #expect(node.persistHardState().sent == ["2 vote no term 2"])
+    node.receive(voteRequest(3, position(2, 2)), from: 3)
+    #expect(node.persistHardState().sent == ["3 vote yes term 3"])
+  }
+
+  @Test("G11: a damaged node does not campaign before it has again what it acknowledged")
+  func floorBarsCampaign() {
+    let node = LoneNode(log: [1, 1], floor: position(5, 1))
+    for _ in 0..<5 { #expect(node.tick(after: 700).sent.isEmpty) }
+    node.receive(appendRequest(1, after: position(2, 1), terms: [1, 1]), from: 2)
+    #expect(!node.persistLog().lines.contains("has all it acknowledged"))
+    node.receive(appendRequest(1, after: position(4, 1), terms: [1]), from: 2)
+    #expect(node.consensus.hardState.floor == position(5, 1))
+    #expect(
+      node.persistLog().lines.prefix(2) == ["has all it acknowledged", "persist term 1 vote none"])
+    node.persistHardState()
+    #expect(!node.tick(after: 700).sent.isEmpty)
+  }
+
+  @Test("G11: a wiped node takes the log but votes for nobody and does not campaign")
+  func wipedDoesNotVote() {
+    let node = LoneNode(canVote: false)
+    #expect(
+      node.tick(after: 1).sent == ["2 pre-vote? term 0 last 0@0", "3 pre-vote? term 0 last 0@0"])
+    #expect(node.receive(preVote(5, position(9, 4)), from: 2).sent == ["2 pre-vote no term 0"])
+    node.receive(voteRequest(5, position(9, 4)), from: 2)
+    #expect(node.persistHardState().sent == ["2 vote no term 5"])
+    node.receive(appendRequest(6, terms: [6]), from: 2)
+    node.persistHardState()
+    #expect(node.persistLog().sent == ["2 accepted term 6 match 1 verified 1"])
+    for _ in 0..<5 {
+      let sent = node.tick(after: 700).sent
+      #expect(sent.allSatisfy { $0.hasSuffix("pre-vote? term 0 last 0@0") })
+    }
+  }
+
+  @Test("G11: a wiped node votes again after it heard everybody and reached a commit index")
+  func wipedVotesAgain() {
+    let node = LoneNode(canVote: false)
+    node.receive(appendRequest(6, terms: [6, 6], commit: 2), from: 2)
+    node.persistAll()
+    #expect(node.consensus.canVote == false)
+    node.receive(.preVoteReply(VoteReply(term: Term(4), isGranted: false)), from: 3)
+    #expect(node.history.lines.last == "persist term 6 vote 1")
+    #expect(node.persistHardState().lines == ["may vote again"])
+    // Not in a term that it may have voted in.
+    node.tick(after: 700)
+    #expect(node.receive(voteRequest(6, position(2, 6)), from: 3).sent == ["3 vote no term 6"])
+    node.receive(voteRequest(7, position(2, 6)), from: 3)
+    #expect(node.persistHardState().sent == ["3 vote yes term 7"])
+  }
+
+  @Test("G11: the commit index of an earlier term is not enough, nor that of an old leader")
+  func wipedNeedsOwnTermCommit() {
+    let node = LoneNode(canVote: false)
+    node.receive(.preVoteReply(VoteReply(term: Term(4), isGranted: false)), from: 3)
+    node.receive(appendRequest(6, terms: [5, 6], commit: 1), from: 2)
+    node.persistAll()
+    #expect(node.consensus.recovery?.isDone == false)
+    node.receive(appendRequest(6, after: position(2, 6), commit: 2), from: 2)
+    #expect(node.consensus.recovery?.isDone == true)
+  }
+
+  @Test("a refused pre-vote for term 0 carries the term and changes nothing")
+  func inquiry() {
+    let node = LoneNode(log: [3])
+    #expect(node.receive(preVote(0, .zero), from: 2).sent == ["2 pre-vote no term 3"])
+  }
+}
