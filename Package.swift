@@ -65,7 +65,7 @@ let package = Package(
     tests("TransportTests", imports: ["Base", "Transport"]),
     tests("ServerTests", imports: ["Base", "Wire", "Server", "SkeinClient"]),
     tests("SkeinClientTests", imports: ["Base", "Wire", "Transport", "SkeinClient"]),
-    tests("CommandTests", imports: ["skein"]),
+    tests("CommandTests", imports: ["Base", "Wire", "Server", "SkeinClient", "skein"]),
     tests("PackageTests", imports: []),
   ],
   swiftLanguageModes: [.v6]

@@ -52,7 +52,7 @@ import Testing
       (["q", "--count"], "--count needs a value (N)"),
       (["q", "--count", "1", "--count", "2"], "--count is given twice"),
       (["q", "--lines=yes"], "--lines takes no value"),
-      ([], "QUEUE is missing"),
+      ([], "the QUEUE is missing"),
     ] as [([String], String)])
   func wrongOptionsAreNamed(words: [String], message: String) {
     #expect(Self.message(words) == message)

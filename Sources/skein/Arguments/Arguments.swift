@@ -57,7 +57,7 @@ struct Arguments: Sendable {
   private func checkOperands() throws(UsageError) {
     let least = command.operands.count { $0.occurrence == .once }
     if operands.count < least {
-      throw usage("\(command.operands[operands.count].name) is missing")
+      throw usage("the \(command.operands[operands.count].name) is missing")
     }
     let most =
       command.operands.contains { $0.occurrence == .anyNumber } ? Int.max : command.operands.count

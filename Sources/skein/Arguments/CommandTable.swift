@@ -18,8 +18,15 @@ enum CommandTable {
 
   static let commands: [Command] = [
     ClusterUp.command, ClusterDown.command, ClusterKill.command, ClusterRestart.command,
-    ClusterPause.command, ClusterResume.command, ClusterLogs.command,
+    ClusterPause.command, ClusterResume.command, ClusterLogs.command, ClusterAdd.command,
+    ClusterRemove.command,
     NodeCommand.command,
+    Status.command,
+    QueueDeclare.command, QueueList.command, QueueShow.command, QueueDelete.command,
+    QueuePurge.command, QueuePeek.command,
+    Publish.command, Consume.command,
+    MemberList.command, MemberAdd.command, MemberRemove.command,
+    LeaderTransfer.command,
   ]
 
   /// What a call asks for.

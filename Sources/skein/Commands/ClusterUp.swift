@@ -29,8 +29,8 @@ enum ClusterUp {
       try arguments.duration("timeout", in: .milliseconds(1) ... .seconds(3600)) ?? .seconds(30)
     try prepare(cluster, arguments)
     try await cluster.locked { try start(cluster) }
-    try await ClusterStart.waitForLeader(cluster, atMost: timeout)
-    return try await ClusterStart.show(cluster, arguments)
+    try await cluster.waitForLeader(atMost: timeout)
+    return try await Status.show(cluster, arguments)
   }
 
   /// Writes the configurations of a new cluster, or checks that the one here is what was asked for.

@@ -108,36 +108,3 @@ private func keepDescriptorsFromChildren() throws {
     _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
   }
 }
-
-/// Starts a program with this process's environment; signals are as usual in it, whatever they are
-/// here.
-func spawn(
-  _ words: [String], executable: String, actions: inout posix_spawn_file_actions_t,
-  newSession: Bool
-) throws -> pid_t {
-  var attributes = posix_spawnattr_t()
-  posix_spawnattr_init(&attributes)
-  defer { posix_spawnattr_destroy(&attributes) }
-  var none = sigset_t()
-  sigemptyset(&none)
-  posix_spawnattr_setsigmask(&attributes, &none)
-  var standard = sigset_t()
-  sigemptyset(&standard)
-  sigaddset(&standard, SIGPIPE)
-  posix_spawnattr_setsigdefault(&attributes, &standard)
-  var flags = Int32(POSIX_SPAWN_SETSIGMASK) | Int32(POSIX_SPAWN_SETSIGDEF)
-  // POSIX_SPAWN_SETSID of spawn.h, behind a GNU switch there.
-  if newSession { flags |= 0x80 }
-  posix_spawnattr_setflags(&attributes, Int16(flags))
-
-  // SAFETY: the copies are freed below; posix_spawn reads them before it returns.
-  var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
-  arguments.append(nil)
-  defer { for argument in arguments { free(argument) } }
-  var pid: pid_t = 0
-  let result = posix_spawn(&pid, executable, &actions, &attributes, arguments, environ)
-  guard result == 0 else {
-    throw Failure("\(executable) cannot be started: \(String(cString: strerror(result)))")
-  }
-  return pid
-}

@@ -44,12 +44,11 @@ enum StandardOutput {
 }
 
 enum StandardError {
+  static func write(_ text: String) { write(Array(text.utf8)) }
+
   /// What cannot be written here cannot be reported anywhere.
-  static func write(_ text: String) {
-    var text = text
-    text.withUTF8 { bytes in
-      // SAFETY: write(2) only reads the bytes.
-      _ = Glibc.write(STDERR_FILENO, bytes.baseAddress, bytes.count)
-    }
+  static func write(_ bytes: [UInt8]) {
+    // SAFETY: write(2) only reads the bytes.
+    bytes.withUnsafeBytes { _ = Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
   }
 }

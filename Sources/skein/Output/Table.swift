@@ -69,3 +69,12 @@ enum Style {
     return !colours || code.isEmpty ? text : "\u{1b}[\(code)m\(text)\u{1b}[0m"
   }
 }
+
+/// Seconds with as many decimals as tell something.
+func rounded(_ seconds: Double) -> String {
+  let thousandths = UInt64((seconds * 1000).rounded())
+  if thousandths >= 100_000 { return "\(thousandths / 1000)" }
+  let decimals = "\(thousandths % 1000)"
+  let padded = String(repeating: "0", count: 3 - decimals.count) + decimals
+  return "\(thousandths / 1000).\(padded.prefix(thousandths >= 10_000 ? 1 : 3))"
+}

@@ -4,6 +4,7 @@ import Glibc
 
 enum Terminal {
   static var isOutput: Bool { isatty(STDOUT_FILENO) == 1 }
+  static var isErrorOutput: Bool { isatty(STDERR_FILENO) == 1 }
 
   /// Colours only on a terminal, and not where the user wants none (no-color.org).
   static var hasColours: Bool {

@@ -1,0 +1,75 @@
+// A message as text: for people, for programs, for a command's environment.
+
+import FoundationEssentials
+import SkeinClient
+
+enum MessageText {
+  /// The body and a line feed.
+  static func plain(_ delivery: Delivery, _ bytes: inout [UInt8]) {
+    delivery.withBody { bytes.append(contentsOf: $0) }
+    bytes.append(0x0a)
+  }
+
+  /// One object and a line feed. Its fields are fixed, docs/cli.md explains them.
+  static func json(_ delivery: Delivery, _ bytes: inout [UInt8]) {
+    let message = delivery.message
+    var members: [JSON.Member] = [
+      .init(name: "id", value: .text(delivery.id.description)),
+      .init(name: "queue", value: .text(delivery.queue)),
+      .init(name: "attempt", value: .integer(exactly: delivery.attempt)),
+      .init(name: "token", value: .unsigned(delivery.token)),
+    ]
+    members += contents(message)
+    bytes.append(contentsOf: JSON.object(members).text.utf8)
+    bytes.append(0x0a)
+  }
+
+  /// What every message has, however it was come by.
+  static func contents(_ message: Message) -> [JSON.Member] {
+    var members: [JSON.Member] = [.init(name: "headers", value: headers(message))]
+    if let text = String(validating: message.body, as: UTF8.self) {
+      members.append(.init(name: "body", value: .text(text)))
+    } else {
+      members.append(.init(name: "bodyBase64", value: .text(base64(message.body))))
+    }
+    if !message.key.isEmpty { members.append(.init(name: "key", value: .text(message.key))) }
+    if !message.contentType.isEmpty {
+      members.append(.init(name: "contentType", value: .text(message.contentType)))
+    }
+    return members
+  }
+
+  /// Values that are not UTF-8 are objects of their own, so that nothing is mistaken for text.
+  private static func headers(_ message: Message) -> JSON {
+    .object(
+      message.headers.map { header in
+        let text = String(validating: header.value, as: UTF8.self)
+        return .init(
+          name: header.name,
+          value: text.map { .text($0) } ?? ["base64": .text(base64(header.value))])
+      })
+  }
+
+  /// `NAME=value` texts for a command.
+  static func environment(_ delivery: Delivery) -> [String] {
+    let message = delivery.message
+    var variables = [
+      "SKEIN_QUEUE=\(delivery.queue)", "SKEIN_ID=\(delivery.id)",
+      "SKEIN_ATTEMPT=\(delivery.attempt)", "SKEIN_TOKEN=\(delivery.token)",
+      "SKEIN_KEY=\(message.key)",
+    ]
+    for header in message.headers {
+      let value = String(decoding: header.value, as: UTF8.self)
+      variables.append("SKEIN_HEADER_\(variableName(header.name))=\(value)")
+    }
+    // A variable cannot hold a zero byte.
+    return variables.map { $0.filter { $0 != "\0" } }
+  }
+
+  /// `trace-id` is `TRACE_ID`.
+  private static func variableName(_ header: String) -> String {
+    String(header.uppercased().map { $0.isASCII && ($0.isLetter || $0.isNumber) ? $0 : "_" })
+  }
+}
+
+private func base64(_ bytes: [UInt8]) -> String { Data(bytes).base64EncodedString() }

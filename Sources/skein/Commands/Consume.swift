@@ -1,0 +1,210 @@
+// `skein consume`: takes messages and acknowledges them after they were written, or after a command
+// was fine with them. What it holds when it ends early goes back untried.
+
+import Base
+import SkeinClient
+import Synchronization
+
+enum Consume {
+  static let command = Command(
+    path: ["consume"], summary: "take messages, print them or run a command for each",
+    operands: [Operand(name: "QUEUE", help: "the queue")],
+    options: [
+      Option("count", "N", "stop after N messages"),
+      Option("follow", nil, "wait for more when the queue is empty"),
+      Option("exec", "CMD", "run CMD with /bin/sh for each message, its body on standard input"),
+      Option("prefetch", "N", "hold up to N messages (default 1000, with --exec 1)"),
+      .json,
+    ] + Option.connection,
+    details: """
+      Without --follow it stops when the queue is empty. Each body is written with a line feed behind
+      it; the message is acknowledged after that. With --json each message is one object in one line.
+
+      With --exec a message is acknowledged when CMD ends with 0. Else it has failed and is tried
+      again, by whoever is next, until --max-deliveries of the queue; the last line that CMD wrote to
+      standard error is kept with it. CMD finds SKEIN_QUEUE, SKEIN_ID, SKEIN_ATTEMPT, SKEIN_TOKEN,
+      SKEIN_KEY and a SKEIN_HEADER_NAME for every header in its environment. The lease is prolonged
+      while CMD runs.
+      """,
+    run: .asynchronous(run))
+
+  static func run(_ arguments: Arguments) async throws -> ExitCode {
+    let limit = try arguments.count("count", in: 1 ... .max)
+    let exec = arguments.text("exec")
+    let prefetch = try arguments.count("prefetch", in: 1...65_535) ?? (exec == nil ? 1000 : 1)
+    guard exec == nil || !arguments.flag("json") else {
+      throw arguments.usage("--json and --exec do not go together")
+    }
+    return try await Interruption.cancels {
+      try await Connection.with(arguments) { client in
+        let consumer = try await consumer(
+          client, arguments.operands[0], prefetch: min(prefetch, limit ?? prefetch))
+        let run = ConsumeRun(
+          client, consumer, limit: limit, follow: arguments.flag("follow"))
+        if let exec {
+          try await run.executing(exec)
+        } else {
+          try await run.printing(arguments.flag("json") ? MessageText.json : MessageText.plain)
+        }
+        return .fine
+      }
+    }
+  }
+
+  private static func consumer(
+    _ client: SkeinClient, _ queue: String, prefetch: UInt64
+  ) async throws -> Consumer {
+    do {
+      return try await client.consume(queue, prefetch: Int(prefetch))
+    } catch .refused(.queueNotFound, _) {
+      throw Failure.noQueue(queue)
+    }
+  }
+}
+
+/// One consumer at work.
+private final class ConsumeRun {
+  private let client: SkeinClient
+  private let consumer: Consumer
+  private var remaining: UInt64
+  private let follow: Bool
+
+  /// After so long without a message it is asked whether the queue is empty.
+  private static let idle = Duration.milliseconds(50)
+  /// For so long messages that others hold are waited for: they may come back.
+  private static let patience = Duration.seconds(1)
+  private static let batchMax: UInt64 = 1000
+
+  init(_ client: SkeinClient, _ consumer: Consumer, limit: UInt64?, follow: Bool) {
+    self.client = client
+    self.consumer = consumer
+    remaining = limit ?? .max
+    self.follow = follow
+  }
+
+  /// The next messages; empty when it is time to stop.
+  private func next() async throws -> [Delivery] {
+    let started = ContinuousClock.now
+    while remaining > 0, !Task.isCancelled {
+      let batch = try await nextOrIdle(max: Int(min(remaining, ConsumeRun.batchMax)))
+      if !batch.isEmpty {
+        remaining -= UInt64(batch.count)
+        return batch
+      }
+      if !follow, try await isEmpty(since: started) { return [] }
+    }
+    return []
+  }
+
+  /// The next messages; empty if none came for a while.
+  private func nextOrIdle(max: Int) async throws -> [Delivery] {
+    if follow { return try await consumer.nextBatch(max: max) }
+    let consumer = consumer
+    let taking = Task { try await consumer.nextBatch(max: max) }
+    let timer = Task {
+      // Cancelled when something came first.
+      guard (try? await Task.sleep(for: ConsumeRun.idle)) != nil else { return }
+      taking.cancel()
+    }
+    defer { timer.cancel() }
+    return try await withTaskCancellationHandler {
+      try await taking.value
+    } onCancel: {
+      taking.cancel()
+    }
+  }
+
+  /// Whether the queue has nothing for us: nothing ready, and nothing held that could still be on
+  /// its way to us or come back soon.
+  private func isEmpty(since started: ContinuousClock.Instant) async throws -> Bool {
+    try await settled()
+    let queue = try await client.showQueue(consumer.queue)
+    if queue.ready > 0 { return false }
+    return queue.leased == 0 || ContinuousClock.now - started > ConsumeRun.patience
+  }
+
+  /// Waits until everything that was acknowledged is confirmed, and says what was not.
+  private func settled() async throws {
+    let failures = try await consumer.flush()
+    let count = failures.reduce(0) { $0 + $1.deliveries.count }
+    if count > 0 {
+      StandardError.write(
+        "skein: \(count) acknowledgements came too late, these messages come again:"
+          + " \(failures[0].error)\n")
+    }
+  }
+
+  // MARK: Printing
+
+  func printing(_ format: (Delivery, inout [UInt8]) -> Void) async throws {
+    var bytes: [UInt8] = []
+    while true {
+      let batch = try await next()
+      if batch.isEmpty { break }
+      bytes.removeAll(keepingCapacity: true)
+      for delivery in batch { format(delivery, &bytes) }
+      // Written first: a message that nobody has seen must not be gone.
+      try StandardOutput.write(bytes)
+      for delivery in batch { delivery.acknowledgeSoon() }
+    }
+    try await finish()
+  }
+
+  /// Also after an interruption: what was written must be acknowledged.
+  private func finish() async throws {
+    let consumer = consumer
+    let failures = try await Task { try await consumer.flush() }.value
+    if !failures.isEmpty {
+      throw Failure("some acknowledgements came too late: \(failures[0].error)")
+    }
+  }
+
+  // MARK: Commands
+
+  func executing(_ command: String) async throws {
+    var done = 0
+    var failed = 0
+    while true {
+      let batch = try await next()
+      if batch.isEmpty { break }
+      for (position, delivery) in batch.enumerated() {
+        if Task.isCancelled {
+          delivery.releaseSoon()
+          continue
+        }
+        let outcome = try await ConsumeRun.holding(batch[position...]) {
+          try await CommandRunner.run(
+            command, body: delivery.body, environment: MessageText.environment(delivery))
+        }
+        switch outcome.code {
+        case 0:
+          delivery.acknowledgeSoon()
+          done += 1
+        case _ where Task.isCancelled:
+          // Ctrl-C goes to the command too: that is no failure of the message.
+          delivery.releaseSoon()
+        default:
+          let words = outcome.lastError.isEmpty ? "exit code \(outcome.code)" : outcome.lastError
+          delivery.retrySoon(error: words)
+          failed += 1
+        }
+      }
+    }
+    try await finish()
+    StandardError.write("\(done) done, \(failed) failed\n")
+  }
+
+  /// Runs `body` while the leases of `deliveries` are prolonged.
+  private static func holding<Result>(
+    _ deliveries: ArraySlice<Delivery>, _ body: () async throws -> Result
+  ) async rethrows -> Result {
+    let lease = deliveries.map(\.lease).min() ?? .seconds(30)
+    let keeper = Task {
+      while (try? await Task.sleep(for: lease / 3)) != nil {
+        for delivery in deliveries { delivery.extendSoon(by: lease) }
+      }
+    }
+    defer { keeper.cancel() }
+    return try await body()
+  }
+}

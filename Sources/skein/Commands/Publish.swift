@@ -1,0 +1,194 @@
+// `skein publish`: messages from the command line, a file or standard input. Says how many were
+// confirmed: those are on the disks of a majority.
+
+import Base
+import SkeinClient
+import Synchronization
+
+enum Publish {
+  static let command = Command(
+    path: ["publish"], summary: "publish messages and wait for their confirms",
+    operands: [
+      Operand(name: "QUEUE", help: "the queue, which must exist"),
+      Operand(
+        name: "BODY", help: "a message each; without any, one message is read from standard input",
+        occurrence: .anyNumber),
+    ],
+    options: [
+      Option("lines", nil, "every line of the input is a message"),
+      Option("file", "FILE", "read this file instead of standard input"),
+      Option("rate", "N", "at most N messages per second"),
+      Option("key", "KEY", "the key of all messages"),
+      Option("header", "NAME=VALUE", "a header of all messages; may be repeated", repeats: true),
+      Option("content-type", "TYPE", "the content type of all messages"),
+      Option("window", "N", "at most N messages unconfirmed at a time (default 10000)"),
+      .json,
+    ] + Option.connection,
+    details: """
+      Messages are sent in order and without waiting for each other's confirm; memory stays bounded
+      however long the input is. Ends with 0 when all are confirmed. If it gives up before that
+      (--timeout), it says how many were confirmed: the others may or may not be stored.
+      """,
+    run: .asynchronous(run))
+
+  /// A line longer than any message may be.
+  private static let lineBytesMax = 17 << 20
+
+  static func run(_ arguments: Arguments) async throws -> ExitCode {
+    let queue = arguments.operands[0]
+    let bodies = Array(arguments.operands.dropFirst())
+    let template = try template(arguments)
+    let rate = try arguments.decimal("rate", in: 0.001...1e9)
+    let window = try arguments.count("window", in: 1...1_000_000) ?? 10_000
+    let byLines = arguments.flag("lines")
+    let file = arguments.text("file")
+    guard bodies.isEmpty || !byLines && file == nil else {
+      throw arguments.usage("messages come from BODY or from --lines and --file, not from both")
+    }
+    let input = bodies.isEmpty ? try InputReader(file: file) : nil
+    return try await Connection.with(arguments) { client in
+      let publisher = try await publisher(client, queue, window: Int(window))
+      let run = PublishRun(publisher, template: template, rate: rate)
+      try await run.finish(arguments) {
+        if let input, byLines {
+          try await run.send(linesOf: input)
+        } else if let input {
+          try await run.send(try await input.all(limit: lineBytesMax))
+        } else {
+          for body in bodies { try await run.send(Array(body.utf8)) }
+        }
+      }
+      return .fine
+    }
+  }
+
+  private static func publisher(
+    _ client: SkeinClient, _ queue: String, window: Int
+  ) async throws -> Publisher {
+    do {
+      return try await client.publisher(for: queue, window: window)
+    } catch .refused(.queueNotFound, _) {
+      throw Failure.noQueue(queue)
+    }
+  }
+
+  private static func template(_ arguments: Arguments) throws -> Message {
+    let headers = try arguments.all("header").map { text in
+      let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+      guard parts.count == 2, !parts[0].isEmpty else {
+        throw arguments.usage("--header must be NAME=VALUE, not \"\(text)\"")
+      }
+      return MessageHeader(String(parts[0]), String(parts[1]))
+    }
+    return Message(
+      body: [], headers: headers, key: arguments.text("key") ?? "",
+      contentType: arguments.text("content-type") ?? "")
+  }
+
+  /// One line is read at a time by `send(linesOf:)`; a longer one is no message.
+  static func check(pendingBytes: Int) throws {
+    guard pendingBytes <= lineBytesMax else {
+      throw Failure("a line is longer than \(lineBytesMax) bytes")
+    }
+  }
+}
+
+extension Failure {
+  static func noQueue(_ name: String) -> Failure {
+    Failure("there is no queue \"\(name)\"; skein queue declare \(name) makes it")
+  }
+}
+
+/// Messages on their way, and how many of them are confirmed.
+private final class PublishRun: Sendable {
+  private let publisher: Publisher
+  private let template: Message
+  private let start = ContinuousClock.now
+  private let pace: Mutex<Pace>
+  private let sent = Mutex(0)
+  private let confirmed = Mutex(0)
+
+  init(_ publisher: Publisher, template: Message, rate: Double?) {
+    self.publisher = publisher
+    self.template = template
+    pace = Mutex(Pace(rate: rate))
+  }
+
+  func send(_ body: some Sequence<UInt8>) async throws {
+    try await wait()
+    var message = template
+    message.body = Array(body)
+    if try publisher.trySend(message) == nil { try await publisher.send(message) }
+    sent.withLock { $0 += 1 }
+  }
+
+  private func wait() async throws {
+    guard let due = pace.withLock({ $0.next() }) else { return }
+    try await Task.sleep(until: due)
+  }
+
+  func send(linesOf input: InputReader) async throws {
+    var splitter = LineSplitter()
+    while true {
+      let piece = try await input.next()
+      if piece.isEmpty { break }
+      var lines: [ArraySlice<UInt8>] = []
+      splitter.split(piece) { lines.append($0) }
+      for line in lines { try await send(line) }
+      try Publish.check(pendingBytes: splitter.pendingBytes)
+    }
+    if let last = splitter.finish() { try await send(last) }
+  }
+
+  /// Runs `sending`, waits for all confirms and reports, also when something failed.
+  func finish(_ arguments: Arguments, _ sending: () async throws -> Void) async throws {
+    let listener = Task { await listen() }
+    defer { listener.cancel() }
+    do {
+      try await sending()
+      try await publisher.flush()
+    } catch {
+      let count = confirmed.withLock { $0 }
+      throw Failure(
+        "\(PublishRun.words(error)) (\(grouped(UInt64(count))) of"
+          + " \(grouped(UInt64(sent.withLock { $0 }))) messages are confirmed)")
+    }
+    let count = sent.withLock { $0 }
+    let seconds = (ContinuousClock.now - start).seconds
+    if arguments.flag("json") {
+      let json: JSON = [
+        "queue": .text(publisher.queue), "confirmed": .integer(exactly: count),
+        "seconds": .number(seconds),
+      ]
+      try StandardOutput.write(json.text + "\n")
+    } else {
+      let rate = grouped(UInt64(Double(count) / max(seconds, 1e-6)))
+      StandardError.write(
+        "\(grouped(UInt64(count))) \(count == 1 ? "message" : "messages") confirmed in"
+          + " \(rounded(seconds)) s" + (count > 1 ? ", \(rate) per second\n" : "\n"))
+    }
+  }
+
+  /// Counts confirms, for the report if the rest fails, and for people who wait.
+  private func listen() async {
+    var shown = ContinuousClock.now
+    for await batch in publisher.confirmations {
+      var count = 0
+      for confirmation in batch {
+        if case .success = confirmation.result { count += confirmation.count }
+      }
+      let sum = confirmed.withLock { confirmed in
+        confirmed += count
+        return confirmed
+      }
+      if Terminal.isErrorOutput, ContinuousClock.now - shown > .milliseconds(200) {
+        shown = ContinuousClock.now
+        StandardError.write("\r\(grouped(UInt64(sum))) confirmed\u{1b}[K\r")
+      }
+    }
+  }
+
+  private static func words(_ error: any Error) -> String {
+    (error as? Failure)?.message ?? "\(error)"
+  }
+}

@@ -1,0 +1,58 @@
+// `skein queue show`: one queue, its settings and what went through it.
+
+import Base
+import SkeinClient
+
+enum QueueShow {
+  static let command = Command(
+    path: ["queue", "show"], summary: "show a queue's settings and counts",
+    operands: [Operand(name: "NAME", help: "the queue")],
+    options: [.json] + Option.connection,
+    run: .asynchronous(run))
+
+  static func run(_ arguments: Arguments) async throws -> ExitCode {
+    try await Connection.with(arguments) { client in
+      let queue = try await client.showQueue(arguments.operands[0])
+      try StandardOutput.write(
+        arguments.flag("json") ? queue.json.text + "\n" : queue.page(Terminal.hasColours))
+      return .fine
+    }
+  }
+}
+
+extension QueueOverview {
+  /// All that is known; the fields are fixed, docs/cli.md explains them.
+  var json: JSON {
+    [
+      "name": .text(name), "ready": .unsigned(ready), "leased": .unsigned(leased),
+      "delayed": .unsigned(delayed), "consumers": .integer(exactly: consumers),
+      "bytes": .unsigned(bytes), "published": .unsigned(published),
+      "delivered": .unsigned(delivered), "acknowledged": .unsigned(acknowledged),
+      "redelivered": .unsigned(redelivered), "deadLettered": .unsigned(deadLettered),
+      "settings": [
+        "leaseSeconds": .number(options.lease.seconds),
+        "maxDeliveries": options.maxDeliveries == 0
+          ? .null : .integer(exactly: options.maxDeliveries),
+        "deadLetter": options.deadLetterQueue.isEmpty ? .null : .text(options.deadLetterQueue),
+      ],
+    ]
+  }
+
+  fileprivate func page(_ colours: Bool) -> String {
+    let none = "–"
+    let lines = [
+      ("queue", name), ("ready", grouped(ready)), ("leased", grouped(leased)),
+      ("delayed", grouped(delayed)), ("consumers", "\(consumers)"),
+      ("bytes", ByteCountText.rounded(bytes)), ("published", grouped(published)),
+      ("delivered", grouped(delivered)), ("redelivered", grouped(redelivered)),
+      ("acknowledged", grouped(acknowledged)), ("dead-lettered", grouped(deadLettered)),
+      ("lease", DurationText.format(options.lease.rounded)),
+      ("max deliveries", options.maxDeliveries == 0 ? none : "\(options.maxDeliveries)"),
+      ("dead-letter", options.deadLetterQueue.isEmpty ? none : options.deadLetterQueue),
+    ]
+    return lines.map { name, value in
+      let padding = String(repeating: " ", count: 16 - name.count)
+      return Style.faint.apply(name, colours: colours) + padding + value + "\n"
+    }.joined()
+  }
+}
