@@ -91,8 +91,11 @@ struct RandomRun {
     guard isWhole else { return }
     if faults.damagesDisks, chance(400) {
       cluster.damage(id, keep: Int(random.next() % UInt64(cluster[id].disk.entries.count + 1)))
-    } else if faults.wipesDisks, chance(400) {
+    } else if faults.wipesDisks, chance(800) {
       cluster.wipe(id, membership: cluster[id].consensus.membership)
+      // The worst moment: who has the entries that it had is out of reach.
+      if chance(500), let leader = cluster.leader { cluster.isolate(leader) }
+      cluster.restart(id)
     }
   }
 
