@@ -63,7 +63,11 @@ let package = Package(
     tests("NodeTests", imports: ["Base", "Consensus", "QueueMachine", "Node"]),
     tests("WireTests", imports: ["Base", "Wire"]),
     tests("TransportTests", imports: ["Base", "Transport"]),
-    tests("ServerTests", imports: ["Base", "Wire", "Server", "SkeinClient"]),
+    tests(
+      "ServerTests",
+      imports: [
+        "Base", "Consensus", "QueueMachine", "Node", "Wire", "Transport", "Server", "SkeinClient",
+      ]),
     tests("SkeinClientTests", imports: ["Base", "Wire", "Transport", "SkeinClient"]),
     tests("CommandTests", imports: ["Base", "Wire", "Server", "SkeinClient", "skein"]),
     tests("PackageTests", imports: []),

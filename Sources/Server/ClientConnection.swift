@@ -42,6 +42,8 @@ final class ClientConnection {
     case noRoom
     /// The client does not read its answers.
     case outputFull
+    /// A large answer is due; a second one is not begun before the client has room for it.
+    case answerDue
   }
 
   /// A request whose reply the queue machine will give.
@@ -70,6 +72,8 @@ final class ClientConnection {
   var tagged: [TaggedRequest] = []
   /// Requests taken and not answered, tagged ones included.
   var waitingRequests = 0
+  /// Of these, one whose answer may be large: there is never a second.
+  var awaitsLargeAnswer = false
   /// Messages published and not answered.
   var unansweredPublishes = 0
   /// The last settle or extend taken, and the last one answered.

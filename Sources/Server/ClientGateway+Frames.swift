@@ -13,6 +13,8 @@ extension ClientGateway {
     case taken
     /// It stays unread until the replica has room.
     case noRoom
+    /// It stays unread until the large answer before is given.
+    case answerDue
   }
 
   mutating func takeBytes(
@@ -68,12 +70,11 @@ extension ClientGateway {
           pause(client, .outputFull)
           break
         }
-        let byteCount = frame.byteCount
-        guard try take(frame, from: client, now: now, replica: &replica) == .taken else {
-          pause(client, .noRoom)
-          break
+        switch try take(frame, from: client, now: now, replica: &replica) {
+        case .taken: offset += frame.byteCount
+        case .noRoom: pause(client, .noRoom)
+        case .answerDue: pause(client, .answerDue)
         }
-        offset += byteCount
       }
     } catch {
       counters.faults += 1
@@ -149,6 +150,7 @@ extension ClientGateway {
         case .none: true
         case .noRoom: replica.hasRoom || !replica.isLeader
         case .outputFull: hasLittleOutput(client)
+        case .answerDue: !client.awaitsLargeAnswer
         }
       guard canGoOn else {
         paused.append(client)

@@ -21,6 +21,15 @@ struct WaitingRead {
   var token: UInt64
   var request: RequestID
   var question: Question
+
+  /// Whether few bytes ask for many. A connection waits for one such answer at a time, since its
+  /// write buffer is bounded.
+  static func isLarge(_ frame: ClientFrame) -> Bool {
+    switch frame {
+    case .listQueues, .peek: true
+    default: false
+    }
+  }
 }
 
 extension ClientGateway {
@@ -53,6 +62,7 @@ extension ClientGateway {
     }
     waitingReadCount += 1
     client.waitingRequests += 1
+    if WaitingRead.isLarge(frame) { client.awaitsLargeAnswer = true }
     return true
   }
 
@@ -69,7 +79,7 @@ extension ClientGateway {
   ) {
     for read in takeReads(of: ticket) {
       guard let client = clients[read.token] else { continue }
-      client.waitingRequests -= 1
+      finish(read, of: client)
       switch read.question {
       case .peek(let queue, let after, let limit):
         peek(queue, after, limit, read.request, client, &replica, now, lookUp)
@@ -83,7 +93,7 @@ extension ClientGateway {
   mutating func readFailed(_ ticket: ReadTicket) {
     for read in takeReads(of: ticket) {
       guard let client = clients[read.token] else { continue }
-      client.waitingRequests -= 1
+      finish(read, of: client)
       refuse(read.request, .notLeader, leaderSentence, to: client)
     }
   }
@@ -93,6 +103,14 @@ extension ClientGateway {
     let reads = waitingReads.remove(at: place).reads
     waitingReadCount -= reads.count
     return reads
+  }
+
+  private func finish(_ read: WaitingRead, of client: ClientConnection) {
+    client.waitingRequests -= 1
+    switch read.question {
+    case .list, .peek: client.awaitsLargeAnswer = false
+    case .resolve, .show, .outcome: break
+    }
   }
 
   private mutating func answer(
@@ -138,9 +156,11 @@ extension ClientGateway {
       limit: min(Int(limit), ClientGatewayLimits.peekMessages))
     var records: [PeekedRecord] = []
     var bytes = 0
+    let bytesMax = min(
+      ClientGatewayLimits.peekBytes, configuration.limits.clientWriteBytes / 2)
     for message in found {
       bytes += Int(message.reference.size)
-      if bytes > ClientGatewayLimits.peekBytes, !records.isEmpty { break }
+      if bytes > bytesMax, !records.isEmpty { break }
       switch lookUp(message.reference, replica.cache) {
       case .found(let payload, let range):
         records.append(PeekedRecord(message, record: Array(payload[range])))

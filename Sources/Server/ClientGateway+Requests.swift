@@ -156,6 +156,7 @@ extension ClientGateway {
       refuse(request, .notLeader, leaderSentence, to: client)
       return .taken
     }
+    if client.awaitsLargeAnswer, WaitingRead.isLarge(frame) { return .answerDue }
     if takeRead(frame, request, from: client, now: now, replica: &replica) { return .taken }
     guard replica.hasRoom else { return .noRoom }
     takeCommand(frame, request, from: client, now: now, replica: &replica)

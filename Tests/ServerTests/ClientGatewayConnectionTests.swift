@@ -1,0 +1,235 @@
+// Who gets in and who is shown out: preamble, hello, wrong frames, limits, time, shutdown.
+
+import Base
+import Node
+import QueueMachine
+import Testing
+import Transport
+import Wire
+
+@testable import Server
+
+@Suite struct ClientGatewayConnectionTests {
+  @Test func helloTellsOfTheClusterAndItsLimits() throws {
+    let harness = try GatewayHarness.leading()
+    let client = try harness.connect()
+    client.send(bytes: Preamble.clientBytes)
+    guard case .helloReply(let hello) = try client.ask(.hello(client: "test")) else {
+      Issue.record("no hello reply")
+      return
+    }
+    #expect(hello.cluster == 0xabc)
+    #expect(hello.node == NodeID(1))
+    #expect(hello.leader == NodeID(1))
+    #expect(hello.leaderAddress == "node1:2")
+    #expect(hello.addresses == ["node1:2"])
+    #expect(hello.version == "test")
+    #expect(hello.messageBytesMax == 16 << 20)
+    #expect(hello.frameBytesMax > hello.messageBytesMax)
+    #expect(harness.gateway.connectionCount == 1)
+    guard case .pong = try client.ask(.ping) else {
+      Issue.record("no pong")
+      return
+    }
+  }
+
+  @Test(arguments: [
+    ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "not HTTP"), ("AMQP\0\0\u{9}\u{1}", "not AMQP"),
+    ("SKEIN\0\u{9}C", "version 9"), ("SKEIN\0\u{1}P", "not for other nodes"),
+    ("hello there, who are you?", "not what you sent"),
+  ])
+  func strangersGetOneLineAndAreClosed(sent: String, told: String) throws {
+    let harness = try GatewayHarness.leading()
+    let stranger = try harness.connect()
+    stranger.parses = false
+    stranger.send(bytes: Array(sent.utf8))
+    try harness.run(until: "closed") { stranger.isClosed }
+    let line = String(decoding: stranger.bytes, as: UTF8.self)
+    #expect(line.contains(told), "told: \(line)")
+    #expect(line.hasSuffix("\r\n"))
+    harness.settle()
+    #expect(harness.gateway.clients.isEmpty)
+  }
+
+  @Test func aPreambleInPiecesIsOne() throws {
+    let harness = try GatewayHarness.leading()
+    let client = try harness.connect()
+    for byte in Preamble.clientBytes {
+      client.send(bytes: [byte])
+      harness.settle()
+    }
+    guard case .helloReply = try client.ask(.hello(client: "slow")) else {
+      Issue.record("no hello reply")
+      return
+    }
+  }
+
+  @Test func nothingIsServedBeforeHello() throws {
+    let harness = try GatewayHarness.leading()
+    let client = try harness.connect()
+    client.send(bytes: Preamble.clientBytes)
+    client.send(.ping, request: RequestID(1))
+    try harness.run(until: "closed") { client.isClosed }
+    #expect(client.connectionRefusal?.refusal == .malformedRequest)
+    #expect(client.connectionRefusal?.detail.contains("hello") == true)
+  }
+
+  @Test(arguments: [false, true])
+  func whoDoesNotIntroduceItselfIsClosed(saysPreamble: Bool) throws {
+    let harness = try GatewayHarness.leading()
+    let client = try harness.connect()
+    if saysPreamble { client.send(bytes: Preamble.clientBytes) }
+    harness.settle()
+    harness.pass(.milliseconds(4_999))
+    #expect(harness.gateway.clients.count == 1)
+    harness.pass(.milliseconds(1))
+    try harness.run(until: "closed") { client.isClosed }
+    #expect((client.connectionRefusal != nil) == saysPreamble)
+  }
+
+  /// A frame's header, with a payload of zeros.
+  static func frame(
+    kind: UInt8, version: UInt8 = 1, payloadBytes: UInt32, sent: Int
+  ) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.put(payloadBytes)
+    bytes.put(kind)
+    bytes.put(version)
+    bytes.put(UInt16(0))
+    bytes.put(UInt64(5))
+    return bytes + [UInt8](repeating: 0, count: sent)
+  }
+
+  @Test(arguments: [
+    (frame(kind: FrameKind.publish.rawValue, payloadBytes: .max, sent: 0), Refusal.messageTooLarge),
+    (frame(kind: 63, payloadBytes: 0, sent: 0), .unknownRequest),
+    (frame(kind: FrameKind.pong.rawValue, payloadBytes: 0, sent: 0), .unknownRequest),
+    (frame(kind: FrameKind.ping.rawValue, version: 2, payloadBytes: 0, sent: 0), .notSupported),
+    (frame(kind: FrameKind.subscribe.rawValue, payloadBytes: 3, sent: 3), .malformedRequest),
+    (frame(kind: FrameKind.publish.rawValue, payloadBytes: 32, sent: 32), .malformedRequest),
+    (frame(kind: FrameKind.ping.rawValue, payloadBytes: 2, sent: 2), .malformedRequest),
+  ])
+  func wrongFramesAreNamedAndCloseOnlyTheirConnection(bytes: [UInt8], refusal: Refusal) throws {
+    let harness = try GatewayHarness.leading()
+    let other = try harness.greetedClient()
+    let client = try harness.client()
+    client.send(bytes: bytes)
+    try harness.run(until: "closed") { client.isClosed }
+    #expect(client.connectionRefusal?.refusal == refusal)
+    #expect(client.connectionRefusal?.detail.isEmpty == false)
+    guard case .pong = try other.ask(.ping) else {
+      Issue.record("the other connection was hurt")
+      return
+    }
+    harness.settle()
+    #expect(harness.gateway.clients.count == 1)
+  }
+
+  @Test func aReplyWithoutARequestIdCannotBeAskedFor() throws {
+    let harness = try GatewayHarness.leading()
+    let client = try harness.greetedClient()
+    client.send(.listQueues)
+    try harness.run(until: "closed") { client.isClosed }
+    #expect(client.connectionRefusal?.refusal == .malformedRequest)
+  }
+
+  @Test func connectionsOverTheLimitHearSo() throws {
+    let harness = try GatewayHarness.leading { $0.limits.connections = 2 }
+    let clients = [try harness.greetedClient(), try harness.greetedClient()]
+    let third = try harness.connect()
+    try harness.run(until: "closed") { third.isClosed }
+    #expect(third.connectionRefusal?.refusal == .overloaded)
+    #expect(third.connectionRefusal?.detail.contains("2 connections") == true)
+    #expect(harness.gateway.connectionCount == 2)
+    #expect(harness.gateway.counters.refusedConnections == 1)
+    clients[0].close()
+    harness.settle()
+    _ = try harness.greetedClient()
+  }
+
+  @Test func aSilentClientIsClosedAndOneThatPingsIsNot() throws {
+    let harness = try GatewayHarness.leading()
+    let silent = try harness.greetedClient()
+    let pinging = try harness.greetedClient()
+    harness.pass(.seconds(20))
+    _ = try pinging.ask(.ping)
+    harness.pass(.seconds(10))
+    try harness.run(until: "closed") { silent.isClosed }
+    #expect(silent.connectionRefusal != nil)
+    #expect(!pinging.isClosed)
+    _ = try pinging.ask(.ping)
+  }
+
+  @Test func aSlowReaderIsClosedNotWaitedFor() throws {
+    let harness = try GatewayHarness.leading()
+    let producer = try harness.client(producer: 1)
+    var settings = QueueSettings()
+    settings.lease = .seconds(300)
+    let queue = try producer.declare("q", settings)
+    let reader = try harness.client(producer: 2)
+    try reader.subscribe(1, to: queue, credit: 8)
+    reader.reads = false
+    let body = [UInt8](repeating: 1, count: 12 << 20)
+    try producer.publishAndWait([body], to: queue)
+    try producer.publishAndWait([body], to: queue)
+    harness.settle()
+    let client = try #require(harness.gateway.sessions[reader.session.rawValue])
+    #expect(client.connection.stalledSince != nil)
+    // It still talks, but does not read. (The kernel's buffers grow a little at first.)
+    for number in 1...20 {
+      let stalled = client.connection.stalledSince
+      harness.now = harness.now + .seconds(1)
+      reader.send(.ping, request: RequestID(UInt64(number + 100)))
+      harness.settle()
+      if client.connection.stalledSince == stalled { break }
+    }
+    let stalled = try #require(client.connection.stalledSince)
+    harness.now = stalled + .milliseconds(29_999)
+    _ = try producer.ask(.ping)
+    reader.send(.ping, request: RequestID(99))
+    harness.settle()
+    #expect(client.phase == .open)
+    harness.pass(.milliseconds(1))
+    #expect(client.phase == .closed)
+    harness.settle()
+    #expect(harness.replica.machine.origin(of: reader.session) == nil)
+    #expect(harness.replica.machine.held(by: reader.session) == 2)
+    _ = try producer.ask(.ping)
+  }
+
+  // MARK: Shutdown
+
+  @Test func shutdownAnswersWhatWasTakenAndSendsAllAway() throws {
+    let harness = try GatewayHarness.leading()
+    let idle = try harness.greetedClient()
+    let busy = try harness.client()
+    let queue = try busy.declare("q")
+    harness.holdsStores = true
+    busy.publish([[1], [2]], to: queue)
+    harness.settle()
+    harness.gateway.beginShutdown(now: harness.now)
+    #expect(harness.localAddress == nil)
+    harness.settle()
+    #expect(idle.isClosed)
+    #expect(idle.connectionRefusal?.refusal == .shuttingDown)
+    #expect(!busy.isClosed)
+    #expect(!harness.isDrained)
+    harness.releaseStores()
+    try harness.run(until: "closed") { busy.isClosed }
+    #expect(busy.confirmed == 2)
+    #expect(busy.connectionRefusal?.refusal == .shuttingDown)
+    #expect(harness.isDrained)
+  }
+
+  @Test func aConnectionThatStaysIsClosedAfterItsLastWords() throws {
+    let harness = try GatewayHarness.leading()
+    let client = try harness.greetedClient()
+    client.reads = false
+    harness.gateway.beginShutdown(now: harness.now)
+    harness.settle()
+    #expect(harness.isDrained)
+    #expect(harness.gateway.clients.count == 1)
+    harness.pass(.seconds(2))
+    #expect(harness.gateway.clients.isEmpty)
+  }
+}
