@@ -62,7 +62,9 @@ extension ClientGateway {
   mutating func end(
     _ client: ClientConnection, _ refusal: Refusal, _ detail: String, now: MonotonicTime
   ) {
-    let leader = refusal == .notLeader || refusal == .shuttingDown ? knownLeaderAddress : ""
+    // A leader that is stopping sends nobody to itself.
+    let namesLeader = refusal == .notLeader || (refusal == .shuttingDown && !knownIsLeader)
+    let leader = namesLeader ? knownLeaderAddress : ""
     send(.refused(refusal, detail: detail, leader: leader), to: client)
     beginEnd(of: client, now: now)
   }

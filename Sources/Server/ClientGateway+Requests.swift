@@ -200,7 +200,9 @@ extension ClientGateway {
           into: &$0)
       }
     case (.attachSession(let attach), .none), (.attachSession(let attach), .lost):
-      guard attach.consumers.count <= configuration.limits.consumersPerSession else {
+      let consumersMax = min(
+        configuration.limits.consumersPerSession, FixedLimits.consumersPerAttach)
+      guard attach.consumers.count <= consumersMax else {
         refuse(request, .tooManyConsumers, "\(attach.consumers.count) named", to: client)
         return
       }

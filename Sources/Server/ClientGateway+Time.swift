@@ -14,10 +14,12 @@ extension ClientGateway {
 
   /// Time passed. To be called in every turn before `finishTurn`.
   mutating func tick(now: MonotonicTime, replica: inout Replica) {
+    needsTurn = false
     noticeLeadership(of: &replica, now: now)
     resumeAccepting(now: now)
     if now >= nextSweep { sweep(now: now) }
     submitDetaches(to: &replica, now: now)
+    resumePaused(now: now, replica: &replica)
   }
 
   /// Looks through all connections. Deadlines mostly move on before they come, so this is rare.

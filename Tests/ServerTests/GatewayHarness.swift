@@ -343,7 +343,7 @@ final class TestClient {
   private func take(_ frame: ServerFrame, _ request: RequestID) {
     switch frame {
     case .deliver(let view):
-      view.forEach { header, record in
+      view.forEachMessage { header, record in
         let parts = try? MessageRecord.parts(of: record)
         deliveries.append(
           Received(consumer: view.consumer, header: header, body: parts?.body ?? []))
