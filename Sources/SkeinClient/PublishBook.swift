@@ -242,6 +242,13 @@ extension PublishBook {
     }
   }
 
+  /// For tests: how many wait for the answer to this publish.
+  func hasTickets(of sequence: UInt64, atLeast count: Int) -> Bool {
+    state.withLock { state in
+      state.tickets.count { $0.first <= sequence && sequence <= $0.last } >= count
+    }
+  }
+
   func isAnswered(_ sequence: UInt64) -> Bool { state.withLock { sequence <= $0.answered } }
 
   var failure: SkeinError? { state.withLock { $0.failure } }

@@ -1,0 +1,326 @@
+import Base
+import Testing
+import Wire
+
+@testable import SkeinClient
+
+@Suite(.timeLimit(.minutes(1))) struct ConsumeTests {
+  private func range(_ first: UInt64, _ last: UInt64) -> DeliveryRange {
+    DeliveryRange(first: DeliveryID(first), last: DeliveryID(last))
+  }
+
+  @Test func `A delivery has all that was published`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let consumer = try await client.consume("jobs", prefetch: 7)
+    try await node.take(.subscribe).read { frame in
+      guard case .subscribe(ConsumerID(1), QueueID(1), 7) = frame else {
+        throw WrongFrame(kind: .subscribe)
+      }
+    }
+    node.deliver(1, [(1, "hello")], attempt: 2)
+    var iterator = consumer.makeAsyncIterator()
+    let delivery = try #require(try await iterator.next())
+    #expect(delivery.text == "hello" && delivery.body == Array("hello".utf8))
+    #expect(delivery.id.description == "1-0" && delivery.attempt == 2 && delivery.isRedelivered)
+    #expect(delivery.token == 1001 && delivery.queue == "jobs" && delivery.lease == .seconds(30))
+    #expect(delivery.key == "k" && delivery.headers == [MessageHeader("h", [7])])
+    await client.close()
+  }
+
+  @Test func `An acknowledgement returns when the cluster has confirmed it`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let consumer = try await client.consume("jobs")
+    node.deliver(1, [(1, "a")])
+    let delivery = try #require(try await consumer.nextBatch().first)
+    let acknowledging = Task { try await delivery.acknowledge() }
+    let settle = try await node.take(.settle).settle()
+    #expect(
+      settle
+        == SettleRequest(
+          sequence: CommandSequence(1), answeredThrough: CommandSequence(0), kind: .acknowledge,
+          consumer: ConsumerID(1), ranges: [range(1, 1)]))
+    node.send(.settled(through: CommandSequence(1)))
+    try await acknowledging.value
+    await #expect(throws: SkeinError.alreadySettled) { try await delivery.acknowledge() }
+    await client.close()
+  }
+
+  @Test func `Acknowledging up to a delivery is one range`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let consumer = try await client.consume("jobs")
+    node.deliver(1, (1...10).map { ($0, "m") })
+    let batch = try await consumer.nextBatch()
+    #expect(batch.map(\.number) == Array(1...10))
+    let acknowledging = Task { try await consumer.acknowledge(upTo: batch[7]) }
+    #expect(try await node.take(.settle).settle().ranges == [range(1, 8)])
+    node.send(.settled(through: CommandSequence(1)))
+    try await acknowledging.value
+    await client.close()
+  }
+
+  @Test func `Settlements in any order become few ranges`() {
+    let ranges = SettleQueue.joined([
+      range(9, 9), range(1, 2), range(4, 4), range(3, 3), range(7, 8), range(12, 20),
+    ])
+    #expect(ranges == [range(1, 4), range(7, 9), range(12, 20)])
+  }
+
+  @Test func `Settlements without waiting are joined and flushed`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let consumer = try await client.consume("jobs")
+    node.deliver(1, (1...100).map { ($0, "m") })
+    for delivery in try await consumer.nextBatch() { delivery.acknowledgeSoon() }
+    let flushing = Task { try await consumer.flush() }
+    var covered: [DeliveryRange] = []
+    while SettleQueue.joined(covered) != [range(1, 100)] {
+      let settle = try await node.take(.settle).settle()
+      // However many turns of the loop it takes, what comes in one is one range.
+      #expect(settle.ranges.count == 1)
+      covered += settle.ranges
+      node.send(.settled(through: settle.sequence))
+    }
+    #expect(try await flushing.value.isEmpty)
+    await client.close()
+  }
+
+  @Test func `Each way to settle has its frame`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let consumer = try await client.consume("jobs")
+    node.deliver(1, (1...4).map { ($0, "m") })
+    let batch = try await consumer.nextBatch()
+    batch[0].rejectSoon(error: "bad")
+    let reject = try await node.take(.settle).settle()
+    #expect(reject.kind == .reject && reject.error == "bad")
+    batch[1].retrySoon(error: "later", delay: .seconds(2))
+    let retry = try await node.take(.settle).settle()
+    #expect(retry.kind == .negative && retry.error == "later" && retry.delay == .seconds(2))
+    batch[2].releaseSoon()
+    #expect(try await node.take(.settle).settle().kind == .release)
+    let extending = Task { try await batch[3].extend(by: .seconds(9)) }
+    try await node.take(.extend).read { frame in
+      guard case .extend(let request) = frame else { throw WrongFrame(kind: .extend) }
+      #expect(request.by == .seconds(9) && request.sequence == CommandSequence(4))
+    }
+    node.send(.settled(through: CommandSequence(4)))
+    try await extending.value
+    // An extended delivery can still be settled.
+    batch[3].acknowledgeSoon()
+    #expect(try await node.take(.settle).settle().ranges == [range(4, 4)])
+    node.send(.settled(through: CommandSequence(5)))
+    await client.close()
+  }
+
+  @Test func `A stale settlement is told to who waits, else to the failure handler and the flush`()
+    async throws
+  {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let (failures, told) = AsyncStream.makeStream(of: SettleFailure.self)
+    let consumer = try await client.consume("jobs") { told.yield($0) }
+    node.deliver(1, [(1, "a"), (2, "b")])
+    let batch = try await consumer.nextBatch()
+    let acknowledging = Task { try await batch[0].acknowledge() }
+    _ = await node.take(.settle)
+    node.send(
+      .settleRefused(
+        sequence: CommandSequence(1), consumer: ConsumerID(1), range: range(1, 1), .staleDelivery))
+    node.send(.settled(through: CommandSequence(1)))
+    await #expect(throws: SkeinError.leaseLost) { try await acknowledging.value }
+    batch[1].acknowledgeSoon()
+    _ = await node.take(.settle)
+    node.send(
+      .settleRefused(
+        sequence: CommandSequence(2), consumer: ConsumerID(1), range: range(2, 2), .staleDelivery))
+    node.send(.settled(through: CommandSequence(2)))
+    let failure = SettleFailure(deliveries: 2...2, error: .leaseLost)
+    for await told in failures {
+      #expect(told == failure)
+      break
+    }
+    #expect(try await consumer.flush() == [failure])
+    await client.close()
+  }
+
+  @Test func `A lapsed delivery cannot be settled, and one not yet taken is not handed out`()
+    async throws
+  {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let consumer = try await client.consume("jobs")
+    node.deliver(1, (1...3).map { ($0, "m") })
+    let batch = try await consumer.nextBatch(max: 1)
+    node.send(.lapsed(consumer: ConsumerID(1), ranges: [range(1, 2)]))
+    _ = try await client.resolve("other")
+    await #expect(throws: SkeinError.leaseLost) { try await batch[0].acknowledge() }
+    #expect(try await consumer.nextBatch().map(\.number) == [3])
+    await client.close()
+  }
+
+  @Test func `A new leader is told what was received, and what it holds can be settled`()
+    async throws
+  {
+    let pair = try Pair()
+    let client = try await pair.connect()
+    let consumer = try await client.consume("jobs")
+    pair.first.deliver(1, (1...3).map { ($0, "m") })
+    let batch = try await consumer.nextBatch()
+    let unanswered = Task { try await batch[0].acknowledge() }
+    _ = await pair.first.take(.settle)
+    pair.second.change { $0.manual = [.attachSession] }
+    pair.failOver()
+    let attach = await pair.second.take(.attachSession)
+    try attach.read { frame in
+      guard case .attachSession(let request) = frame else { throw WrongFrame(kind: attach.kind) }
+      #expect(
+        request
+          == AttachRequest(
+            session: SessionID(100),
+            consumers: [.init(consumer: ConsumerID(1), received: DeliveryID(3))]))
+    }
+    pair.second.send(
+      .sessionAttached(
+        session: SessionID(100), lastSequence: PublishSequence(0),
+        settledThrough: CommandSequence(0)), to: attach)
+    pair.second.send(
+      .holding(consumer: ConsumerID(1), through: DeliveryID(3), ranges: [range(1, 2)]))
+    // The unanswered settlement comes again under its number.
+    let again = try await pair.second.take(.settle).settle()
+    #expect(again.sequence == CommandSequence(1) && again.ranges == [range(1, 1)])
+    pair.second.send(.settled(through: CommandSequence(1)))
+    try await unanswered.value
+    // A repeated delivery is not handed out twice; the next one is.
+    pair.second.deliver(1, [(2, "m"), (4, "n")])
+    #expect(try await consumer.nextBatch().map(\.number) == [4])
+    await #expect(throws: SkeinError.leaseLost) { try await batch[2].acknowledge() }
+    let acknowledging = Task { try await batch[1].acknowledge() }
+    #expect(try await pair.second.take(.settle).settle().sequence == CommandSequence(2))
+    pair.second.send(.settled(through: CommandSequence(2)))
+    try await acknowledging.value
+    await client.close()
+  }
+
+  @Test func `A lost session is opened anew: publishes go on, consumers too, old deliveries lapse`()
+    async throws
+  {
+    let pair = try Pair()
+    let client = try await pair.connect()
+    let consumer = try await client.consume("jobs", prefetch: 5)
+    pair.first.deliver(1, [(1, "a"), (2, "b")])
+    let batch = try await consumer.nextBatch(max: 1)
+    let publishing = Task { try await client.publish(Message("p"), to: "jobs") }
+    _ = await pair.first.take(.publish)
+    let settling = Task { try await batch[0].acknowledge() }
+    _ = await pair.first.take(.settle)
+    pair.failOver(keepingSessions: false)
+    _ = await pair.second.take(.attachSession)
+    try await pair.second.take(.openSession).read { frame in
+      guard case .openSession(let producer, _, _) = frame else {
+        throw WrongFrame(kind: .openSession)
+      }
+      #expect(producer == ProducerID(client.producer))
+    }
+    let publish = try await pair.second.take(.publish).publish()
+    #expect(publish.first == 1 && publish.bodies == ["p"])
+    pair.second.send(
+      .confirmed(first: PublishSequence(1), count: 1, message: MessageID(rawValue: 4)))
+    #expect(try await publishing.value.id.stored.rawValue == 4)
+    await #expect(throws: SkeinError.requestUnknown("the settlement")) {
+      try await settling.value
+    }
+    try await pair.second.take(.subscribe).read { frame in
+      guard case .subscribe(ConsumerID(1), QueueID(1), 5) = frame else {
+        throw WrongFrame(kind: .subscribe)
+      }
+    }
+    // Numbers begin again with the session; what was not taken of the old one is gone.
+    pair.second.deliver(1, [(1, "a")], attempt: 2)
+    let redelivered = try await consumer.nextBatch()
+    #expect(redelivered.map(\.text) == ["a"])
+    await #expect(throws: SkeinError.leaseLost) { try await batch[0].acknowledge() }
+    let acknowledging = Task { try await redelivered[0].acknowledge() }
+    #expect(try await pair.second.take(.settle).settle().sequence == CommandSequence(1))
+    pair.second.send(.settled(through: CommandSequence(1)))
+    try await acknowledging.value
+    await client.close()
+  }
+
+  @Test func `A released consumer unsubscribes and gives back what was not taken`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    var consumer: Consumer? = try await client.consume("jobs")
+    node.deliver(1, [(1, "a"), (2, "b"), (3, "c")])
+    let held = try await consumer?.nextBatch(max: 1)
+    consumer = nil
+    try await node.take(.unsubscribe).read { frame in
+      guard case .unsubscribe(ConsumerID(1), returnHeld: false) = frame else {
+        throw WrongFrame(kind: .unsubscribe)
+      }
+    }
+    let settle = try await node.take(.settle).settle()
+    #expect(settle.kind == .release && settle.ranges == [range(2, 3)])
+    // What was under way to it goes back too.
+    node.deliver(1, [(4, "d")])
+    #expect(try await node.take(.settle).settle().ranges == [range(4, 4)])
+    // What the task holds can still be settled.
+    held?.first?.acknowledgeSoon()
+    let acknowledgement = try await node.take(.settle).settle()
+    #expect(acknowledgement.kind == .acknowledge && acknowledgement.ranges == [range(1, 1)])
+    node.send(.settled(through: acknowledgement.sequence))
+    await client.close()
+  }
+
+  @Test func `Cancelling the task that waits ends the consumer`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let task = Task {
+      var count = 0
+      for try await delivery in try await client.consume("jobs") {
+        delivery.acknowledgeSoon()
+        count += 1
+      }
+      return count
+    }
+    _ = await node.take(.subscribe)
+    node.deliver(1, [(1, "a")])
+    let settle = try await node.take(.settle).settle()
+    node.send(.settled(through: settle.sequence))
+    task.cancel()
+    #expect(try await task.value == 1)
+    _ = await node.take(.unsubscribe)
+    await client.close()
+  }
+
+  @Test func `A consumer ends with its queue and with its client, by name`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let first = try await client.consume("jobs")
+    let second = try await client.consume("jobs")
+    node.send(.consumerCancelled(consumer: ConsumerID(1), .queueNotFound))
+    await #expect {
+      _ = try await first.nextBatch()
+    } throws: { error in
+      if case .refused(.queueNotFound, _)? = error as? SkeinError { true } else { false }
+    }
+    let waiting = Task { try await second.nextBatch() }
+    await client.close()
+    await #expect(throws: SkeinError.closed) { _ = try await waiting.value }
+  }
+
+  @Test func `A refused subscription says why`() async throws {
+    let node = try FakeNode()
+    node.change { $0.manual = [.subscribe] }
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let consuming = Task { try await client.consume("jobs") }
+    let request = await node.take(.subscribe)
+    node.send(.refused(.tooManyConsumers, detail: "2048", leader: ""), to: request)
+    await #expect(throws: SkeinError.refused(.tooManyConsumers, detail: "2048")) {
+      _ = try await consuming.value
+    }
+    await client.close()
+  }
+}

@@ -1,0 +1,138 @@
+import Base
+import Testing
+import Wire
+
+@testable import SkeinClient
+
+@Suite(.timeLimit(.minutes(1))) struct LeaderTests {
+  @Test func `A follower's word leads to the leader`() async throws {
+    let pair = try Pair()
+    let client = try await SkeinClient.connect(
+      endpoints: [pair.second.address], options: .quick)
+    #expect(client.leaderAddress == pair.first.address)
+    #expect(Set(client.knownAddresses) == [pair.first.address, pair.second.address])
+    await client.close()
+  }
+
+  @Test func `A dead endpoint is passed over`() async throws {
+    let dead = try FakeNode()
+    let node = try FakeNode()
+    dead.stop()
+    let client = try await SkeinClient.connect(
+      endpoints: [dead.address, node.address], options: .quick)
+    #expect(client.leaderAddress == node.address)
+    await client.close()
+  }
+
+  @Test func `A node that knows no leader says so when it does`() async throws {
+    let pair = try Pair()
+    pair.second.change {
+      $0.leader = NodeID(0)
+      $0.leaderAddress = ""
+      $0.addresses = []
+    }
+    let connecting = Task {
+      try await SkeinClient.connect(
+        endpoints: [pair.second.address], options: .quick)
+    }
+    _ = await pair.second.take(.hello)
+    pair.second.send(.leaderChanged(leader: NodeID(1), address: pair.first.address))
+    // The word may come when the client is between two visits: then the next hello tells.
+    let one = pair.first.address
+    pair.second.change {
+      $0.leader = NodeID(1)
+      $0.leaderAddress = one
+    }
+    let client = try await connecting.value
+    #expect(client.leaderAddress == pair.first.address)
+    await client.close()
+  }
+
+  @Test func `Without a leader, connecting ends with what each endpoint said`() async throws {
+    let node = try FakeNode()
+    node.change { $0.leader = NodeID(0) }
+    await #expect {
+      _ = try await SkeinClient.connect(endpoints: [node.address], options: .hasty)
+    } throws: { error in
+      guard case .unreachable(let text)? = error as? SkeinError else { return false }
+      return text.contains(node.address)
+    }
+  }
+
+  @Test func `Two nodes that name each other are not asked without end`() async throws {
+    let pair = try Pair()
+    let two = pair.second.address
+    pair.first.change {
+      $0.leader = NodeID(2)
+      $0.leaderAddress = two
+    }
+    await #expect(throws: SkeinError.self) { _ = try await pair.connect(.hasty) }
+    // 60 ms of attempts with waits of up to 5 ms between rounds of at most a handful.
+    #expect(pair.first.count(.hello) + pair.second.count(.hello) < 500)
+  }
+
+  @Test func `A stranger's line of text is in the error`() async throws {
+    let node = try FakeNode()
+    node.change { $0.greeting = Array("HTTP/1.0 400 This is something else\r\n\r\n".utf8) }
+    await #expect {
+      _ = try await SkeinClient.connect(endpoints: [node.address], options: .hasty)
+    } throws: { "\($0)".contains("it says: HTTP/1.0 400 This is something else") }
+  }
+
+  @Test(arguments: ["localhost", ":1", "host:port", "::1:7400"])
+  func `A bad endpoint is refused by name`(endpoint: String) async throws {
+    await #expect {
+      _ = try await SkeinClient.connect(endpoints: [endpoint], options: .quick)
+    } throws: { error in
+      if case .invalidEndpoint? = error as? SkeinError { true } else { false }
+    }
+  }
+
+  @Test func `A silent connection is dropped and another node tried`() async throws {
+    let pair = try Pair()
+    var options = ClientOptions.quick
+    options.pingInterval = .milliseconds(10)
+    options.attemptTimeout = .milliseconds(100)
+    let client = try await pair.connect(options)
+    let two = pair.second.address
+    pair.second.change {
+      $0.leader = NodeID(2)
+      $0.leaderAddress = two
+    }
+    pair.first.change { $0.isSilent = true }
+    _ = await pair.first.take(.ping)
+    #expect(try await client.resolve("jobs") == QueueID(1))
+    #expect(client.leaderAddress == pair.second.address)
+    await client.close()
+  }
+
+  @Test func `A request refused by a leader that lost its place goes to the next one`() async throws
+  {
+    let pair = try Pair()
+    let client = try await pair.connect()
+    pair.first.change { $0.manual = [.listQueues] }
+    let listing = Task { try await client.listQueues() }
+    let request = await pair.first.take(.listQueues)
+    let two = pair.second.address
+    pair.second.change {
+      $0.leader = NodeID(2)
+      $0.leaderAddress = two
+    }
+    pair.first.send(.refused(.notLeader, detail: "", leader: two), to: request)
+    let again = await pair.second.take(.listQueues)
+    pair.second.send(.queueSummaries([]), to: again)
+    #expect(try await listing.value.isEmpty)
+    await client.close()
+  }
+
+  @Test func `A cancelled connect ends`() async throws {
+    let node = try FakeNode()
+    node.change { $0.isSilent = true }
+    let task = Task {
+      try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    }
+    _ = await node.take(.hello)
+    task.cancel()
+    await #expect(throws: SkeinError.cancelled) { _ = try await task.value }
+  }
+}
