@@ -51,18 +51,21 @@ struct ClientRequest: Sendable {
   let frame: [UInt8]
   let promise: Promise<Result<RequestReply, SkeinError>>
   /// A refusal that, for a repeated request, only says that the first one was carried out.
-  var refusalWhenRepeated: Refusal?
+  let refusalWhenRepeated: Refusal?
+  /// It is done when the leader that it was sent to is lost.
+  let isDoneWithLeader: Bool
 
   init(
     _ frame: ClientFrame, promise: Promise<Result<RequestReply, SkeinError>>,
     refusalWhenRepeated: Refusal? = nil
   ) {
     kind = frame.kind
+    self.refusalWhenRepeated = refusalWhenRepeated
+    isDoneWithLeader = if case .transferLeadership(to: nil) = frame { true } else { false }
     var bytes: [UInt8] = []
     frame.encode(into: &bytes)
     self.frame = bytes
     self.promise = promise
-    self.refusalWhenRepeated = refusalWhenRepeated
   }
 }
 

@@ -89,6 +89,7 @@ final class PublishBook: Sendable {
     /// Some tickets are for one sequence within the range of another.
     var ticketsOverlap = false
     var recordBytesMax = MessageRecord.recordBytesMax
+    var chunkCountMax = PublishChunk.countMax
     /// Set once nothing can be published any more.
     var failure: SkeinError?
   }
@@ -263,7 +264,7 @@ extension PublishBook.State {
     guard owners[owner].hasSpace else { return .full }
     let bytes = 64 + message.body.count
     if filling.count > 0,
-      filling.owner != owner || filling.queue != queue || filling.count >= PublishChunk.countMax
+      filling.owner != owner || filling.queue != queue || filling.count >= chunkCountMax
         || filling.run.count + bytes > PublishChunk.bytesMax
     {
       seal()
@@ -362,8 +363,11 @@ extension PublishBook {
 
   /// What the cluster takes, and where a producer that was known before goes on. The latter only
   /// before anything was published.
-  func configure(recordBytesMax: Int) {
-    state.withLock { $0.recordBytesMax = min(recordBytesMax, MessageRecord.recordBytesMax) }
+  func configure(recordBytesMax: Int, window: Int) {
+    state.withLock { state in
+      state.recordBytesMax = min(recordBytesMax, MessageRecord.recordBytesMax)
+      state.chunkCountMax = max(1, min(window, PublishChunk.countMax))
+    }
   }
 
   func begin(behind sequence: UInt64) {

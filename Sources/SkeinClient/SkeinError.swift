@@ -96,6 +96,7 @@ public enum RefusalReason: UInt16, CaseIterable, Sendable {
   case consumerNotFound = 25
   case consumerDiffers = 26
   case tooManyConsumers = 27
+  case answerForgotten = 28
   case messageTooLarge = 40
   case messageMalformed = 41
   case messageNotFound = 42

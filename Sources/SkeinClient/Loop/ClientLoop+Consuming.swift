@@ -30,6 +30,7 @@ extension ClientLoop {
       endedConsumers.removeLast()
     }
     for (id, entry) in consumers where !entry.isSubscribed && !entry.isSubscribeSent {
+      guard ownRequests.count < Self.requestsInFlightMax else { return }
       let core = entry.core
       let isSent = ask(
         .subscribe(consumer: core.id, queue: core.queueID, credit: core.credit),
@@ -45,7 +46,7 @@ extension ClientLoop {
   }
 
   func handleSubscribeRefused(_ consumer: ConsumerID, _ refusal: Refusal, detail: String) {
-    if refusal == .overloaded {
+    if refusal == .overloaded || refusal == .tooManyUnanswered {
       // Asked again with the next session or connection, or in its time.
       consumers[consumer.rawValue]?.isSubscribeSent = false
       return
@@ -54,6 +55,14 @@ extension ClientLoop {
     let error = SkeinError.refusal(refusal, detail: detail)
     entry.promise?.keep(.failure(error))
     entry.core.end(error)
+  }
+
+  func handleSettleRefused(_ consumer: ConsumerID, _ range: DeliveryRange, _ refusal: Refusal) {
+    switch refusal {
+    case .notLeader, .shuttingDown, .noQuorum: leaveLeader("", because: refusal)
+    case .sessionNotFound: loseSessionAndConnection()
+    default: settles.refused(consumer, range, .refusal(refusal, detail: ""))
+    }
   }
 
   func handleConsumerCancelled(_ consumer: ConsumerID, _ refusal: Refusal) {

@@ -87,7 +87,8 @@ extension ClientLoop {
       knowledge.creditMax = max(1, Int(reply.creditMax))
       knowledge.recordBytesMax = Int(reply.messageBytesMax)
     }
-    shared.book.configure(recordBytesMax: Int(reply.messageBytesMax))
+    shared.book.configure(
+      recordBytesMax: Int(reply.messageBytesMax), window: Int(reply.publishWindow))
     publishes.window = max(1, Int(reply.publishWindow))
     if reply.leader == reply.node {
       becomeReady()
@@ -98,7 +99,9 @@ extension ClientLoop {
 
   func handleLeaderChanged(_ address: String) {
     if address == leader.target {
-      if leader.phase == .waiting { becomeReady() }
+      // Elected, or elected again: then it has let its sessions go in between.
+      if leader.phase == .ready { loseLeader() }
+      becomeReady()
       return
     }
     leader.trust(address)
@@ -164,6 +167,7 @@ extension ClientLoop {
     publishes.sendAgain()
     settles.sendAgain()
     for id in Array(consumers.keys) { consumers[id]?.isSubscribeSent = false }
+    finishTransfers()
     if let closing, closing.isSent { isFinished = true }
   }
 }

@@ -44,7 +44,7 @@ extension ClientLoop {
     case .notLeader, .shuttingDown, .noQuorum, .diskFailed:
       leaveLeader("", because: refusal)
     case .sessionNotFound:
-      loseSession()
+      loseSessionAndConnection()
     case .producerFenced:
       handleFenced()
     case .overloaded, .tooManyUnanswered, .sequenceGap:

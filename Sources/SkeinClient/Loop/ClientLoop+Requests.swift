@@ -22,7 +22,10 @@ extension ClientLoop {
   func pumpRequests() {
     guard !unsentRequests.isEmpty, now >= requestRetryTime else { return }
     var sent = 0
+    var unanswered = requests.count - unsentRequests.count
     for id in unsentRequests {
+      // A node refuses more than it is willing to keep in mind for one connection.
+      guard unanswered < Self.requestsInFlightMax else { break }
       guard let pending = requests[id] else {
         sent += 1
         continue
@@ -32,9 +35,23 @@ extension ClientLoop {
       frame.patch(id, at: 8)
       guard connection.append(frame) else { break }
       requests[id]?.attempts += 1
+      unanswered += 1
       sent += 1
     }
     unsentRequests.removeFirst(sent)
+  }
+
+  /// Requests of either kind that wait for the node's answers at once.
+  static let requestsInFlightMax = 256
+
+  /// Handing the leadership to anybody is done when the leader is lost: asked again, the next one
+  /// would hand it on.
+  func finishTransfers() {
+    for (id, pending) in requests
+    where pending.request.isDoneWithLeader && pending.attempts > 0 {
+      requests[id] = nil
+      pending.request.promise.keep(.success(.done(0)))
+    }
   }
 
   func handleReply(_ request: RequestID, _ reply: RequestReply) {

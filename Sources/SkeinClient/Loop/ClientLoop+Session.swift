@@ -86,6 +86,12 @@ extension ClientLoop {
     }
   }
 
+  /// The node has another view of the session than this client: both begin anew.
+  func loseSessionAndConnection() {
+    loseSession()
+    move = move ?? .drop("it does not know the session")
+  }
+
   /// A later client has the producer: nothing that is not answered can be published any more.
   func handleFenced() {
     shared.book.fail(.producerFenced)

@@ -267,7 +267,7 @@ extension ClientLoop {
     case .deliver(let deliver): handleDeliver(deliver, payload: view.payload)
     case .settled(let through): settles.answered(through: through.rawValue)
     case .settleRefused(_, let consumer, let range, let refusal):
-      settles.refused(consumer, range, .refusal(refusal, detail: ""))
+      handleSettleRefused(consumer, range, refusal)
     case .consumerCancelled(let consumer, let refusal):
       handleConsumerCancelled(consumer, refusal)
     case .holding(let consumer, let through, let ranges):

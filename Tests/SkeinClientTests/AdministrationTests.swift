@@ -1,0 +1,200 @@
+import Base
+import Testing
+import Wire
+
+@testable import SkeinClient
+
+@Suite(.timeLimit(.minutes(1))) struct AdministrationTests {
+  private func connected(_ manual: FrameKind) async throws -> (FakeNode, SkeinClient) {
+    let node = try FakeNode()
+    node.change { $0.manual = [manual] }
+    return (node, try await SkeinClient.connect(endpoints: [node.address], options: .quick))
+  }
+
+  @Test func `A declaration carries every option, and its overview gives them back`() async throws {
+    let (node, client) = try await connected(.declareQueue)
+    var options = QueueOptions()
+    options.lease = .seconds(7)
+    options.maxDeliveries = 3
+    options.deadLetterQueue = "failed"
+    options.retryDelay = .milliseconds(250)
+    options.retryDelayMax = .seconds(60)
+    options.retryJitter = 0.2
+    options.timeToLive = .seconds(3600)
+    options.maxLength = 10
+    options.maxBytes = 1000
+    options.overflow = .dropOldest
+    options.priorities = 4
+    options.keyLimit = 2
+    let declaring = Task { [options] in try await client.declareQueue("jobs", options: options) }
+    let request = await node.take(.declareQueue)
+    let settings = try request.read { frame -> QueueSettings in
+      guard case .declareQueue("jobs", let settings) = frame else {
+        throw WrongFrame(kind: request.kind)
+      }
+      return settings
+    }
+    #expect(settings.retryJitterPermille == 200 && settings.deliveriesMax == 3)
+    #expect(QueueOptions(settings) == options)
+    node.send(.queueReply(queue: QueueID(1), isNew: false), to: request)
+    #expect(try await declaring.value == false)
+    await client.close()
+  }
+
+  @Test func `A bad option is refused with its name before anything is sent`() async throws {
+    let (node, client) = try await connected(.declareQueue)
+    var wrong = QueueOptions()
+    wrong.priorities = 0
+    let options = wrong
+    await #expect(
+      throws: SkeinError.refused(
+        .settingInvalid, detail: "priorities must be between 1 and 32")
+    ) { _ = try await client.declareQueue("jobs", options: options) }
+    await #expect(throws: SkeinError.refused(.queueNameInvalid, detail: "\"\"")) {
+      try await client.declareQueue("")
+    }
+    #expect(node.count(.declareQueue) == 0)
+    await client.close()
+  }
+
+  @Test func `A queue is shown as the cluster counts it`() async throws {
+    let (node, client) = try await connected(.showQueue)
+    let showing = Task { try await client.showQueue("jobs") }
+    let summary = QueueSummary(
+      id: QueueID(3), name: "jobs", settings: QueueSettings(), ready: 1, leased: 2, delayed: 3,
+      consumers: 4, bytes: 5, published: 6, delivered: 7, acknowledged: 8, redelivered: 9,
+      deadLettered: 10)
+    node.send(.queueSummaries([summary]), to: await node.take(.showQueue))
+    let queue = try await showing.value
+    #expect(queue == QueueOverview(summary) && queue.ready == 1 && queue.deadLettered == 10)
+    await client.close()
+  }
+
+  @Test func `A deletion whose answer was lost is done when the next leader knows no such queue`()
+    async throws
+  {
+    let pair = try Pair()
+    let client = try await pair.connect()
+    let deleting = Task { try await client.deleteQueue("jobs") }
+    _ = await pair.first.take(.deleteQueue)
+    pair.failOver()
+    pair.second.send(
+      .refused(.queueNotFound, detail: "", leader: ""), to: await pair.second.take(.deleteQueue))
+    #expect(try await deleting.value == 0)
+    // One that was never answered at all is refused in earnest.
+    let again = Task { try await client.deleteQueue("jobs") }
+    pair.second.send(
+      .refused(.queueNotFound, detail: "", leader: ""), to: await pair.second.take(.deleteQueue))
+    await #expect(throws: SkeinError.refused(.queueNotFound, detail: "")) {
+      _ = try await again.value
+    }
+    await client.close()
+  }
+
+  @Test func `Handing the leadership to anybody is not asked of the next leader again`()
+    async throws
+  {
+    let pair = try Pair()
+    let client = try await pair.connect()
+    let transferring = Task { try await client.transferLeadership() }
+    _ = await pair.first.take(.transferLeadership)
+    pair.failOver()
+    try await transferring.value
+    _ = try await client.resolve("jobs")
+    #expect(pair.second.count(.transferLeadership) == 0)
+    await client.close()
+  }
+
+  @Test func `Peeked messages have their parts, and dead letters their reason`() async throws {
+    let (node, client) = try await connected(.peek)
+    let peeking = Task {
+      try await client.peek("jobs", after: MessageIdentifier("3-1"), limit: 2)
+    }
+    let request = await node.take(.peek)
+    try request.read { frame in
+      guard case .peek("jobs", MessageID(entry: LogIndex(3), ordinal: 1), 2) = frame else {
+        throw WrongFrame(kind: request.kind)
+      }
+    }
+    var record: [UInt8] = []
+    MessageRecord.append(MessageParts(body: [1], key: "k"), to: &record)
+    node.send(
+      .peeked([
+        PeekedRecord(
+          message: MessageID(entry: LogIndex(4), ordinal: 0), state: .leased, attempts: 2,
+          lastError: "no",
+          deadLetter: .init(
+            reason: .rejected, originQueue: "origin", originMessage: MessageID(rawValue: 1),
+            attempts: 3, lastError: "bad", time: MachineTime(rawValue: 1)), record: record)
+      ]), to: request)
+    let message = try #require(try await peeking.value.first)
+    #expect(message.id.description == "4-0" && message.state == .leased && message.attempts == 2)
+    #expect(message.message == Message(body: [1], key: "k"))
+    #expect(message.deadLetter?.reason == .rejected && message.deadLetter?.lastError == "bad")
+    await client.close()
+  }
+
+  @Test func `Every node is asked for its status, also those only learned of`() async throws {
+    let pair = try Pair()
+    pair.first.change { $0.manual = [.status] }
+    pair.second.change { $0.manual = [.status] }
+    let dead = try FakeNode()
+    dead.stop()
+    let asking = Task {
+      await SkeinClient.clusterStatus(
+        endpoints: [pair.first.address, dead.address], timeout: .seconds(20))
+    }
+    for (node, id) in [(pair.first, NodeID(1)), (pair.second, NodeID(2))] {
+      let status = NodeStatus(
+        id: id, role: id.rawValue == 1 ? .leader : .follower, term: Term(3), leader: NodeID(1),
+        commitIndex: LogIndex(9), appliedIndex: LogIndex(9), lastIndex: LogIndex(9),
+        stateHash: 7, stateHashIndex: LogIndex(8), diskBytes: 1, memoryBytes: 2, pid: 3,
+        uptime: .seconds(4), sessions: 5, connections: 6, version: "v")
+      node.send(.statusReply(status), to: await node.take(.status))
+    }
+    let reports = await asking.value
+    #expect(reports.count == 3)
+    let nodes = reports.compactMap { try? $0.result.get() }
+    #expect(nodes.map(\.id) == [1, 2] && nodes.map(\.role) == [.leader, .follower])
+    guard case .failure(.unreachable) = reports[1].result else {
+      Issue.record("the dead endpoint answered")
+      return
+    }
+  }
+
+  @Test func `Without an answer a read times out and a change has an unknown outcome`()
+    async throws
+  {
+    let node = try FakeNode()
+    node.change { $0.manual = [.listQueues, .purgeQueue] }
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .hasty)
+    await #expect {
+      _ = try await client.listQueues()
+    } throws: { error in
+      if case .timedOut? = error as? SkeinError { true } else { false }
+    }
+    await #expect(throws: SkeinError.requestUnknown("purgeQueue")) {
+      _ = try await client.purgeQueue("jobs")
+    }
+    await client.close()
+  }
+
+  @Test func `Every refusal of the protocol has its public name`() {
+    for refusal in Refusal.allCases {
+      #expect("\(RefusalReason(refusal))" == "\(refusal)")
+    }
+    #expect(RefusalReason.allCases.count == Refusal.allCases.count + 1)
+  }
+
+  @Test func `References and ids are read as they are written`() throws {
+    let reference = PublishReference(producer: 0xfeed, sequence: 12)
+    #expect(reference.description == "feed/12")
+    #expect(PublishReference("feed/12") == reference)
+    for wrong in ["", "feed", "feed/", "/1", "x/1", "feed/1/2"] {
+      #expect(PublishReference(wrong) == nil)
+    }
+    #expect(MessageIdentifier("5-2")?.description == "5-2")
+    #expect(MessageIdentifier("5") == nil)
+    #expect(try #require(MessageIdentifier("5-2")) < #require(MessageIdentifier("6-0")))
+  }
+}
