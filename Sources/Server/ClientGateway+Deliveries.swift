@@ -102,7 +102,9 @@ extension ClientGateway {
       // Looked up before the frame is begun: one without messages must not be.
       switch cursor.locate(first.delivery.reference, replica, lookUp) {
       case .found:
-        writeFrame(to: client, &outbox, first.consumer, clock, replica, &cursor, lookUp)
+        let written = writeFrame(
+          to: client, &outbox, first.consumer, clock, replica, &cursor, lookUp)
+        invariant(written > 0, "no room for a frame behind \(client.connection.pendingBytes) bytes")
       case .damaged:
         // What follows waits too, so that each consumer's order is kept.
         replica.entryIsDamaged(first.delivery.reference.entry, now: now)
@@ -115,12 +117,12 @@ extension ClientGateway {
     }
   }
 
-  /// Writes one frame with the consumer's next messages, at least the first.
+  /// Writes one frame with the consumer's next messages, at least the first; returns how many.
   private mutating func writeFrame(
     to client: ClientConnection, _ outbox: inout Outbox, _ consumer: ConsumerID,
     _ clock: MachineTime, _ replica: borrowing Replica, _ cursor: inout RecordCursor,
     _ lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
-  ) {
+  ) -> Int {
     var count = 0
     _ = client.connection.write { bytes in
       var encoder = DeliverEncoder(consumer, into: &bytes)
@@ -137,6 +139,7 @@ extension ClientGateway {
       encoder.finish(in: &bytes)
     }
     counters.delivered += count
+    return count
   }
 }
 

@@ -56,6 +56,8 @@ extension ClientGateway {
   private mutating func loseSessions(now: MonotonicTime) {
     sessions.removeAll()
     detaching.removeAll()
+    // Tickets are numbered anew in each term.
+    for ticket in waitingReads.map(\.ticket) { readFailed(ticket) }
     for token in clients.sortedKeys {
       guard let client = clients[token] else { continue }
       let session = client.session

@@ -1,13 +1,14 @@
 // Who gets in and who is shown out: preamble, hello, wrong frames, limits, time, shutdown.
 
 import Base
+import Glibc
 import Node
 import QueueMachine
 import Testing
-import Transport
 import Wire
 
 @testable import Server
+@testable import Transport
 
 @Suite struct ClientGatewayConnectionTests {
   @Test func helloTellsOfTheClusterAndItsLimits() throws {
@@ -195,6 +196,27 @@ import Wire
     #expect(harness.replica.machine.origin(of: reader.session) == nil)
     #expect(harness.replica.machine.held(by: reader.session) == 2)
     _ = try producer.ask(.ping)
+  }
+
+  @Test func withoutDescriptorsTheLoopRestsAndAcceptsLater() throws {
+    let harness = try GatewayHarness.leading()
+    let listener = try #require(harness.listener)
+    let accept = listener.acceptCall
+    listener.acceptCall = { _ in
+      errno = EMFILE
+      return (-1, nil)
+    }
+    let client = try harness.connect()
+    harness.settle()  // It would not come back if the listener woke the loop again and again.
+    #expect(harness.gateway.clients.isEmpty)
+    #expect(harness.gateway.acceptPausedUntil == harness.now + .milliseconds(100))
+    listener.acceptCall = accept
+    harness.pass(.milliseconds(100))
+    client.send(bytes: Preamble.clientBytes)
+    guard case .helloReply = try client.ask(.hello(client: "patient")) else {
+      Issue.record("no hello reply")
+      return
+    }
   }
 
   // MARK: Shutdown

@@ -83,6 +83,7 @@ final class GatewayHarness {
   var isDrained: Bool { gateway.isDrained }
   var isLeader: Bool { replica.isLeader }
   var localAddress: SocketAddress? { gateway.localAddress }
+  var listener: Listener? { gateway.listener }
 
   // MARK: Turning
 
