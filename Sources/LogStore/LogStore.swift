@@ -1,135 +1,452 @@
-// The log store. Signatures first; bodies follow in the next commits.
+// The log store: what a node keeps on its disk. This file has the state and the writing; reading,
+// snapshots, cleaning and opening are in the extensions beside it.
+//
+// Decide and do are apart: the store decides on the event loop where bytes go and builds jobs; the
+// jobs do the I/O on whatever thread runs them. Nothing here reads a clock or starts a thread, so
+// the simulator runs this code as it is.
 
 import Base
 import Consensus
 
-/// The log, hard state and snapshots of one node. Used by one thread, the event loop; everything
-/// slow is a job value that another thread runs and that comes back to `finished`.
+/// The log, hard state and snapshots of one node. Used by one thread, the event loop.
+///
+/// Write jobs must be executed and given back to `finished` in the order in which they were staged.
 package final class LogStore {
-  package static func open(
-    directory: String, identity: StoreIdentity, options: StoreOptions, fileSystem: any FileSystem
-  ) throws(LogStoreError) -> (store: LogStore, recovery: Recovery) { notBuilt() }
+  let directory: String
+  let identity: StoreIdentity
+  let options: StoreOptions
+  let fileSystem: any FileSystem
+  let context: JobContext
+  /// Held as long as the store lives.
+  let lock: any DirectoryLock
 
+  /// What is where, as staged.
+  var log: LogFiles
+  /// Terms of the entries in the stream, ascending.
+  var runs: [TermRun]
+  /// The entry before the first one whose term `runs` knows.
+  var base: LogPosition
   /// The end of the log as staged.
-  package var last: LogPosition { notBuilt() }
-  /// The first entry that `entries` can give.
-  package var firstIndex: LogIndex { notBuilt() }
+  package internal(set) var last: LogPosition
+  /// The first entry that `entries` can give; one past `last` if there is none.
+  package internal(set) var firstIndex: LogIndex
+  /// What is durable: the end of the last job that was finished.
+  var synced: SyncedEnd
+  /// The log's durable end.
+  package var syncedLast: LogPosition { synced.position }
+
+  var stateSlots: StateSlots
+  var isMemoryLost: Bool
+  var manifestEdition: UInt64
+  var snapshotFile: SnapshotFile?
   /// The snapshot in force.
-  package var snapshot: SnapshotInfo? { notBuilt() }
+  package var snapshot: SnapshotInfo? { snapshotFile?.info }
+
+  /// Staged entries that are not known to be on disk yet, with the job that writes them.
+  var pending = RingBuffer<PendingEntry>()
+  var nextJob: UInt64 = 1
+  var nextFinished: UInt64 = 1
+  /// The file of the last segment of the stream, nil if it has to be opened or is ended.
+  var writeFile: SegmentWriteFile?
+  var nextSegment: UInt64
+  var nextNumber: UInt64
+  var spares: [SpareFile]
+  /// Not in force any more and not disposed of yet.
+  var dead: [DeadFile]
+  var isUpkeepRunning = false
+  var isUpkeepBlocked = false
+  /// Snapshot streams and cleanings that still read files.
+  var pins = 0
+  var isCleaning = false
+  /// Grows when an installed snapshot replaces the log: a cleaning planned before is void.
+  var epoch: UInt64 = 0
+  let readFiles: ReadFiles
   /// Why nothing is written any more (G12).
-  package var failure: StorageFailure? { notBuilt() }
-  package var figures: StoreFigures { notBuilt() }
+  package internal(set) var failure: StorageFailure?
+  var counters = StoreFigures()
 
-  // Writing: stage on the loop, execute on the storage thread in the order staged, finish on the
-  // loop. Operations of several batches may be given at once (group commit).
-  package func stage(_ operations: [LogOperation]) -> WriteJob { notBuilt() }
-  /// What is synced is noted in the hard-state file, for a clean stop and for idle times. nil if
-  /// that is already so.
-  package func stageMarker() -> WriteJob? { notBuilt() }
-  /// Takes a job back. Throws what its execution threw: the store is stopped from then on.
-  package func finished(_ job: WriteJob) throws(StorageFailure) { notBuilt() }
-  /// After `Recovery.isMemoryLost`: the node has caught up with a leader elected without it. Goes
-  /// to the disk with the next job.
-  package func memoryIsRestored() { notBuilt() }
-
-  // Reading, on the loop.
-  package func entries(
-    from first: LogIndex, through last: LogIndex, maxBytes: Int
-  ) throws(LogReadError) -> [Entry] { notBuilt() }
-  /// The whole payload of an entry.
-  package func payload(of index: LogIndex) throws(LogReadError) -> [UInt8] { notBuilt() }
-  /// The largest verified piece of payload around a record, for the caller's cache.
-  package func block(
-    containing record: RecordReference
-  ) throws(LogReadError) -> PayloadBlock { notBuilt() }
-  package func record(_ record: RecordReference) throws(LogReadError) -> [UInt8] { notBuilt() }
-
-  // Upkeep, on the low-priority thread: prepares segments, recycles and deletes dead files.
-  /// Ask after each `finished`; nil if there is nothing to do or one is under way.
-  package func nextUpkeep() -> UpkeepJob? { notBuilt() }
-  package func finished(_ job: UpkeepJob) { notBuilt() }
-
-  // Snapshots.
-  package func snapshotWriter(
-    position: LogPosition, membership: Membership, stateHash: UInt64, stateHashIndex: LogIndex
-  ) -> SnapshotWriter { notBuilt() }
-  package func stage(_ written: SnapshotWriter) -> WriteJob { notBuilt() }
-  /// Reads the snapshot in force; nil if there is none. May go to another thread.
-  package func snapshotReader() -> SnapshotReader? { notBuilt() }
-
-  // Cleaning: entries from `keepFrom` on stay whole.
-  package func cleaning(keepFrom: LogIndex, live: @escaping LiveRecords) -> CleaningJob? {
-    notBuilt()
+  struct PendingEntry {
+    var entry: Entry
+    var job: UInt64
   }
-  package func stage(_ done: CleaningJob) -> WriteJob? { notBuilt() }
 
-  // Repair of damaged records with bytes that peers gave.
-  package func repair(
-    _ ranges: [EntryRange], with records: [(RecordReference, [UInt8])]
-  ) -> RepairJob { notBuilt() }
-  package func stage(_ done: RepairJob) -> WriteJob? { notBuilt() }
+  struct SnapshotFile: Equatable {
+    var number: UInt64
+    var info: SnapshotInfo
+    var fileBytes: UInt64
+  }
 
-  // Snapshot streams between nodes.
-  package func snapshotSource(live: @escaping LiveRecords) -> SnapshotSource? { notBuilt() }
-  package func release(_ source: SnapshotSource) { notBuilt() }
-  package func snapshotReceiver(position: LogPosition) -> SnapshotReceiver { notBuilt() }
-  package func stage(_ received: SnapshotReceiver) -> WriteJob { notBuilt() }
-  package func discard(_ receiver: SnapshotReceiver) { notBuilt() }
+  /// What opening found; see `LogStore.open`.
+  struct Start {
+    var directory: String
+    var identity: StoreIdentity
+    var options: StoreOptions
+    var fileSystem: any FileSystem
+    var context: JobContext
+    var lock: any DirectoryLock
+    var log = LogFiles()
+    var runs: [TermRun] = []
+    var base = LogPosition.zero
+    var last = LogPosition.zero
+    var firstIndex = LogIndex(1)
+    var synced = SyncedEnd()
+    var stateSlots: StateSlots
+    var isMemoryLost = false
+    var manifestEdition: UInt64 = 0
+    var snapshotFile: SnapshotFile?
+    var nextSegment: UInt64 = 1
+    var nextNumber: UInt64 = 1
+    var spares: [SpareFile] = []
+    var dead: [DeadFile] = []
+  }
 
-  package func checkInvariants() { notBuilt() }
+  init(_ start: Start) {
+    directory = start.directory
+    identity = start.identity
+    options = start.options
+    fileSystem = start.fileSystem
+    context = start.context
+    lock = start.lock
+    log = start.log
+    runs = start.runs
+    base = start.base
+    last = start.last
+    firstIndex = start.firstIndex
+    synced = start.synced
+    stateSlots = start.stateSlots
+    isMemoryLost = start.isMemoryLost
+    manifestEdition = start.manifestEdition
+    snapshotFile = start.snapshotFile
+    nextSegment = start.nextSegment
+    nextNumber = start.nextNumber
+    spares = start.spares
+    dead = start.dead
+    readFiles = ReadFiles(
+      directory: start.directory, fileSystem: start.fileSystem,
+      openMax: start.options.openFilesMax)
+  }
+
+  /// The hard state as staged.
+  package var hardState: HardState { stateSlots.record.hardState }
+
+  /// Builds the job that makes `operations` durable. Operations of several batches may be given at
+  /// once: they cost one fdatasync together (group commit).
+  package func stage(_ operations: [LogOperation]) -> WriteJob {
+    let job = beginJob()
+    var saved: HardState?
+    for operation in operations {
+      switch operation {
+      case .saveHardState(let state): saved = state
+      case .truncate(let from): stageTruncate(from, job)
+      case .append(let entries): for entry in entries { stageAppend(entry, job) }
+      }
+    }
+    endJob(job, saved: saved)
+    return job
+  }
+
+  /// Notes on disk how far the log is synced, for a clean stop and for idle times: damage to the
+  /// last batch is then never taken for a torn write. nil if that is noted already.
+  package func stageMarker() -> WriteJob? {
+    let isNoted =
+      stateSlots.record.synced == synced && stateSlots.isLastDurable
+      && stateSlots.record.isMemoryLost == isMemoryLost
+    if isNoted || pendingJobs > 0 { return nil }
+    let job = beginJob()
+    endJob(job, saved: hardState)
+    return job
+  }
+
+  /// Staged and not finished.
+  package var pendingJobs: Int { Int(nextJob - nextFinished) }
+
+  /// Takes a job back when it was executed.
+  ///
+  /// - Throws: what the execution threw. Nothing is written from then on, and no later job counts.
+  package func finished(_ job: WriteJob) throws(StorageFailure) {
+    invariant(
+      job.ordinal == nextFinished, "job \(job.ordinal) finished before job \(nextFinished)")
+    invariant(job.isExecuted || job.isEmpty, "job \(job.ordinal) finished and not executed")
+    nextFinished += 1
+    if let failure = job.failure ?? failure {
+      self.failure = failure
+      throw failure
+    }
+    counters.batches += 1
+    counters.synchronizations += job.synchronizations
+    counters.bytesWritten += job.bytesWritten
+    synced = job.end
+    while let first = pending.first, first.job <= job.ordinal { _ = pending.popFirst() }
+    dead += job.dead
+    for file in job.dead { readFiles.close(file.name) }
+    if !job.dead.isEmpty || !job.writes.isEmpty { isUpkeepBlocked = false }
+  }
+
+  /// After `Recovery.isMemoryLost`: a leader elected without this node has brought it up to date.
+  /// Goes to the disk with the next job, at the latest with the next marker.
+  package func memoryIsRestored() { isMemoryLost = false }
+
+  /// The term of an entry that is in the log, or of the one before; nil for others.
+  func term(of index: LogIndex) -> Term? {
+    if index > last.index { return nil }
+    if let snapshot, snapshot.position.index == index { return snapshot.position.term }
+    if let run = runs.last(where: { $0.first <= index }) { return run.term }
+    return index == base.index ? base.term : nil
+  }
 }
 
-package final class WriteJob: @unchecked Sendable {
-  package func execute() throws(StorageFailure) { notBuilt() }
+extension LogStore {
+  func beginJob() -> WriteJob {
+    let job = WriteJob(ordinal: nextJob, context: context)
+    nextJob += 1
+    return job
+  }
+
+  /// Adds what goes to the state file. A save goes before the log's writes and is synced; a marker
+  /// goes behind them and is not, except where a segment was begun, which must not be forgotten.
+  func endJob(_ job: WriteJob, saved: HardState?) {
+    let end = SyncedEnd(place: endPlace, position: last)
+    job.end = end
+    for place in job.writes.indices { job.writes[place].gather.flush() }
+    var record = stateSlots.record
+    record.isMemoryLost = isMemoryLost
+    record.synced = synced
+    if let saved {
+      record.hardState = saved
+      job.stateBefore = stateSlots.save(record)
+    }
+    if job.writes.isEmpty && job.manifest == nil { return }
+    record = stateSlots.record
+    record.isMemoryLost = isMemoryLost
+    record.synced = end
+    let newest = log.stream.last?.segment ?? 0
+    let hasBegun = newest > record.newestSegment
+    record.newestSegment = max(newest, record.newestSegment)
+    job.stateAfter = hasBegun ? stateSlots.save(record) : stateSlots.mark(record)
+  }
+
+  /// Where the next record goes, the beginning of the next segment if none is open.
+  var endPlace: LogPlace {
+    log.stream.last?.end
+      ?? LogPlace(segment: nextSegment, offset: UInt32(FileHeader.blockBytes))
+  }
+
+  private func stageTruncate(_ from: LogIndex, _ job: WriteJob) {
+    invariant(from > (snapshot?.position.index ?? .zero), "truncate \(from) in the snapshot")
+    invariant(from <= last.index.next, "truncate \(from) behind the end \(last)")
+    if from == last.index.next { return }
+    guard let previousTerm = term(of: from.previous) else {
+      invariant(false, "truncate from \(from): entry before it unknown")
+      return
+    }
+    place(.truncate, term: previousTerm, index: from, previousTerm: previousTerm, [], job)
+    for place in log.stream.indices { log.stream[place].truncate(from: from) }
+    while let newest = pending.last, newest.entry.index >= from { _ = pending.popLast() }
+    runs.removeAll { $0.first >= from }
+    last = LogPosition(term: previousTerm, index: from.previous)
+    firstIndex = min(firstIndex, from)
+  }
+
+  private func stageAppend(_ entry: Entry, _ job: WriteJob) {
+    let header = entry.header
+    invariant(header.index == last.index.next, "append \(header.index) behind \(last)")
+    invariant(
+      Int(header.payloadBytes) == entry.payload.count,
+      "entry \(header.index) says \(header.payloadBytes) bytes, has \(entry.payload.count)")
+    let slot = place(
+      RecordKind(header.kind), term: header.term, index: header.index, previousTerm: last.term,
+      entry.payload, checksum: header.payloadChecksum, job)
+    log.stream[log.stream.count - 1].note(header.index, slot)
+    pending.append(PendingEntry(entry: entry, job: job.ordinal))
+    if runs.last?.term != header.term {
+      runs.append(TermRun(first: header.index, term: header.term))
+    }
+    last = header.position
+  }
+
+  /// Puts a record behind the last one, beginning a segment where it does not fit.
+  @discardableResult
+  private func place(
+    _ kind: RecordKind, term: Term, index: LogIndex, previousTerm: Term, _ payload: [UInt8],
+    checksum: Checksum = Checksum(rawValue: 0), _ job: WriteJob
+  ) -> EntrySlot {
+    let needed = RecordHeader.recordBytes(payload: payload.count)
+    if !hasRoom(for: needed) { roll(needed: needed, job) }
+    let at = log.stream.count - 1
+    let segment = log.stream[at]
+    var header = RecordHeader(
+      kind: kind, term: term, index: index, previousTerm: previousTerm, place: segment.end,
+      life: segment.life, synced: synced)
+    header.payloadBytes = UInt32(payload.count)
+    header.payloadChecksum = checksum
+    write(header, payload, job)
+    log.stream[at].used += UInt32(needed)
+    return EntrySlot(offset: segment.used, payloadBytes: UInt32(payload.count))
+  }
+
+  private func hasRoom(for needed: Int) -> Bool {
+    guard let segment = log.stream.last, !segment.isEnded else { return false }
+    return UInt64(segment.used) + UInt64(needed + RecordHeader.bytes) <= segment.fileBytes
+  }
+
+  private func write(_ header: RecordHeader, _ payload: [UInt8], _ job: WriteJob) {
+    guard let segment = log.stream.last else { return }
+    let file =
+      writeFile ?? SegmentWriteFile(name: FileNames.segment(segment.number), newFileBytes: nil)
+    writeFile = file
+    if job.writes.last?.file !== file {
+      job.writes.append(
+        WriteJob.SegmentWrite(file: file, offset: UInt64(header.place.offset)))
+    }
+    job.writes[job.writes.count - 1].gather.add(header: header, payload: payload)
+  }
+
+  /// Ends the segment and begins the next, in a spare file if one fits.
+  private func roll(needed: Int, _ job: WriteJob) {
+    if let segment = log.stream.last, !segment.isEnded {
+      let end = RecordHeader(
+        kind: .end, term: last.term, index: last.index.next, previousTerm: last.term,
+        place: segment.end, life: segment.life, synced: synced)
+      write(end, [], job)
+      log.stream[log.stream.count - 1].used += UInt32(RecordHeader.bytes)
+      log.stream[log.stream.count - 1].isEnded = true
+    }
+    let least = UInt64(FileHeader.blockBytes + needed + RecordHeader.bytes)
+    var header = FileHeader(
+      use: .log, identity: identity, life: 1, number: 0,
+      fileBytes: max(options.segmentBytes, (least + 4095) / 4096 * 4096))
+    let isNew: Bool
+    if header.fileBytes == options.segmentBytes, let spare = spares.popLast() {
+      header.number = spare.number
+      header.life = spare.life + 1
+      isNew = false
+    } else {
+      header.number = takeNumbers(1)
+      isNew = true
+    }
+    header.segment = nextSegment
+    header.nextIndex = last.index.next
+    header.previousTerm = last.term
+    nextSegment += 1
+    log.stream.append(
+      LogSegment(
+        segment: header.segment, number: header.number, life: header.life,
+        fileBytes: header.fileBytes, used: UInt32(FileHeader.blockBytes),
+        startIndex: header.nextIndex, startPreviousTerm: header.previousTerm,
+        firstEntry: header.nextIndex))
+    let file = SegmentWriteFile(
+      name: FileNames.segment(header.number), newFileBytes: isNew ? header.fileBytes : nil)
+    writeFile = file
+    job.writes.append(WriteJob.SegmentWrite(file: file, offset: 0))
+    job.writes[job.writes.count - 1].gather.add(header.block())
+    isUpkeepBlocked = false
+  }
+
+  /// Reserves file numbers.
+  func takeNumbers(_ count: UInt64) -> UInt64 {
+    let first = nextNumber
+    nextNumber += count
+    return first
+  }
+
+  /// The manifest of what is in force as staged.
+  func manifest() -> Manifest {
+    manifestEdition += 1
+    var manifest = Manifest(node: identity.node)
+    manifest.edition = manifestEdition
+    if let snapshotFile {
+      manifest.snapshotNumber = snapshotFile.number
+      manifest.snapshot = snapshotFile.info.position
+    }
+    if let first = log.stream.first {
+      manifest.streamFirst = first.segment
+      manifest.streamIndex = first.startIndex
+      manifest.streamPreviousTerm = first.startPreviousTerm
+    } else {
+      manifest.streamFirst = nextSegment
+      manifest.streamIndex = last.index.next
+      manifest.streamPreviousTerm = last.term
+    }
+    manifest.files = log.sparse.map(Self.listed) + log.patches.map { Self.listed($0, .patch) }
+    manifest.lost = log.lost.ranges
+    manifest.mended = log.mended.ranges
+    return manifest
+  }
+
+  static func listed(_ file: SparseFile) -> Manifest.File {
+    switch file {
+    case .segment(let segment):
+      Manifest.File(
+        form: .segment, number: segment.number, segment: segment.segment, life: segment.life,
+        range: file.range, bytes: UInt64(segment.used))
+    case .kept(let kept): listed(kept, .kept)
+    }
+  }
+
+  static func listed(_ kept: KeptFile, _ form: Manifest.Form) -> Manifest.File {
+    Manifest.File(form: form, number: kept.number, range: kept.range, bytes: kept.bytes)
+  }
 }
 
-package final class UpkeepJob: @unchecked Sendable {
-  package func execute() { notBuilt() }
-}
+extension LogStore {
+  /// What is to be done to the files that are not in force; nil if nothing is, or a job is under
+  /// way. Ask after every `finished`.
+  package func nextUpkeep() -> UpkeepJob? {
+    if isUpkeepRunning || isUpkeepBlocked || failure != nil { return nil }
+    var recycled: [SpareFile] = []
+    var deleted: [DeadFile] = []
+    if pins == 0 {
+      for file in dead {
+        if case .segment(let number, let life, options.segmentBytes) = file,
+          spares.count + recycled.count < options.sparesMax
+        {
+          recycled.append(
+            SpareFile(number: number, life: life + 1, fileBytes: options.segmentBytes))
+        } else {
+          deleted.append(file)
+        }
+      }
+      dead = []
+    }
+    let missing = max(0, options.sparesReady - spares.count - recycled.count)
+    let made = (0..<missing).map { _ in
+      SpareFile(number: takeNumbers(1), life: 1, fileBytes: options.segmentBytes)
+    }
+    if recycled.isEmpty && deleted.isEmpty && made.isEmpty { return nil }
+    isUpkeepRunning = true
+    return UpkeepJob(
+      context: context, identity: identity, recycled: recycled, deleted: deleted, made: made)
+  }
 
-package final class SnapshotWriter: @unchecked Sendable {
-  package func append(_ bytes: [UInt8]) throws(StorageFailure) { notBuilt() }
-  package func finish() throws(StorageFailure) { notBuilt() }
-}
+  package func finished(_ job: UpkeepJob) {
+    invariant(job.isExecuted && isUpkeepRunning, "upkeep finished and not executed")
+    isUpkeepRunning = false
+    // After a failure nothing is tried again before something has changed.
+    isUpkeepBlocked = job.failure != nil
+    // Taken from the end: recycled files, whose blocks exist, before new ones.
+    spares = job.made.filter { job.spares.contains($0) } + spares
+      + job.recycled.filter { job.spares.contains($0) }
+  }
 
-package final class SnapshotReader: @unchecked Sendable {
-  package var info: SnapshotInfo { notBuilt() }
-  /// The next piece of the machine's bytes, verified; empty at the end.
-  package func next() throws(LogReadError) -> [UInt8] { notBuilt() }
-}
+  package var figures: StoreFigures {
+    var figures = counters
+    figures.segmentFiles =
+      log.stream.count
+      + log.sparse.count {
+        if case .segment = $0 { true } else { false }
+      }
+    figures.keptFiles = log.sparse.count + log.stream.count - figures.segmentFiles
+      + log.patches.count
+    figures.spareFiles = spares.count
+    figures.diskBytes =
+      log.stream.reduce(0) { $0 + $1.fileBytes } + log.sparse.reduce(0) { $0 + $1.bytes }
+      + log.patches.reduce(0) { $0 + $1.bytes } + spares.reduce(0) { $0 + $1.fileBytes }
+      + (snapshotFile?.fileBytes ?? 0)
+    return figures
+  }
 
-package final class CleaningJob: @unchecked Sendable {
-  package func execute() throws(StorageFailure) { notBuilt() }
-}
-
-package final class RepairJob: @unchecked Sendable {
-  package func execute() throws(StorageFailure) { notBuilt() }
-}
-
-package final class SnapshotSource: @unchecked Sendable {
-  package var info: SnapshotInfo { notBuilt() }
-  /// Sorts the live records; on the low-priority thread, before the first read.
-  package func prepare() throws(LogReadError) { notBuilt() }
-  package var totalBytes: UInt64 { notBuilt() }
-  package func read(at offset: UInt64, maxBytes: Int) throws(LogReadError) -> [UInt8] { notBuilt() }
-}
-
-package enum SnapshotStreamError: Error, Equatable, Sendable {
-  /// The chunk does not begin where the last one ended: `expected` is wanted.
-  case outOfOrder(expected: UInt64)
-  /// The bytes are no snapshot stream, or damaged: begin again.
-  case damaged(String)
-  case storage(StorageFailure)
-}
-
-package final class SnapshotReceiver: @unchecked Sendable {
-  package var received: UInt64 { notBuilt() }
-  package func take(_ bytes: [UInt8], at offset: UInt64) throws(SnapshotStreamError) { notBuilt() }
-  /// Everything has come: verifies it and makes it durable.
-  package func finish() throws(SnapshotStreamError) -> SnapshotInfo { notBuilt() }
-}
-
-func notBuilt() -> Never {
-  invariant(false, "not built yet")
-  fatalError()
+  /// Bytes that may still be written to the disk.
+  package func freeBytes() throws(StorageFailure) -> UInt64 {
+    try fileSystem.freeBytes(directory)
+  }
 }

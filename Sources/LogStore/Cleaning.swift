@@ -1,0 +1,283 @@
+// Cleaning: segments whose records are all dead go, segments with little alive are rewritten as
+// kept files, so that one old message does not pin the disk. Planned on the event loop (a copy of
+// the index, nothing per record), carried out on the low-priority thread, put in force by a write
+// job that replaces the manifest.
+
+import Base
+import Consensus
+
+/// A plan to clean, and what came of it. `execute` on the low-priority thread, then
+/// `LogStore.stage(_: CleaningJob)`.
+package final class CleaningJob: @unchecked Sendable {
+  // Used by one thread at a time, handed over through mailboxes.
+  struct Site: Sendable {
+    let directory: String
+    let identity: StoreIdentity
+    let fileSystem: any FileSystem
+    let options: StoreOptions
+  }
+
+  /// Entries from here on stay whole.
+  package let keepFrom: LogIndex
+  let epoch: UInt64
+  private let site: Site
+  private let log: LogFiles
+  private let live: LiveRecords
+  private let firstNumber: UInt64
+  /// The files that may go, ascending: those before the stream and the stream's first ones.
+  let candidates: [SparseFile]
+  /// How many of the candidates are of the stream.
+  let streamCount: Int
+
+  private(set) var isExecuted = false
+  /// Parallel to `candidates`: the file is not needed any more.
+  private(set) var isGone: [Bool]
+  private(set) var kept: [KeptFile] = []
+  /// Entries whose records turned out damaged while they were read.
+  package private(set) var damaged: [LogIndex] = []
+
+  /// One cleaning makes at most this many files.
+  static let numbersReserved: UInt64 = 1 << 16
+
+  init(
+    keepFrom: LogIndex, epoch: UInt64, site: Site, log: LogFiles, live: @escaping LiveRecords,
+    firstNumber: UInt64, candidates: [SparseFile], streamCount: Int
+  ) {
+    self.keepFrom = keepFrom
+    self.epoch = epoch
+    self.site = site
+    self.log = log
+    self.live = live
+    self.firstNumber = firstNumber
+    self.candidates = candidates
+    self.streamCount = streamCount
+    isGone = candidates.map { _ in false }
+  }
+
+  /// Counts what is alive and rewrites what is worth it.
+  package func execute() throws(StorageFailure) {
+    invariant(!isExecuted, "cleaning executed twice")
+    isExecuted = true
+    let counts = countLive()
+    var isKeptWhole = candidates.map { log.damaged.overlaps($0.range) }
+    var numbers = firstNumber
+    while true {
+      let rewritten = choose(counts, isKeptWhole)
+      let writer = KeptWriter(
+        directory: site.directory, fileSystem: site.fileSystem, identity: site.identity,
+        firstNumber: numbers, fileBytesMax: site.options.segmentBytes)
+      do throws(LogReadError) {
+        try rewrite(rewritten, counts, writer)
+        kept = try Self.storage { () throws(StorageFailure) in try writer.finish() }
+        for at in candidates.indices { isGone[at] = counts[at] == 0 || rewritten[at] }
+        return
+      } catch {
+        numbers += UInt64(writer.numbers.count)
+        writer.takeBack()
+        switch error {
+        case .storage(let failure): throw failure
+        case .damaged(let index), .notInLog(let index):
+          damaged.append(index)
+          guard let at = candidate(of: index), !isKeptWhole[at] else {
+            throw StorageFailure(
+              .verify, site.directory, code: 0, detail: "entry \(index) read and not in any file")
+          }
+          isKeptWhole[at] = true
+        }
+      }
+    }
+  }
+
+  static func storage<Result>(
+    _ body: () throws(StorageFailure) -> Result
+  ) throws(LogReadError) -> Result {
+    do throws(StorageFailure) { return try body() } catch { throw .storage(error) }
+  }
+
+  /// Bytes that each candidate's live records would take in a kept file.
+  private func countLive() -> [UInt64] {
+    var counts = candidates.map { _ in UInt64(0) }
+    live { record in
+      guard let at = candidate(of: record.entry) else { return }
+      counts[at] += UInt64(FragmentHeader.recordBytes(Int(record.size)))
+    }
+    return counts
+  }
+
+  private func candidate(of index: LogIndex) -> Int? {
+    var low = 0
+    var high = candidates.count
+    while low < high {
+      let middle = (low + high) / 2
+      if candidates[middle].range.last < index { low = middle + 1 } else { high = middle }
+    }
+    return low < candidates.count && candidates[low].range.contains(index) ? low : nil
+  }
+
+  /// Which candidates to rewrite: those with little alive, and small kept files beside them, so that
+  /// cleanings do not leave ever more little files.
+  private func choose(_ counts: [UInt64], _ isKeptWhole: [Bool]) -> [Bool] {
+    var chosen = candidates.map { _ in false }
+    var left = site.options.rewriteSegmentsMax
+    for at in candidates.indices where left > 0 && counts[at] > 0 && !isKeptWhole[at] {
+      if counts[at] * 100 < candidates[at].bytes * site.options.rewriteBelowPercent,
+        !isSmallKept(at)
+      {
+        chosen[at] = true
+        left -= 1
+      }
+    }
+    var previous: Int?
+    for at in candidates.indices where counts[at] > 0 {
+      if let previous, !isKeptWhole[at], !isKeptWhole[previous],
+        isSmallKept(at) || isSmallKept(previous),
+        isSmallKept(at) || chosen[at], isSmallKept(previous) || chosen[previous]
+      {
+        chosen[at] = true
+        chosen[previous] = true
+      }
+      previous = at
+    }
+    return chosen
+  }
+
+  private func isSmallKept(_ at: Int) -> Bool {
+    guard case .kept(let kept) = candidates[at] else { return false }
+    return kept.bytes * 4 < site.options.segmentBytes
+  }
+
+  private func rewrite(
+    _ chosen: [Bool], _ counts: [UInt64], _ writer: KeptWriter
+  ) throws(LogReadError) {
+    guard chosen.contains(true) else { return }
+    var records: [RecordReference] = []
+    live { record in
+      if let at = candidate(of: record.entry), chosen[at] { records.append(record) }
+    }
+    let files = ReadFiles(
+      directory: site.directory, fileSystem: site.fileSystem, openMax: site.options.openFilesMax)
+    var copier = FragmentCopier(log: log, files: files)
+    var current = candidates.startIndex
+    for fragment in FragmentCopier.merged(&records) {
+      // A file that stays lies between: the ranges of kept files must not overlap it.
+      while current < candidates.count, candidates[current].range.last < fragment.entry {
+        if counts[current] > 0 && !chosen[current] {
+          try Self.storage { () throws(StorageFailure) in try writer.breakFile() }
+        }
+        current += 1
+      }
+      let bytes = try copier.bytes(of: fragment)
+      try Self.storage { () throws(StorageFailure) in
+        try writer.add(entry: fragment.entry, offset: fragment.offset, bytes: bytes)
+      }
+    }
+  }
+}
+
+/// Reads live records in ascending order, each entry once.
+struct FragmentCopier {
+  /// Neighbouring records are kept as one fragment up to this size.
+  static let mergedBytesMax: UInt32 = 4096
+
+  let log: LogFiles
+  let files: ReadFiles
+  private var block: PayloadBlock?
+
+  init(log: LogFiles, files: ReadFiles) {
+    self.log = log
+    self.files = files
+  }
+
+  mutating func bytes(of fragment: RecordReference) throws(LogReadError) -> ArraySlice<UInt8> {
+    if let block, block.contains(fragment) { return block.slice(fragment) }
+    let found: PayloadBlock
+    do throws(LogReadError) {
+      found = try log.block(containing: fragment, files)
+    } catch {
+      guard case .notInLog = error else { throw error }
+      found = try joined(fragment)
+    }
+    guard found.contains(fragment) else { throw .notInLog(fragment.entry) }
+    block = found
+    return found.slice(fragment)
+  }
+
+  /// Merged records may lie in several fragments of a kept file: one behind the other.
+  private func joined(_ fragment: RecordReference) throws(LogReadError) -> PayloadBlock {
+    var bytes: [UInt8] = []
+    let end = fragment.offset + fragment.size
+    while bytes.count < Int(fragment.size) {
+      let at = fragment.offset + UInt32(bytes.count)
+      let byte = RecordReference(entry: fragment.entry, offset: at, size: 1)
+      let part = try log.block(containing: byte, files)
+      guard part.contains(byte) else { throw .notInLog(fragment.entry) }
+      let stop = min(end, part.offset + UInt32(part.bytes.count))
+      bytes += part.bytes[Int(at - part.offset)..<Int(stop - part.offset)]
+    }
+    return PayloadBlock(entry: fragment.entry, offset: fragment.offset, bytes: bytes)
+  }
+
+  /// Sorts records, drops repeated ones and joins neighbours. Empties `records`.
+  static func merged(_ records: inout [RecordReference]) -> [RecordReference] {
+    records.sort { ($0.entry, $0.offset) < ($1.entry, $1.offset) }
+    var count = 0
+    for record in records {
+      if count > 0 {
+        let last = records[count - 1]
+        let end = last.offset + last.size
+        if last.entry == record.entry {
+          if record.offset < end { continue }
+          if record.offset == end, last.size + record.size <= mergedBytesMax {
+            records[count - 1].size += record.size
+            continue
+          }
+        }
+      }
+      records[count] = record
+      count += 1
+    }
+    let result = Array(records[..<count])
+    records = []
+    return result
+  }
+}
+
+/// Brings the bytes of damaged records back. `execute` on the low-priority thread, then
+/// `LogStore.stage(_: RepairJob)`.
+package final class RepairJob: @unchecked Sendable {
+  let epoch: UInt64
+  /// What is mended when the job is in force.
+  package let ranges: [EntryRange]
+  private let site: CleaningJob.Site
+  private let records: [(RecordReference, [UInt8])]
+  private let firstNumber: UInt64
+  private(set) var isExecuted = false
+  private(set) var patches: [KeptFile] = []
+
+  init(
+    epoch: UInt64, ranges: [EntryRange], records: [(RecordReference, [UInt8])],
+    site: CleaningJob.Site, firstNumber: UInt64
+  ) {
+    self.epoch = epoch
+    self.ranges = ranges
+    self.records = records
+    self.site = site
+    self.firstNumber = firstNumber
+  }
+
+  package func execute() throws(StorageFailure) {
+    isExecuted = true
+    let sorted = records.sorted { ($0.0.entry, $0.0.offset) < ($1.0.entry, $1.0.offset) }
+    let writer = KeptWriter(
+      directory: site.directory, fileSystem: site.fileSystem, identity: site.identity,
+      firstNumber: firstNumber, fileBytesMax: site.options.segmentBytes)
+    var last: RecordReference?
+    for (record, bytes) in sorted where record != last {
+      invariant(
+        bytes.count == Int(record.size), "\(bytes.count) bytes for a record of \(record.size)")
+      try writer.add(entry: record.entry, offset: record.offset, bytes: bytes[...])
+      last = record
+    }
+    patches = try writer.finish()
+  }
+}

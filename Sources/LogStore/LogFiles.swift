@@ -1,0 +1,281 @@
+// Where each entry lies, and reading it: the in-memory index over segments and kept files. A value,
+// so that jobs on other threads take a copy and read by themselves.
+
+import Base
+import Consensus
+
+/// Where an entry's record begins in its segment, and how long its payload is.
+struct EntrySlot: Equatable, Sendable {
+  /// 0 if the entry is damaged: no record begins in the file's first block.
+  var offset: UInt32
+  var payloadBytes: UInt32
+}
+
+/// A log segment: consecutive entries, whole. 8 bytes of memory an entry.
+struct LogSegment: Equatable, Sendable {
+  /// Place in the stream, from 1.
+  var segment: UInt64
+  /// Number of the file.
+  var number: UInt64
+  var life: UInt32
+  /// Size of the file.
+  var fileBytes: UInt64
+  /// Where the next record goes.
+  var used: UInt32
+  /// The end record is written, or is not needed any more: nothing more goes here.
+  var isEnded = false
+  /// What the first record goes on with.
+  var startIndex: LogIndex
+  var startPreviousTerm: Term
+  /// The first entry in `slots`.
+  var firstEntry: LogIndex
+  var slots: [EntrySlot] = []
+
+  var end: LogPlace { LogPlace(segment: segment, offset: used) }
+  var lastEntry: LogIndex? {
+    slots.isEmpty ? nil : firstEntry.advanced(by: slots.count - 1)
+  }
+  var range: EntryRange? { lastEntry.map { EntryRange(first: firstEntry, last: $0) } }
+
+  func slot(of index: LogIndex) -> EntrySlot? {
+    guard index >= firstEntry else { return nil }
+    let at = index.rawValue - firstEntry.rawValue
+    return at < UInt64(slots.count) ? slots[Int(at)] : nil
+  }
+
+  /// Drops the entries from `index` on.
+  mutating func truncate(from index: LogIndex) {
+    if index <= firstEntry {
+      slots.removeAll(keepingCapacity: true)
+      firstEntry = index
+    } else if let last = lastEntry, index <= last {
+      slots.removeLast(Int(last.rawValue - index.rawValue) + 1)
+    }
+  }
+
+  /// Notes an entry behind the others, leaving damaged slots for those between.
+  mutating func note(_ index: LogIndex, _ slot: EntrySlot) {
+    if slots.isEmpty { firstEntry = index }
+    while let last = lastEntry, last.next < index {
+      slots.append(EntrySlot(offset: 0, payloadBytes: 0))
+    }
+    slots.append(slot)
+  }
+}
+
+/// A file before the stream.
+enum SparseFile: Equatable, Sendable {
+  case segment(LogSegment)
+  case kept(KeptFile)
+
+  var range: EntryRange {
+    switch self {
+    case .segment(let segment):
+      segment.range ?? EntryRange(first: segment.firstEntry, last: segment.firstEntry)
+    case .kept(let kept): kept.range
+    }
+  }
+  var bytes: UInt64 {
+    switch self {
+    case .segment(let segment): segment.fileBytes
+    case .kept(let kept): kept.bytes
+    }
+  }
+}
+
+/// Open files for reading, at most so many; the first opened goes first.
+final class ReadFiles {
+  private let directory: String
+  private let fileSystem: any FileSystem
+  private let openMax: Int
+  private var open: [String: any FileHandle] = [:]
+  private var order: [String] = []
+
+  init(directory: String, fileSystem: any FileSystem, openMax: Int) {
+    self.directory = directory
+    self.fileSystem = fileSystem
+    self.openMax = openMax
+  }
+
+  func handle(_ name: String) throws(StorageFailure) -> any FileHandle {
+    if let handle = open[name] { return handle }
+    let handle = try fileSystem.open(directory + "/" + name, .read)
+    if order.count >= openMax { open[order.removeFirst()] = nil }
+    open[name] = handle
+    order.append(name)
+    return handle
+  }
+
+  func close(_ name: String) {
+    open[name] = nil
+    order.removeAll { $0 == name }
+  }
+
+  func closeAll() {
+    open = [:]
+    order = []
+  }
+}
+
+/// All files in force.
+struct LogFiles: Sendable {
+  /// Before the stream, ascending by entries, not overlapping.
+  var sparse: [SparseFile] = []
+  /// Ascending by place; the last one is written.
+  var stream: [LogSegment] = []
+  /// What repairs brought; looked into first for entries in `mended`.
+  var patches: [KeptFile] = []
+  /// Entries whose records are damaged or lost and not mended.
+  var damaged = EntryRanges()
+  /// Of those, the ones whose file is gone, so that no scan finds them again.
+  var lost = EntryRanges()
+  /// Entries whose live records repairs have replaced.
+  var mended = EntryRanges()
+
+  /// The segment of the stream that holds an entry.
+  func streamSegment(of index: LogIndex) -> Int? {
+    var low = 0
+    var high = stream.count
+    while low < high {
+      let middle = (low + high) / 2
+      // Segments without entries have the index that they would begin with.
+      if stream[middle].firstEntry <= index { low = middle + 1 } else { high = middle }
+    }
+    var at = low - 1
+    while at >= 0 {
+      if stream[at].slot(of: index) != nil { return at }
+      if !stream[at].slots.isEmpty { return nil }
+      at -= 1
+    }
+    return nil
+  }
+
+  func sparseFile(of index: LogIndex) -> SparseFile? {
+    var low = 0
+    var high = sparse.count
+    while low < high {
+      let middle = (low + high) / 2
+      if sparse[middle].range.last < index { low = middle + 1 } else { high = middle }
+    }
+    guard low < sparse.count, sparse[low].range.contains(index) else { return nil }
+    return sparse[low]
+  }
+
+  /// The largest verified piece of payload around a record.
+  func block(
+    containing record: RecordReference, _ files: ReadFiles
+  ) throws(LogReadError) -> PayloadBlock {
+    if mended.contains(record.entry) {
+      for patch in patches where patch.range.contains(record.entry) {
+        if let found = try fragment(patch, record, files) { return found }
+      }
+    }
+    if let at = streamSegment(of: record.entry) {
+      return try whole(record.entry, in: stream[at], files)
+    }
+    switch sparseFile(of: record.entry) {
+    case .segment(let segment):
+      return try whole(record.entry, in: segment, files)
+    case .kept(let kept):
+      if let found = try fragment(kept, record, files) { return found }
+    case nil: break
+    }
+    throw damaged.contains(record.entry) ? .damaged(record.entry) : .notInLog(record.entry)
+  }
+
+  private func whole(
+    _ index: LogIndex, in segment: LogSegment, _ files: ReadFiles
+  ) throws(LogReadError) -> PayloadBlock {
+    PayloadBlock(
+      entry: index, offset: 0, bytes: try Self.entry(index, in: segment, files).payload)
+  }
+
+  private func fragment(
+    _ kept: KeptFile, _ record: RecordReference, _ files: ReadFiles
+  ) throws(LogReadError) -> PayloadBlock? {
+    let handle: any FileHandle
+    do throws(StorageFailure) {
+      handle = try files.handle(FileNames.kept(kept.number))
+    } catch {
+      throw error.isNoSuchFile ? .damaged(record.entry) : .storage(error)
+    }
+    return try kept.fragment(holding: record, in: handle)
+  }
+
+  /// One whole entry, verified.
+  static func entry(
+    _ index: LogIndex, in segment: LogSegment, _ files: ReadFiles
+  ) throws(LogReadError) -> Entry {
+    guard let slot = segment.slot(of: index), slot.offset != 0 else { throw .damaged(index) }
+    let bytes = try read(
+      from: slot.offset, count: RecordHeader.bytes + Int(slot.payloadBytes), segment, index, files)
+    return try decode(index, slot, at: 0, of: bytes, segment)
+  }
+
+  /// Consecutive entries that lie one behind the other, in one read; at least the first.
+  static func entries(
+    from first: LogIndex, through last: LogIndex, maxBytes: Int, in segment: LogSegment,
+    _ files: ReadFiles
+  ) throws(LogReadError) -> [Entry] {
+    guard let firstSlot = segment.slot(of: first), firstSlot.offset != 0 else {
+      throw .damaged(first)
+    }
+    var slots = [firstSlot]
+    var end = Int(firstSlot.offset) + RecordHeader.recordBytes(payload: Int(firstSlot.payloadBytes))
+    var payloads = Int(firstSlot.payloadBytes)
+    var index = first
+    while index < last, let slot = segment.slot(of: index.next), Int(slot.offset) == end,
+      payloads + Int(slot.payloadBytes) <= maxBytes
+    {
+      slots.append(slot)
+      payloads += Int(slot.payloadBytes)
+      end += RecordHeader.recordBytes(payload: Int(slot.payloadBytes))
+      index = index.next
+    }
+    // The last record's padding may lie beyond what is written.
+    let lastSlot = slots[slots.count - 1]
+    let count =
+      Int(lastSlot.offset) + RecordHeader.bytes + Int(lastSlot.payloadBytes)
+      - Int(firstSlot.offset)
+    let bytes = try read(from: firstSlot.offset, count: count, segment, first, files)
+    var entries: [Entry] = []
+    entries.reserveCapacity(slots.count)
+    for (place, slot) in slots.enumerated() {
+      entries.append(
+        try decode(
+          first.advanced(by: place), slot, at: Int(slot.offset - firstSlot.offset), of: bytes,
+          segment))
+    }
+    return entries
+  }
+
+  private static func read(
+    from offset: UInt32, count: Int, _ segment: LogSegment, _ index: LogIndex, _ files: ReadFiles
+  ) throws(LogReadError) -> [UInt8] {
+    do throws(StorageFailure) {
+      let handle = try files.handle(FileNames.segment(segment.number))
+      return try handle.readExactly(count, at: UInt64(offset))
+    } catch {
+      if error.operation == .shortRead || error.isNoSuchFile { throw .damaged(index) }
+      throw .storage(error)
+    }
+  }
+
+  private static func decode(
+    _ index: LogIndex, _ slot: EntrySlot, at: Int, of bytes: [UInt8], _ segment: LogSegment
+  ) throws(LogReadError) -> Entry {
+    let head = bytes.withUnsafeBytes { RecordHeader(in: $0, at: at) }
+    guard let head, let kind = head.kind.entryKind, head.index == index,
+      head.place == LogPlace(segment: segment.segment, offset: slot.offset),
+      head.life == segment.life, head.payloadBytes == slot.payloadBytes
+    else { throw .damaged(index) }
+    let start = at + RecordHeader.bytes
+    let payload = Array(bytes[start..<start + Int(slot.payloadBytes)])
+    guard Checksum(of: payload) == head.payloadChecksum else { throw .damaged(index) }
+    return Entry(
+      header: EntryHeader(
+        position: LogPosition(term: head.term, index: index), kind: kind,
+        payloadBytes: head.payloadBytes, payloadChecksum: head.payloadChecksum),
+      payload: payload)
+  }
+}

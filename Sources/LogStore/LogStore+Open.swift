@@ -1,0 +1,742 @@
+// Opening a data directory: the lock, the identity, what is in force, what is damaged, and the cut
+// of what cannot be used. The order of the steps that write matters and is said at each: a crash
+// between any two of them leads to the same result at the next start.
+
+import Base
+import Consensus
+
+extension LogStore {
+  /// Opens or makes the data directory and reads all of it.
+  ///
+  /// - Throws: `LogStoreError` if the directory must not or cannot be used. Damage is no error, it
+  ///   is reported in `Recovery.damage`.
+  package static func open(
+    directory: String, identity: StoreIdentity, options: StoreOptions = StoreOptions(),
+    fileSystem: any FileSystem
+  ) throws(LogStoreError) -> (store: LogStore, recovery: Recovery) {
+    let opening = Opening(
+      directory: directory, identity: identity, options: options, fileSystem: fileSystem)
+    try opening.checkOptions()
+    try opening.takeDirectory()
+    do throws(StorageFailure) {
+      return try opening.recover()
+    } catch {
+      if let refusal = opening.refusal { throw refusal }
+      throw .storage(error)
+    }
+  }
+}
+
+/// One opening. Its steps are its methods, in order.
+final class Opening {
+  private let directory: String
+  private let identity: StoreIdentity
+  private let options: StoreOptions
+  private let fileSystem: any FileSystem
+  private let buffer = ScanBuffer()
+  private var lock: (any DirectoryLock)?
+  private var names: [String] = []
+  private(set) var refusal: LogStoreError?
+
+  private var recovery = Recovery()
+  private var state: StateRecord
+  private var slots: StateSlots
+  private var isStateLost = false
+  private var manifest: Manifest
+  private var segments: [UInt64: SegmentFileInfo] = [:]
+  private var fileBytes: [UInt64: UInt64] = [:]
+  private var spares: [SpareFile] = []
+  private var dead: [DeadFile] = []
+  private var log = LogFiles()
+  private var snapshotFile: LogStore.SnapshotFile?
+  private var runs: [TermRun] = []
+  private var synced = SyncedEnd()
+  /// Entries that are not whole, mended or not, as far as the snapshot covers them.
+  private var holes = EntryRanges()
+
+  init(
+    directory: String, identity: StoreIdentity, options: StoreOptions, fileSystem: any FileSystem
+  ) {
+    self.directory = directory
+    self.identity = identity
+    self.options = options
+    self.fileSystem = fileSystem
+    state = StateRecord(node: identity.node)
+    slots = StateSlots(record: state, durableSlot: 1)
+    manifest = Manifest(node: identity.node)
+  }
+
+  private func path(_ name: String) -> String { directory + "/" + name }
+
+  func checkOptions() throws(LogStoreError) {
+    let range = StoreOptions.segmentBytesMin...StoreOptions.segmentBytesMax
+    guard range.contains(options.segmentBytes), options.segmentBytes % 4096 == 0 else {
+      throw .badOption(
+        "segment size \(options.segmentBytes) must be a multiple of 4096 from "
+          + "\(range.lowerBound) to \(range.upperBound)")
+    }
+    guard identity.cluster.utf8.count <= 255 else {
+      throw .badOption("cluster name of \(identity.cluster.utf8.count) bytes, at most 255")
+    }
+    guard identity.node.rawValue > 0 else { throw .badOption("node id 0, the first is 1") }
+  }
+
+  /// Makes sure that the directory is Skein's and nobody else's. A directory that is not is left
+  /// untouched.
+  func takeDirectory() throws(LogStoreError) {
+    do throws(StorageFailure) {
+      try fileSystem.createDirectory(directory)
+      names = try fileSystem.list(directory)
+    } catch {
+      throw .directoryUnusable(path: directory, reason: "\(error)")
+    }
+    try checkOwner()
+    do throws(StorageFailure) {
+      switch try fileSystem.lock(path(FileNames.lock)) {
+      case .taken(let lock): self.lock = lock
+      case .heldByAnother(let process): throw StorageFailure(.lock, "", code: process ?? 0)
+      }
+    } catch {
+      if error.operation == .lock && error.path.isEmpty {
+        throw .locked(path: directory, process: error.code == 0 ? nil : error.code)
+      }
+      throw .directoryUnusable(path: directory, reason: "\(error)")
+    }
+  }
+
+  private func checkOwner() throws(LogStoreError) {
+    if names.contains(FileNames.identity) { return }
+    let hasData = names.contains { name in
+      [FileNames.segmentPrefix, FileNames.keptPrefix, FileNames.snapshotPrefix]
+        .contains { FileNames.number(of: name, $0) != nil }
+    }
+    if hasData { throw .identityDamaged(path: path(FileNames.identity)) }
+    let own = [FileNames.lock, FileNames.state, "lost+found"] + FileNames.manifests
+    let foreign = names.filter {
+      !own.contains($0) && !$0.hasSuffix(FileNames.temporarySuffix)
+    }
+    if !foreign.isEmpty { throw .notSkein(path: directory, found: foreign) }
+  }
+
+  /// Everything behind the lock.
+  func recover() throws(StorageFailure) -> (store: LogStore, recovery: Recovery) {
+    if !names.contains(FileNames.identity) {
+      try checkNothingForgotten()
+      try makeDirectory()
+      recovery.isFresh = true
+    } else {
+      try checkIdentity()
+    }
+    try removeTemporaries()
+    try readState()
+    let found = try readManifest()
+    try readHeads()
+    if found { try readSnapshot() }
+    return try assemble(isManifestFound: found)
+  }
+
+  private func refuse(_ error: LogStoreError) -> StorageFailure {
+    refusal = error
+    return StorageFailure(.verify, directory, code: 0)
+  }
+}
+
+// Identity and the small files.
+extension Opening {
+  /// A directory without identity may be one whose making was interrupted, not one that voted.
+  private func checkNothingForgotten() throws(StorageFailure) {
+    guard names.contains(FileNames.state) else { return }
+    let file = try fileSystem.open(path(FileNames.state), .read)
+    let bytes = try WholeFile.read(file, readBytes: 1 << 20)
+    if StateSlots.copies(in: bytes).contains(where: { $0.record.save > 1 }) {
+      throw refuse(.identityDamaged(path: path(FileNames.identity)))
+    }
+  }
+
+  /// The identity comes last: where it is, the rest is.
+  private func makeDirectory() throws(StorageFailure) {
+    try writeNewState(save: 1)
+    manifest.edition = 1
+    try ManifestFiles.write(manifest, directory, fileSystem)
+    try replaceFile(
+      FileNames.identity, IdentityFile.encoded(identity), directory, fileSystem)
+    try fileSystem.synchronizeDirectory(directory)
+  }
+
+  private func writeNewState(save: UInt64) throws(StorageFailure) {
+    var bytes = [UInt8](repeating: 0, count: Int(StateSlots.fileBytes))
+    state.save = save
+    let encoded = state.encoded()
+    for copy in 0..<2 {
+      let at = Int(StateSlots.offset(slot: 0, copy: copy))
+      bytes.replaceSubrange(at..<at + encoded.count, with: encoded)
+    }
+    try replaceFile(FileNames.state, bytes, directory, fileSystem)
+    try fileSystem.synchronizeDirectory(directory)
+  }
+
+  private func checkIdentity() throws(StorageFailure) {
+    let name = path(FileNames.identity)
+    let file = try fileSystem.open(name, .read)
+    let bytes = try file.readUpTo(IdentityFile.bytesMax, at: 0)
+    guard let (version, found) = IdentityFile.decode(bytes) else {
+      throw refuse(.identityDamaged(path: name))
+    }
+    guard let found else {
+      throw refuse(.newerFormat(path: name, found: version, known: formatVersion))
+    }
+    if found.cluster != identity.cluster {
+      throw refuse(
+        .foreignCluster(path: directory, found: found.cluster, expected: identity.cluster))
+    }
+    if found.node != identity.node {
+      throw refuse(.foreignNode(path: directory, found: found.node, expected: identity.node))
+    }
+  }
+
+  private func removeTemporaries() throws(StorageFailure) {
+    names = try fileSystem.list(directory)
+    for name in names where name.hasSuffix(FileNames.temporarySuffix) {
+      try fileSystem.remove(path(name))
+    }
+  }
+
+  private func readState() throws(StorageFailure) {
+    var copies: [(record: StateRecord, slot: Int, copy: Int)] = []
+    if names.contains(FileNames.state) {
+      let file = try fileSystem.open(path(FileNames.state), .readWrite)
+      // A save of the run before may still be in the page cache only.
+      try file.synchronize()
+      let bytes = try WholeFile.read(file, readBytes: 1 << 20)
+      copies = StateSlots.copies(in: bytes).filter { $0.record.node == identity.node }
+      for slot in 0..<2 {
+        for copy in 0..<2 where !copies.contains(where: { ($0.slot, $0.copy) == (slot, copy) }) {
+          let at = Int(StateSlots.offset(slot: slot, copy: copy))
+          let isWritten = bytes.dropFirst(at).prefix(StateRecord.bytes).contains { $0 != 0 }
+          if isWritten && !copies.isEmpty {
+            recovery.damage.append(
+              DamageReport(
+                text: "state file: copy \(copy) of slot \(slot) is damaged or torn",
+                consequence: .nothingLost))
+          }
+        }
+      }
+    }
+    guard let newest = copies.first else {
+      isStateLost = true
+      recovery.damage.append(
+        DamageReport(
+          text: "state file \(path(FileNames.state)) is missing or damaged in all its copies",
+          consequence: .hardStateLost))
+      state.isMemoryLost = true
+      try writeNewState(save: 2)
+      slots = StateSlots(record: state, durableSlot: 0)
+      return
+    }
+    if newest.record.version > formatVersion {
+      throw refuse(
+        .newerFormat(
+          path: path(FileNames.state), found: newest.record.version, known: formatVersion))
+    }
+    state = newest.record
+    slots = StateSlots(record: state, durableSlot: newest.slot)
+  }
+
+  /// False if there is none: nothing says what is in force.
+  private func readManifest() throws(StorageFailure) -> Bool {
+    let found = try ManifestFiles.read(directory, fileSystem)
+    if let manifest = found.manifest, manifest.version > formatVersion {
+      throw refuse(
+        .newerFormat(
+          path: path(FileNames.manifests[0]), found: manifest.version, known: formatVersion))
+    }
+    for name in found.damaged + found.missing {
+      recovery.damage.append(
+        DamageReport(
+          text: "\(name) is damaged or missing",
+          consequence: found.manifest == nil ? .everythingLost : .nothingLost))
+    }
+    guard let manifest = found.manifest, manifest.node == identity.node else { return false }
+    self.manifest = manifest
+    if !found.damaged.isEmpty || !found.missing.isEmpty {
+      try ManifestFiles.write(manifest, directory, fileSystem)
+    }
+    return true
+  }
+}
+
+// Files with a number in their name.
+extension Opening {
+  /// Reads the heads of all segment files and sorts them by use.
+  private func readHeads() throws(StorageFailure) {
+    for name in names {
+      guard let number = FileNames.number(of: name, FileNames.segmentPrefix) else { continue }
+      let file = try fileSystem.open(path(name), .read)
+      let header = FileHeader.read(try file.readUpTo(FileHeader.blockBytes, at: 0))
+      guard let header, header.identity == identity else {
+        dead.append(.other(name: name))
+        continue
+      }
+      if header.version > formatVersion {
+        throw refuse(
+          .newerFormat(path: path(name), found: header.version, known: formatVersion))
+      }
+      let size = try file.size()
+      switch header.use {
+      case .spare, .kept:
+        if size == options.segmentBytes && header.use == .spare
+          && spares.count < options.sparesMax
+        {
+          spares.append(SpareFile(number: number, life: header.life, fileBytes: size))
+        } else {
+          dead.append(.other(name: name))
+        }
+      case .log: addSegment(header, number: number)
+      }
+    }
+  }
+
+  /// Of two files that say they are the same segment the one that was begun last counts.
+  private func addSegment(_ header: FileHeader, number: UInt64) {
+    let info = SegmentFileInfo(
+      number: number, segment: header.segment, life: header.life, fileBytes: header.fileBytes,
+      nextIndex: header.nextIndex, previousTerm: header.previousTerm)
+    guard let old = segments[header.segment] else {
+      segments[header.segment] = info
+      return
+    }
+    recovery.damage.append(
+      DamageReport(
+        text: "files \(FileNames.segment(old.number)) and \(FileNames.segment(number)) both say "
+          + "they are segment \(header.segment)", consequence: .nothingLost))
+    let loser = (old.life, number) >= (info.life, old.number) ? info : old
+    segments[header.segment] = loser == info ? old : info
+    dead.append(.other(name: FileNames.segment(loser.number)))
+  }
+
+  private func readSnapshot() throws(StorageFailure) {
+    guard manifest.snapshotNumber != 0 else { return }
+    let name = FileNames.snapshot(manifest.snapshotNumber)
+    do throws(SnapshotFileError) {
+      let file: any FileHandle
+      do throws(StorageFailure) {
+        file = try fileSystem.open(path(name), .read)
+      } catch {
+        throw .storage(error)
+      }
+      let (info, bytes) = try SnapshotFileReader.verify(file)
+      guard info.position == manifest.snapshot else {
+        throw .damaged("it covers \(info.position), not \(manifest.snapshot)")
+      }
+      snapshotFile = LogStore.SnapshotFile(
+        number: manifest.snapshotNumber, info: info, fileBytes: bytes)
+    } catch {
+      if case .storage(let failure) = error, !failure.isNoSuchFile { throw failure }
+      recovery.damage.append(
+        DamageReport(
+          text: "snapshot \(name) cannot be used: \(error.text)",
+          consequence: manifest.streamIndex == LogIndex(1) ? .nothingLost : .everythingLost))
+    }
+  }
+}
+
+// The log.
+extension Opening {
+  private func makeScan(first: UInt64, index: LogIndex, term: Term, _ end: SyncedEnd) -> StreamScan
+  {
+    StreamScan(
+      directory: directory, fileSystem: fileSystem, readBytes: options.recoveryReadBytes,
+      buffer: buffer, files: segments, first: first, nextIndex: index, previousTerm: term,
+      snapshotIndex: snapshotFile?.info.position.index ?? .zero, synced: end,
+      newestSynced: state.newestSegment)
+  }
+
+  private func assemble(
+    isManifestFound: Bool
+  ) throws(StorageFailure) -> (store: LogStore, recovery: Recovery) {
+    if isManifestFound { try readSparse() }
+    let scan = makeScan(
+      first: manifest.streamFirst, index: manifest.streamIndex,
+      term: manifest.streamPreviousTerm, state.synced)
+    try scan.run()
+    let known = scan.synced
+    noteLostHardState(scan)
+    recovery.isMemoryLost = state.isMemoryLost || scan.isExtentUnknown || !isManifestFound
+    state.isMemoryLost = recovery.isMemoryLost
+    let isLogUsable =
+      isManifestFound && (snapshotFile != nil || manifest.streamIndex == LogIndex(1))
+    if isLogUsable {
+      try useLog(scan, known)
+    } else {
+      try dropEverything(scan, known)
+    }
+    let store = try makeStore()
+    fillRecovery(store)
+    return (store, recovery)
+  }
+
+  /// A record of a term that the hard state has not heard of: the hard state went first, so the
+  /// newest save was lost.
+  private func noteLostHardState(_ scan: StreamScan) {
+    let seen = max(
+      max(scan.highestTerm, state.hardState.floor.term), snapshotFile?.info.position.term ?? .zero)
+    guard seen > state.hardState.term else { return }
+    if !isStateLost {
+      recovery.damage.append(
+        DamageReport(
+          text: "the state file is of term \(state.hardState.term), the log of term \(seen)",
+          consequence: .hardStateLost))
+    }
+    state.isMemoryLost = true
+    state.hardState.term = seen
+    state.hardState.vote = nil
+  }
+
+  private func readSparse() throws(StorageFailure) {
+    log.lost = EntryRanges(manifest.lost)
+    log.mended = EntryRanges(manifest.mended)
+    var broken = log.lost
+    for file in manifest.files {
+      switch file.form {
+      case .segment: try readSparseSegment(file, &broken)
+      case .kept, .patch: try readKept(file, &broken)
+      }
+    }
+    log.damaged = broken
+    log.sparse.sort { $0.range.first < $1.range.first }
+  }
+
+  private func readSparseSegment(
+    _ file: Manifest.File, _ broken: inout EntryRanges
+  ) throws(StorageFailure) {
+    guard let info = segments[file.segment], info.life == file.life else {
+      return loseFile(file, FileNames.segment(file.number), &broken)
+    }
+    let everything = SyncedEnd(
+      place: LogPlace(segment: .max, offset: .max), position: .zero)
+    let scan = StreamScan(
+      directory: directory, fileSystem: fileSystem, readBytes: options.recoveryReadBytes,
+      buffer: buffer, files: [info.segment: info], first: info.segment, nextIndex: info.nextIndex,
+      previousTerm: info.previousTerm, snapshotIndex: LogIndex(.max), synced: everything,
+      newestSynced: 0)
+    try scan.runSparse(file.range)
+    report(scan.defects, lostFrom: nil)
+    for range in scan.damaged.ranges { broken.insert(range) }
+    guard var segment = scan.segments.first, !segment.slots.isEmpty else {
+      return loseFile(file, FileNames.segment(file.number), &broken)
+    }
+    segment.isEnded = true
+    log.sparse.append(.segment(segment))
+  }
+
+  private func readKept(
+    _ file: Manifest.File, _ broken: inout EntryRanges
+  ) throws(StorageFailure) {
+    let name = FileNames.kept(file.number)
+    guard names.contains(name) else { return loseFile(file, name, &broken) }
+    let handle = try fileSystem.open(path(name), .read)
+    let kept = try KeptFile.scan(
+      handle, number: file.number, range: file.range, bytes: file.bytes,
+      readBytes: options.recoveryReadBytes
+    ) { text, range in
+      recovery.damage.append(DamageReport(text: text, consequence: .recordsLost(range)))
+    }
+    for range in kept.damaged.ranges {
+      broken.insert(range)
+      log.mended.remove(range)
+    }
+    if file.form == .patch { log.patches.append(kept) } else { log.sparse.append(.kept(kept)) }
+  }
+
+  private func loseFile(_ file: Manifest.File, _ name: String, _ broken: inout EntryRanges) {
+    recovery.damage.append(
+      DamageReport(
+        text: "\(name) is missing or damaged as a whole", consequence: .recordsLost(file.range)))
+    broken.insert(file.range)
+    log.lost.insert(file.range)
+    log.mended.remove(file.range)
+  }
+
+  private func report(_ defects: [StreamScan.Defect], lostFrom: LogIndex?) {
+    let snapshotIndex = snapshotFile?.info.position.index ?? .zero
+    for defect in defects {
+      let consequence: DamageReport.Consequence
+      if let range = defect.range {
+        if range.last > snapshotIndex {
+          consequence = .logCutFrom(max(range.first, snapshotIndex.next))
+        } else {
+          consequence = .recordsLost(range)
+        }
+      } else if let lostFrom, defect.isTail {
+        consequence = .logCutFrom(lostFrom)
+      } else {
+        consequence = .nothingLost
+      }
+      recovery.damage.append(DamageReport(text: defect.text, consequence: consequence))
+    }
+  }
+}
+
+// What is done about it.
+extension Opening {
+  private func useLog(_ scan: StreamScan, _ known: SyncedEnd) throws(StorageFailure) {
+    let base = snapshotFile?.info.position ?? .zero
+    let firstLost = scan.damaged.ranges.first { $0.last > base.index }
+      .map { max($0.first, base.index.next) }
+    let scannedLast = scan.nextIndex.previous
+    report(scan.defects, lostFrom: firstLost ?? max(scannedLast, base.index).next)
+    var place = scan.end
+    let hasLoss = firstLost != nil || known.place > scan.end || scan.isExtentUnknown
+    let whole = scan.damaged
+    if let firstLost { place = scan.cut(before: firstLost) }
+    for range in whole.through(base.index).ranges { log.damaged.insert(range) }
+
+    var last = LogPosition(term: scan.lastTerm, index: scan.nextIndex.previous)
+    let isBelowSnapshot = last.index < base.index
+    if last.index <= base.index { last = base }
+    // What was acknowledged and is not in hand any more must not be voted away.
+    if hasLoss && known.position > last {
+      state.hardState.floor = max(state.hardState.floor, known.position)
+    }
+    try cutFiles(at: place, known, isTorn: scan.isTorn)
+    takeStream(scan)
+    recovery.last = last
+    if isBelowSnapshot { try leaveStream(base, scan) }
+    try finishState(last)
+    let found = scan.memberships.filter { $0.index > base.index && $0.index <= last.index }
+    for (index, payload) in found {
+      let membership = payload.withUnsafeBytes { bytes -> Membership? in
+        var reader = ByteReader(bytes)
+        do {
+          return try Membership(decoding: &reader)
+        } catch {
+          // The payload's checksum is right: whoever wrote the entry wrote no membership.
+          return nil
+        }
+      }
+      invariant(membership != nil, "entry \(index) is no membership")
+      if let membership {
+        recovery.memberships.append(MembershipRecord(index: index, membership: membership))
+      }
+    }
+    runs = scan.runs.filter { $0.first <= last.index }
+    holes = whole.through(base.index)
+    if isBelowSnapshot { runs = [] }
+  }
+
+  /// The log ends inside what the snapshot covers: its segments become files before the stream, and
+  /// the stream begins anew behind the snapshot.
+  private func leaveStream(_ base: LogPosition, _ scan: StreamScan) throws(StorageFailure) {
+    let missing = EntryRange(first: scan.nextIndex, last: base.index)
+    log.damaged.insert(missing)
+    for range in log.damaged.ranges { log.lost.insert(range) }
+    for segment in log.stream where !segment.slots.isEmpty {
+      var ended = segment
+      ended.isEnded = true
+      log.sparse.append(.segment(ended))
+    }
+    log.stream = []
+    manifest.streamFirst = nextSegment
+    manifest.streamIndex = base.index.next
+    manifest.streamPreviousTerm = base.term
+    manifest.lost = log.lost.ranges
+    manifest.files = log.sparse.map { LogStore.listed($0) }
+      + log.patches.map { LogStore.listed($0, .patch) }
+    manifest.edition += 1
+    try ManifestFiles.write(manifest, directory, fileSystem)
+  }
+
+  private var nextSegment: UInt64 {
+    max(log.stream.last?.segment ?? 0, (segments.keys.max() ?? 0), manifest.streamFirst - 1) + 1
+  }
+
+  private func takeStream(_ scan: StreamScan) {
+    log.stream = scan.segments
+    // Nothing is written to a segment behind a gap or with a foreign end.
+    if let last = log.stream.last, last.segment != scan.end.segment {
+      log.stream[log.stream.count - 1].isEnded = true
+    }
+    for at in log.stream.indices.dropLast() { log.stream[at].isEnded = true }
+  }
+
+  /// Removes what lies behind the end, so that it never counts again. The floor is on disk before.
+  private func cutFiles(
+    at place: LogPlace, _ known: SyncedEnd, isTorn: Bool
+  ) throws(StorageFailure) {
+    let later = segments.values.filter { $0.segment > place.segment }
+      .sorted { $0.segment > $1.segment }
+    let zeroes = try remains(at: place)
+    recovery.tornBytes = isTorn ? UInt64(zeroes) : 0
+    let isCut = !later.isEmpty || zeroes > 0
+    if isCut || state != slots.record { try saveState() }
+    if !later.isEmpty {
+      // The highest goes first, so that a crash leaves no gap.
+      for info in later {
+        try fileSystem.remove(path(FileNames.segment(info.number)))
+        try fileSystem.synchronizeDirectory(directory)
+        segments[info.segment] = nil
+      }
+    }
+    if let info = segments[place.segment] {
+      let file = try fileSystem.open(path(FileNames.segment(info.number)), .readWrite)
+      let isShort = try file.size() < info.fileBytes
+      if zeroes == 0 && !isShort { return }
+      if isShort { try file.allocate(info.fileBytes) }
+      var at = 0
+      while at < zeroes {
+        let count = min(1 << 20, zeroes - at)
+        let offset = UInt64(place.offset) + UInt64(at)
+        try file.write([[UInt8](repeating: 0, count: count)], at: offset)
+        at += count
+      }
+      try file.synchronize()
+    }
+  }
+
+  /// How many bytes behind `place` reach to the last record that could be read there.
+  private func remains(at place: LogPlace) throws(StorageFailure) -> Int {
+    guard let info = segments[place.segment] else { return 0 }
+    let file = try fileSystem.open(path(FileNames.segment(info.number)), .read)
+    try buffer.fill(from: file, readBytes: options.recoveryReadBytes)
+    let bytes = buffer.content
+    var end = 0
+    var at = Int(place.offset)
+    while at + RecordHeader.bytes <= bytes.count {
+      // SAFETY: four bytes at `at` lie within the buffer, checked by the loop.
+      if bytes.loadUnaligned(fromByteOffset: at, as: UInt32.self).littleEndian
+        == RecordHeader.magic,
+        let head = RecordHeader(in: bytes, at: at), head.life == info.life,
+        head.place.segment == info.segment
+      {
+        end = min(at + head.recordBytes, bytes.count)
+      }
+      at += RecordHeader.alignment
+    }
+    return max(0, end - Int(place.offset))
+  }
+
+  private func saveState() throws(StorageFailure) {
+    let file = try fileSystem.open(path(FileNames.state), .readWrite)
+    // Both slots: an older save must not bring back a synced place that was cut.
+    for _ in 0..<2 {
+      let write = slots.save(state)
+      for offset in write.offsets { try file.write([write.bytes], at: offset) }
+      try file.synchronize()
+    }
+    state = slots.record
+  }
+
+  /// From here on the log is synced to its new end.
+  private func finishState(_ last: LogPosition) throws(StorageFailure) {
+    synced = SyncedEnd(
+      place: LogPlace(segment: nextSegment, offset: UInt32(FileHeader.blockBytes)),
+      position: last)
+    if let open = log.stream.last, !open.isEnded { synced.place = open.end }
+    let newest = log.stream.last?.segment ?? manifest.streamFirst - 1
+    if state.synced.place > synced.place || state.newestSegment > newest
+      || state.hardState != slots.record.hardState
+      || state.isMemoryLost != slots.record.isMemoryLost
+    {
+      state.synced = synced
+      state.newestSegment = newest
+      try saveState()
+    }
+  }
+
+  /// Nothing can be built upon: the node begins with an empty log and a floor.
+  private func dropEverything(_ scan: StreamScan, _ known: SyncedEnd) throws(StorageFailure) {
+    let floor = max(max(known.position, manifest.snapshot), state.synced.position)
+    state.hardState.floor = max(state.hardState.floor, floor)
+    state.hardState.term = max(state.hardState.term, state.hardState.floor.term)
+    try saveState()
+    let edition = manifest.edition
+    let first = nextSegment
+    manifest = Manifest(node: identity.node)
+    manifest.edition = edition + 1
+    manifest.streamFirst = first
+    try ManifestFiles.write(manifest, directory, fileSystem)
+    snapshotFile = nil
+    log = LogFiles()
+    recovery.last = .zero
+    try finishState(.zero)
+  }
+}
+
+// What comes out.
+extension Opening {
+  private func makeStore() throws(StorageFailure) -> LogStore {
+    sweep()
+    guard let lock else { throw StorageFailure(.lock, directory, code: 0) }
+    log.damaged = log.damaged.subtracting(log.mended)
+    let context = JobContext(
+      directory: directory, fileSystem: fileSystem,
+      stateFile: try fileSystem.open(path(FileNames.state), .readWrite))
+    var start = LogStore.Start(
+      directory: directory, identity: identity, options: options, fileSystem: fileSystem,
+      context: context, lock: lock, stateSlots: slots)
+    start.log = log
+    start.runs = runs
+    start.base = LogPosition(
+      term: manifest.streamPreviousTerm, index: manifest.streamIndex.previous)
+    start.last = recovery.last
+    start.firstIndex = firstIndex()
+    start.synced = synced
+    start.isMemoryLost = state.isMemoryLost
+    start.manifestEdition = manifest.edition
+    start.snapshotFile = snapshotFile
+    start.nextSegment = nextSegment
+    start.nextNumber = (names.compactMap(Self.number(of:)).max() ?? 0) + 1
+    start.spares = spares
+    start.dead = dead
+    return LogStore(start)
+  }
+
+  private static func number(of name: String) -> UInt64? {
+    FileNames.number(of: name, FileNames.segmentPrefix)
+      ?? FileNames.number(of: name, FileNames.keptPrefix)
+      ?? FileNames.number(of: name, FileNames.snapshotPrefix)
+  }
+
+  /// The entries from here to the last are whole and consecutive.
+  private func firstIndex() -> LogIndex {
+    guard let first = log.stream.first(where: { !$0.slots.isEmpty }) else {
+      return recovery.last.index.next
+    }
+    return max(first.firstEntry, holes.ranges.last?.last.next ?? .zero)
+  }
+
+  /// Whatever is not in force is dead: left over from a crash or cut off.
+  private func sweep() {
+    let inForce = Set(
+      log.stream.map(\.segment)
+        + log.sparse.compactMap {
+          if case .segment(let segment) = $0 { segment.segment } else { nil }
+        })
+    for info in segments.values.sorted(by: { $0.number < $1.number })
+    where !inForce.contains(info.segment) {
+      dead.append(.segment(number: info.number, life: info.life, fileBytes: info.fileBytes))
+    }
+    let kept = Set(
+      log.patches.map(\.number)
+        + log.sparse.compactMap { if case .kept(let kept) = $0 { kept.number } else { nil } })
+    for name in names {
+      if let number = FileNames.number(of: name, FileNames.keptPrefix) {
+        if !kept.contains(number) { dead.append(.other(name: name)) }
+      } else if let number = FileNames.number(of: name, FileNames.snapshotPrefix) {
+        if number != snapshotFile?.number { dead.append(.other(name: name)) }
+      }
+    }
+  }
+
+  private func fillRecovery(_ store: LogStore) {
+    recovery.hardState = store.hardState
+    recovery.snapshot = store.snapshot
+    recovery.firstIndex = store.firstIndex
+    recovery.damagedEntries = log.damaged.ranges
+    let first = store.firstIndex
+    guard first <= recovery.last.index else { return }
+    let before = runs.last { $0.first <= first }
+    recovery.termRuns = before.map { [TermRun(first: first, term: $0.term)] } ?? []
+    recovery.termRuns += runs.filter { $0.first > first }
+  }
+}

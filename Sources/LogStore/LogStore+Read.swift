@@ -1,0 +1,94 @@
+// Reading entries and records on the event loop. Everything is verified: bytes whose checksum does
+// not fit are never given out.
+
+import Base
+import Consensus
+
+extension LogStore {
+  /// Consecutive entries, at least one, as many as fit `maxBytes` of payload.
+  ///
+  /// - Throws: `.damaged` or `.notInLog` with the first entry that cannot be read; entries before
+  ///   it are given without an error.
+  package func entries(
+    from first: LogIndex, through last: LogIndex, maxBytes: Int
+  ) throws(LogReadError) -> [Entry] {
+    guard first >= firstIndex, first <= last, last <= self.last.index else {
+      throw .notInLog(first < firstIndex ? first : max(first, self.last.index.next))
+    }
+    var entries: [Entry] = []
+    var index = first
+    var payloads = 0
+    while index <= last {
+      let more: [Entry]
+      do throws(LogReadError) {
+        more = try next(from: index, through: last, maxBytes: maxBytes - payloads)
+      } catch {
+        if entries.isEmpty { throw error }
+        return entries
+      }
+      for entry in more {
+        if !entries.isEmpty && payloads + entry.payload.count > maxBytes { return entries }
+        entries.append(entry)
+        payloads += entry.payload.count
+      }
+      index = index.advanced(by: more.count)
+    }
+    return entries
+  }
+
+  private func next(
+    from index: LogIndex, through last: LogIndex, maxBytes: Int
+  ) throws(LogReadError) -> [Entry] {
+    if let entry = pendingEntry(index) { return [entry] }
+    guard let at = log.streamSegment(of: index) else {
+      throw log.damaged.contains(index) ? .damaged(index) : .notInLog(index)
+    }
+    var end = last
+    if let firstPending = pending.first?.entry.index, firstPending <= end, firstPending > index {
+      end = firstPending.previous
+    }
+    return try LogFiles.entries(
+      from: index, through: end, maxBytes: maxBytes, in: log.stream[at], readFiles)
+  }
+
+  /// A staged entry that may not be on the disk yet.
+  private func pendingEntry(_ index: LogIndex) -> Entry? {
+    guard let first = pending.first?.entry.index, index >= first, index <= last.index else {
+      return nil
+    }
+    let entry = pending[Int(index.rawValue - first.rawValue)].entry
+    invariant(entry.index == index, "pending entry \(entry.index) at the place of \(index)")
+    return entry
+  }
+
+  /// The whole payload of an entry.
+  package func payload(of index: LogIndex) throws(LogReadError) -> [UInt8] {
+    if let entry = pendingEntry(index) { return entry.payload }
+    if let at = log.streamSegment(of: index) {
+      return try LogFiles.entry(index, in: log.stream[at], readFiles).payload
+    }
+    if case .segment(let segment) = log.sparseFile(of: index) {
+      return try LogFiles.entry(index, in: segment, readFiles).payload
+    }
+    throw log.damaged.contains(index) ? .damaged(index) : .notInLog(index)
+  }
+
+  /// The largest verified piece of payload around a record: the whole payload where the log has
+  /// the entry whole. For the caller's cache.
+  package func block(
+    containing record: RecordReference
+  ) throws(LogReadError) -> PayloadBlock {
+    if let entry = pendingEntry(record.entry) {
+      return PayloadBlock(entry: record.entry, offset: 0, bytes: entry.payload)
+    }
+    let block = try log.block(containing: record, readFiles)
+    // The entry's bytes are right, so the reference is not one into them.
+    guard block.contains(record) else { throw .notInLog(record.entry) }
+    return block
+  }
+
+  /// The bytes of one record.
+  package func record(_ record: RecordReference) throws(LogReadError) -> [UInt8] {
+    Array(try block(containing: record).slice(record))
+  }
+}

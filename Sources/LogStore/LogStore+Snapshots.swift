@@ -1,0 +1,284 @@
+// Snapshots, cleaning, repair and installing a snapshot from the leader: each is prepared elsewhere
+// and put in force here, by a write job that replaces the manifest.
+
+import Base
+import Consensus
+
+extension LogStore {
+  private var site: CleaningJob.Site {
+    CleaningJob.Site(
+      directory: directory, identity: identity, fileSystem: fileSystem, options: options)
+  }
+
+  /// A writer for a snapshot of the machine as of `position`, which must be applied and committed.
+  package func snapshotWriter(
+    position: LogPosition, membership: Membership, stateHash: UInt64, stateHashIndex: LogIndex
+  ) -> SnapshotWriter {
+    let info = SnapshotInfo(
+      position: position, membership: membership, stateHash: stateHash,
+      stateHashIndex: stateHashIndex, byteCount: 0)
+    return SnapshotWriter(
+      info: info, number: takeNumbers(1), directory: directory, fileSystem: fileSystem)
+  }
+
+  /// Puts a finished snapshot in force; the one before is removed. nil if the snapshot in force is
+  /// newer, as after one from the leader was installed meanwhile.
+  package func stage(_ written: SnapshotWriter) -> WriteJob? {
+    invariant(written.isFinished, "snapshot staged and not finished")
+    if let snapshot, snapshot.position.index >= written.position.index {
+      dead.append(.other(name: FileNames.snapshot(written.number)))
+      return nil
+    }
+    invariant(written.position.index <= last.index, "snapshot behind the log's end \(last)")
+    let job = beginJob()
+    replaceSnapshot(
+      SnapshotFile(number: written.number, info: written.info, fileBytes: written.fileBytes), job)
+    job.manifest = manifest()
+    endJob(job, saved: nil)
+    return job
+  }
+
+  private func replaceSnapshot(_ next: SnapshotFile, _ job: WriteJob) {
+    if let old = snapshotFile { job.dead.append(.other(name: FileNames.snapshot(old.number))) }
+    snapshotFile = next
+  }
+
+  /// Reads the snapshot in force; nil if there is none.
+  package func snapshotReader() -> SnapshotReader? {
+    guard let snapshotFile else { return nil }
+    return SnapshotReader(
+      info: snapshotFile.info, path: directory + "/" + FileNames.snapshot(snapshotFile.number),
+      fileSystem: fileSystem)
+  }
+
+  /// Plans a cleaning; nil if there is nothing to clean or one is under way.
+  ///
+  /// - Parameter keepFrom: entries from here on stay whole, for followers that are behind. Never
+  ///   more is given up than what the snapshot in force covers.
+  /// - Parameter live: every record that the snapshot in force refers to, at least.
+  package func cleaning(keepFrom: LogIndex, live: @escaping LiveRecords) -> CleaningJob? {
+    guard let snapshot, !isCleaning, failure == nil else { return nil }
+    let limit = min(keepFrom, snapshot.position.index.next)
+    var candidates = log.sparse
+    var streamCount = 0
+    for segment in log.stream.dropLast() {
+      // What is not on the disk yet cannot be read by the job.
+      guard segment.isEnded, segment.segment < synced.place.segment,
+        (segment.lastEntry ?? .zero) < limit
+      else { break }
+      streamCount += 1
+      if !segment.slots.isEmpty { candidates.append(.segment(segment)) }
+    }
+    if candidates.isEmpty && streamCount == 0 { return nil }
+    isCleaning = true
+    pins += 1
+    return CleaningJob(
+      keepFrom: limit, epoch: epoch, site: site, log: log, live: live,
+      firstNumber: takeNumbers(CleaningJob.numbersReserved), candidates: candidates,
+      streamCount: streamCount)
+  }
+
+  /// Puts a cleaning in force; nil if it changed nothing, failed, or the log was replaced meanwhile.
+  package func stage(_ done: CleaningJob) -> WriteJob? {
+    invariant(isCleaning, "cleaning staged and not planned")
+    isCleaning = false
+    pins -= 1
+    isUpkeepBlocked = false
+    guard done.isExecuted, done.epoch == epoch else {
+      dead += done.kept.map { .other(name: FileNames.kept($0.number)) }
+      return nil
+    }
+    for index in done.damaged { noteDamage(index) }
+    let empty = done.streamCount - done.candidates.count { $0.isOfStream(log) }
+    if !done.isGone.contains(true) && empty == 0 { return nil }
+    let job = beginJob()
+    var sparse: [SparseFile] = done.kept.map { .kept($0) }
+    for (at, file) in done.candidates.enumerated() {
+      if done.isGone[at] { job.dead.append(file.dead) } else { sparse.append(file) }
+    }
+    let staying = Set(
+      done.candidates.indices.filter { !done.isGone[$0] }
+        .compactMap { done.candidates[$0].segmentNumber })
+    for segment in log.stream.prefix(done.streamCount)
+    where segment.slots.isEmpty && !staying.contains(segment.number) {
+      job.dead.append(SparseFile.segment(segment).dead)
+    }
+    log.stream.removeFirst(done.streamCount)
+    log.sparse = sparse.sorted { $0.range.first < $1.range.first }
+    dropPatches(job, staying: sparse.dropFirst(done.kept.count))
+    moveFirstIndex()
+    job.manifest = manifest()
+    endJob(job, saved: nil)
+    return job
+  }
+
+  /// The stream begins later: so do the entries that can be given.
+  private func moveFirstIndex() {
+    guard let first = log.stream.first else { return }
+    let known = first.startIndex.previous
+    if known > base.index {
+      base = LogPosition(term: first.startPreviousTerm, index: known)
+    }
+    let whole = log.stream.first { !$0.slots.isEmpty }?.firstEntry ?? last.index.next
+    firstIndex = max(firstIndex, whole)
+  }
+
+  /// Patches whose entries lie in no file from before the repair any more have been rewritten into
+  /// kept files with the rest.
+  private func dropPatches(_ job: WriteJob, staying: ArraySlice<SparseFile>) {
+    guard !log.patches.isEmpty || !log.mended.isEmpty else { return }
+    var needed = log.lost
+    for file in staying { needed.insert(file.range) }
+    for segment in log.stream {
+      if let range = segment.range { needed.insert(range) }
+    }
+    for patch in log.patches where !needed.overlaps(patch.range) {
+      job.dead.append(.other(name: FileNames.kept(patch.number)))
+    }
+    log.patches.removeAll { !needed.overlaps($0.range) }
+    for range in log.mended.ranges where !needed.overlaps(range) { log.mended.remove(range) }
+  }
+
+  /// A read found damage that recovery did not see.
+  package func noteDamage(_ index: LogIndex) {
+    log.damaged.insert(EntryRange(first: index, last: index))
+  }
+
+  /// Entries whose records are known to be damaged, ascending.
+  package var damagedEntries: [EntryRange] { log.damaged.ranges }
+
+  /// A repair of `ranges`, all damaged, with the bytes of every record in them that is alive.
+  package func repair(
+    _ ranges: [EntryRange], with records: [(RecordReference, [UInt8])]
+  ) -> RepairJob {
+    for (record, _) in records {
+      invariant(
+        ranges.contains { $0.contains(record.entry) },
+        "record of entry \(record.entry) outside the repaired ranges")
+    }
+    return RepairJob(
+      epoch: epoch, ranges: ranges, records: records, site: site,
+      firstNumber: takeNumbers(CleaningJob.numbersReserved))
+  }
+
+  /// Puts a repair in force; nil if the log was replaced meanwhile.
+  package func stage(_ done: RepairJob) -> WriteJob? {
+    guard done.isExecuted, done.epoch == epoch else {
+      dead += done.patches.map { .other(name: FileNames.kept($0.number)) }
+      return nil
+    }
+    let job = beginJob()
+    log.patches = done.patches + log.patches
+    for range in done.ranges {
+      log.mended.insert(range)
+      log.damaged.remove(range)
+    }
+    job.manifest = manifest()
+    endJob(job, saved: nil)
+    return job
+  }
+
+  /// A stream of the snapshot in force with the records that it refers to; nil without one. Give it
+  /// back with `release`: until then no file is removed.
+  package func snapshotSource(live: @escaping LiveRecords) -> SnapshotSource? {
+    guard let snapshotFile else { return nil }
+    pins += 1
+    return SnapshotSource(
+      snapshot: snapshotFile, log: log, site: site, live: live)
+  }
+
+  package func release(_ source: SnapshotSource) {
+    invariant(pins > 0 && !source.isReleased, "snapshot source released twice")
+    source.isReleased = true
+    pins -= 1
+    isUpkeepBlocked = false
+  }
+
+  /// Takes a snapshot stream from the leader.
+  package func snapshotReceiver(position: LogPosition) -> SnapshotReceiver {
+    SnapshotReceiver(
+      position: position, site: site, snapshotNumber: takeNumbers(1),
+      firstNumber: takeNumbers(CleaningJob.numbersReserved))
+  }
+
+  /// Puts a received snapshot in force instead of the whole log. Only where the log does not hold
+  /// the snapshot's last entry; what follows it would be lost otherwise.
+  package func stage(_ received: SnapshotReceiver) -> WriteJob {
+    guard let file = received.snapshotFile else {
+      invariant(false, "snapshot installed before it was whole")
+      return beginJob()
+    }
+    let job = beginJob()
+    epoch += 1
+    for sparse in log.sparse { job.dead.append(sparse.dead) }
+    for segment in log.stream { job.dead.append(SparseFile.segment(segment).dead) }
+    for patch in log.patches { job.dead.append(.other(name: FileNames.kept(patch.number))) }
+    replaceSnapshot(file, job)
+    log = LogFiles()
+    log.sparse = received.kept.map { .kept($0) }
+    received.isInstalled = true
+    writeFile = nil
+    runs = []
+    base = file.info.position
+    last = base
+    firstIndex = last.index.next
+    while pending.popFirst() != nil {}
+    job.manifest = manifest()
+    endJob(job, saved: nil)
+    return job
+  }
+
+  /// Gives up a stream that is not installed.
+  package func discard(_ receiver: SnapshotReceiver) {
+    if receiver.isInstalled { return }
+    receiver.close()
+    dead += receiver.names.map { .other(name: $0) }
+    isUpkeepBlocked = false
+  }
+
+  /// Stops the process if the index contradicts itself.
+  package func checkInvariants() {
+    var next: LogIndex?
+    for segment in log.stream {
+      invariant(segment.used >= UInt32(FileHeader.blockBytes), "segment \(segment.segment) empty")
+      invariant(UInt64(segment.used) <= segment.fileBytes, "segment \(segment.segment) overfull")
+      guard let range = segment.range else { continue }
+      if let next, range.first >= firstIndex, next >= firstIndex {
+        invariant(range.first == next, "stream goes on with \(range.first), not \(next)")
+      }
+      next = range.last.next
+    }
+    if let next { invariant(next == last.index.next, "stream ends before \(next), log \(last)") }
+    for (left, right) in zip(log.stream, log.stream.dropFirst()) {
+      invariant(left.segment < right.segment, "segment \(right.segment) behind \(left.segment)")
+      invariant(left.isEnded, "segment \(left.segment) goes on before \(right.segment)")
+    }
+    for (left, right) in zip(log.sparse, log.sparse.dropFirst()) {
+      invariant(left.range.last < right.range.first, "\(left.range) and \(right.range) overlap")
+    }
+    invariant(synced.place <= endPlace, "synced to \(synced.place), written to \(endPlace)")
+    invariant(firstIndex <= last.index.next, "first entry \(firstIndex), last \(last)")
+    if let snapshot {
+      invariant(snapshot.position.index <= last.index, "snapshot behind the log's end \(last)")
+    }
+  }
+}
+
+extension SparseFile {
+  var dead: DeadFile {
+    switch self {
+    case .segment(let segment):
+      .segment(number: segment.number, life: segment.life, fileBytes: segment.fileBytes)
+    case .kept(let kept): .other(name: FileNames.kept(kept.number))
+    }
+  }
+
+  var segmentNumber: UInt64? {
+    if case .segment(let segment) = self { segment.number } else { nil }
+  }
+
+  func isOfStream(_ log: LogFiles) -> Bool {
+    guard let number = segmentNumber else { return false }
+    return log.stream.contains { $0.number == number }
+  }
+}

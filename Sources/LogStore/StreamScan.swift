@@ -1,0 +1,414 @@
+// Reading log segments back and judging what is found: which entries are whole, where the log
+// ends, and whether what ends it is a torn last write or damage to something that was synced.
+//
+// The rule. Every record and the state file say up to which place the log was synced when they were
+// written; P is the largest of these. A record that cannot be read at a place before P is damage. At
+// or behind P nothing was confirmed: the log ends there. Before the second is believed, the rest of
+// the stream is looked through for records that know of a larger P.
+//
+// Behind damage the scan goes on at the next record that can be read. That record names its index
+// and the term before it; where these do not fit what is in hand, a truncation may have been lost
+// in the damage, and entries that it may have replaced are damaged too: a stale entry must not be
+// served for the one that replaced it.
+
+import Base
+import Consensus
+
+/// A buffer that is read into again and again.
+final class ScanBuffer {
+  private(set) var bytes: UnsafeMutableRawBufferPointer
+  private(set) var count = 0
+
+  init() { bytes = UnsafeMutableRawBufferPointer(start: nil, count: 0) }
+  deinit { bytes.deallocate() }
+
+  /// What was read last.
+  // SAFETY: valid until the next `fill`; users do not keep it.
+  var content: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: bytes[..<count]) }
+
+  func fill(from file: any FileHandle, readBytes: Int) throws(StorageFailure) {
+    count = 0
+    let size = Int(try file.size())
+    if bytes.count < size {
+      bytes.deallocate()
+      bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 4096)
+    }
+    while count < size {
+      let end = min(size, count + readBytes)
+      let got = try file.read(
+        into: UnsafeMutableRawBufferPointer(rebasing: bytes[count..<end]), at: UInt64(count))
+      count += got
+      if got == 0 { return }
+    }
+  }
+}
+
+/// A log segment's file as its head describes it.
+struct SegmentFileInfo: Equatable, Sendable {
+  var number: UInt64
+  var segment: UInt64
+  var life: UInt32
+  var fileBytes: UInt64
+  var nextIndex: LogIndex
+  var previousTerm: Term
+}
+
+/// Scans the stream, or one segment before it.
+final class StreamScan {
+  struct Defect {
+    var text: String
+    var place: LogPlace
+    /// Entries lost by it, as far as they were in force when it was found.
+    var range: EntryRange?
+    /// The end of the log is missing.
+    var isTail = false
+  }
+
+  let directory: String
+  let fileSystem: any FileSystem
+  let readBytes: Int
+  let buffer: ScanBuffer
+  /// The last entry that the snapshot covers.
+  let snapshotIndex: LogIndex
+  /// The newest segment that is known to have been begun and synced.
+  let newestSynced: UInt64
+  private let files: [UInt64: SegmentFileInfo]
+  private let newest: UInt64
+
+  /// P of the rule above.
+  private(set) var synced: SyncedEnd
+  private var hasLookedAhead = false
+
+  private(set) var segments: [LogSegment] = []
+  private(set) var runs: [TermRun] = []
+  private(set) var memberships: [(index: LogIndex, payload: [UInt8])] = []
+  private(set) var damaged = EntryRanges()
+  private(set) var defects: [Defect] = []
+  private(set) var nextIndex: LogIndex
+  private(set) var lastTerm: Term
+  /// Where the log ends.
+  private(set) var end: LogPlace
+  /// The log ends at a write that was never confirmed.
+  private(set) var isTorn = false
+  /// Acknowledged entries may be missing and nothing says how many.
+  private(set) var isExtentUnknown = false
+  private(set) var highestTerm = Term.zero
+  /// How many records the damage that was just passed may have held; nil outside damage.
+  private var holeRecords: Int?
+  private var holePlace = LogPlace.zero
+
+  init(
+    directory: String, fileSystem: any FileSystem, readBytes: Int, buffer: ScanBuffer,
+    files: [UInt64: SegmentFileInfo], first: UInt64, nextIndex: LogIndex, previousTerm: Term,
+    snapshotIndex: LogIndex, synced: SyncedEnd, newestSynced: UInt64
+  ) {
+    self.directory = directory
+    self.fileSystem = fileSystem
+    self.readBytes = readBytes
+    self.buffer = buffer
+    self.files = files.filter { $0.key >= first }
+    self.nextIndex = nextIndex
+    self.snapshotIndex = snapshotIndex
+    self.synced = synced
+    self.newestSynced = newestSynced
+    lastTerm = previousTerm
+    newest = self.files.keys.max() ?? 0
+    end = LogPlace(segment: first, offset: UInt32(FileHeader.blockBytes))
+    firstSegment = first
+  }
+
+  private let firstSegment: UInt64
+
+  /// Reads everything and stops at the end of the log.
+  func run() throws(StorageFailure) {
+    var segment = firstSegment
+    while segment <= newest {
+      guard let info = files[segment] else {
+        let place = LogPlace(segment: segment, offset: UInt32(FileHeader.blockBytes))
+        guard try meetDefect("segment \(segment) is missing", place, isShort: false) else { return }
+        beginHole(at: place, bytes: 64 << 20)
+        segment += 1
+        continue
+      }
+      guard try scan(info) else { return }
+      segment += 1
+    }
+    if newestSynced > newest, newestSynced >= firstSegment {
+      isExtentUnknown = true
+      defects.append(
+        Defect(text: "segment \(newestSynced), the newest, is missing", place: end, range: nil,
+          isTail: true))
+    } else if synced.place > end {
+      defects.append(
+        Defect(
+          text: "the log ends at \(end) and was synced to \(synced.place)", place: end, range: nil,
+          isTail: true))
+    }
+  }
+
+  /// One segment before the stream: all that is missing from `range` is damaged.
+  func runSparse(_ range: EntryRange) throws(StorageFailure) {
+    if let info = files[firstSegment] { _ = try scan(info) }
+    truncateInHand(from: range.last.next)
+    if nextIndex <= range.last { lose(nextIndex, range.last) }
+    damaged.remove(EntryRange(first: .zero, last: max(range.first, LogIndex(1)).previous))
+  }
+
+  /// False if the log ends in this segment.
+  private func scan(_ info: SegmentFileInfo) throws(StorageFailure) -> Bool {
+    try fill(info)
+    let size = buffer.count
+    let isShort = UInt64(size) < info.fileBytes && info.segment <= newestSynced
+    segments.append(
+      LogSegment(
+        segment: info.segment, number: info.number, life: info.life, fileBytes: info.fileBytes,
+        used: UInt32(FileHeader.blockBytes), startIndex: info.nextIndex,
+        startPreviousTerm: info.previousTerm, firstEntry: nextIndex))
+    var at = FileHeader.blockBytes
+    while true {
+      let place = LogPlace(segment: info.segment, offset: UInt32(at))
+      if let head = head(at: at, info) {
+        note(head.synced)
+        guard let isWhole = try take(head, at: at, isShort: isShort) else { return false }
+        at = min(at + head.recordBytes, size)
+        segments[segments.count - 1].used = UInt32(at)
+        end = LogPlace(segment: info.segment, offset: UInt32(at))
+        if head.kind == .end && isWhole {
+          segments[segments.count - 1].isEnded = true
+          end = LogPlace(segment: info.segment + 1, offset: UInt32(FileHeader.blockBytes))
+          return true
+        }
+        continue
+      }
+      let next = nextHead(from: at + RecordHeader.alignment, info)
+      if next == nil && info.segment == newest {
+        if isShort && at + RecordHeader.bytes > size { isExtentUnknown = true }
+        return false
+      }
+      let text =
+        "segment \(info.segment), offset \(at): "
+        + (next.map { "\($0 - at) bytes are damaged" } ?? "the rest is damaged or missing")
+      guard try meetDefect(text, place, isShort: isShort, info) else { return false }
+      beginHole(at: place, bytes: (next ?? size) - at)
+      guard let next else {
+        segments[segments.count - 1].isEnded = true
+        end = LogPlace(segment: info.segment + 1, offset: UInt32(FileHeader.blockBytes))
+        return true
+      }
+      at = next
+    }
+  }
+
+  private func fill(_ info: SegmentFileInfo) throws(StorageFailure) {
+    let path = directory + "/" + FileNames.segment(info.number)
+    try buffer.fill(from: try fileSystem.open(path, .read), readBytes: readBytes)
+  }
+
+  /// The record at an offset of the file in the buffer, if it belongs there.
+  private func head(at offset: Int, _ info: SegmentFileInfo) -> RecordHeader? {
+    guard let head = RecordHeader(in: buffer.content, at: offset),
+      head.place == LogPlace(segment: info.segment, offset: UInt32(offset)),
+      head.life == info.life, head.group == .main
+    else { return nil }
+    return head
+  }
+
+  private func nextHead(from offset: Int, _ info: SegmentFileInfo) -> Int? {
+    let bytes = buffer.content
+    var at = offset
+    while at + RecordHeader.bytes <= bytes.count {
+      // SAFETY: four bytes at `at` lie within the buffer, checked by the loop.
+      if bytes.loadUnaligned(fromByteOffset: at, as: UInt32.self).littleEndian
+        == RecordHeader.magic, head(at: at, info) != nil
+      {
+        return at
+      }
+      at += RecordHeader.alignment
+    }
+    return nil
+  }
+
+  private func note(_ end: SyncedEnd) {
+    if end.place > synced.place { synced = end }
+  }
+
+  /// Something cannot be read. False if it is where the log was not confirmed any more: the log ends
+  /// there. True if it is damage.
+  private func meetDefect(
+    _ text: String, _ place: LogPlace, isShort: Bool, _ info: SegmentFileInfo? = nil
+  ) throws(StorageFailure) -> Bool {
+    if !hasLookedAhead && place >= synced.place {
+      hasLookedAhead = true
+      try lookAhead(from: place, info)
+    }
+    let isDamage = place < synced.place || nextIndex <= snapshotIndex || isShort
+    if isDamage {
+      if isShort && place >= synced.place { isExtentUnknown = true }
+      defects.append(Defect(text: text, place: place, range: nil))
+    } else {
+      isTorn = true
+      end = place
+    }
+    return isDamage
+  }
+
+  /// Reads on for records that know of a later synced place, and leaves the buffer as it was.
+  private func lookAhead(
+    from place: LogPlace, _ current: SegmentFileInfo?
+  ) throws(StorageFailure) {
+    for segment in place.segment...max(newest, place.segment) {
+      guard let info = files[segment] else { continue }
+      if info != current { try fill(info) }
+      var at = segment == place.segment ? Int(place.offset) : FileHeader.blockBytes
+      while let found = nextHead(from: at, info) {
+        if let head = head(at: found, info) { note(head.synced) }
+        at = found + RecordHeader.bytes
+      }
+    }
+    if let current, newest > place.segment { try fill(current) }
+  }
+
+  private func beginHole(at place: LogPlace, bytes: Int) {
+    let records = bytes / RecordHeader.bytes
+    if holeRecords == nil { holePlace = place }
+    holeRecords = (holeRecords ?? 0) + records
+  }
+
+  /// Takes a record whose head is whole. nil if the log ends before it, false if its payload is
+  /// damaged.
+  private func take(
+    _ head: RecordHeader, at offset: Int, isShort: Bool
+  ) throws(StorageFailure) -> Bool? {
+    let count = Int(head.payloadBytes)
+    let start = offset + RecordHeader.bytes
+    var sum: Checksum?
+    if start + count <= buffer.count {
+      sum = Checksum(of: UnsafeRawBufferPointer(rebasing: buffer.content[start..<start + count]))
+    }
+    let isWhole = count == 0 || sum == head.payloadChecksum
+    if !isWhole {
+      let text =
+        "entry \(head.index) (segment \(head.place.segment), offset \(offset)): payload checksum "
+        + (sum.map { "is \(hex($0.rawValue)), " } ?? "cannot be computed, ")
+        + "should be \(hex(head.payloadChecksum.rawValue))"
+      let isCut = isShort && sum == nil
+      let info = files[head.place.segment]
+      guard try meetDefect(text, head.place, isShort: isCut, info) else { return nil }
+    }
+    highestTerm = max(highestTerm, head.term)
+    settle(before: head.index, head.previousTerm, head.place)
+    guard let kind = head.kind.entryKind else { return isWhole }
+    if runs.last?.term != head.term { runs.append(TermRun(first: head.index, term: head.term)) }
+    let slot = EntrySlot(
+      offset: isWhole ? head.place.offset : 0, payloadBytes: isWhole ? head.payloadBytes : 0)
+    segments[segments.count - 1].note(head.index, slot)
+    nextIndex = head.index.next
+    lastTerm = head.term
+    if !isWhole {
+      damage(EntryRange(first: head.index, last: head.index), head.place)
+    } else if kind == .membership {
+      memberships.append((head.index, Array(buffer.content[start..<start + count])))
+    }
+    return isWhole
+  }
+
+  /// Makes what is in hand end right before `index`, with `term`.
+  private func settle(before index: LogIndex, _ term: Term, _ place: LogPlace) {
+    let records = holeRecords ?? 0
+    let from = holeRecords == nil ? place : holePlace
+    let inHand = nextIndex
+    if index < nextIndex { truncateInHand(from: index) }
+    if let known = self.term(of: min(index, nextIndex).previous), known != term, inHand != index
+      || holeRecords != nil
+    {
+      // A truncation may be lost in the damage: entries that it may have replaced are suspect.
+      let reach = UInt64(records) + 1
+      let lowest = index.rawValue > reach ? LogIndex(index.rawValue - reach) : LogIndex(1)
+      if lowest < nextIndex { suspect(from: lowest, place: from) }
+    }
+    if index > nextIndex { lose(nextIndex, index.previous, from) }
+    nextIndex = index
+    lastTerm = term
+    holeRecords = nil
+  }
+
+  private func suspect(from lowest: LogIndex, place: LogPlace) {
+    guard nextIndex.rawValue > 1 else { return }
+    var first: LogIndex?
+    var firstPlace = place
+    for at in segments.indices {
+      guard let range = segments[at].range, range.last >= lowest else { continue }
+      for slot in segments[at].slots.indices {
+        let index = segments[at].firstEntry.advanced(by: slot)
+        if index < lowest || segments[at].slots[slot].offset == 0 { continue }
+        if first == nil {
+          first = index
+          firstPlace = LogPlace(
+            segment: segments[at].segment, offset: segments[at].slots[slot].offset)
+        }
+        segments[at].slots[slot] = EntrySlot(offset: 0, payloadBytes: 0)
+      }
+    }
+    guard let first else { return }
+    memberships.removeAll { $0.index >= first }
+    damage(EntryRange(first: first, last: nextIndex.previous), min(firstPlace, place))
+  }
+
+  private func lose(_ first: LogIndex, _ last: LogIndex, _ place: LogPlace? = nil) {
+    damage(EntryRange(first: first, last: last), place ?? end)
+    nextIndex = last.next
+  }
+
+  /// Where each loss began, for the place at which the log is cut.
+  private(set) var losses: [(range: EntryRange, place: LogPlace)] = []
+
+  private func damage(_ range: EntryRange, _ place: LogPlace) {
+    damaged.insert(range)
+    losses.append((range, place))
+    if let at = defects.lastIndex(where: { $0.range == nil && $0.place <= place }) {
+      defects[at].range = range
+    }
+  }
+
+  private func truncateInHand(from index: LogIndex) {
+    for at in segments.indices { segments[at].truncate(from: index) }
+    runs.removeAll { $0.first >= index }
+    memberships.removeAll { $0.index >= index }
+    damaged.remove(EntryRange(first: index, last: LogIndex(.max)))
+    losses.removeAll { $0.range.first >= index }
+    nextIndex = min(nextIndex, index)
+    lastTerm = term(of: nextIndex.previous) ?? lastTerm
+  }
+
+  /// The term of an entry in hand.
+  private func term(of index: LogIndex) -> Term? {
+    if index.next == nextIndex && runs.isEmpty { return lastTerm }
+    if let run = runs.last(where: { $0.first <= index }), index < nextIndex { return run.term }
+    return nil
+  }
+
+  /// Cuts what is in hand before `index`. Gives the place from which everything goes.
+  func cut(before index: LogIndex) -> LogPlace {
+    var place = end
+    for segment in segments {
+      for (at, slot) in segment.slots.enumerated()
+      where segment.firstEntry.advanced(by: at) >= index && slot.offset != 0 {
+        place = min(place, LogPlace(segment: segment.segment, offset: slot.offset))
+      }
+    }
+    for loss in losses where loss.range.last >= index { place = min(place, loss.place) }
+    truncateInHand(from: index)
+    segments.removeAll { $0.segment > place.segment }
+    if let last = segments.last, last.segment == place.segment {
+      segments[segments.count - 1].used = place.offset
+      segments[segments.count - 1].isEnded = false
+    }
+    end = place
+    return place
+  }
+}
+
+func hex(_ value: UInt32) -> String {
+  let digits = String(value, radix: 16)
+  return "0x" + String(repeating: "0", count: 8 - digits.count) + digits
+}

@@ -1,0 +1,214 @@
+// A batch of writes as a value: built on the event loop, carried out on the storage thread (or
+// inline), taken back by the loop. Everything that changes what is in force goes through one of
+// these, in one order, so that a crash at any point leaves a state that once was.
+
+import Base
+import Consensus
+
+/// What the jobs of one store share. Touched by the thread that carries jobs out, only.
+final class JobContext: @unchecked Sendable {
+  let directory: String
+  let fileSystem: any FileSystem
+  let stateFile: any FileHandle
+  /// The first failure. Once set nothing is written again (G12).
+  var failure: StorageFailure?
+
+  init(directory: String, fileSystem: any FileSystem, stateFile: any FileHandle) {
+    self.directory = directory
+    self.fileSystem = fileSystem
+    self.stateFile = stateFile
+  }
+}
+
+/// A segment file that jobs write. The handle is opened by the first job that needs it; jobs are
+/// carried out one after the other, so no two threads touch it at once.
+final class SegmentWriteFile: @unchecked Sendable {
+  let name: String
+  /// Size of a file that is still to be made; nil if it exists.
+  let newFileBytes: UInt64?
+  private var handle: (any FileHandle)?
+
+  init(name: String, newFileBytes: UInt64?) {
+    self.name = name
+    self.newFileBytes = newFileBytes
+  }
+
+  func opened(_ context: JobContext) throws(StorageFailure) -> any FileHandle {
+    if let handle { return handle }
+    let path = context.directory + "/" + name
+    let made: any FileHandle
+    if let newFileBytes {
+      made = try context.fileSystem.open(path, .createNew)
+      try made.allocate(newFileBytes)
+      try context.fileSystem.synchronizeDirectory(context.directory)
+    } else {
+      made = try context.fileSystem.open(path, .readWrite)
+    }
+    handle = made
+    return made
+  }
+}
+
+/// Pieces that are written one behind the other: small ones copied together, large payloads shared.
+struct Gather: Sendable {
+  static let copyMax = 8 << 10
+
+  private(set) var pieces: [[UInt8]] = []
+  private var current: [UInt8] = []
+  private(set) var byteCount = 0
+
+  mutating func add(header: RecordHeader, payload: [UInt8]) {
+    header.append(to: &current)
+    if payload.count <= Self.copyMax {
+      current += payload
+    } else {
+      flush()
+      pieces.append(payload)
+    }
+    current.putZeros(header.recordBytes - RecordHeader.bytes - payload.count)
+    byteCount += header.recordBytes
+  }
+
+  mutating func add(_ bytes: [UInt8]) {
+    current += bytes
+    byteCount += bytes.count
+  }
+
+  mutating func flush() {
+    if current.isEmpty { return }
+    pieces.append(current)
+    current = []
+  }
+}
+
+/// A batch of writes. `execute` on the storage thread, in the order in which jobs were staged, then
+/// back to `LogStore.finished` on the event loop, in the same order.
+package final class WriteJob: @unchecked Sendable {
+  // Handed from thread to thread through mailboxes, used by one at a time.
+  struct SegmentWrite {
+    let file: SegmentWriteFile
+    let offset: UInt64
+    var gather = Gather()
+  }
+
+  let ordinal: UInt64
+  let context: JobContext
+  var stateBefore: StateWrite?
+  var writes: [SegmentWrite] = []
+  var manifest: Manifest?
+  var stateAfter: StateWrite?
+  /// What is synced when the job is done.
+  var end = SyncedEnd()
+  /// Files that are no longer in force when the job is done.
+  var dead: [DeadFile] = []
+  private(set) var isExecuted = false
+  private(set) var failure: StorageFailure?
+  private(set) var synchronizations: UInt64 = 0
+  private(set) var bytesWritten: UInt64 = 0
+
+  init(ordinal: UInt64, context: JobContext) {
+    self.ordinal = ordinal
+    self.context = context
+  }
+
+  /// Nothing to write: the job may be finished without being executed.
+  package var isEmpty: Bool {
+    stateBefore == nil && writes.isEmpty && manifest == nil && stateAfter == nil
+  }
+
+  /// Writes the batch and makes it durable. After a failure, its own or an earlier job's, nothing
+  /// is written again and every job fails (G12): a failed fdatasync may have dropped the pages.
+  package func execute() throws(StorageFailure) {
+    invariant(!isExecuted, "write job \(ordinal) executed twice")
+    isExecuted = true
+    if let failure = context.failure {
+      self.failure = failure
+      throw failure
+    }
+    do throws(StorageFailure) {
+      try executeSteps()
+    } catch {
+      context.failure = error
+      failure = error
+      throw error
+    }
+  }
+
+  /// The hard state goes first: an entry of a term is never on disk before the term.
+  private func executeSteps() throws(StorageFailure) {
+    if let stateBefore { try write(stateBefore) }
+    for write in writes {
+      let handle = try write.file.opened(context)
+      try handle.write(write.gather.pieces, at: write.offset)
+      bytesWritten += UInt64(write.gather.byteCount)
+    }
+    for write in writes {
+      try write.file.opened(context).synchronize()
+      synchronizations += 1
+    }
+    if let manifest { try ManifestFiles.write(manifest, context.directory, context.fileSystem) }
+    if let stateAfter { try write(stateAfter) }
+  }
+
+  private func write(_ state: StateWrite) throws(StorageFailure) {
+    for offset in state.offsets {
+      try context.stateFile.write([state.bytes], at: offset)
+      bytesWritten += UInt64(state.bytes.count)
+    }
+    if state.isSynchronized {
+      try context.stateFile.synchronize()
+      synchronizations += 1
+    }
+  }
+}
+
+/// The two manifest files.
+enum ManifestFiles {
+  /// Replaces both, one after the other, each by rename.
+  static func write(
+    _ manifest: Manifest, _ directory: String, _ fileSystem: any FileSystem
+  ) throws(StorageFailure) {
+    let bytes = manifest.encoded()
+    for name in FileNames.manifests {
+      try replaceFile(name, bytes, directory, fileSystem)
+    }
+    try fileSystem.synchronizeDirectory(directory)
+  }
+
+  /// The newest whole one; nil if there is none.
+  static func read(
+    _ directory: String, _ fileSystem: any FileSystem
+  ) throws(StorageFailure) -> (manifest: Manifest?, damaged: [String], missing: [String]) {
+    var found: [Manifest] = []
+    var damaged: [String] = []
+    var missing: [String] = []
+    for name in FileNames.manifests {
+      do throws(StorageFailure) {
+        let file = try fileSystem.open(directory + "/" + name, .read)
+        let bytes = try WholeFile.read(file, readBytes: 1 << 20)
+        if let manifest = Manifest.decode(bytes) {
+          found.append(manifest)
+        } else {
+          damaged.append(name)
+        }
+      } catch {
+        guard error.isNoSuchFile else { throw error }
+        missing.append(name)
+      }
+    }
+    return (found.max { $0.edition < $1.edition }, damaged, missing)
+  }
+}
+
+/// Writes a small file beside the old one, syncs it, and gives it the name. The caller syncs the
+/// directory.
+func replaceFile(
+  _ name: String, _ bytes: [UInt8], _ directory: String, _ fileSystem: any FileSystem
+) throws(StorageFailure) {
+  let temporary = directory + "/" + name + FileNames.temporarySuffix
+  let file = try fileSystem.open(temporary, .createIfMissing)
+  try file.truncate(to: 0)
+  try file.write([bytes], at: 0)
+  try file.synchronize()
+  try fileSystem.rename(temporary, to: directory + "/" + name)
+}

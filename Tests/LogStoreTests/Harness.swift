@@ -1,0 +1,82 @@
+// What the tests share: a store with a model of what it must hold.
+
+import Base
+import Consensus
+import Testing
+
+@testable import LogStore
+
+let testDirectory = "/data"
+let testIdentity = StoreIdentity(cluster: "test", node: NodeID(1))
+
+func smallOptions() -> StoreOptions {
+  var options = StoreOptions()
+  options.segmentBytes = 16 << 10
+  options.recoveryReadBytes = 8 << 10
+  return options
+}
+
+func payload(_ index: UInt64, _ term: UInt64, bytes: Int) -> [UInt8] {
+  (0..<bytes).map { UInt8(truncatingIfNeeded: UInt64($0) &* 31 &+ index &* 7 &+ term) }
+}
+
+func entry(
+  _ index: UInt64, term: UInt64 = 1, bytes: Int = 100, kind: EntryKind = .commands
+) -> Entry {
+  Entry(
+    position: LogPosition(term: Term(term), index: LogIndex(index)), kind: kind,
+    payload: kind == .begin ? [] : payload(index, term, bytes: bytes))
+}
+
+func entries(_ range: ClosedRange<UInt64>, term: UInt64 = 1, bytes: Int = 100) -> [Entry] {
+  range.map { entry($0, term: term, bytes: bytes) }
+}
+
+extension LogStore {
+  static func open(
+    _ disk: any FileSystem, _ options: StoreOptions = smallOptions()
+  ) throws(LogStoreError) -> (store: LogStore, recovery: Recovery) {
+    try open(directory: testDirectory, identity: testIdentity, options: options, fileSystem: disk)
+  }
+
+  /// Stages, executes and finishes.
+  func write(_ operations: [LogOperation]) throws(StorageFailure) {
+    try run(stage(operations))
+  }
+
+  func run(_ job: WriteJob?) throws(StorageFailure) {
+    guard let job else { return }
+    try job.execute()
+    try finished(job)
+  }
+
+  func append(
+    _ range: ClosedRange<UInt64>, term: UInt64 = 1, bytes: Int = 100
+  ) throws(StorageFailure) {
+    for index in range { try write([.append([LogStoreTests.entry(index, term: term, bytes: bytes)])]) }
+  }
+
+  func upkeep() {
+    while let job = nextUpkeep() {
+      job.execute()
+      finished(job)
+      if job.failure != nil { return }
+    }
+  }
+
+  /// Every entry that can be given.
+  func all() throws(LogReadError) -> [Entry] {
+    if firstIndex > last.index { return [] }
+    var result: [Entry] = []
+    while (result.last?.index ?? firstIndex.previous) < last.index {
+      let from = result.last?.index.next ?? firstIndex
+      result += try entries(from: from, through: last.index, maxBytes: 4096)
+    }
+    return result
+  }
+}
+
+/// Names of the files in the test directory with a prefix.
+func files(_ disk: MemoryFileSystem, _ prefix: String) -> [String] {
+  disk.names.keys.filter { $0.hasPrefix(testDirectory + "/" + prefix) }.sorted()
+}
