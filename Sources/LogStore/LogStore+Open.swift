@@ -540,7 +540,8 @@ extension Opening {
     manifest.streamIndex = base.index.next
     manifest.streamPreviousTerm = base.term
     manifest.lost = log.lost.ranges
-    manifest.files = log.sparse.map { LogStore.listed($0) }
+    manifest.files =
+      log.sparse.map { LogStore.listed($0) }
       + log.patches.map { LogStore.listed($0, .patch) }
     manifest.edition += 1
     try ManifestFiles.write(manifest, directory, fileSystem)

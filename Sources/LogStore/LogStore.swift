@@ -138,7 +138,12 @@ package final class LogStore {
       switch operation {
       case .saveHardState(let state): saved = state
       case .truncate(let from): stageTruncate(from, job)
-      case .append(let entries): for entry in entries { stageAppend(entry, job) }
+      case .append(let entries):
+        let term = (saved ?? hardState).term
+        for entry in entries {
+          invariant(entry.header.term <= term, "entry of term \(entry.header.term) in term \(term)")
+          stageAppend(entry, job)
+        }
       }
     }
     endJob(job, saved: saved)
@@ -227,8 +232,8 @@ extension LogStore {
 
   /// Where the next record goes, the beginning of the next segment if none is open.
   var endPlace: LogPlace {
-    log.stream.last?.end
-      ?? LogPlace(segment: nextSegment, offset: UInt32(FileHeader.blockBytes))
+    if let open = log.stream.last, !open.isEnded { return open.end }
+    return LogPlace(segment: nextSegment, offset: UInt32(FileHeader.blockBytes))
   }
 
   private func stageTruncate(_ from: LogIndex, _ job: WriteJob) {
@@ -424,7 +429,8 @@ extension LogStore {
     // After a failure nothing is tried again before something has changed.
     isUpkeepBlocked = job.failure != nil
     // Taken from the end: recycled files, whose blocks exist, before new ones.
-    spares = job.made.filter { job.spares.contains($0) } + spares
+    spares =
+      job.made.filter { job.spares.contains($0) } + spares
       + job.recycled.filter { job.spares.contains($0) }
   }
 
@@ -435,7 +441,8 @@ extension LogStore {
       + log.sparse.count {
         if case .segment = $0 { true } else { false }
       }
-    figures.keptFiles = log.sparse.count + log.stream.count - figures.segmentFiles
+    figures.keptFiles =
+      log.sparse.count + log.stream.count - figures.segmentFiles
       + log.patches.count
     figures.spareFiles = spares.count
     figures.diskBytes =

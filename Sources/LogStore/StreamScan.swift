@@ -136,7 +136,8 @@ final class StreamScan {
     if newestSynced > newest, newestSynced >= firstSegment {
       isExtentUnknown = true
       defects.append(
-        Defect(text: "segment \(newestSynced), the newest, is missing", place: end, range: nil,
+        Defect(
+          text: "segment \(newestSynced), the newest, is missing", place: end, range: nil,
           isTail: true))
     } else if synced.place > end {
       defects.append(
@@ -318,8 +319,9 @@ final class StreamScan {
     let from = holeRecords == nil ? place : holePlace
     let inHand = nextIndex
     if index < nextIndex { truncateInHand(from: index) }
-    if let known = self.term(of: min(index, nextIndex).previous), known != term, inHand != index
-      || holeRecords != nil
+    if let known = self.term(of: min(index, nextIndex).previous), known != term,
+      inHand != index
+        || holeRecords != nil
     {
       // A truncation may be lost in the damage: entries that it may have replaced are suspect.
       let reach = UInt64(records) + 1

@@ -41,7 +41,17 @@ extension LogStore {
 
   /// Stages, executes and finishes.
   func write(_ operations: [LogOperation]) throws(StorageFailure) {
-    try run(stage(operations))
+    try run(stage(withTerm(operations)))
+  }
+
+  /// With the term saved first, as consensus does.
+  func withTerm(_ operations: [LogOperation]) -> [LogOperation] {
+    var term = hardState.term
+    for case .append(let entries) in operations {
+      term = max(term, entries.map(\.header.term).max() ?? .zero)
+    }
+    if term == hardState.term { return operations }
+    return [.saveHardState(HardState(term: term))] + operations
   }
 
   func run(_ job: WriteJob?) throws(StorageFailure) {
@@ -53,7 +63,9 @@ extension LogStore {
   func append(
     _ range: ClosedRange<UInt64>, term: UInt64 = 1, bytes: Int = 100
   ) throws(StorageFailure) {
-    for index in range { try write([.append([LogStoreTests.entry(index, term: term, bytes: bytes)])]) }
+    for index in range {
+      try write([.append([LogStoreTests.entry(index, term: term, bytes: bytes)])])
+    }
   }
 
   func upkeep() {

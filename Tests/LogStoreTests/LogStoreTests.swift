@@ -46,7 +46,8 @@ import Testing
       #expect(recovery.damage == [])
       let found = try store.all()
       #expect(found.count == 300)
-      #expect(found.allSatisfy { $0 == entry($0.index.rawValue, bytes: Int($0.index.rawValue % 7) * 90) })
+      #expect(
+        found.allSatisfy { $0 == entry($0.index.rawValue, bytes: Int($0.index.rawValue % 7) * 90) })
       store.checkInvariants()
     }
   }
@@ -97,7 +98,8 @@ import Testing
     let (store, _) = try LogStore.open(MemoryFileSystem())
     try store.append(1...3)
     let first = store.stage([.append(entries(4...6))])
-    let second = store.stage([.truncate(from: LogIndex(6)), .append(entries(6...8, term: 2))])
+    let second = store.stage(
+      store.withTerm([.truncate(from: LogIndex(6)), .append(entries(6...8, term: 2))]))
     #expect(try store.all() == entries(1...5) + entries(6...8, term: 2))
     #expect(try store.payload(of: LogIndex(7)) == payload(7, 2, bytes: 100))
     #expect(store.syncedLast.index == LogIndex(3))
@@ -147,7 +149,7 @@ import Testing
     disk.bytesFree = 40_000
     var index: UInt64 = 1
     while store.failure == nil {
-      let job = store.stage([.append([entry(index, bytes: 1000)])])
+      let job = store.stage(store.withTerm([.append([entry(index, bytes: 1000)])]))
       do throws(StorageFailure) {
         try job.execute()
         try store.finished(job)
