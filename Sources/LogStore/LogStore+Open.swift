@@ -443,7 +443,7 @@ extension Opening {
     }
     for range in kept.damaged.ranges {
       broken.insert(range)
-      log.mended.remove(range)
+      if file.form == .patch { log.mended.remove(range) }
     }
     if file.form == .patch { log.patches.append(kept) } else { log.sparse.append(.kept(kept)) }
   }
@@ -454,7 +454,7 @@ extension Opening {
         text: "\(name) is missing or damaged as a whole", consequence: .recordsLost(file.range)))
     broken.insert(file.range)
     log.lost.insert(file.range)
-    log.mended.remove(file.range)
+    if file.form == .patch { log.mended.remove(file.range) }
   }
 
   private func report(_ defects: [StreamScan.Defect], lostFrom: LogIndex?) {
@@ -498,7 +498,8 @@ extension Opening {
     if hasLoss && known.position > last {
       state.hardState.floor = max(state.hardState.floor, known.position)
     }
-    try cutFiles(at: place, known, isTorn: scan.isTorn)
+    if hasLoss { try keepLosses() }
+    try cutFiles(at: place, isTorn: scan.isTorn)
     takeStream(scan)
     recovery.last = last
     if isBelowSnapshot { try leaveStream(base, scan) }
@@ -560,10 +561,17 @@ extension Opening {
     for at in log.stream.indices.dropLast() { log.stream[at].isEnded = true }
   }
 
+  /// The cut takes away what told of damage to entries that the snapshot covers.
+  private func keepLosses() throws(StorageFailure) {
+    for range in log.damaged.ranges { log.lost.insert(range) }
+    if log.lost.ranges == manifest.lost { return }
+    manifest.lost = log.lost.ranges
+    manifest.edition += 1
+    try ManifestFiles.write(manifest, directory, fileSystem)
+  }
+
   /// Removes what lies behind the end, so that it never counts again. The floor is on disk before.
-  private func cutFiles(
-    at place: LogPlace, _ known: SyncedEnd, isTorn: Bool
-  ) throws(StorageFailure) {
+  private func cutFiles(at place: LogPlace, isTorn: Bool) throws(StorageFailure) {
     let later = segments.values.filter { $0.segment > place.segment }
       .sorted { $0.segment > $1.segment }
     let zeroes = try remains(at: place)
@@ -703,7 +711,8 @@ extension Opening {
     guard let first = log.stream.first(where: { !$0.slots.isEmpty }) else {
       return recovery.last.index.next
     }
-    return max(first.firstEntry, holes.ranges.last?.last.next ?? .zero)
+    let lost = log.lost.ranges.last?.last.next ?? .zero
+    return max(first.firstEntry, max(lost, holes.ranges.last?.last.next ?? .zero))
   }
 
   /// Whatever is not in force is dead: left over from a crash or cut off.

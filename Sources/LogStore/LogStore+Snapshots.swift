@@ -248,7 +248,9 @@ extension LogStore {
       }
       next = range.last.next
     }
-    if let next { invariant(next == last.index.next, "stream ends before \(next), log \(last)") }
+    if let next, next >= firstIndex {
+      invariant(next == last.index.next, "stream ends before \(next), log \(last)")
+    }
     for (left, right) in zip(log.stream, log.stream.dropFirst()) {
       invariant(left.segment < right.segment, "segment \(right.segment) behind \(left.segment)")
       invariant(left.isEnded, "segment \(left.segment) goes on before \(right.segment)")

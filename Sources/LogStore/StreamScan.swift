@@ -155,7 +155,7 @@ final class StreamScan {
     damaged.remove(EntryRange(first: .zero, last: max(range.first, LogIndex(1)).previous))
   }
 
-  /// False if the log ends in this segment.
+  /// False if the log ends before a torn write in this segment.
   private func scan(_ info: SegmentFileInfo) throws(StorageFailure) -> Bool {
     try fill(info)
     let size = buffer.count
@@ -184,7 +184,7 @@ final class StreamScan {
       let next = nextHead(from: at + RecordHeader.alignment, info)
       if next == nil && info.segment == newest {
         if isShort && at + RecordHeader.bytes > size { isExtentUnknown = true }
-        return false
+        return true
       }
       let text =
         "segment \(info.segment), offset \(at): "

@@ -16,8 +16,16 @@ func smallOptions() -> StoreOptions {
   return options
 }
 
+/// Bytes that differ from entry to entry and, every 16, from place to place.
 func payload(_ index: UInt64, _ term: UInt64, bytes: Int) -> [UInt8] {
-  (0..<bytes).map { UInt8(truncatingIfNeeded: UInt64($0) &* 31 &+ index &* 7 &+ term) }
+  var result: [UInt8] = []
+  result.reserveCapacity(bytes + 16)
+  while result.count < bytes {
+    result.put(index << 8 | term)
+    result.put(UInt64(result.count))
+  }
+  result.removeLast(result.count - bytes)
+  return result
 }
 
 func entry(

@@ -131,7 +131,8 @@ final class MemoryFileSystem: FileSystem, @unchecked Sendable {
 
     func write(_ pieces: [[UInt8]], at offset: UInt64) throws(StorageFailure) {
       try system.step(.write, path)
-      let data = Array(pieces.joined())
+      var data: [UInt8] = []
+      for piece in pieces { data.append(contentsOf: piece) }
       let growth = max(0, Int(offset) + data.count - file.current.count)
       try system.take(UInt64(growth), path)
       file.change(.write(offset, data))

@@ -1,0 +1,288 @@
+// Damage to files of a stopped node (G11): never served, never taken for a torn write, never
+// forgotten.
+
+import Base
+import Consensus
+import Testing
+
+@testable import LogStore
+
+/// A stopped node's disk with a bit of everything, and what it held.
+struct Fixture {
+  let disk: MemoryFileSystem
+  let hardState: HardState
+  let last: LogPosition
+  let snapshot: LogIndex
+  /// By index, all that were ever in force.
+  let entries: [LogIndex: Entry]
+  /// Alive and only in files before the stream.
+  let live: [RecordReference]
+
+  static let membership = Membership(members: [
+    Membership.Member(id: NodeID(1), peerAddress: "a:1", clientAddress: "a:2")
+  ])
+
+  init(hasSnapshot: Bool = true, isNoted: Bool = true) throws {
+    let disk = MemoryFileSystem()
+    var all: [LogIndex: Entry] = [:]
+    func note(_ entries: [Entry]) { for entry in entries { all[entry.index] = entry } }
+    let (store, _) = try LogStore.open(disk)
+    let first = LogStoreTests.entries(1...60, bytes: 700)
+    for entry in first { try store.write([.append([entry])]) }
+    note(first)
+    let second = LogStoreTests.entries(51...70, term: 2, bytes: 500)
+    try store.write([.truncate(from: LogIndex(51)), .append(second)])
+    note(second)
+    // Little alive in the first segment, much in the second, nothing in the third.
+    var live: [RecordReference] = []
+    for index in [2, 3, 9] as [UInt64] {
+      live.append(RecordReference(entry: LogIndex(index), offset: 16, size: 100))
+    }
+    for index in 18...27 as ClosedRange<UInt64> {
+      live.append(RecordReference(entry: LogIndex(index), offset: 0, size: 600))
+    }
+    if hasSnapshot {
+      try store.run(try store.takeSnapshot(at: LogIndex(60), bytes: 3000))
+      let fixed = live
+      let cleaning = try #require(
+        store.cleaning(keepFrom: LogIndex(45)) { each in fixed.forEach(each) })
+      try cleaning.execute()
+      try store.run(store.stage(cleaning))
+      store.upkeep()
+    }
+    let third = LogStoreTests.entries(71...90, term: 2, bytes: 400)
+    for entry in third { try store.write([.append([entry])]) }
+    note(third)
+    let state = HardState(term: Term(5), vote: NodeID(3))
+    try store.write([.saveHardState(state)])
+    if isNoted { try store.run(store.stageMarker()) }
+    self.disk = disk
+    hardState = state
+    last = store.last
+    snapshot = store.snapshot?.position.index ?? .zero
+    entries = all
+    self.live = live
+  }
+
+  /// Opens the damaged disk and checks that nothing wrong is served and nothing is forgotten.
+  func check(_ damaged: MemoryFileSystem, _ note: Comment, depth: Int = 0) throws {
+    let (store, recovery) = try LogStore.open(damaged)
+    store.checkInvariants()
+    if !recovery.isMemoryLost {
+      #expect(recovery.hardState.term == hardState.term, note)
+      #expect(recovery.hardState.vote == hardState.vote, note)
+      if recovery.last < last { #expect(recovery.hardState.floor >= last, note) }
+    }
+    if recovery.last != last && depth == 0 { #expect(!recovery.damage.isEmpty, note) }
+    if recovery.last.index >= store.firstIndex {
+      for entry in try store.all() { #expect(entry == entries[entry.index], note) }
+    }
+    #expect(recovery.snapshot == nil || recovery.snapshot?.position.index == snapshot, note)
+    if recovery.snapshot != nil || snapshot == .zero {
+      try checkRecords(store, recovery, note)
+    }
+    if let reader = store.snapshotReader() {
+      while !(try reader.next().isEmpty) {}
+    }
+    // Once more, with something written: what was found out is not forgotten.
+    if depth == 0 {
+      let position = LogPosition(term: store.hardState.term, index: store.last.index.next)
+      let entry = Entry(position: position, kind: .commands, payload: [1, 2, 3])
+      try store.write([.append([entry])])
+      let (again, second) = try LogStore.open(damaged.killed())
+      #expect(second.last == position, note)
+      #expect(second.hardState == recovery.hardState, note)
+      #expect(second.isMemoryLost == recovery.isMemoryLost, note)
+      #expect(second.damagedEntries == recovery.damagedEntries, note)
+      #expect(second.firstIndex == recovery.firstIndex, note)
+      again.checkInvariants()
+    }
+  }
+
+  private func checkRecords(_ store: LogStore, _ recovery: Recovery, _ note: Comment) throws {
+    for record in live where record.entry <= store.last.index {
+      do throws(LogReadError) {
+        let bytes = try store.record(record)
+        let start = Int(record.offset)
+        let whole = entries[record.entry]?.payload ?? []
+        #expect(bytes == Array(whole[start..<start + Int(record.size)]), note)
+      } catch {
+        #expect(error == .damaged(record.entry), note)
+        #expect(recovery.damagedEntries.contains { $0.contains(record.entry) }, note)
+      }
+    }
+  }
+}
+
+@Suite struct DamageTests {
+  @Test("Undamaged, the fixture comes back whole")
+  func undamaged() throws {
+    let fixture = try Fixture()
+    #expect(files(fixture.disk, "kept-").count == 1)
+    let (store, recovery) = try LogStore.open(fixture.disk.killed())
+    #expect(recovery.damage == [])
+    #expect(recovery.hardState == fixture.hardState)
+    #expect(recovery.last == fixture.last)
+    #expect(recovery.damagedEntries == [])
+    for record in fixture.live { _ = try store.record(record) }
+    try fixture.check(fixture.disk.killed(), "undamaged")
+  }
+
+  @Test("A flipped bit anywhere in segments, kept files and snapshots is found")
+  func flips() throws {
+    for fixture in [try Fixture(), try Fixture(hasSnapshot: false)] {
+      for prefix in ["segment-", "kept-", "snapshot-"] {
+        for path in files(fixture.disk, prefix) {
+          let size = fixture.disk.bytes(path).count
+          for at in stride(from: 5, to: size, by: prefix == "segment-" ? 397 : 101) {
+            let damaged = fixture.disk.killed()
+            damaged.flip(path, at: at)
+            try fixture.check(damaged, "bit of \(path) at \(at)")
+          }
+        }
+      }
+    }
+  }
+
+  @Test("A flipped bit anywhere in the state file or a manifest loses nothing")
+  func smallFiles() throws {
+    let fixture = try Fixture()
+    for name in ["state", "manifest", "manifest-copy"] {
+      let path = testDirectory + "/" + name
+      let size = fixture.disk.bytes(path).count
+      let places =
+        name == "state"
+        ? (0..<4).flatMap { block in (0..<12).map { block * 4096 + $0 * 11 } }
+        : Array(stride(from: 0, to: size, by: 7))
+      for at in places where at < size {
+        let damaged = fixture.disk.killed()
+        damaged.flip(path, at: at)
+        let (store, recovery) = try LogStore.open(damaged)
+        let note = Comment("bit of \(name) at \(at)")
+        #expect(recovery.hardState == fixture.hardState, note)
+        #expect(!recovery.isMemoryLost, note)
+        #expect(recovery.last == fixture.last, note)
+        #expect(recovery.damage.allSatisfy { $0.consequence == .nothingLost }, note)
+        store.checkInvariants()
+      }
+    }
+  }
+
+  @Test("A file cut short at every 64 bytes is found")
+  func truncations() throws {
+    let fixture = try Fixture(hasSnapshot: false)
+    let path = try #require(files(fixture.disk, "segment-").last)
+    for size in stride(from: 0, to: fixture.disk.bytes(path).count, by: 64) {
+      let damaged = fixture.disk.killed()
+      damaged.damage(path) { $0.removeLast($0.count - size) }
+      try fixture.check(damaged, "\(path) cut to \(size)")
+    }
+  }
+
+  @Test("Missing and swapped files are found")
+  func missing() throws {
+    for fixture in [try Fixture(), try Fixture(hasSnapshot: false)] {
+      let paths = ["segment-", "kept-", "snapshot-", "state", "manifest"].flatMap {
+        files(fixture.disk, $0)
+      }
+      for path in paths {
+        let damaged = fixture.disk.killed()
+        damaged.names[path] = nil
+        try fixture.check(damaged, "\(path) missing")
+      }
+      let segments = files(fixture.disk, "segment-")
+      for (left, right) in zip(segments, segments.dropFirst()) {
+        let damaged = fixture.disk.killed()
+        let file = damaged.names[left]
+        damaged.names[left] = damaged.names[right]
+        damaged.names[right] = file
+        try fixture.check(damaged, "\(left) and \(right) swapped")
+      }
+      let all = fixture.disk.killed()
+      for path in segments { all.names[path] = nil }
+      try fixture.check(all, "all segments missing")
+      let none = fixture.disk.killed()
+      for path in files(fixture.disk, "manifest") { none.names[path] = nil }
+      try fixture.check(none, "both manifests missing")
+    }
+  }
+
+  @Test("Old blocks put back and blocks written to a wrong place are found")
+  func staleAndMisdirected() throws {
+    let fixture = try Fixture(hasSnapshot: false)
+    let paths = files(fixture.disk, "segment-")
+    var random = SeededRandom(seed: 4)
+    for step in 0..<60 {
+      let damaged = fixture.disk.killed()
+      let from = paths[Int.random(in: 0..<paths.count, using: &random)]
+      let to = paths[Int.random(in: 0..<paths.count, using: &random)]
+      let source = Int.random(in: 0..<32, using: &random) * 512
+      let target = Int.random(in: 8..<32, using: &random) * 512
+      let block =
+        step % 3 == 0
+        ? [UInt8](repeating: 0, count: 512)
+        : Array(fixture.disk.bytes(from)[source..<source + 512])
+      damaged.damage(to) { $0.replaceSubrange(target..<target + 512, with: block) }
+      try fixture.check(damaged, "block \(source) of \(from) at \(target) of \(to)")
+    }
+  }
+
+  @Test("Damage that swallows a truncation does not bring back what it replaced")
+  func swallowedTruncation() throws {
+    let disk = MemoryFileSystem()
+    let (store, _) = try LogStore.open(disk)
+    try store.append(1...30)
+    try store.write([.truncate(from: LogIndex(26)), .append(entries(26...34, term: 2))])
+    try store.run(try store.takeSnapshot(at: LogIndex(34)))
+    try store.append(35...36, term: 2)
+    let segment = store.log.stream[0]
+    let start = Int(segment.slot(of: LogIndex(26))?.offset ?? 0) - RecordHeader.bytes
+    let end = Int(segment.slot(of: LogIndex(30))?.offset ?? 0)
+    let damaged = disk.killed()
+    damaged.damage(try #require(files(damaged, "segment-").first)) {
+      $0.replaceSubrange(start..<end, with: [UInt8](repeating: 0xee, count: end - start))
+    }
+    let (again, recovery) = try LogStore.open(damaged)
+    #expect(recovery.last.index == LogIndex(36))
+    for index in 1...36 as ClosedRange<UInt64> {
+      do throws(LogReadError) {
+        let bytes = try again.payload(of: LogIndex(index))
+        #expect(bytes == payload(index, index < 26 ? 1 : 2, bytes: 100))
+        #expect(!(26...29).contains(index))
+      } catch {
+        // The damage has room for a truncation that reaches further back than the real one.
+        #expect(error == .damaged(LogIndex(index)))
+        #expect((15...29).contains(index))
+      }
+    }
+    #expect(recovery.firstIndex == LogIndex(30))
+  }
+
+  @Test("A torn tail is cut and its remains never follow what is written over it")
+  func tornRemains() throws {
+    let disk = MemoryFileSystem()
+    let (store, _) = try LogStore.open(disk)
+    try store.append(1...5)
+    let whole = store.stage([.append(entries(6...9))])
+    try whole.execute()
+    // The power goes before the sync is reported: entry 6 is torn, 7 to 9 are whole.
+    let torn = disk.killed()
+    let place = Int(store.log.stream[0].slots[5].offset)
+    // The marker of that batch is lost as well.
+    torn.damage(testDirectory + "/state") { bytes in
+      for slot in 0..<2 where slot != store.stateSlots.durableSlot {
+        let at = Int(StateSlots.offset(slot: slot, copy: 0))
+        bytes.replaceSubrange(at..<at + 128, with: [UInt8](repeating: 0, count: 128))
+      }
+    }
+    torn.flip(try #require(files(torn, "segment-").first), at: place + 4)
+    let (second, recovery) = try LogStore.open(torn)
+    #expect(recovery.last.index == LogIndex(5))
+    #expect(recovery.hardState.floor == .zero)
+    try second.write([.append([entry(6)])])
+    let (third, last) = try LogStore.open(torn.killed())
+    #expect(last.last.index == LogIndex(6))
+    #expect(last.damage.filter { $0.consequence != .nothingLost } == [])
+    #expect(try third.all() == entries(1...6))
+  }
+}

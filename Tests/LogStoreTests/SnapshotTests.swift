@@ -1,0 +1,271 @@
+// Snapshots, cleaning, repair, and snapshots on their way between nodes.
+
+import Base
+import Consensus
+import Testing
+
+@testable import LogStore
+
+/// Records of 64 bytes at 0, 64, 128 … of the entries' payloads.
+private func references(_ entries: ClosedRange<UInt64>, each: Int) -> [RecordReference] {
+  entries.flatMap { index in
+    (0..<each).map {
+      RecordReference(entry: LogIndex(index), offset: UInt32($0 * 64), size: 64)
+    }
+  }
+}
+
+private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1) -> [UInt8] {
+  let whole = payload(reference.entry.rawValue, term, bytes: size)
+  return Array(whole[Int(reference.offset)..<Int(reference.offset + reference.size)])
+}
+
+@Suite struct SnapshotTests {
+  private func clean(
+    _ store: LogStore, keepFrom: UInt64, _ live: [RecordReference]
+  ) throws {
+    guard let job = store.cleaning(keepFrom: LogIndex(keepFrom), live: { live.forEach($0) }) else {
+      return
+    }
+    try job.execute()
+    #expect(job.damaged == [])
+    try store.run(store.stage(job))
+    store.checkInvariants()
+    store.upkeep()
+  }
+
+  @Test("A snapshot is read back as it was written, and only the newest is kept")
+  func readBack() throws {
+    let disk = MemoryFileSystem()
+    let (store, _) = try LogStore.open(disk)
+    try store.append(1...20)
+    try store.run(try store.takeSnapshot(at: LogIndex(5)))
+    let writer = store.snapshotWriter(
+      position: LogPosition(term: Term(1), index: LogIndex(10)), membership: Fixture.membership,
+      stateHash: 77, stateHashIndex: LogIndex(8))
+    var all: [UInt8] = []
+    for size in [0, 1, 1 << 20, 700_000, 900_000] {
+      let part = payload(UInt64(size), 1, bytes: size)
+      try writer.append(part)
+      all += part
+    }
+    try writer.finish()
+    try store.run(store.stage(writer))
+    store.upkeep()
+    #expect(files(disk, "snapshot-").count == 1)
+    let (again, recovery) = try LogStore.open(disk.killed())
+    #expect(recovery.snapshot?.membership == Fixture.membership)
+    #expect(recovery.snapshot?.stateHash == 77)
+    #expect(recovery.snapshot?.byteCount == UInt64(all.count))
+    let reader = try #require(again.snapshotReader())
+    var read: [UInt8] = []
+    while true {
+      let part = try reader.next()
+      if part.isEmpty { break }
+      read += part
+    }
+    #expect(read == all)
+    // An older one than that in force is not put in force.
+    #expect(try again.takeSnapshot(at: LogIndex(9)) == nil)
+  }
+
+  @Test("Cleaning after cleaning: live records stay readable, dead files go")
+  func cleanings() throws {
+    let disk = MemoryFileSystem()
+    let (store, _) = try LogStore.open(disk)
+    var random = SeededRandom(seed: 5)
+    var live: [RecordReference] = []
+    for round in 0..<6 as Range<UInt64> {
+      let range = round * 60 + 1...round * 60 + 60
+      try store.append(range, bytes: 640)
+      live += references(range, each: 10)
+      // Most die, old ones stay here and there.
+      live = live.filter { _ in Int.random(in: 0..<5, using: &random) == 0 }
+      try store.run(try store.takeSnapshot(at: LogIndex(range.upperBound)))
+      try clean(store, keepFrom: range.upperBound + 1, live)
+      for record in live { #expect(try store.record(record) == bytes(record, of: 640)) }
+    }
+    #expect(store.figures.segmentFiles <= 6)
+    #expect(store.figures.keptFiles > 0)
+    let (again, recovery) = try LogStore.open(disk.killed())
+    #expect(recovery.damage == [])
+    for record in live { #expect(try again.record(record) == bytes(record, of: 640)) }
+    try again.append(361...361, bytes: 640)
+    try again.run(try again.takeSnapshot(at: LogIndex(361)))
+    try clean(again, keepFrom: 362, [])
+    #expect(again.figures.keptFiles == 0)
+    #expect(again.figures.segmentFiles == 1)
+    #expect(throws: LogReadError.notInLog(live[0].entry)) { try again.record(live[0]) }
+  }
+
+  @Test("A file that a stream still reads is not removed")
+  func pins() throws {
+    let disk = MemoryFileSystem()
+    let (store, _) = try LogStore.open(disk)
+    try store.append(1...60, bytes: 640)
+    try store.run(try store.takeSnapshot(at: LogIndex(60)))
+    let live = references(1...10, each: 2)
+    let source = try #require(store.snapshotSource { live.forEach($0) })
+    let before = files(disk, "segment-").count
+    guard let job = store.cleaning(keepFrom: LogIndex(61), live: { _ in }) else { return }
+    try job.execute()
+    try store.run(store.stage(job))
+    store.upkeep()
+    #expect(files(disk, "segment-").count >= before)
+    source.prepare()
+    #expect(try source.read(at: 0, maxBytes: 1 << 20).count == Int(source.totalBytes))
+    store.release(source)
+    store.upkeep()
+    #expect(store.figures.segmentFiles == 1)
+  }
+
+  @Test("Records damaged on one disk are repaired from another's, and stay so")
+  func repair() throws {
+    let fixture = try Fixture()
+    let good = try LogStore.open(fixture.disk.killed()).store
+    for path in files(fixture.disk, "kept-") + files(fixture.disk, "segment-") {
+      let damaged = fixture.disk.killed()
+      damaged.damage(path) { bytes in
+        let end = min(bytes.count, 12_000)
+        for at in stride(from: 4096, to: end, by: 700) { bytes[at] ^= 1 }
+      }
+      let (store, recovery) = try LogStore.open(damaged)
+      let ranges = recovery.damagedEntries
+      let lost = fixture.live.filter { record in ranges.contains { $0.contains(record.entry) } }
+      let supplied = try lost.map { ($0, try good.record($0)) }
+      let job = store.repair(ranges, with: supplied)
+      try job.execute()
+      try store.run(store.stage(job))
+      #expect(store.damagedEntries == [])
+      for record in fixture.live {
+        #expect(try store.record(record) == good.record(record), "\(path)")
+      }
+      store.checkInvariants()
+      let (again, second) = try LogStore.open(damaged.killed())
+      #expect(second.damagedEntries == [], "\(path)")
+      for record in fixture.live { #expect(try again.record(record) == good.record(record)) }
+      // A cleaning that rewrites everything takes the patches in.
+      let fixed = fixture.live
+      if let cleaning = again.cleaning(keepFrom: LogIndex(61), live: { fixed.forEach($0) }) {
+        try cleaning.execute()
+        try again.run(again.stage(cleaning))
+        again.upkeep()
+      }
+      for record in fixture.live { #expect(try again.record(record) == good.record(record)) }
+      let third = try LogStore.open(damaged.killed()).store
+      for record in fixture.live { #expect(try third.record(record) == good.record(record)) }
+    }
+  }
+
+  /// A leader's store with a snapshot, and what is alive in it.
+  private func leader() throws -> (store: LogStore, live: [RecordReference]) {
+    let (store, _) = try LogStore.open(MemoryFileSystem())
+    try store.append(1...80, term: 2, bytes: 640)
+    try store.run(try store.takeSnapshot(at: LogIndex(70), bytes: 5000))
+    return (store, references(3...69, each: 3).filter { $0.entry.rawValue % 3 == 0 })
+  }
+
+  @Test("A snapshot stream installs the snapshot and every live record, whatever the chunks")
+  func stream() throws {
+    let (store, live) = try leader()
+    let source = try #require(store.snapshotSource { live.reversed().forEach($0) })
+    source.prepare()
+    for chunk in [17, 1000, 4096, 1 << 20] {
+      let disk = MemoryFileSystem()
+      let (follower, _) = try LogStore.open(disk)
+      try follower.append(1...9, bytes: 300)
+      let receiver = follower.snapshotReceiver(position: source.info.position)
+      while receiver.received < source.totalBytes {
+        let part = try source.read(at: receiver.received, maxBytes: chunk)
+        #expect(part.count <= chunk)
+        try receiver.take(part, at: receiver.received)
+      }
+      #expect(throws: SnapshotStreamError.outOfOrder(expected: source.totalBytes)) {
+        try receiver.take([1], at: 3)
+      }
+      let info = try receiver.finish()
+      #expect(info.position == source.info.position)
+      try follower.run(follower.stage(receiver))
+      #expect(follower.last == info.position)
+      follower.upkeep()
+      follower.checkInvariants()
+      try follower.append(71...75, term: 2)
+      let (again, recovery) = try LogStore.open(disk.killed())
+      #expect(recovery.damage == [])
+      #expect(recovery.snapshot == info)
+      #expect(recovery.last.index == LogIndex(75))
+      #expect(recovery.firstIndex == LogIndex(71))
+      for record in live { #expect(try again.record(record) == bytes(record, of: 640, term: 2)) }
+    }
+  }
+
+  @Test("A damaged stream is refused at any byte")
+  func damagedStream() throws {
+    let (store, live) = try leader()
+    let source = try #require(store.snapshotSource { live.forEach($0) })
+    source.prepare()
+    let whole = try source.read(at: 0, maxBytes: 1 << 20)
+    let (follower, _) = try LogStore.open(MemoryFileSystem())
+    for at in stride(from: 0, to: whole.count, by: 211) {
+      var damaged = whole
+      damaged[at] ^= 4
+      let receiver = follower.snapshotReceiver(position: source.info.position)
+      #expect(throws: SnapshotStreamError.self, "byte \(at)") {
+        try receiver.take(damaged, at: 0)
+        _ = try receiver.finish()
+      }
+      follower.discard(receiver)
+      follower.upkeep()
+    }
+    let receiver = follower.snapshotReceiver(position: source.info.position)
+    try receiver.take(Array(whole[..<500]), at: 0)
+    #expect(throws: SnapshotStreamError.self) { try receiver.finish() }
+  }
+
+  @Test("A crash at every step of an install leaves the old log or the new snapshot")
+  func interruptedInstall() throws {
+    let (store, live) = try leader()
+    let source = try #require(store.snapshotSource { live.forEach($0) })
+    source.prepare()
+    func install(_ follower: LogStore) throws {
+      let receiver = follower.snapshotReceiver(position: source.info.position)
+      while receiver.received < source.totalBytes {
+        try receiver.take(
+          try source.read(at: receiver.received, maxBytes: 4000), at: receiver.received)
+      }
+      _ = try receiver.finish()
+      try follower.run(follower.stage(receiver))
+      follower.upkeep()
+      try follower.write([.append([entry(71, term: 2)])])
+    }
+    let old = entries(1...30, bytes: 900)
+    let before = MemoryFileSystem()
+    do {
+      let (follower, _) = try LogStore.open(before)
+      try follower.write([.append(old)])
+      try follower.write([.saveHardState(HardState(term: Term(2)))])
+    }
+    let whole = before.killed()
+    try install(try LogStore.open(whole).store)
+    for step in 0..<whole.operations {
+      for kind in CrashKind.allCases {
+        let disk = before.killed()
+        let (follower, _) = try LogStore.open(disk)
+        disk.stopAfter = step
+        do { try install(follower) } catch { _ = error }
+        let (again, recovery) = try LogStore.open(disk.crashed(kind, seed: UInt64(step)))
+        let note = Comment("step \(step), \(kind)")
+        #expect(recovery.damage.filter { $0.consequence != .nothingLost } == [], note)
+        again.checkInvariants()
+        if recovery.snapshot == nil {
+          #expect(try again.all() == old, note)
+        } else {
+          #expect(recovery.last.index >= LogIndex(70), note)
+          for record in live {
+            #expect(try again.record(record) == bytes(record, of: 640, term: 2), note)
+          }
+        }
+      }
+    }
+  }
+}
