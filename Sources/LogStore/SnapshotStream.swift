@@ -88,7 +88,10 @@ package final class SnapshotSource: @unchecked Sendable {
   }
 
   /// Sorts the live records; takes 16 bytes of memory for each until the source is released.
-  package func prepare() {
+  ///
+  /// - Throws: `.damaged` with the snapshot's index if its file is gone or of a wrong size.
+  package func prepare() throws(LogReadError) {
+    try checkSnapshot()
     var records: [RecordReference] = []
     let last = info.position.index
     live { if $0.entry <= last { records.append($0) } }
@@ -100,6 +103,18 @@ package final class SnapshotSource: @unchecked Sendable {
     head = StreamLayout.head(
       snapshotBytes: snapshot.fileBytes, fragmentBytes: fragmentBytes,
       fragments: fragments.count)
+  }
+
+  private func checkSnapshot() throws(LogReadError) {
+    do throws(StorageFailure) {
+      let size = try files.handle(FileNames.snapshot(snapshot.number)).size()
+      guard size == snapshot.fileBytes else { throw StorageFailure(.shortRead, "", code: 0) }
+    } catch {
+      if error.operation == .shortRead || error.isNoSuchFile {
+        throw .damaged(info.position.index)
+      }
+      throw .storage(error)
+    }
   }
 
   /// Size of the whole stream; known once it is prepared.

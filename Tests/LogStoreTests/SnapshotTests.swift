@@ -112,7 +112,7 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     try store.run(store.stage(job))
     store.upkeep()
     #expect(files(disk, "segment-").count >= before)
-    source.prepare()
+    try source.prepare()
     #expect(try source.read(at: 0, maxBytes: 1 << 20).count == Int(source.totalBytes))
     store.release(source)
     store.upkeep()
@@ -169,7 +169,7 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
   func stream() throws {
     let (store, live) = try leader()
     let source = try #require(store.snapshotSource { live.reversed().forEach($0) })
-    source.prepare()
+    try source.prepare()
     for chunk in [17, 1000, 4096, 1 << 20] {
       let disk = MemoryFileSystem()
       let (follower, _) = try LogStore.open(disk)
@@ -203,7 +203,7 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
   func damagedStream() throws {
     let (store, live) = try leader()
     let source = try #require(store.snapshotSource { live.forEach($0) })
-    source.prepare()
+    try source.prepare()
     let whole = try source.read(at: 0, maxBytes: 1 << 20)
     let (follower, _) = try LogStore.open(MemoryFileSystem())
     for at in stride(from: 0, to: whole.count, by: 211) {
@@ -226,7 +226,7 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
   func interruptedInstall() throws {
     let (store, live) = try leader()
     let source = try #require(store.snapshotSource { live.forEach($0) })
-    source.prepare()
+    try source.prepare()
     func install(_ follower: LogStore) throws {
       let receiver = follower.snapshotReceiver(position: source.info.position)
       while receiver.received < source.totalBytes {
