@@ -2,7 +2,7 @@
 // a disk sent can never make it read outside.
 
 /// Why bytes could not be read.
-package enum ByteReaderError: Error, Equatable, Sendable {
+@frozen @usableFromInline package enum ByteReaderError: Error, Equatable, Sendable {
   /// `needed` bytes were asked for at `offset` where `available` are left.
   case truncated(offset: Int, needed: Int, available: Int)
   /// The bytes at `offset` are no UTF-8.
@@ -10,22 +10,22 @@ package enum ByteReaderError: Error, Equatable, Sendable {
 }
 
 /// Reads little-endian fields one after the other from bytes that outlive it.
-package struct ByteReader {
+@frozen @usableFromInline package struct ByteReader {
   /// All the bytes, borrowed for the reader's life.
-  package let bytes: UnsafeRawBufferPointer
+  @usableFromInline package let bytes: UnsafeRawBufferPointer
   /// Where the next read begins; 0 <= offset <= bytes.count.
-  package private(set) var offset: Int
+  @usableFromInline package private(set) var offset: Int
 
   // SAFETY: the caller keeps `bytes` alive and unchanged while the reader is used.
-  package init(_ bytes: UnsafeRawBufferPointer) {
+  @inlinable package init(_ bytes: UnsafeRawBufferPointer) {
     self.bytes = bytes
     self.offset = 0
   }
 
-  package var remaining: Int { bytes.count - offset }
-  package var isAtEnd: Bool { remaining == 0 }
+  @inlinable package var remaining: Int { bytes.count - offset }
+  @inlinable package var isAtEnd: Bool { remaining == 0 }
 
-  package mutating func integer<Integer: FixedWidthInteger>(
+  @inlinable package mutating func integer<Integer: FixedWidthInteger>(
     _ type: Integer.Type = Integer.self
   ) throws(ByteReaderError) -> Integer {
     let at = try advance(MemoryLayout<Integer>.size)
@@ -33,14 +33,14 @@ package struct ByteReader {
     return Integer(littleEndian: bytes.loadUnaligned(fromByteOffset: at, as: Integer.self))
   }
 
-  package mutating func identifier<ID: Identifier>(
+  @inlinable package mutating func identifier<ID: Identifier>(
     _ type: ID.Type = ID.self
   ) throws(ByteReaderError) -> ID {
     ID(rawValue: try integer(ID.RawValue.self))
   }
 
   /// The next `count` bytes, still borrowed.
-  package mutating func take(_ count: Int) throws(ByteReaderError) -> UnsafeRawBufferPointer {
+  @inlinable package mutating func take(_ count: Int) throws(ByteReaderError) -> UnsafeRawBufferPointer {
     let at = try advance(count)
     return UnsafeRawBufferPointer(rebasing: bytes[at..<at + count])
   }
@@ -72,11 +72,11 @@ package struct ByteReader {
     return try array(count)
   }
 
-  package mutating func skip(_ count: Int) throws(ByteReaderError) {
+  @inlinable package mutating func skip(_ count: Int) throws(ByteReaderError) {
     _ = try advance(count)
   }
 
-  private mutating func advance(_ count: Int) throws(ByteReaderError) -> Int {
+  @inlinable mutating func advance(_ count: Int) throws(ByteReaderError) -> Int {
     guard count >= 0, count <= remaining else {
       throw .truncated(offset: offset, needed: count, available: remaining)
     }

@@ -29,7 +29,24 @@ package struct MachineLimits: Hashable, Sendable {
   /// The longest lease that an extension may ask for, from the time of asking.
   package var extensionMax: Nanoseconds = .seconds(24 * 3600)
 
+  /// Messages that publishes of one entry may store; `overloaded` above it. This and the next two
+  /// are at most their namesakes in `FixedLimits`.
+  package var publishesPerEntry = FixedLimits.publishesPerEntry
+  package var dueWorkPerEntry = FixedLimits.dueWorkPerEntry
+  package var settledPerEntry = FixedLimits.settledPerEntry
+
   package init() {}
+
+  /// Stops the process if the message ids of one entry could run out.
+  func check() {
+    invariant(
+      publishesPerEntry <= FixedLimits.publishesPerEntry
+        && dueWorkPerEntry <= FixedLimits.dueWorkPerEntry
+        && settledPerEntry <= FixedLimits.settledPerEntry, "limits per entry: \(self)")
+    let most =
+      publishesPerEntry + dueWorkPerEntry + settledPerEntry + Int(FixedLimits.creditMax)
+    invariant(most <= MessageID.perEntryMax, "\(most) messages in one entry")
+  }
 }
 
 /// Bounds that are part of the format or of arithmetic.
@@ -45,10 +62,10 @@ package enum FixedLimits {
   package static let publishesPerEntry = 1 << 19
   /// Messages returned or moved because their time came, per entry; what is left waits for the
   /// next entry, whose deadline has then passed already.
-  static let dueWorkPerEntry = 1 << 18
+  package static let dueWorkPerEntry = 1 << 18
   /// Messages that the consumers of one entry's nacks and rejects may hold together: together with
   /// the two limits above no more than `MessageID.perEntryMax`.
-  static let settledPerEntry = 3 << 16
+  package static let settledPerEntry = 3 << 16
   /// Ranges in one settle or extend.
   package static let rangesPerSettle = 4_096
   /// Consumers listed in one attach.

@@ -5,7 +5,7 @@
 import Base
 
 extension MachineState {
-  /// Carries out what is due, at most `FixedLimits.dueWorkPerEntry` messages of it and what the
+  /// Carries out what is due, at most `MachineLimits.dueWorkPerEntry` messages of it and what the
   /// last consumer holds; the rest stays due for the next entry.
   mutating func carryOutDue(_ effects: inout EffectList) {
     carryOutDueLeases(&effects)
@@ -17,7 +17,7 @@ extension MachineState {
 
   /// Also right after a detach, which may leave no time at all.
   mutating func endDueSessions(_ effects: inout EffectList) {
-    while dueWork < FixedLimits.dueWorkPerEntry, let due = sessionDeadlines.first,
+    while dueWork < limits.dueWorkPerEntry, let due = sessionDeadlines.first,
       due.time <= clock, let session = sessionSlots[due.key]
     {
       expire(session, &effects)
@@ -35,7 +35,7 @@ extension MachineState {
     due.sort()
     for serial in due {
       guard let consumer = consumerSlots[serial] else { continue }
-      if dueWork < FixedLimits.dueWorkPerEntry {
+      if dueWork < limits.dueWorkPerEntry {
         expireLeases(of: consumer, &effects)
       } else {
         leaseDeadlines.set(serial, to: consumers[consumer].deadline)
@@ -78,7 +78,7 @@ extension MachineState {
   /// entry where it holds too much for one.
   private mutating func expire(_ session: Int, _ effects: inout EffectList) {
     while let member = sessions[session].consumers.first {
-      if dueWork >= FixedLimits.dueWorkPerEntry { return }
+      if dueWork >= limits.dueWorkPerEntry { return }
       let queue = consumers[member.slot].queueSlot
       let all = consumers[member.slot].held.all
       consumers[member.slot].held.removeAll()

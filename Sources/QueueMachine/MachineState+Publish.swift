@@ -51,7 +51,7 @@ extension MachineState {
       refuse(command, from: first, .tooManyUnanswered, origin, &effects)
       return
     }
-    if publishedHere + count > FixedLimits.publishesPerEntry {
+    if publishedHere + count > limits.publishesPerEntry {
       refuse(command, from: first, .overloaded, origin, &effects)
       return
     }

@@ -25,7 +25,7 @@ extension MachineState {
     }
     if command.kind == .negative || command.kind == .reject {
       let count = consumers[consumer].held.count
-      if settledHere + count > FixedLimits.settledPerEntry {
+      if settledHere + count > limits.settledPerEntry {
         refuse(order, .overloaded, sessions[session].origin, &effects)
         return
       }

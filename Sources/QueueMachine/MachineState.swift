@@ -44,7 +44,10 @@ struct MachineState: Sendable {
   /// Slots of the queues whose `isDirty` is set.
   var dirtyQueues: [Int] = []
 
-  init(limits: MachineLimits) { self.limits = limits }
+  init(limits: MachineLimits) {
+    limits.check()
+    self.limits = limits
+  }
 
   var stateHash: UInt64 { hash.value }
 

@@ -146,15 +146,14 @@ final class Rig {
 
   @discardableResult
   func settle(
-    _ session: SessionID, _ sequence: UInt64, _ kind: SettleKind = .acknowledge,
-    _ consumer: UInt32 = 1, _ ranges: [ClosedRange<UInt64>], answeredThrough: UInt64 = 0,
-    error: String = ""
+    _ session: SessionID, _ sequence: UInt64, _ kind: SettleKind,
+    _ ranges: [ClosedRange<UInt64>], answeredThrough: UInt64 = 0, error: String = ""
   ) -> [Seen] {
     apply {
       CommandWriter.settle(
         session, sequence: CommandSequence(sequence),
         answeredThrough: CommandSequence(answeredThrough), kind: kind,
-        consumer: ConsumerID(consumer), ranges: ranges.map { DeliveryRange($0) }, error: error,
+        consumer: ConsumerID(1), ranges: ranges.map { DeliveryRange($0) }, error: error,
         into: &$0)
     }
   }

@@ -1,0 +1,280 @@
+// The promises of docs/guarantees.md as far as the machine keeps them, by their numbers.
+
+import Base
+import Testing
+
+@testable import QueueMachine
+
+@Suite struct GuaranteeTests {
+  let elsewhere = SessionOrigin(node: NodeID(2), connection: 9)
+
+  @Test func g3_acknowledgedMessageIsNeverDeliveredAgain() throws {
+    let rig = Rig()
+    let queue = rig.declare("q") { $0.lease = .seconds(5) }
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: [1, 2])
+    rig.subscribe(session, 1, queue)
+    let seen = rig.settle(session, 1, .acknowledge, [1...1])
+    #expect(seen == [.plain(.settled(session, through: CommandSequence(1)))])
+    try rig.restart()
+    // The lease of the other one runs out, the session is taken up elsewhere, then expires.
+    #expect(rig.tick(.seconds(6)).deliveries.map(\.id.ordinal) == [1])
+    let again = rig.attach(session, origin: elsewhere)
+    #expect(again.deliveries.map(\.id.ordinal) == [1])
+    rig.detach(session, origin: elsewhere)
+    rig.tick(.seconds(11))
+    let other = rig.open()
+    #expect(rig.subscribe(other, 1, queue).deliveries.map(\.id.ordinal) == [1])
+    // The same acknowledgement sent again means what it meant, and touches nothing new.
+    #expect(rig.summary(queue).acknowledged == 1)
+  }
+
+  @Test func g4_retriedPublishIsStoredOnceAndAnsweredAlike() throws {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 7)
+    let first = rig.publish(session, 1, to: queue, bodies: [1, 2, 3])
+    try rig.restart()
+    #expect(rig.publish(session, 1, to: queue, bodies: [1, 2, 3]) == first)
+    // A part of it.
+    let id = MessageID(entry: LogIndex(3), ordinal: 1)
+    #expect(
+      rig.publish(session, 2, to: queue, bodies: [2]) == [
+        .plain(.confirmed(session, first: PublishSequence(2), count: 1, firstID: id))
+      ])
+    #expect(rig.summary(queue).ready == 3)
+  }
+
+  @Test func g4_onlyTheNewTailOfAPartlyKnownBatchIsStored() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 7)
+    rig.publish(session, 1, to: queue, bodies: [10, 20])
+    let seen = rig.publish(session, 2, to: queue, bodies: [20, 30, 40])
+    #expect(
+      seen == [
+        .plain(
+          .confirmed(
+            session, first: PublishSequence(2), count: 1,
+            firstID: MessageID(entry: LogIndex(3), ordinal: 1))),
+        .plain(
+          .confirmed(
+            session, first: PublishSequence(3), count: 2,
+            firstID: MessageID(entry: LogIndex(4), ordinal: 0))),
+      ])
+    let sizes = rig.machine.peek(queue, limit: 10).map { Int($0.reference.size) }
+    #expect(sizes == [10, 20, 30, 40].map { $0 + MessageRecord.fixedBytes })
+  }
+
+  @Test func g4_refusedPublishIsRefusedAgainEvenIfTheQueueCameMeanwhile() {
+    let rig = Rig()
+    let session = rig.open(producer: 7)
+    let refused = rig.publish(session, 1, to: QueueID(1))
+    #expect(
+      refused == [
+        .plain(.refused(session, first: PublishSequence(1), count: 1, .queueNotFound))
+      ])
+    let queue = rig.declare("q")
+    #expect(queue == QueueID(1))
+    #expect(rig.publish(session, 1, to: queue) == refused)
+    #expect(
+      rig.machine.outcome(of: PublishSequence(1), by: ProducerID(7)) == .refused(.queueNotFound))
+  }
+
+  @Test func g4_answersSurviveTheSessionAndAreForgottenOnlyWhenSeen() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let first = rig.open(producer: 7)
+    rig.publish(first, 1, to: queue, bodies: [1, 2])
+    rig.detach(first)
+    rig.tick(.seconds(11))
+    #expect(rig.machine.sessionCount == 0)
+    let producer = ProducerID(7)
+    let id = MessageID(entry: LogIndex(3), ordinal: 0)
+    #expect(rig.machine.outcome(of: PublishSequence(1), by: producer) == .stored(id))
+    // 23 hours later.
+    rig.tick(.seconds(23 * 3600))
+    let second = rig.open(producer: 7)
+    #expect(
+      rig.publish(second, 1, to: queue, bodies: [1, 2]) == [
+        .plain(.confirmed(second, first: PublishSequence(1), count: 2, firstID: id))
+      ])
+    rig.publish(second, 3, to: queue, answeredThrough: 1)
+    #expect(rig.machine.outcome(of: PublishSequence(1), by: producer) == .answerForgotten)
+    #expect(rig.machine.outcome(of: PublishSequence(4), by: producer) == .unseen)
+  }
+
+  @Test func g4_producerIsForgottenADayAfterItsLastSessionAndNotBefore() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 7)
+    rig.publish(session, 1, to: queue)
+    // A live session is never forgotten.
+    rig.tick(.seconds(100 * 3600))
+    #expect(rig.publish(session, 2, to: queue).count == 1)
+    rig.apply { CommandWriter.closeSession(session, into: &$0) }
+    rig.tick(.seconds(24 * 3600 - 1))
+    #expect(rig.machine.outcome(of: PublishSequence(2), by: ProducerID(7)) != .unseen)
+    rig.tick(.seconds(1))
+    #expect(rig.machine.outcome(of: PublishSequence(2), by: ProducerID(7)) == .unseen)
+  }
+
+  @Test func g5_returnedMessageGoesBackToItsOwnPlace() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: [1, 2, 3, 4, 5])
+    rig.subscribe(session, 1, queue, credit: 3)
+    rig.apply {
+      CommandWriter.unsubscribe(
+        session, consumer: ConsumerID(1), tag: RequestTag(1), returnHeld: false, into: &$0)
+    }
+    // Back in the wrong order: 3, then 1, then 2.
+    rig.settle(session, 1, .negative, [3...3])
+    rig.settle(session, 2, .release, [1...1])
+    rig.settle(session, 3, .negative, [2...2])
+    let other = rig.open()
+    let got = rig.subscribe(other, 1, queue).deliveries
+    #expect(got.map(\.id.ordinal) == [0, 1, 2, 3, 4])
+    #expect(got.map(\.attempt) == [1, 2, 2, 1, 1])
+    #expect(got.map(\.isRedelivery) == [true, true, true, false, false])
+  }
+
+  @Test func g6_tokensGrowAndAStaleAcknowledgementIsRefusedByName() {
+    let rig = Rig()
+    let queue = rig.declare("q") { $0.lease = .seconds(5) }
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue)
+    let first = rig.subscribe(session, 1, queue).deliveries
+    #expect(first.map(\.leaseEnd.rawValue) == [rig.now + 5_000_000_000])
+    // One nanosecond before the end it is still held.
+    #expect(rig.tick(Nanoseconds(4_999_999_999)).isEmpty)
+    let lapse = rig.tick(Nanoseconds(1))
+    #expect(lapse.first == .lapsed(session, ConsumerID(1), [DeliveryRange(1...1)]))
+    let second = lapse.deliveries
+    #expect(second.map(\.id) == first.map(\.id))
+    #expect(second.map(\.attempt) == [2])
+    #expect(second[0].token > first[0].token)
+    #expect(
+      rig.settle(session, 1, .acknowledge, [1...1]) == [
+        .plain(
+          .settleRefused(
+            session, CommandSequence(1), ConsumerID(1), DeliveryRange(1...1), .staleDelivery)),
+        .plain(.settled(session, through: CommandSequence(1))),
+      ])
+    #expect(rig.summary(queue).leased == 1)
+  }
+
+  @Test func g7_leaderChangeRedeliversNothing() throws {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: [1, 2, 3, 4])
+    let held = rig.subscribe(session, 1, queue, credit: 3).deliveries
+    rig.settle(session, 1, .acknowledge, [2...2])
+    try rig.restart()
+    rig.apply { CommandWriter.leaderChanged(to: NodeID(2), into: &$0) }
+    #expect(rig.machine.origin(of: session) == nil)
+    // Received 1 and 2 before the change; 3 and 4 come again, the same.
+    let seen = rig.attach(session, origin: elsewhere, received: [1: 2])
+    #expect(
+      seen.dropLast() == [
+        .plain(
+          .sessionAttached(
+            elsewhere, session, lastSequence: PublishSequence(4),
+            settledThrough: CommandSequence(1))),
+        .holding(session, ConsumerID(1), through: DeliveryID(2), [DeliveryRange(1...1)]),
+      ])
+    #expect(seen.deliveries.map(\.delivery.rawValue) == [3, 4])
+    #expect(seen.deliveries.first == held[2])
+    #expect(seen.deliveries.map(\.attempt) == [1, 1])
+    let all = rig.settle(session, 2, .acknowledge, [1...1, 3...4])
+    #expect(all == [.plain(.settled(session, through: CommandSequence(2)))])
+    #expect(rig.summary(queue).redelivered == 0)
+    #expect(rig.summary(queue).acknowledged == 4)
+  }
+
+  @Test func g8_overMaxDeliveriesAMessageMovesOnceWithItsStory() throws {
+    let rig = Rig()
+    let dead = rig.declare("dead")
+    let queue = rig.declare("q") {
+      $0.deliveriesMax = 2
+      $0.deadLetterQueue = "dead"
+      $0.lease = .seconds(5)
+    }
+    let session = rig.open(producer: 1, timeout: .seconds(60))
+    rig.publish(session, 1, to: queue, bodies: [33])
+    let reference = rig.subscribe(session, 1, queue).deliveries[0].reference
+    rig.settle(session, 1, .negative, [1...1], error: "no such file")
+    try rig.restart()
+    rig.tick(.seconds(5))
+    #expect(rig.summary(queue).deadLettered == 1)
+    #expect(rig.summary(queue).ready + rig.summary(queue).leased == 0)
+    let found = rig.machine.peek(dead, limit: 10)
+    #expect(found.count == 1)
+    #expect(found[0].id == MessageID(entry: rig.index, ordinal: 0))
+    #expect(found[0].reference == reference)
+    #expect(found[0].attempts == 0)
+    #expect(
+      found[0].deadLetter
+        == DeadLetterNote(
+          reason: .deliveriesExhausted, originQueue: "q",
+          originID: MessageID(entry: reference.entry, ordinal: 0), attempts: 2,
+          lastError: "lease ran out", time: MachineTime(rig.now)))
+    var live: [RecordReference] = []
+    rig.machine.forEachLiveRecord { live.append($0) }
+    #expect(live == [reference])
+  }
+
+  @Test func g8_attemptsCountForNackLeaseAndCrashButNotForReleaseAndClose() throws {
+    let rig = Rig()
+    let queue = rig.declare("q") { $0.lease = .seconds(5) }
+    let publisher = rig.open(producer: 1, timeout: .seconds(3600))
+    rig.publish(publisher, 1, to: queue)
+    var session = rig.open(timeout: .seconds(1))
+    #expect(rig.subscribe(session, 1, queue).deliveries.map(\.attempt) == [1])
+    #expect(rig.settle(session, 1, .release, [1...1]).deliveries.map(\.attempt) == [1])
+    #expect(rig.settle(session, 2, .negative, [2...2]).deliveries.map(\.attempt) == [2])
+    #expect(rig.tick(.seconds(5)).deliveries.map(\.attempt) == [3])
+    rig.detach(session)
+    rig.tick(.seconds(1))
+    session = rig.open()
+    #expect(rig.subscribe(session, 1, queue).deliveries.map(\.attempt) == [4])
+    rig.apply { CommandWriter.closeSession(session, into: &$0) }
+    try rig.restart()
+    session = rig.open()
+    #expect(rig.subscribe(session, 1, queue).deliveries.map(\.attempt) == [4])
+  }
+
+  @Test func g8_withoutADeadLetterQueueAMessageIsDroppedAndCounted() {
+    let rig = Rig()
+    let queue = rig.declare("q") { $0.deliveriesMax = 1 }
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: [1, 2])
+    rig.subscribe(session, 1, queue)
+    rig.settle(session, 1, .negative, [1...1])
+    rig.settle(session, 2, .reject, [2...2])
+    #expect(rig.summary(queue).leased == 0)
+    #expect(rig.summary(queue).bytes == 0)
+    #expect(rig.machine.dropped(from: queue) == 2)
+  }
+
+  @Test func g14_everyReplicaHasTheSameHashWhateverEffectsItGathers() {
+    var machines: [[UInt64]] = []
+    for (wanted, node) in [(true, nil), (false, nil), (true, NodeID(3))] {
+      var effects = EffectList(isWanted: wanted, node: node)
+      var machine = QueueMachine(limits: Script.limits)
+      var hashes: [UInt64] = []
+      for (index, payload) in Transcript.payloads(seed: 3, steps: 60).enumerated() {
+        payload.withUnsafeBytes {
+          machine.apply(index: LogIndex(UInt64(index + 1)), payload: $0, effects: &effects)
+        }
+        hashes.append(machine.stateHash)
+      }
+      machines.append(hashes)
+    }
+    #expect(machines[0] == machines[1])
+    #expect(machines[0] == machines[2])
+    #expect(Set(machines[0]).count == machines[0].count)
+  }
+}

@@ -1,0 +1,455 @@
+// One test per rule that no promise names.
+
+import Base
+import Testing
+
+@testable import QueueMachine
+
+@Suite struct QueueRules {
+  @Test func declaringAgainIsFineAndADifferenceIsNamed() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    #expect(rig.declareReply("q", QueueSettings()) == .queueDeclared(queue, isNew: false))
+    var other = QueueSettings()
+    other.deliveriesMax = 3
+    #expect(
+      rig.declareReply("q", other)
+        == .refused(.queueDiffers, detail: "max-deliveries is 0, not 3"))
+  }
+
+  @Test(arguments: [
+    ("", Refusal.queueNameInvalid), ("a\u{7}", .queueNameInvalid),
+    (String(repeating: "x", count: 256), .queueNameInvalid),
+  ]) func impossibleNameIsRefused(name: String, refusal: Refusal) {
+    let rig = Rig()
+    guard case .refused(refusal, _) = rig.declareReply(name, QueueSettings()) else {
+      Issue.record("not refused")
+      return
+    }
+  }
+
+  @Test func impossibleOrUnsupportedSettingIsNamed() {
+    let rig = Rig()
+    var settings = QueueSettings()
+    settings.lease = .zero
+    #expect(
+      rig.declareReply("q", settings)
+        == .refused(.settingInvalid, detail: "lease must be at least 1ms"))
+    settings = QueueSettings()
+    settings.priorities = 4
+    #expect(
+      rig.declareReply("q", settings)
+        == .refused(.notSupported, detail: "priorities are not supported"))
+  }
+
+  @Test func deadLetterQueueMustExistBeBeforeAndStay() {
+    let rig = Rig()
+    var settings = QueueSettings()
+    settings.deadLetterQueue = "q"
+    guard case .refused(.deadLetterCycle, _) = rig.declareReply("q", settings) else {
+      Issue.record("a queue may be its own dead-letter queue")
+      return
+    }
+    guard case .refused(.deadLetterQueueNotFound, _) = rig.declareReply("p", settings) else {
+      Issue.record("a missing dead-letter queue is accepted")
+      return
+    }
+    rig.declare("q")
+    rig.declare("p") { $0.deadLetterQueue = "q" }
+    let seen = rig.apply {
+      CommandWriter.deleteQueue(
+        .connection(rig.origin), tag: RequestTag(9), name: "q", into: &$0)
+    }
+    guard case .plain(.reply(_, _, .refused(.queueInUse, _)))? = seen.first else {
+      Issue.record("deleted under its user: \(seen)")
+      return
+    }
+  }
+
+  @Test func deletingAQueueCancelsItsConsumersAndLeavesTheRest() {
+    let rig = Rig()
+    let gone = rig.declare("gone")
+    let stays = rig.declare("stays")
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: gone, bodies: [1, 2, 3])
+    rig.publish(session, 4, to: stays)
+    rig.subscribe(session, 1, gone, credit: 2)
+    rig.subscribe(session, 2, stays)
+    let seen = rig.apply {
+      CommandWriter.deleteQueue(
+        .session(session), tag: RequestTag(9), name: "gone", into: &$0)
+    }
+    #expect(
+      seen == [
+        .plain(.consumerCancelled(session, ConsumerID(1))),
+        .plain(.reply(.session(session), RequestTag(9), .queueDeleted(messages: 3))),
+      ])
+    #expect(rig.machine.held(by: session) == 1)
+    let stale = rig.settle(session, 1, .acknowledge, [1...2])
+    #expect(
+      stale.first
+        == .plain(
+          .settleRefused(
+            session, CommandSequence(1), ConsumerID(1), DeliveryRange(1...2), .consumerNotFound)))
+    // The number is not used again.
+    #expect(rig.declare("gone") == QueueID(3))
+  }
+
+  @Test func purgeRemovesWhatIsReadyAndLeavesWhatIsHeld() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: [1, 2, 3])
+    rig.subscribe(session, 1, queue, credit: 1)
+    let seen = rig.apply {
+      CommandWriter.purgeQueue(.session(session), tag: RequestTag(9), name: "q", into: &$0)
+    }
+    #expect(
+      seen == [.plain(.reply(.session(session), RequestTag(9), .queuePurged(messages: 2)))])
+    #expect(rig.summary(queue).leased == 1)
+    #expect(rig.summary(queue).bytes == UInt64(1 + MessageRecord.fixedBytes))
+  }
+}
+
+@Suite struct ConsumerRules {
+  @Test func idleConsumersTakeTurns() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    for consumer in UInt32(1)...3 { rig.subscribe(session, consumer, queue) }
+    var takers: [UInt32] = []
+    for sequence in UInt64(1)...6 { takers += rig.publish(session, sequence, to: queue).takers }
+    #expect(takers == [1, 2, 3, 1, 2, 3])
+  }
+
+  @Test func aBacklogIsSharedInEqualRuns() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    for consumer in UInt32(1)...3 { rig.subscribe(session, consumer, queue, credit: 100) }
+    let seen = rig.publish(session, 1, to: queue, bodies: Array(repeating: 1, count: 31))
+    #expect(seen.takers.count { $0 == 1 } == 11)
+    #expect(seen.takers.count { $0 == 2 } == 10)
+    #expect(seen.takers.count { $0 == 3 } == 10)
+    #expect(seen.count == 5)
+  }
+
+  @Test func noConsumerHoldsMoreThanItsCredit() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    rig.subscribe(session, 1, queue, credit: 2)
+    #expect(rig.publish(session, 1, to: queue, bodies: [1, 2, 3, 4, 5]).deliveries.count == 2)
+    let raised = rig.apply {
+      CommandWriter.setCredit(
+        session, consumer: ConsumerID(1), tag: RequestTag(4), credit: 3, into: &$0)
+    }
+    #expect(raised.deliveries.count == 1)
+    rig.apply {
+      CommandWriter.setCredit(
+        session, consumer: ConsumerID(1), tag: RequestTag(4), credit: 1, into: &$0)
+    }
+    #expect(rig.settle(session, 1, .acknowledge, [1...2]).deliveries.isEmpty)
+    #expect(rig.settle(session, 2, .acknowledge, [3...3]).deliveries.count == 1)
+  }
+
+  @Test func endedConsumerCanStillSettleAndIsThenGone() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: [1, 2, 3])
+    rig.subscribe(session, 1, queue, credit: 2)
+    rig.apply {
+      CommandWriter.unsubscribe(
+        session, consumer: ConsumerID(1), tag: RequestTag(1), returnHeld: false, into: &$0)
+    }
+    #expect(rig.summary(queue).consumers == 0)
+    #expect(rig.settle(session, 1, .acknowledge, [1...1]).deliveries.isEmpty)
+    #expect(rig.machine.consumerCount == 1)
+    rig.settle(session, 2, .acknowledge, [2...2])
+    #expect(rig.machine.consumerCount == 0)
+    #expect(rig.summary(queue).ready == 1)
+  }
+
+  @Test func getIsASubscribeAndUnsubscribeInOneEntry() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: [1, 2])
+    let seen = rig.apply {
+      CommandWriter.subscribe(
+        session, consumer: ConsumerID(1), tag: RequestTag(1), queue: queue, credit: 1, into: &$0)
+      CommandWriter.unsubscribe(
+        session, consumer: ConsumerID(1), tag: RequestTag(2), returnHeld: false, into: &$0)
+    }
+    #expect(seen.deliveries.count == 1)
+    #expect(rig.machine.held(by: session) == 1)
+  }
+
+  @Test func extendMovesTheLeaseBothWays() {
+    let rig = Rig()
+    let queue = rig.declare("q") { $0.lease = .seconds(5) }
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: [1, 2])
+    rig.subscribe(session, 1, queue)
+    rig.apply {
+      CommandWriter.extend(
+        session, sequence: CommandSequence(1), answeredThrough: .zero, consumer: ConsumerID(1),
+        ranges: [DeliveryRange(1...1)], duration: .seconds(20), into: &$0)
+      CommandWriter.extend(
+        session, sequence: CommandSequence(2), answeredThrough: .zero, consumer: ConsumerID(1),
+        ranges: [DeliveryRange(2...2)], duration: .seconds(1), into: &$0)
+    }
+    #expect(rig.tick(.seconds(1)).first == .lapsed(session, ConsumerID(1), [DeliveryRange(2...2)]))
+    rig.settle(session, 3, .acknowledge, [3...3])
+    #expect(rig.tick(.seconds(18)).isEmpty)
+    #expect(rig.tick(.seconds(1)).first == .lapsed(session, ConsumerID(1), [DeliveryRange(1...1)]))
+  }
+}
+
+@Suite struct SessionRules {
+  let elsewhere = SessionOrigin(node: NodeID(2), connection: 9)
+
+  @Test func laterSessionOfAProducerFencesTheEarlier() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let first = rig.open(producer: 5)
+    rig.publish(first, 1, to: queue)
+    let seen = rig.apply {
+      CommandWriter.openSession(
+        origin: elsewhere, kind: .native, producer: ProducerID(5), timeout: .seconds(1), name: "",
+        into: &$0)
+    }
+    let second = SessionID(rawValue: rig.index.rawValue << 20)
+    #expect(
+      seen == [
+        .plain(.producerFenced(first)),
+        .plain(.sessionOpened(elsewhere, second, lastSequence: PublishSequence(1))),
+      ])
+    #expect(
+      rig.publish(first, 2, to: queue) == [
+        .plain(.refused(first, first: PublishSequence(2), count: 1, .producerFenced))
+      ])
+    // The end of the earlier does not make the producer idle.
+    rig.apply { CommandWriter.closeSession(first, into: &$0) }
+    #expect(rig.publish(second, 2, to: queue).count == 1)
+  }
+
+  @Test func detachOfAnOldConnectionMeansNothing() {
+    let rig = Rig()
+    let session = rig.open()
+    rig.attach(session, origin: elsewhere)
+    rig.detach(session)
+    #expect(rig.machine.origin(of: session) == elsewhere)
+  }
+
+  @Test func detachedSessionGetsNothingNewAndKeepsWhatItHolds() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(timeout: .seconds(10))
+    rig.subscribe(session, 1, queue)
+    let publisher = rig.open(producer: 1)
+    rig.publish(publisher, 1, to: queue)
+    rig.detach(session)
+    #expect(rig.publish(publisher, 2, to: queue).deliveries.isEmpty)
+    #expect(rig.machine.held(by: session) == 1)
+    #expect(rig.tick(Nanoseconds(9_999_999_999)).isEmpty)
+    #expect(rig.machine.sessionCount == 2)
+    rig.tick(Nanoseconds(1))
+    #expect(rig.machine.sessionCount == 1)
+    #expect(rig.summary(queue).ready == 2)
+  }
+
+  @Test func sessionWithoutTimeoutEndsWithItsConnection() {
+    let rig = Rig()
+    let session = rig.open(timeout: .zero, kind: .amqp)
+    let seen = rig.apply { CommandWriter.nodeGone(NodeID(1), into: &$0) }
+    #expect(seen == [.plain(.sessionEnded(session, .expired))])
+  }
+
+  @Test func leaderChangeDetachesNativeSessionsOfOtherNodesOnly() {
+    let rig = Rig()
+    let stays = rig.open(origin: elsewhere)
+    let goes = rig.open()
+    let amqp = rig.open(kind: .amqp)
+    rig.apply { CommandWriter.leaderChanged(to: NodeID(2), into: &$0) }
+    #expect(rig.machine.origin(of: stays) == elsewhere)
+    #expect(rig.machine.origin(of: goes) == nil)
+    #expect(rig.machine.origin(of: amqp) == rig.origin)
+    rig.apply { CommandWriter.nodeGone(NodeID(1), into: &$0) }
+    #expect(rig.machine.origin(of: amqp) == nil)
+  }
+
+  @Test func attachSaysWhichConsumersAreGone() {
+    let rig = Rig()
+    let session = rig.open()
+    let seen = rig.attach(session, origin: elsewhere, received: [4: 1])
+    #expect(seen.last == .plain(.consumerCancelled(session, ConsumerID(4))))
+    #expect(
+      rig.attach(SessionID(7), origin: elsewhere) == [
+        .plain(.sessionAttachRefused(elsewhere, SessionID(7), .sessionNotFound))
+      ])
+  }
+
+  @Test func clockNeverGoesBack() {
+    let rig = Rig()
+    rig.tick(.seconds(5))
+    let clock = rig.machine.clock
+    rig.now = 1
+    rig.tick(Nanoseconds(0))
+    #expect(rig.machine.clock == clock)
+  }
+
+  @Test func effectsOfOtherNodesSessionsAreNotGathered() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let here = rig.open(producer: 1)
+    let there = rig.open(origin: elsewhere)
+    var payload: [UInt8] = []
+    CommandWriter.beginBatch(into: &payload)
+    CommandWriter.subscribe(
+      there, consumer: ConsumerID(1), tag: RequestTag(1), queue: queue, credit: 1, into: &payload)
+    Rig.publish(here, 1, to: queue, bodies: [1], into: &payload)
+    var effects = EffectList(node: NodeID(1))
+    payload.withUnsafeBytes {
+      rig.machine.apply(index: rig.index.next, payload: $0, effects: &effects)
+    }
+    #expect(effects.effects.count == 1)
+    #expect(effects.deliveries.isEmpty)
+    #expect(rig.machine.held(by: there) == 1)
+  }
+}
+
+@Suite struct BoundRules {
+  @Test func hugeRangeCostsWhatIsHeldAndIsAnsweredCompactly() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: [1, 2, 3])
+    rig.subscribe(session, 1, queue, credit: 2)
+    let seen = rig.settle(session, 1, .acknowledge, [1...UInt64.max, 1...2, 0...9])
+    #expect(
+      seen.dropLast(2) == [
+        refused(session, 3...UInt64.max, .deliveryNotFound),
+        refused(session, 1...2, .staleDelivery),
+        refused(session, 0...9, .deliveryNotFound),
+      ])
+    #expect(rig.summary(queue).acknowledged == 2)
+    #expect(seen.deliveries.count == 1)
+    // Asked again: answered alike, nothing settled twice, and forgotten once seen.
+    let again = rig.settle(session, 1, .acknowledge, [1...UInt64.max])
+    #expect(again == Array(seen.dropLast()))
+    let later = rig.settle(session, 1, .acknowledge, [1...3], answeredThrough: 1)
+    #expect(later == [.plain(.settled(session, through: CommandSequence(1)))])
+    #expect(rig.summary(queue).acknowledged == 2)
+  }
+
+  private func refused(
+    _ session: SessionID, _ range: ClosedRange<UInt64>, _ refusal: Refusal
+  ) -> Seen {
+    .plain(
+      .settleRefused(session, CommandSequence(1), ConsumerID(1), DeliveryRange(range), refusal))
+  }
+
+  @Test func unansweredPublishesAreBoundedAndTheNumberIsNotUsedUp() {
+    var limits = MachineLimits()
+    limits.unansweredMessages = 3
+    let rig = Rig(limits: limits)
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: [1, 2])
+    #expect(
+      rig.publish(session, 3, to: queue, bodies: [3, 4]) == [
+        .plain(.refused(session, first: PublishSequence(3), count: 2, .tooManyUnanswered))
+      ])
+    #expect(rig.publish(session, 3, to: queue, bodies: [3, 4], answeredThrough: 1).count == 1)
+    #expect(rig.summary(queue).ready == 4)
+  }
+
+  @Test func idleProducersAreBoundedAndTheOldestGoes() {
+    var limits = MachineLimits()
+    limits.idleProducers = 2
+    let rig = Rig(limits: limits)
+    let queue = rig.declare("q")
+    for producer in UInt64(1)...3 {
+      let session = rig.open(producer: producer)
+      rig.publish(session, 1, to: queue)
+      rig.apply { CommandWriter.closeSession(session, into: &$0) }
+      rig.tick(.seconds(1))
+    }
+    let known = (UInt64(1)...3).map {
+      rig.machine.outcome(of: PublishSequence(1), by: ProducerID($0)) != .unseen
+    }
+    #expect(known == [false, true, true])
+  }
+
+  @Test func whatFallsDueTogetherIsSpreadOverEntries() {
+    var limits = MachineLimits()
+    limits.dueWorkPerEntry = 10
+    let rig = Rig(limits: limits)
+    let queue = rig.declare("q") { $0.lease = .seconds(1) }
+    let session = rig.open(producer: 1, timeout: .seconds(1))
+    for consumer in UInt32(1)...3 { rig.subscribe(session, consumer, queue, credit: 8) }
+    rig.publish(session, 1, to: queue, bodies: Array(repeating: 1, count: 24))
+    rig.detach(session)
+    rig.tick(.seconds(1))
+    #expect(rig.summary(queue).leased == 8)
+    #expect(rig.machine.nextDeadline <= rig.machine.clock)
+    rig.tick(.zero)
+    #expect(rig.summary(queue).ready == 24)
+    #expect(rig.machine.sessionCount == 0)
+    #expect(rig.machine.nextDeadline == .never)
+  }
+
+  @Test func messagesOfOneEntryAreBounded() {
+    var limits = MachineLimits()
+    limits.publishesPerEntry = 3
+    limits.settledPerEntry = 3
+    let rig = Rig(limits: limits)
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    let seen = rig.apply {
+      Rig.publish(session, 1, to: queue, bodies: [1, 2], into: &$0)
+      Rig.publish(session, 3, to: queue, bodies: [1, 2], into: &$0)
+    }
+    #expect(
+      seen.last
+        == .plain(.refused(session, first: PublishSequence(3), count: 2, .overloaded)))
+    rig.publish(session, 3, to: queue, bodies: [1, 2])
+    rig.subscribe(session, 1, queue)
+    #expect(
+      rig.settle(session, 1, .negative, [1...1]) == [
+        .plain(
+          .settleRefused(
+            session, CommandSequence(1), ConsumerID(1), DeliveryRange(1...1), .overloaded))
+      ])
+    #expect(rig.settle(session, 1, .acknowledge, [1...2]).count == 1)
+    #expect(rig.settle(session, 2, .negative, [3...3]).deliveries.count == 1)
+  }
+
+  @Test func longErrorTextIsCutBetweenCharacters() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue)
+    rig.subscribe(session, 1, queue, credit: 1)
+    let text = String(repeating: "é", count: 1000)
+    rig.settle(session, 1, .negative, [1...1], error: "x" + text)
+    #expect(rig.machine.peek(queue, limit: 1)[0].lastError.utf8.count == 1_023)
+  }
+
+  @Test func scatteredSettlesKeepTheHeldListSmall() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    rig.subscribe(session, 1, queue, credit: 3)
+    // One delivery is kept while hundreds come and go behind it.
+    rig.publish(session, 1, to: queue)
+    for number in UInt64(2)...300 {
+      rig.publish(session, number, to: queue, answeredThrough: number - 1)
+      rig.settle(session, number - 1, .acknowledge, [number...number])
+    }
+    #expect(rig.machine.held(by: session) == 1)
+    #expect(rig.machine.state.consumers[rig.machine.state.consumers.slots[0]].held.end < 10)
+  }
+}
