@@ -68,9 +68,10 @@ extension Replica {
     guard isLeader, let first = entries.first, let plan = consensus.nextAppend(to: peer),
       plan.first == first.index
     else { return }
-    let useful = entries.filter {
+    let useful = entries.prefix {
       $0.index <= plan.last && consensus.term(at: $0.index) == $0.header.term
     }
-    send(plan, useful)
+    guard !useful.isEmpty else { return }
+    send(plan, Array(useful))
   }
 }

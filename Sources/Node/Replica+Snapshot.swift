@@ -7,7 +7,7 @@ import QueueMachine
 extension Replica {
   mutating func maybeTakeSnapshot() {
     guard !isSnapshotPending, appliedBytesSinceSnapshot >= configuration.snapshotBytes,
-      applied > consensus.snapshot.index, repair.needed.isEmpty
+      repair.needed.isEmpty
     else { return }
     takeSnapshot()
   }
@@ -16,7 +16,11 @@ extension Replica {
   /// written or there is nothing new.
   @discardableResult
   package mutating func takeSnapshot() -> Bool {
-    guard !isSnapshotPending, applied > consensus.snapshot.index else { return false }
+    // A follower may have applied what its own disk does not have yet; a snapshot must never be
+    // ahead of the log that it is to shorten.
+    guard !isSnapshotPending, applied > consensus.snapshot.index, applied <= persisted else {
+      return false
+    }
     isSnapshotPending = true
     appliedBytesSinceSnapshot = 0
     outputs.append(

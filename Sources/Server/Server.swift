@@ -19,6 +19,7 @@ package enum Server {
   package static func run(configuration: ServerConfiguration) -> Int32 {
     let log = NodeLog(node: configuration.node)
     Signals.ignoreSIGPIPE()
+    raiseDescriptorLimit(configuration, log)
     do {
       var loop = try NodeLoop.start(configuration, log: log)
       let exitCode = loop.run()
@@ -27,6 +28,21 @@ package enum Server {
     } catch {
       log.error("cannot start: \(error)")
       return 1
+    }
+  }
+
+  /// The usual limit of 1024 descriptors is below the usual limit of connections.
+  private static func raiseDescriptorLimit(_ configuration: ServerConfiguration, _ log: NodeLog) {
+    let needed = rlim_t(configuration.limits.connections + 1024)
+    var limit = rlimit()
+    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+    guard limit.rlim_cur < needed else { return }
+    limit.rlim_cur = min(needed, limit.rlim_max)
+    _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    if limit.rlim_cur < needed {
+      log.warning(
+        "this process may open \(limit.rlim_cur) files, and limits.connections is"
+          + " \(configuration.limits.connections)")
     }
   }
 }
