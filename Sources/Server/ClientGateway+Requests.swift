@@ -148,7 +148,7 @@ extension ClientGateway {
     // A refusal with id 0 would be about the connection.
     guard request != .none else { throw .invalidValue(frame.kind, field: "request id", value: 0) }
     guard client.waitingRequests < ClientGatewayLimits.waitingRequestsPerConnection else {
-      refuse(request, .tooManyUnanswered, "too many requests are unanswered", to: client)
+      refuse(request, .overloaded, "too many requests of this connection are waiting", to: client)
       return .taken
     }
     if takeNodeRequest(frame, request, from: client, replica: replica) { return .taken }
