@@ -47,7 +47,11 @@ public final class Consumer: AsyncSequence, Sendable {
   public func flush() async throws(SkeinError) -> [SettleFailure] {
     let promise = Promise<ConsumerCore.Outcome>()
     client.shared.mailbox.post(.flushSettles(core, promise))
-    try await client.shared.wait(promise).get()
+    if client.shared.ended.isKept { promise.keep(.failure(.closed)) }
+    try await promise.value(
+      whenCancelled: .failure(.cancelled), within: client.shared.options.timeout,
+      late: .failure(.requestUnknown("the settlement"))
+    ).get()
     return core.takeFailures()
   }
 

@@ -265,6 +265,9 @@ extension ConsumerCore {
   /// The last delivery that came.
   var received: DeliveryID { DeliveryID(state.withLock { $0.received }) }
 
+  /// Whether a task has deliveries that it may still settle.
+  var hasHolds: Bool { state.withLock { !$0.holds.isEmpty } }
+
   /// What was staged, alike settlements joined.
   func takeStaged() -> [StagedSettle] {
     let staged = state.withLock { state in

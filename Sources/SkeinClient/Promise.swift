@@ -30,6 +30,23 @@ final class Promise<Value: Sendable>: Sendable {
     }
   }
 
+  /// Waits for the value, which is `late` if none was given within `limit`: for a wait that begins
+  /// when the loop's own time for the matter may be up already.
+  func value(whenCancelled cancelled: Value, within limit: Duration, late: Value) async -> Value {
+    if isKept { return await value(whenCancelled: cancelled) }
+    let timer = Task {
+      do {
+        try await Task.sleep(for: limit)
+        keep(late)
+      } catch {
+        // Cancelled: the value came.
+        return
+      }
+    }
+    defer { timer.cancel() }
+    return await value(whenCancelled: cancelled)
+  }
+
   /// Waits for the value. If the task is cancelled first, the value is `cancelled`, for everybody.
   func value(whenCancelled cancelled: Value) async -> Value {
     await withTaskCancellationHandler {

@@ -66,8 +66,9 @@ public final class Publisher: Sendable {
     let book = client.shared.book
     let last = book.lastSequence(of: owner)
     if let promise = book.waitForAnswer(to: last) {
-      let reference = book.reference(last)
-      let result = await promise.value(whenCancelled: .failure(.outcomeUnknown(reference)))
+      let unknown = PublishBook.Receipts.failure(.outcomeUnknown(book.reference(last)))
+      let result = await promise.value(
+        whenCancelled: unknown, within: client.shared.options.timeout, late: unknown)
       if case .failure(.outcomeUnknown(let reference)) = result {
         throw .outcomeUnknown(reference)
       }

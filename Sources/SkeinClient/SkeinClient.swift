@@ -165,31 +165,16 @@ extension SkeinClient {
     guard reference.producer == producer else { throw .outcomeUnknown(reference) }
     if let promise = shared.book.waitForAnswer(to: reference.sequence) {
       shared.mailbox.post(.published)
-      let result = await waitAgain(promise, for: reference)
-      return try result.get()[0]
+      let unknown = PublishBook.Receipts.failure(.outcomeUnknown(reference))
+      return try await promise.value(
+        whenCancelled: unknown, within: shared.options.timeout, late: unknown
+      ).get()[0]
     }
     switch try await outcome(of: reference) {
     case .stored(let id): return MessageReceipt(id: id, reference: reference)
     case .refused(let reason): throw .refused(reason, detail: "")
     case .notSeen, .forgotten: throw .outcomeUnknown(reference)
     }
-  }
-
-  private func waitAgain(
-    _ promise: Promise<PublishBook.Receipts>, for reference: PublishReference
-  ) async -> PublishBook.Receipts {
-    // The publish's own time is up, so that the loop watches it no more.
-    let timer = Task {
-      do {
-        try await Task.sleep(for: shared.options.timeout)
-        promise.keep(.failure(.outcomeUnknown(reference)))
-      } catch {
-        // Cancelled: the answer came.
-        return
-      }
-    }
-    defer { timer.cancel() }
-    return await promise.value(whenCancelled: .failure(.outcomeUnknown(reference)))
   }
 
   /// Takes in as many messages as there is space for, waiting for the first.

@@ -274,6 +274,39 @@ import Wire
     await client.close()
   }
 
+  @Test func `What a task holds of a released consumer survives a new leader`() async throws {
+    let pair = try Pair()
+    let client = try await pair.connect()
+    var consumer: Consumer? = try await client.consume("jobs")
+    pair.first.deliver(1, [(1, "a"), (2, "b")])
+    let held = try #require(try await consumer?.nextBatch(max: 2))
+    consumer = nil
+    _ = await pair.first.take(.unsubscribe)
+    pair.second.change { $0.manual = [.attachSession] }
+    pair.failOver()
+    let attach = await pair.second.take(.attachSession)
+    try attach.read { frame in
+      guard case .attachSession(let request) = frame else { throw WrongFrame(kind: attach.kind) }
+      #expect(request.consumers == [.init(consumer: ConsumerID(1), received: DeliveryID(2))])
+    }
+    pair.second.send(
+      .sessionAttached(
+        session: SessionID(100), lastSequence: PublishSequence(0),
+        settledThrough: CommandSequence(0)), to: attach)
+    pair.second.send(
+      .holding(consumer: ConsumerID(1), through: DeliveryID(2), ranges: [range(1, 2)]))
+    // Repeated deliveries are not given back behind the task's back.
+    pair.second.deliver(1, [(1, "a"), (2, "b"), (3, "c")])
+    let release = try await pair.second.take(.settle).settle()
+    #expect(release.kind == .release && release.ranges == [range(3, 3)])
+    let acknowledging = Task { try await held[1].acknowledge() }
+    let settle = try await pair.second.take(.settle).settle()
+    #expect(settle.kind == .acknowledge && settle.ranges == [range(2, 2)])
+    pair.second.send(.settled(through: settle.sequence))
+    try await acknowledging.value
+    await client.close()
+  }
+
   @Test func `Cancelling the task that waits ends the consumer`() async throws {
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)

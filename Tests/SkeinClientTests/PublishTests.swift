@@ -194,6 +194,8 @@ import Wire
     try await publisher.send(Message("a"))
     let reference = PublishReference(producer: hasty.producer, sequence: 1)
     await #expect(throws: SkeinError.outcomeUnknown(reference)) { try await publisher.flush() }
+    // A second wait has its own time, though that of the publish is up.
+    await #expect(throws: SkeinError.outcomeUnknown(reference)) { try await publisher.flush() }
     await hasty.close()
   }
 

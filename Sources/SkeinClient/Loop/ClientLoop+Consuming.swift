@@ -65,7 +65,12 @@ extension ClientLoop {
     }
   }
 
+  func core(of consumer: ConsumerID) -> ConsumerCore? {
+    consumers[consumer.rawValue]?.core ?? retired[consumer.rawValue]
+  }
+
   func handleConsumerCancelled(_ consumer: ConsumerID, _ refusal: Refusal) {
+    retired[consumer.rawValue] = nil
     guard let entry = consumers.removeValue(forKey: consumer.rawValue) else { return }
     entry.core.end(.refusal(refusal, detail: "the consumer's queue \(entry.core.queue) is gone"))
   }
@@ -77,6 +82,8 @@ extension ClientLoop {
     stageSettles(of: core)
     let untaken = core.end(nil)
     guard case .none = session else {
+      retired = retired.filter { $0.value.hasHolds }
+      if core.hasHolds { retired[core.id.rawValue] = core }
       endedConsumers.append(core.id)
       giveBack(untaken, consumer: core.id)
       return
@@ -93,9 +100,12 @@ extension ClientLoop {
       entry.core.receive(DeliverySource(deliver, payload: payload))
       return
     }
-    // The consumer has ended meanwhile: nobody will take this.
+    // The consumer has ended meanwhile: nobody will take this, but for what a task has already and
+    // the cluster only repeats.
+    let received = retired[deliver.consumer.rawValue]?.received ?? DeliveryID(0)
     var ranges: [DeliveryRange] = []
     deliver.forEachMessage { header, _ in
+      guard header.delivery > received else { return }
       ranges.append(DeliveryRange(first: header.delivery, last: header.delivery))
     }
     giveBack(ranges, consumer: deliver.consumer)

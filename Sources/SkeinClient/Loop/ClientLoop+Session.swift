@@ -42,7 +42,9 @@ extension ClientLoop {
           name: String(options.name.prefix(63))), .openSession)
       if opened { session = .opening }
     case .detached(let id):
-      let known = consumers.values.filter(\.isSubscribed).map(\.core).sorted { $0.id < $1.id }
+      retired = retired.filter { $0.value.hasHolds }
+      let known = (consumers.values.filter(\.isSubscribed).map(\.core) + retired.values)
+        .sorted { $0.id < $1.id }
       let request = AttachRequest(
         session: id,
         consumers: known.map { .init(consumer: $0.id, received: $0.received) })
@@ -78,6 +80,8 @@ extension ClientLoop {
     settles = SettleQueue()
     endedConsumers = []
     publishes.sendAgain()
+    for core in retired.values { failStaged(core.beginSession(), .leaseLost) }
+    retired = [:]
     for id in consumers.keys.sorted() {
       guard let core = consumers[id]?.core else { continue }
       consumers[id]?.isSubscribed = false

@@ -50,6 +50,8 @@ final class ClientLoop {
 
   // Consumers and settlements.
   var consumers: [UInt32: ConsumerEntry] = [:]
+  /// Ended while tasks had deliveries of theirs: they are taken up again with the session.
+  var retired: [UInt32: ConsumerCore] = [:]
   /// Ended while they could not be unsubscribed.
   var endedConsumers: [ConsumerID] = []
   var settles = SettleQueue()
@@ -173,6 +175,8 @@ final class ClientLoop {
       failStaged(entry.core.takeStaged(), .closed)
     }
     consumers = [:]
+    for core in retired.values { failStaged(core.takeStaged(), .closed) }
+    retired = [:]
     settles.failAll(.requestUnknown("the settlement"))
     for promise in closing?.promises ?? [] { promise.keep(()) }
     closing = nil
@@ -271,8 +275,8 @@ extension ClientLoop {
     case .consumerCancelled(let consumer, let refusal):
       handleConsumerCancelled(consumer, refusal)
     case .holding(let consumer, let through, let ranges):
-      consumers[consumer.rawValue]?.core.keepOnly(ranges, through: through)
-    case .lapsed(let consumer, let ranges): consumers[consumer.rawValue]?.core.lapse(ranges)
+      core(of: consumer)?.keepOnly(ranges, through: through)
+    case .lapsed(let consumer, let ranges): core(of: consumer)?.lapse(ranges)
     default:
       guard let reply = RequestReply(frame) else { return }
       handleReply(view.request, reply)
