@@ -188,7 +188,7 @@ package final class LogStore {
   }
 
   /// After `Recovery.isMemoryLost`: a leader elected without this node has brought it up to date.
-  /// Goes to the disk with the next job, at the latest with the next marker.
+  /// Goes to the disk with the next job, which may be one of no operations.
   package func memoryIsRestored() { isMemoryLost = false }
 
   /// The term of an entry that is in the log, or of the one before; nil for others.
@@ -216,8 +216,8 @@ extension LogStore {
     var record = stateSlots.record
     record.isMemoryLost = isMemoryLost
     record.synced = synced
-    if let saved {
-      record.hardState = saved
+    if saved != nil || isMemoryLost != stateSlots.record.isMemoryLost {
+      record.hardState = saved ?? record.hardState
       job.stateBefore = stateSlots.save(record)
     }
     if job.writes.isEmpty && job.manifest == nil { return }

@@ -285,4 +285,32 @@ struct Fixture {
     #expect(last.damage.filter { $0.consequence != .nothingLost } == [])
     #expect(try third.all() == entries(1...6))
   }
+
+  @Test("A node whose hard state is lost is marked until it is told otherwise, across restarts")
+  func memoryLost() throws {
+    let fixture = try Fixture()
+    let disk = fixture.disk.killed()
+    disk.damage(testDirectory + "/state") { bytes in
+      for at in stride(from: 20, to: bytes.count, by: 64) { bytes[at] ^= 1 }
+    }
+    do {
+      let (store, recovery) = try LogStore.open(disk)
+      #expect(recovery.isMemoryLost)
+      #expect(recovery.damage.map(\.consequence) == [.hardStateLost])
+      // The highest term that the log knows, and no vote.
+      #expect(recovery.hardState == HardState(term: Term(2)))
+      #expect(recovery.last == fixture.last)
+      try store.write([.saveHardState(HardState(term: Term(3)))])
+    }
+    do {
+      let (store, recovery) = try LogStore.open(disk)
+      #expect(recovery.isMemoryLost)
+      #expect(recovery.hardState == HardState(term: Term(3)))
+      store.memoryIsRestored()
+      try store.write([])
+    }
+    let (_, recovery) = try LogStore.open(disk.crashed(.allLost))
+    #expect(!recovery.isMemoryLost)
+    #expect(recovery.damage == [])
+  }
 }
