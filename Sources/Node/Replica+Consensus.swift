@@ -172,7 +172,7 @@ extension Replica {
       outputs.append(.memoryRestored)
       outputs.append(.note("this node has caught up and votes again"))
     case .floorCleared:
-      outputs.append(.note("the log again holds all that this node ever acknowledged"))
+      outputs.append(.logMended)
     }
   }
 

@@ -109,7 +109,9 @@ package struct Replica: ~Copyable {
 
   /// Whether a leader may take more commands: else they are pushed back (G13).
   package var hasRoom: Bool {
+    // A batch over its size is one that waits while leadership is handed over.
     unappliedBytes + batch.count < configuration.unappliedBytesMax
+      && batch.count < configuration.batchBytesMax
   }
 
   /// The node takes no part any more: it leads nobody and follows nobody.

@@ -122,6 +122,8 @@ package enum ReplicaOutput: Sendable {
   case repair([ClosedRange<LogIndex>], [RecordReference], bodies: [[UInt8]])
   /// Nothing that this node promised is forgotten any more: the log store may note it.
   case memoryRestored
+  /// The log again holds all that this node ever acknowledged: damage behind the snapshot is mended.
+  case logMended
   /// For the log: one event.
   case note(String)
   case stop(StopReason)

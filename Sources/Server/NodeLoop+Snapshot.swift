@@ -194,7 +194,7 @@ extension NodeLoop {
     do {
       let machine = try loadMachine(from: store, limits: configuration.machineLimits)
       replica.snapshotInstalled(chunk, machine: machine, now: now)
-      problems.damage.removeAll()
+      problems = NodeProblems()
       log.info("the leader's snapshot through entry \(chunk.last.index) is in force")
     } catch {
       halt("the snapshot that the leader sent cannot be read: \(error)", now: now)

@@ -97,6 +97,13 @@ extension NodeLoop {
     do {
       let entries = try store.entries(from: read.first, through: read.last, maxBytes: read.bytesMax)
       replica.entriesRead(read, entries)
+    } catch LogReadError.damaged(let index) {
+      // Recovery finds the damage, cuts the log there without forgetting what it promised, and lets
+      // the leader send the rest again: all of that is for a start, and none of it for this life.
+      log.error(
+        "entry \(index) is damaged on disk: this process ends; started again, the node fetches it"
+          + " from its peers")
+      phase = .ended(exitCode: 1)
     } catch {
       replica.entriesUnreadable(read, "\(error)")
     }

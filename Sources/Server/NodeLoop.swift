@@ -199,6 +199,9 @@ struct NodeLoop: ~Copyable {
     case .memoryRestored:
       store.memoryIsRestored()
       storage.add(.operations([], []))
+    case .logMended:
+      log.info("the log again holds all that this node ever acknowledged")
+      problems.cutLog.removeAll()
     case .note(let text):
       log.info(text)
     case .stop(let reason):

@@ -1,13 +1,28 @@
 // What is wrong with this node, in sentences for `skein status`.
 
 import Base
+import LogStore
 import Node
 
 struct NodeProblems {
   /// Set once the node takes no part any more.
   var halted: String?
-  /// What recovery found on the disk and has not been put right yet.
+  /// What recovery found in records up to the snapshot and has not been put right yet.
   var damage: [String] = []
+  /// What recovery cut off the log and has not come again yet.
+  var cutLog: [String] = []
+
+  init() {}
+
+  init(_ reports: [DamageReport]) {
+    for report in reports {
+      switch report.consequence {
+      case .nothingLost: continue
+      case .recordsLost: damage.append("\(report)")
+      case .logCutFrom, .everythingLost, .hardStateLost: cutLog.append("\(report)")
+      }
+    }
+  }
 
   func texts(_ replica: borrowing Replica) -> [String] {
     var texts: [String] = []
@@ -20,6 +35,7 @@ struct NodeProblems {
       texts.append("repairing \(replica.recordsToRepair) damaged records")
     }
     texts.append(contentsOf: damage)
+    texts.append(contentsOf: cutLog)
     return texts
   }
 }

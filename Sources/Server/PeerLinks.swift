@@ -25,6 +25,9 @@ struct PeerLinks: ~Copyable {
 
   private static let retryMin = Nanoseconds.milliseconds(20)
   private static let retryMax = Nanoseconds.milliseconds(500)
+  /// Who was removed still has to hear that this is committed, and a leader that was removed has to
+  /// hear it from the others (thesis §4.2.2).
+  private static let farewell = Nanoseconds.seconds(5)
 
   /// A connection that this node dialled, to send on.
   private struct Dialled {
@@ -34,6 +37,8 @@ struct PeerLinks: ~Copyable {
     var isReady = false
     var nextAttempt: MonotonicTime
     var pause = PeerLinks.retryMin
+    /// No member any more: hung up on at this time.
+    var leavesAt = MonotonicTime.never
   }
 
   /// A connection that another node dialled, to listen on.
@@ -74,18 +79,28 @@ struct PeerLinks: ~Copyable {
 
   // MARK: Whom to talk to
 
-  /// Dials the members that are new, hangs up on those that are gone.
+  /// Dials the members that are new, hangs up on those that are gone, after a while.
   mutating func setMembers(_ membership: Membership, now: MonotonicTime) {
-    for place in dialled.indices.reversed()
-    where membership.member(dialled[place].node)?.peerAddress != dialled[place].address {
-      let gone = dialled.remove(at: place)
-      gone.connection?.close()
-      if gone.isReady { events.append(.disconnected(gone.node)) }
+    for place in dialled.indices.reversed() {
+      let member = membership.member(dialled[place].node)
+      if member?.peerAddress == dialled[place].address {
+        dialled[place].leavesAt = .never
+      } else if member != nil {
+        remove(place)
+      } else {
+        dialled[place].leavesAt = min(dialled[place].leavesAt, now + Self.farewell)
+      }
     }
     for member in membership.members
     where member.id != configuration.node && !dialled.contains(where: { $0.node == member.id }) {
       dialled.append(Dialled(node: member.id, address: member.peerAddress, nextAttempt: now))
     }
+  }
+
+  private mutating func remove(_ place: Int) {
+    let gone = dialled.remove(at: place)
+    gone.connection?.close()
+    if gone.isReady { events.append(.disconnected(gone.node)) }
   }
 
   func isConnected(_ node: NodeID) -> Bool {
@@ -99,7 +114,10 @@ struct PeerLinks: ~Copyable {
 
   var nextDeadline: MonotonicTime {
     var deadline = MonotonicTime.never
-    for link in dialled where link.connection == nil { deadline = min(deadline, link.nextAttempt) }
+    for link in dialled {
+      deadline = min(deadline, link.leavesAt)
+      if link.connection == nil { deadline = min(deadline, link.nextAttempt) }
+    }
     for link in accepted.values where link.node == nil {
       deadline = min(deadline, link.since + configuration.timeouts.handshake)
     }
@@ -144,6 +162,7 @@ struct PeerLinks: ~Copyable {
   // MARK: Time
 
   mutating func tick(now: MonotonicTime, introduction: Introduction) {
+    for place in dialled.indices.reversed() where dialled[place].leavesAt <= now { remove(place) }
     for place in dialled.indices
     where dialled[place].connection == nil && dialled[place].nextAttempt <= now && !isClosed {
       dial(place, now: now)

@@ -41,7 +41,9 @@ struct RecordSource: ~Copyable {
       return lookUp(reference, in: block.bytes, from: block.offset)
     } catch {
       switch error {
-      case .damaged: return .damaged
+      case .damaged(let index):
+        store.noteDamage(index)
+        return .damaged
       case .notInLog(let index): return .unavailable("entry \(index) is not in the log")
       case .storage(let failure): return .unavailable("\(failure)")
       }

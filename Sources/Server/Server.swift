@@ -82,7 +82,7 @@ extension NodeLoop {
       store: store, storageThread: try JobThread(name: "skein-storage"),
       backgroundThread: try JobThread(name: "skein-background"), started: now, replica: replica,
       gateway: gateway, peers: peers, records: RecordSource(store: store))
-    loop.problems.damage = recovery.damage.map { "\($0)" }
+    loop.problems = NodeProblems(recovery.damage)
     try loop.begin(now: now)
     return loop
   }

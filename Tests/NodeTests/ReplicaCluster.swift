@@ -211,7 +211,7 @@ final class ReplicaCluster {
     case .note(let text): node.notes.append(text)
     case .stop(let reason): node.stops.append(reason)
     case .readReady(let ticket): node.readsReady.append(ticket)
-    case .leaderChanged, .roleChanged, .membershipChanged, .readFailed: break
+    case .leaderChanged, .roleChanged, .membershipChanged, .readFailed, .logMended: break
     }
   }
 
