@@ -1,6 +1,7 @@
 // The parser and the help: what is understood, and in which words the rest is refused.
 
 import Base
+import Foundation
 import Testing
 
 @testable import skein
@@ -125,6 +126,19 @@ import Testing
     }
     for command in CommandTable.commands { #expect(text.contains(command.path[0])) }
     #expect(text.split(separator: "\n").allSatisfy { $0.count <= 100 })
+  }
+
+  /// docs/cli.md has every command and every option.
+  @Test func theDocumentationIsComplete() throws {
+    let root = #filePath.dropLast("Tests/CommandTests/ArgumentTests.swift".count)
+    let page = try String(contentsOfFile: root + "docs/cli.md", encoding: .utf8)
+    for command in CommandTable.commands {
+      let last = command.path.last ?? ""
+      #expect(page.contains("`\(last)") || page.contains("`\(command.name)"), "\(command.name)")
+      for option in command.options {
+        #expect(page.contains("--\(option.name)"), "\(command.name) --\(option.name)")
+      }
+    }
   }
 
   @Test func noOptionIsThereTwice() {

@@ -25,7 +25,8 @@ import Testing
       table.text(colours: false) == """
         queue   ready  note
         orders     12  x
-        o        3400  \n
+        o        3400
+
         """)
   }
 

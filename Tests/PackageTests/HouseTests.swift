@@ -44,6 +44,14 @@ enum Project {
     }
   }
 
+  @Test func everySourceSaysFirstWhatLivesInIt() throws {
+    for folder in ["Sources", "chaos/harness"] {
+      for file in try Project.files(in: folder, withSuffix: ".swift") {
+        #expect(try Project.text(file).hasPrefix("//"), "\(file) has no comment at its head")
+      }
+    }
+  }
+
   @Test func everyTargetHasAReadMe() throws {
     for target in ImportTests.table.keys {
       let folder = target == "ChaosHarness" ? "chaos/harness" : "Sources/\(target)"

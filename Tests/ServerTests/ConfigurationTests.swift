@@ -4,6 +4,7 @@
 import Base
 import Foundation
 import Testing
+import Transport
 
 @testable import Server
 
@@ -245,6 +246,21 @@ import Testing
       let name = key.replacing("members[0]", with: "members[]")
       #expect(page.contains("`\(name)`"), "cluster/README.md does not explain \(name)")
     }
+  }
+
+  @Test func aPortThatIsTakenAndAnAddressThatIsNotOursAreNamed() throws {
+    let listener = try Listener(.loopback(port: 0))
+    var configuration = try Self.parse(Self.text())
+    configuration.peerListen = try Endpoint(parsing: "\(listener.address)")
+    // TEST-NET-1 of RFC 5737: nobody's address.
+    configuration.clientListen = try Endpoint(parsing: "192.0.2.1:7401")
+    #expect(
+      configuration.addressFaults().map(\.description) == [
+        "listen.peers: cannot listen on \(listener.address): the address is in use",
+        "listen.clients: cannot listen on 192.0.2.1:7401: no interface of this machine has that"
+          + " address",
+      ])
+    #expect(configuration.addressFaults().map(\.isInUse) == [true, false])
   }
 
   @Test func clusterIdentitiesAreSixteenHexadecimalDigits() {

@@ -3,7 +3,6 @@
 import Base
 import Glibc
 import Server
-import Transport
 
 enum ClusterUp {
   static let command = Command(
@@ -60,14 +59,8 @@ enum ClusterUp {
   }
 
   static func checkPorts(_ configuration: ServerConfiguration) throws {
-    for (use, endpoint) in [
-      ("clients", configuration.clientListen), ("peers", configuration.peerListen),
-    ] {
-      do {
-        for address in try SocketAddress.resolve(endpoint) { _ = try Listener(address) }
-      } catch {
-        throw Failure("node \(configuration.node), port for \(use): \(error)")
-      }
-    }
+    guard let fault = configuration.addressFaults().first else { return }
+    let advice = fault.isInUse ? "; --base-port chooses others for a new cluster" : ""
+    throw Failure("node \(configuration.node): \(fault)\(advice)")
   }
 }

@@ -25,7 +25,12 @@ enum NodeCommand {
       for fault in error.faults { StandardError.write("skein: \(file): \(fault)\n") }
       return .failed
     }
-    if arguments.flag("check") {
+    let checksOnly = arguments.flag("check")
+    // A node that is only checked may be running.
+    let faults = configuration.addressFaults().filter { !(checksOnly && $0.isInUse) }
+    for fault in faults { StandardError.write("skein: \(file): \(fault)\n") }
+    guard faults.isEmpty else { return .failed }
+    if checksOnly {
       try StandardOutput.write("\(file): fine\n")
       return .fine
     }

@@ -55,7 +55,9 @@ extension LocalCluster {
   /// The last lines that `node` logged.
   private func logEnd(_ node: NodeID) throws -> String {
     guard let bytes = FileManager.default.contents(atPath: logFile(node)) else { return "" }
-    return String(decoding: bytes, as: UTF8.self)
-      .split(separator: "\n").suffix(5).joined(separator: "\n")
+    let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n")
+    // A crash report may follow what the node itself said.
+    let own = lines.filter { $0.contains(" node \(node) ") || $0.hasPrefix("skein: ") }
+    return (own.isEmpty ? lines : own).suffix(3).joined(separator: "\n")
   }
 }

@@ -37,6 +37,9 @@ struct Table {
   }
 
   private func line(_ cells: [Cell], _ widths: [Int], _ colours: Bool) -> String {
+    var cells = cells[...]
+    // Nothing behind the last word of a line.
+    while cells.last?.text.isEmpty == true { cells.removeLast() }
     var line = ""
     for (column, cell) in cells.enumerated() {
       if column > 0 { line += "  " }
