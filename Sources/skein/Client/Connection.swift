@@ -52,6 +52,9 @@ enum Connection {
       return result
     } catch {
       await close(client)
+      if case SkeinError.refused(.queueNotFound, _) = error, let name = arguments.operands.first {
+        throw Failure.noQueue(name)
+      }
       throw error
     }
   }
@@ -59,6 +62,12 @@ enum Connection {
   /// Also when this task was cancelled, by Ctrl-C for example.
   private static func close(_ client: SkeinClient) async {
     await Task { await client.close() }.value
+  }
+}
+
+extension Failure {
+  fileprivate static func noQueue(_ name: String) -> Failure {
+    Failure("there is no queue \"\(name)\"; skein queue declare \(name) makes it")
   }
 }
 

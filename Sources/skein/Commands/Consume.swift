@@ -37,8 +37,8 @@ enum Consume {
     }
     return try await Interruption.cancels {
       try await Connection.with(arguments) { client in
-        let consumer = try await consumer(
-          client, arguments.operands[0], prefetch: min(prefetch, limit ?? prefetch))
+        let consumer = try await client.consume(
+          arguments.operands[0], prefetch: Int(min(prefetch, limit ?? prefetch)))
         let run = ConsumeRun(
           client, consumer, limit: limit, follow: arguments.flag("follow"))
         if let exec {
@@ -48,16 +48,6 @@ enum Consume {
         }
         return .fine
       }
-    }
-  }
-
-  private static func consumer(
-    _ client: SkeinClient, _ queue: String, prefetch: UInt64
-  ) async throws -> Consumer {
-    do {
-      return try await client.consume(queue, prefetch: Int(prefetch))
-    } catch .refused(.queueNotFound, _) {
-      throw Failure.noQueue(queue)
     }
   }
 }
@@ -71,6 +61,8 @@ private final class ConsumeRun {
 
   /// After so long without a message it is asked whether the queue is empty.
   private static let idle = Duration.milliseconds(50)
+  /// With `--follow`, how often it is looked whether anybody still reads.
+  private static let followIdle = Duration.seconds(1)
   /// For so long messages that others hold are waited for: they may come back.
   private static let patience = Duration.seconds(1)
   private static let batchMax: UInt64 = 1000
@@ -91,6 +83,8 @@ private final class ConsumeRun {
         remaining -= UInt64(batch.count)
         return batch
       }
+      // While nothing is written, nobody else would notice that the reader left (`| head`).
+      if StandardOutput.isClosed { throw StandardOutput.Closed() }
       if !follow, try await isEmpty(since: started) { return [] }
     }
     return []
@@ -98,12 +92,12 @@ private final class ConsumeRun {
 
   /// The next messages; empty if none came for a while.
   private func nextOrIdle(max: Int) async throws -> [Delivery] {
-    if follow { return try await consumer.nextBatch(max: max) }
     let consumer = consumer
+    let idle = follow ? ConsumeRun.followIdle : ConsumeRun.idle
     let taking = Task { try await consumer.nextBatch(max: max) }
     let timer = Task {
       // Cancelled when something came first.
-      guard (try? await Task.sleep(for: ConsumeRun.idle)) != nil else { return }
+      guard (try? await Task.sleep(for: idle)) != nil else { return }
       taking.cancel()
     }
     defer { timer.cancel() }

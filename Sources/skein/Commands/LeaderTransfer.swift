@@ -14,7 +14,8 @@ enum LeaderTransfer {
     run: .asynchronous(run))
 
   static func run(_ arguments: Arguments) async throws -> ExitCode {
-    let node = try await arguments.nodeOperand(0) ?? furthestAlong(arguments)
+    let named = try arguments.nodeOperand(0)
+    let node = if let named { named } else { try await furthestAlong(arguments) }
     return try await Connection.with(arguments) { client in
       try await client.transferLeadership(to: Int(node.rawValue))
       let leader = try await client.members().first { $0.isLeader }?.id

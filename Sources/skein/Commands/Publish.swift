@@ -47,7 +47,7 @@ enum Publish {
     }
     let input = bodies.isEmpty ? try InputReader(file: file) : nil
     return try await Connection.with(arguments) { client in
-      let publisher = try await publisher(client, queue, window: Int(window))
+      let publisher = try await client.publisher(for: queue, window: Int(window))
       let run = PublishRun(publisher, template: template, rate: rate)
       try await run.finish(arguments) {
         if let input, byLines {
@@ -59,16 +59,6 @@ enum Publish {
         }
       }
       return .fine
-    }
-  }
-
-  private static func publisher(
-    _ client: SkeinClient, _ queue: String, window: Int
-  ) async throws -> Publisher {
-    do {
-      return try await client.publisher(for: queue, window: window)
-    } catch .refused(.queueNotFound, _) {
-      throw Failure.noQueue(queue)
     }
   }
 
@@ -90,12 +80,6 @@ enum Publish {
     guard pendingBytes <= lineBytesMax else {
       throw Failure("a line is longer than \(lineBytesMax) bytes")
     }
-  }
-}
-
-extension Failure {
-  static func noQueue(_ name: String) -> Failure {
-    Failure("there is no queue \"\(name)\"; skein queue declare \(name) makes it")
   }
 }
 

@@ -29,9 +29,12 @@ enum QueuePeek {
       var table = Table(["message", "state", ">failed", ">bytes", "body", "last error"])
       for message in messages {
         let body = message.message.body
+        // In a dead-letter queue, what happened in the queue before is of interest.
+        let attempts = message.deadLetter?.attempts ?? message.attempts
+        let error = message.deadLetter?.lastError ?? message.lastError
         table.add([
-          message.id.description, message.state.rawValue, "\(message.attempts)",
-          "\(body.count)", short(body), message.lastError,
+          message.id.description, message.state.rawValue, "\(attempts)",
+          "\(body.count)", short(body), error,
         ])
       }
       try StandardOutput.write(

@@ -36,6 +36,12 @@ enum StandardOutput {
     }
   }
 
+  /// Whether a pipe's reader is gone.
+  static var isClosed: Bool {
+    var asked = pollfd(fd: STDOUT_FILENO, events: 0, revents: 0)
+    return poll(&asked, 1, 0) > 0 && asked.revents & Int16(POLLERR) != 0
+  }
+
   /// Somebody else may have made the terminal or pipe non-blocking.
   private static func waitUntilWritable() {
     var wanted = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
