@@ -1,7 +1,6 @@
 // From a file to a checked configuration. Reports everything that is wrong at once.
 
 import Base
-import FoundationEssentials
 import Transport
 
 extension ServerConfiguration {
@@ -9,15 +8,16 @@ extension ServerConfiguration {
   /// own directory.
   /// - Throws: `ConfigurationError` if the file cannot be read or anything in it is wrong.
   package static func read(file: String) throws(ConfigurationError) -> ServerConfiguration {
-    let path = file.hasPrefix("/") ? file : FileManager.default.currentDirectoryPath + "/" + file
-    guard let bytes = FileManager.default.contents(atPath: path) else {
-      let words =
-        FileManager.default.fileExists(atPath: path)
-        ? "cannot be read" : "there is no such file"
-      throw ConfigurationError(file: file, faults: [words])
+    let path: String
+    let bytes: [UInt8]
+    do throws(ErrorNumber) {
+      path = try SmallFile.absolute(file)
+      bytes = try SmallFile.read(path)
+    } catch {
+      throw ConfigurationError(file: file, faults: ["cannot be read: \(error)"])
     }
     let directory = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ""
-    return try parse(json: [UInt8](bytes), file: file, directory: directory)
+    return try parse(json: bytes, file: file, directory: directory)
   }
 
   /// Checks the text of a configuration file.

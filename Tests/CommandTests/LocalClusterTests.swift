@@ -14,7 +14,7 @@ import Testing
     let directory = NSTemporaryDirectory() + "skein-test-\(UUID().uuidString)"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: directory) }
-    let cluster = LocalCluster(directory: directory)
+    let cluster = try LocalCluster(directory: directory)
     try cluster.create(nodes: 3, basePort: 7400)
     try body(cluster)
   }

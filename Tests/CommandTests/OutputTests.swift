@@ -39,4 +39,13 @@ import Testing
     table.add([.init(text: "x", style: .good), .init(text: "long", style: .plain)])
     #expect(table.text(colours: true).hasSuffix("\u{1b}[32mx\u{1b}[0m  long\n"))
   }
+
+  @Test(
+    arguments: [
+      ("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="),
+      ("fooba", "Zm9vYmE="), ("foobar", "Zm9vYmFy"),
+    ])
+  func base64IsThatOfRFC4648(text: String, encoded: String) {
+    #expect(base64(Array(text.utf8)) == encoded)
+  }
 }

@@ -39,11 +39,11 @@ import Testing
     "Base": ["Glibc"],
     "LogStore": ["Glibc", "Synchronization"],
     "Transport": ["Glibc", "Synchronization"],
-    "Server": ["Glibc", "Synchronization", "FoundationEssentials"],
+    "Server": ["Glibc", "Synchronization"],
     "SkeinClient": ["Glibc", "Synchronization", "Dispatch", "Foundation", "FoundationEssentials"],
     "Simulator": ["Foundation", "FoundationEssentials"],
     "ChaosHarness": ["Glibc", "Synchronization", "Dispatch", "Foundation", "FoundationEssentials"],
-    "skein": ["Glibc", "Synchronization", "Dispatch", "Foundation", "FoundationEssentials"],
+    "skein": ["Glibc", "Synchronization", "Dispatch"],
   ]
 
   @Test func theManifestDependsOnNothingElseThanTheTableAllows() throws {

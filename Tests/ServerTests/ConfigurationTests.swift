@@ -231,8 +231,10 @@ import Transport
   }
 
   @Test func aFileThatIsMissingIsSaidToBe() {
-    #expect(throws: ConfigurationError(file: "/nowhere/a.json", faults: ["there is no such file"]))
-    {
+    #expect(
+      throws: ConfigurationError(
+        file: "/nowhere/a.json", faults: ["cannot be read: No such file or directory"])
+    ) {
       try ServerConfiguration.read(file: "/nowhere/a.json")
     }
   }

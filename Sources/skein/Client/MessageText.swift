@@ -1,6 +1,5 @@
 // A message as text: for people, for programs, for a command's environment.
 
-import FoundationEssentials
 import SkeinClient
 
 enum MessageText {
@@ -72,4 +71,18 @@ enum MessageText {
   }
 }
 
-private func base64(_ bytes: [UInt8]) -> String { Data(bytes).base64EncodedString() }
+/// RFC 4648 §4.
+func base64(_ bytes: [UInt8]) -> String {
+  let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+  var text: [UInt8] = []
+  text.reserveCapacity((bytes.count + 2) / 3 * 4)
+  for start in stride(from: 0, to: bytes.count, by: 3) {
+    let group = bytes[start..<min(start + 3, bytes.count)]
+    let bits = group.reduce(0) { $0 << 8 | Int($1) } << ((3 - group.count) * 8)
+    for place in 0..<4 {
+      let digit = alphabet[bits >> (18 - place * 6) & 63]
+      text.append(place <= group.count ? digit : UInt8(ascii: "="))
+    }
+  }
+  return String(decoding: text, as: UTF8.self)
+}

@@ -23,7 +23,8 @@ enum ClusterUp {
     run: .asynchronous(run))
 
   static func run(_ arguments: Arguments) async throws -> ExitCode {
-    let cluster = LocalCluster(directory: arguments.text("dir") ?? LocalCluster.standardDirectory)
+    let cluster = try LocalCluster(
+      directory: arguments.text("dir") ?? LocalCluster.standardDirectory)
     let timeout =
       try arguments.duration("timeout", in: .milliseconds(1) ... .seconds(3600)) ?? .seconds(30)
     try prepare(cluster, arguments)

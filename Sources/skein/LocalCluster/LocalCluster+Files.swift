@@ -2,7 +2,6 @@
 // at base port + 50 + N, all on 127.0.0.1.
 
 import Base
-import FoundationEssentials
 import Glibc
 import Server
 import Transport
@@ -14,7 +13,7 @@ extension LocalCluster {
 
   /// Writes the configurations of a new cluster.
   func create(nodes count: Int, basePort: UInt16) throws {
-    try makeDirectories()
+    try Files.makeDirectory(directory + "/logs")
     let identity = ClusterIdentity.random()
     let members = (1...count).map { MemberText(NodeID(UInt32($0)), basePort: basePort) }
     for member in members {
@@ -40,15 +39,6 @@ extension LocalCluster {
     guard let first = try nodes().first else { return nil }
     let port = Int(try configuration(first).clientListen.port) - Int(first.rawValue)
     return UInt16(exactly: port)
-  }
-
-  private func makeDirectories() throws {
-    do {
-      try FileManager.default.createDirectory(
-        atPath: directory + "/logs", withIntermediateDirectories: true)
-    } catch {
-      throw Failure("\(directory): cannot be made: \(error)")
-    }
   }
 
   /// A member as it stands in the files.
@@ -90,16 +80,7 @@ extension LocalCluster {
       }
 
       """
-    try LocalCluster.write(text, to: configurationFile(own.node))
-  }
-
-  /// Replaces `file` as a whole, so that nobody reads half of it.
-  static func write(_ text: String, to file: String) throws {
-    do {
-      try Data(text.utf8).write(to: URL(filePath: file), options: .atomic)
-    } catch {
-      throw Failure("\(file): cannot be written: \(error)")
-    }
+    try Files.write(text, to: configurationFile(own.node))
   }
 
   /// Notes that `node` is no longer a member, and removes its data.
@@ -107,25 +88,16 @@ extension LocalCluster {
     guard rename(configurationFile(node), removedFile(node)) == 0 else {
       throw Failure.system(configurationFile(node))
     }
-    try LocalCluster.remove(dataDirectory(node))
+    try Files.remove(dataDirectory(node))
   }
 
   /// Removes everything that `skein cluster` put here; the directory too if nothing else is in it.
   func wipe() throws {
-    for name in try FileManager.default.contentsOfDirectory(atPath: directory)
+    for name in try Files.names(in: directory)
     where name.hasPrefix("node-") || name == "logs" || name == "lock" {
-      try LocalCluster.remove("\(directory)/\(name)")
+      try Files.remove("\(directory)/\(name)")
     }
     // Fails, and should, where something of the user's own is left.
     _ = rmdir(directory)
-  }
-
-  private static func remove(_ path: String) throws {
-    guard FileManager.default.fileExists(atPath: path) else { return }
-    do {
-      try FileManager.default.removeItem(atPath: path)
-    } catch {
-      throw Failure("\(path): cannot be removed: \(error)")
-    }
   }
 }

@@ -1,7 +1,7 @@
 // Who leads a local cluster, and waiting until somebody does.
 
 import Base
-import FoundationEssentials
+import Server
 
 extension LocalCluster {
   /// How often a cluster that starts is asked.
@@ -54,8 +54,8 @@ extension LocalCluster {
 
   /// The last lines that `node` logged.
   private func logEnd(_ node: NodeID) throws -> String {
-    guard let bytes = FileManager.default.contents(atPath: logFile(node)) else { return "" }
-    let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n")
+    let lines = String(decoding: try SmallFile.read(logFile(node)), as: UTF8.self).split(
+      separator: "\n")
     // A crash report may follow what the node itself said.
     let own = lines.filter { $0.contains(" node \(node) ") || $0.hasPrefix("skein: ") }
     return (own.isEmpty ? lines : own).suffix(3).joined(separator: "\n")

@@ -9,7 +9,6 @@
 // A node that was removed leaves node-1.removed.json behind, so that its number is never used again.
 
 import Base
-import FoundationEssentials
 import Glibc
 import Server
 import Transport
@@ -21,21 +20,20 @@ struct LocalCluster: Sendable {
   static let standardDirectory = ".skein"
 
   /// The cluster in `path`, which need not exist yet.
-  init(directory path: String) {
+  init(directory path: String) throws {
     // SAFETY: realpath with a null buffer allocates the result, which is freed here.
     if let resolved = realpath(path, nil) {
       directory = String(cString: resolved)
       free(resolved)
     } else {
-      directory =
-        path.hasPrefix("/") ? path : FileManager.default.currentDirectoryPath + "/" + path
+      directory = try SmallFile.absolute(path)
     }
   }
 
   /// The cluster that `--dir` names, which must exist.
   static func existing(_ arguments: Arguments) throws -> LocalCluster {
     let path = arguments.text("dir") ?? standardDirectory
-    let cluster = LocalCluster(directory: path)
+    let cluster = try LocalCluster(directory: path)
     guard try !cluster.nodes().isEmpty else {
       throw Failure("there is no cluster in \(path); skein cluster up starts one")
     }
@@ -58,8 +56,8 @@ struct LocalCluster: Sendable {
   }
 
   private func numbers(suffix: String) throws -> [NodeID] {
-    guard FileManager.default.fileExists(atPath: directory) else { return [] }
-    return try FileManager.default.contentsOfDirectory(atPath: directory).compactMap { name in
+    guard Files.exists(directory) else { return [] }
+    return try Files.names(in: directory).compactMap { name in
       guard name.hasPrefix("node-"), name.hasSuffix(suffix) else { return nil }
       return UInt32(name.dropFirst(5).dropLast(suffix.count)).map { NodeID($0) }
     }.sorted()

@@ -2,8 +2,8 @@
 // it and to nothing else.
 
 import Base
-import FoundationEssentials
 import Glibc
+import Server
 
 /// A running node of a local cluster, recognised by its command line.
 struct NodeProcess: Sendable {
@@ -21,7 +21,7 @@ struct NodeProcess: Sendable {
   /// Whether the number belongs to a node with this configuration. (A process that ended and was
   /// not yet waited for has no command line.)
   var isRunning: Bool {
-    guard let bytes = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") else {
+    guard let bytes = try? SmallFile.read("/proc/\(pid)/cmdline") else {
       return false
     }
     let words = bytes.split(separator: 0, omittingEmptySubsequences: false)
@@ -31,7 +31,7 @@ struct NodeProcess: Sendable {
 
   /// Whether it is stopped by `skein cluster pause`.
   var isPaused: Bool {
-    guard let bytes = FileManager.default.contents(atPath: "/proc/\(pid)/stat") else {
+    guard let bytes = try? SmallFile.read("/proc/\(pid)/stat") else {
       return false
     }
     // The state is the word behind the name, which is in parentheses and may contain anything.
@@ -44,7 +44,7 @@ struct NodeProcess: Sendable {
 extension LocalCluster {
   /// The process of `node`, nil if it does not run.
   func process(of node: NodeID) -> NodeProcess? {
-    guard let bytes = FileManager.default.contents(atPath: processFile(node)),
+    guard let bytes = try? SmallFile.read(processFile(node)),
       let pid = pid_t(String(decoding: bytes.prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)),
       pid > 0
     else { return nil }
@@ -73,7 +73,7 @@ extension LocalCluster {
     let pid = try spawn(
       ["skein", "node", "--config", configuration], executable: try ownExecutable(),
       actions: &actions, newSession: true)
-    try LocalCluster.write("\(pid)\n", to: processFile(node))
+    try Files.write("\(pid)\n", to: processFile(node))
     return NodeProcess(node: node, pid: pid, configurationFile: configuration)
   }
 
@@ -102,7 +102,7 @@ func ownExecutable() throws -> String {
 
 /// A lock or pipe that whoever called us left open must not stay open as long as a node runs.
 private func keepDescriptorsFromChildren() throws {
-  for name in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd") {
+  for name in try Files.names(in: "/proc/self/fd") {
     guard let descriptor = Int32(name), descriptor > 2 else { continue }
     // The one that lists the directory is closed by now; nothing else can fail here.
     _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)

@@ -75,11 +75,12 @@ private final class Screen: Sendable {
     } else {
       modeBefore = nil
     }
-    write("\u{1b}[?1049h\u{1b}[?25l")
+    // Long lines are cut rather than continued, which would move all below.
+    write("\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l")
   }
 
   func restore() {
-    write("\u{1b}[?25h\u{1b}[?1049l")
+    write("\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l")
     if var mode = modeBefore { tcsetattr(STDIN_FILENO, TCSANOW, &mode) }
   }
 
@@ -94,7 +95,7 @@ private final class Screen: Sendable {
     let lines = page.split(separator: "\n", omittingEmptySubsequences: false).prefix(height - 1)
     // Every line clears what was behind it, the end clears what was below: nothing flickers.
     try StandardOutput.write(
-      "\u{1b}[H" + lines.map { "\($0)\u{1b}[K\r\n" }.joined() + "q quits\u{1b}[K\u{1b}[J")
+      "\u{1b}[H" + lines.map { "\($0)\u{1b}[K\n" }.joined() + "q quits\u{1b}[K\u{1b}[J")
   }
 
   /// Waits; true as soon as q was typed or the task is cancelled.
