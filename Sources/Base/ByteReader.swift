@@ -40,7 +40,9 @@
   }
 
   /// The next `count` bytes, still borrowed.
-  @inlinable package mutating func take(_ count: Int) throws(ByteReaderError) -> UnsafeRawBufferPointer {
+  @inlinable package mutating func take(
+    _ count: Int
+  ) throws(ByteReaderError) -> UnsafeRawBufferPointer {
     let at = try advance(count)
     return UnsafeRawBufferPointer(rebasing: bytes[at..<at + count])
   }

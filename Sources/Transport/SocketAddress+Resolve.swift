@@ -96,7 +96,7 @@ extension SocketAddress {
       return addresses
     case .failure(let failure):
       switch failure.code {
-      case EAI_NONAME, EAI_NODATA: throw .unknownHost(endpoint.host)
+      case EAI_NONAME, noAddressCode: throw .unknownHost(endpoint.host)
       default:
         throw .resolverFailed(endpoint.host, reason: String(cString: gai_strerror(failure.code)))
       }
@@ -108,8 +108,8 @@ extension SocketAddress {
     let code: Int32
   }
 
-  /// Of netdb.h, behind a GNU switch there: the name is known but has no address.
-  private static var EAI_NODATA: Int32 { -5 }
+  /// EAI_NODATA of netdb.h, behind a GNU switch there: the name is known but has no address.
+  private static var noAddressCode: Int32 { -5 }
 
   private static func lookUp(
     _ endpoint: Endpoint, flags: Int32
