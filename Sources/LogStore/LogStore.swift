@@ -187,6 +187,9 @@ package final class LogStore {
     if !job.dead.isEmpty || !job.writes.isEmpty { isUpkeepBlocked = false }
   }
 
+  /// The directory was empty because its disk was wiped: as if `Recovery.isMemoryLost` had been
+  /// found. Goes to the disk with the next job, before or with any term that is saved.
+  package func memoryWasLost() { isMemoryLost = true }
   /// After `Recovery.isMemoryLost`: a leader elected without this node has brought it up to date.
   /// Goes to the disk with the next job, which may be one of no operations.
   package func memoryIsRestored() { isMemoryLost = false }

@@ -65,11 +65,11 @@ extension Replica {
     case .isNew:
       formation = nil
       isMemoryLost = false
-      outputs.append(.memoryRestored)
       consensus.nothingWasForgotten()
       outputs.append(.note("the cluster is new: all members were heard and have no past"))
     case .hasHistory(let witness):
       formation = nil
+      outputs.append(.memoryLost)
       outputs.append(
         .note(
           "node \(witness) has a past and this data directory is empty: taking part without a vote"

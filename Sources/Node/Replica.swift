@@ -80,7 +80,9 @@ package struct Replica: ~Copyable {
     now: MonotonicTime
   ) {
     self.configuration = configuration
-    let state = restored.consensus
+    var state = restored.consensus
+    let hasNoPast = state.hasNoPast
+    if hasNoPast { state.canVote = false }
     isMemoryLost = !state.canVote
     let id = configuration.consensus.id
     applied = state.snapshot.index
@@ -92,8 +94,13 @@ package struct Replica: ~Copyable {
       start: machine.clock == .zero ? restored.wallClock : machine.clock, now: now)
     cache = EntryCache(byteCountMax: configuration.cacheBytesMax)
     effects = EffectList(isWanted: false, node: id)
-    if isMemoryLost, state.hasNoPast {
-      formation = Formation(own: id, members: state.snapshotMembership.members.map(\.id))
+    if hasNoPast {
+      if state.snapshotMembership.member(id) != nil {
+        formation = Formation(own: id, members: state.snapshotMembership.members.map(\.id))
+      } else {
+        // It joins a cluster that is there already.
+        outputs.append(.memoryLost)
+      }
     }
     repair = Repair(damaged: restored.damaged, patience: configuration.repairPatience)
     self.machine = machine

@@ -31,8 +31,8 @@ package struct ReplicaConfiguration: Sendable {
 
 /// What the disk held when the node started.
 package struct RestoredReplica: Sendable {
-  /// With `canVote` false where the disk may have forgotten promises, as a new or wiped one has:
-  /// which of the two, `Formation` finds out.
+  /// With `canVote` false where the disk is known to have forgotten promises. One without any past
+  /// may have, or may be new: `Formation` finds out, and until then it does not vote either.
   package var consensus: RestoredState
   /// Entries up to the snapshot whose records were damaged on this disk.
   package var damaged: [ClosedRange<LogIndex>]
@@ -120,6 +120,9 @@ package enum ReplicaOutput: Sendable {
   case lookUpRecords(for: NodeID, [RecordReference])
   /// All that was still needed of these damaged entries: put it in their place.
   case repair([ClosedRange<LogIndex>], [RecordReference], bodies: [[UInt8]])
+  /// This disk was wiped, or is new in a cluster with a past: the log store notes, no later than it
+  /// saves a term, that promises may be forgotten.
+  case memoryLost
   /// Nothing that this node promised is forgotten any more: the log store may note it.
   case memoryRestored
   /// The log again holds all that this node ever acknowledged: damage behind the snapshot is mended.
@@ -131,7 +134,7 @@ package enum ReplicaOutput: Sendable {
 
 extension RestoredState {
   /// Neither an entry nor a term: a directory that is new, or was wiped.
-  var hasNoPast: Bool {
+  package var hasNoPast: Bool {
     hardState.term == .zero && last == .zero && snapshot == .zero
   }
 }

@@ -196,6 +196,9 @@ struct NodeLoop: ~Copyable {
       lookUpRecords(references, for: peer)
     case .repair(let ranges, let references, let bodies):
       repair(ranges, references, bodies)
+    case .memoryLost:
+      store.memoryWasLost()
+      storage.add(.operations([], []))
     case .memoryRestored:
       store.memoryIsRestored()
       storage.add(.operations([], []))

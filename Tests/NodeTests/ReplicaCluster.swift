@@ -14,7 +14,7 @@ final class TestNode {
   // What is on its disk.
   var entries: [Entry] = []
   var hardState = HardState()
-  var isMemoryLost = true
+  var isMemoryLost = false
   var snapshot: (request: SnapshotRequest, bytes: [UInt8])?
   /// Entries covered by the snapshot whose records this disk lost.
   var damaged: [ClosedRange<LogIndex>] = []
@@ -207,6 +207,7 @@ final class ReplicaCluster {
     case .repair(_, let references, let bodies):
       node.repairs.append((references, bodies))
       node.damaged = []
+    case .memoryLost: node.isMemoryLost = true
     case .memoryRestored: node.isMemoryLost = false
     case .note(let text): node.notes.append(text)
     case .stop(let reason): node.stops.append(reason)

@@ -233,7 +233,6 @@ struct TestClient {
     cluster.crash(leader)
     wiped.entries = []
     wiped.hardState = HardState()
-    wiped.isMemoryLost = true
     // With the leader's disk away, the wiped node must not help the other to a majority.
     other.entries.removeLast()
     cluster.start(wiped)
