@@ -18,6 +18,10 @@ extension ClientGateway {
       return .taken
     }
     guard replica.hasRoom else { return .noRoom }
+    if let noSpace {
+      refuse(publish, .overloaded, noSpace, client)
+      return .taken
+    }
     let unansweredMax = configuration.limits.publishesInFlight
     guard publish.count <= publishCountMax,
       client.unansweredPublishes + publish.count <= unansweredMax

@@ -113,6 +113,9 @@ struct ClientGateway: ~Copyable {
   /// The session whose attachment is being told; see `cancel`.
   var replayedSession = SessionID.none
 
+  /// Why nothing more can be stored; publishes are refused with it, consuming goes on.
+  var noSpace: String?
+
   var counters = ClientCounters()
 
   /// Binds the clients' listener and has `poller` watch it.

@@ -201,7 +201,7 @@ extension NodeLoop {
           id: member.id, isConnected: member.isConnected, match: member.match,
           lag: last.rawValue - min(last, member.match).rawValue,
           silence: now.since(member.lastHeard))
-      }, problems: problems.texts(replica))
+      }, problems: problems.texts(replica, noSpace: gateway.noSpace))
   }
 
   private var role: NodeRole {

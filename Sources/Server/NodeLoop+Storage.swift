@@ -55,6 +55,7 @@ extension NodeLoop {
     }
     guard isTakingPart else { return }
     markerDeadline = now + Self.markerPause
+    checkSpace(now: now)
     switch followUp {
     case .stored(let tickets):
       for ticket in tickets { replica.stored(ticket, now: now) }
@@ -89,6 +90,42 @@ extension NodeLoop {
     guard now >= markerDeadline else { return }
     markerDeadline = .never
     if storage.isIdle { storage.add(.marker) }
+  }
+
+  /// Whether there is room for more is asked this often while anything is written.
+  static var spacePause: Nanoseconds { .milliseconds(250) }
+
+  /// Publishes are refused before the disk is full: a failed write would stop the node (G12).
+  mutating func checkSpace(now: MonotonicTime) {
+    guard now >= spaceDeadline else { return }
+    spaceDeadline = now + Self.spacePause
+    let wasFull = gateway.noSpace != nil
+    gateway.noSpace = reasonForNoSpace()
+    if let reason = gateway.noSpace, !wasFull { log.warning("publishes are refused: \(reason)") }
+    if wasFull, gateway.noSpace == nil { log.info("publishes are taken again") }
+    // Consuming goes on and writes little, so no snapshot falls due by size; but only behind a
+    // snapshot can the log be cleaned.
+    if gateway.noSpace != nil, now >= reliefDeadline {
+      reliefDeadline = now + Self.reliefPause
+      replica.takeSnapshot()
+    }
+  }
+
+  /// How often the log is cleaned while there is no space.
+  private static var reliefPause: Nanoseconds { .seconds(2) }
+
+  private func reasonForNoSpace() -> String? {
+    if let limit = configuration.storage.diskBytesMax, store.figures.diskBytes >= limit {
+      return "the data directory has reached storage.diskBytesMax, \(limit) bytes"
+    }
+    do {
+      let free = try store.freeBytes()
+      let needed = UInt64(2 * configuration.storage.segmentBytes)
+      if free < needed { return "the disk has \(free) bytes left, below two log segments" }
+    } catch {
+      return "the disk's free space cannot be told: \(error)"
+    }
+    return nil
   }
 
   // MARK: Reading back

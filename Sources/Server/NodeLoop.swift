@@ -69,6 +69,9 @@ struct NodeLoop: ~Copyable {
   var isUpkeepRunning = false
   /// When the disk was last told what is synced although nothing new was written.
   var markerDeadline = MonotonicTime.never
+  /// When the disk's free space is looked at again, if anything is written then.
+  var spaceDeadline = MonotonicTime(0)
+  var reliefDeadline = MonotonicTime(0)
 
   /// Runs until the node ends; the exit code of the process.
   mutating func run() -> Int32 {
@@ -120,6 +123,7 @@ struct NodeLoop: ~Copyable {
       answerRequests(now: now)
       carryOutReplica(now: now)
       writeMarkerIfIdle(now: now)
+      if gateway.noSpace != nil { checkSpace(now: now) }
     } else {
       answerRequests(now: now)
     }

@@ -24,8 +24,9 @@ struct NodeProblems {
     }
   }
 
-  func texts(_ replica: borrowing Replica) -> [String] {
+  func texts(_ replica: borrowing Replica, noSpace: String?) -> [String] {
     var texts: [String] = []
+    if let noSpace { texts.append("publishes are refused: \(noSpace)") }
     if let halted { texts.append("stopped taking part: \(halted)") }
     if replica.isForming { texts.append("waiting to hear from every other member") }
     if replica.isMemoryLost, !replica.isForming {
