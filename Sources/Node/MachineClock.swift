@@ -8,8 +8,7 @@ package struct MachineClock: Sendable {
   private var stamp: MachineTime
   private var seenAt: MonotonicTime
 
-  /// - Parameter start: the stamp in the restored state; for a new cluster the wall clock, read
-  ///   once, so that times mean something to people.
+  /// - Parameter start: the newest stamp known, zero if there is none.
   package init(start: MachineTime, now: MonotonicTime) {
     self.stamp = start
     self.seenAt = now

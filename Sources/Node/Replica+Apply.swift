@@ -38,6 +38,8 @@ extension Replica {
       entry.payload.withUnsafeBytes { payload in
         machine.apply(index: entry.index, payload: payload, effects: &effects)
       }
+      // Also when the log is read back after a start: the clock goes on from its last stamp.
+      clock.observe(machine.clock, at: turnTime)
     case .membership:
       if let membership = Self.decodeMembership(entry.payload) { appliedMembership = membership }
     }

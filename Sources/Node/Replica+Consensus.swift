@@ -38,6 +38,7 @@ extension Replica {
         outputs.append(.stop(.diverged(after: index)))
       }
     case .fetchRecords(let references):
+      let references = Array(references.prefix(Repair.recordsPerQuestion))
       outputs.append(.lookUpRecords(for: peer, references))
     case .records(let references, let bodies):
       receiveRecords(references, bodies, now: now)
@@ -65,6 +66,7 @@ extension Replica {
     case .isNew:
       formation = nil
       isMemoryLost = false
+      clock.observe(wallClock, at: now)
       consensus.nothingWasForgotten()
       outputs.append(.note("the cluster is new: all members were heard and have no past"))
     case .hasHistory(let witness):

@@ -93,6 +93,8 @@ extension Replica {
       }
     }
     pendingLast = nil
+    unstoredBytes -= pendingBytes
+    pendingBytes = 0
     unappliedBytes = 0
     applied = chunk.last.index
     appliedTerm = chunk.last.term

@@ -18,6 +18,10 @@ package struct Replica: ~Copyable {
   /// The newest entries, for replication, apply and deliveries.
   package internal(set) var cache: EntryCache
   package internal(set) var clock: MachineClock
+  /// Where the clock of a new cluster begins; read once, so that times mean something to people.
+  let wallClock: MachineTime
+  /// When this turn began.
+  var turnTime: MonotonicTime
 
   /// The last entry applied; applied <= commit.
   package internal(set) var applied: LogIndex
@@ -26,6 +30,8 @@ package struct Replica: ~Copyable {
   package internal(set) var appliedMembership: Membership
   /// Payload bytes in the log behind `applied`.
   package internal(set) var unappliedBytes = 0
+  /// Payload bytes that are on their way to this node's disk.
+  package internal(set) var unstoredBytes = 0
   /// Commands gathered for the next entry: a stamp's place, then commands.
   var batch: [UInt8] = []
   /// The last index proposed for a tick; no other tick before it is applied.
@@ -44,6 +50,7 @@ package struct Replica: ~Copyable {
   var operations: [LogOperation] = []
   var pendingHardState: HardState?
   var pendingLast: LogPosition?
+  var pendingBytes = 0
   var stores = RingBuffer<PendingStore>()
   var nextTicket: UInt64 = 1
   /// On disk and reported through here.
@@ -69,6 +76,8 @@ package struct Replica: ~Copyable {
 
   struct PendingStore {
     var ticket: StoreTicket
+    /// Of the payloads.
+    var bytes: Int
     /// As consensus knows it, nil if the batch has none.
     var hardState: HardState?
     /// The last entry appended, nil if the batch has none.
@@ -90,8 +99,9 @@ package struct Replica: ~Copyable {
     appliedMembership = state.snapshotMembership
     persisted = state.last
     consensus = Consensus(configuration: configuration.consensus, restored: state, now: now)
-    clock = MachineClock(
-      start: machine.clock == .zero ? restored.wallClock : machine.clock, now: now)
+    clock = MachineClock(start: machine.clock, now: now)
+    wallClock = restored.wallClock
+    turnTime = now
     cache = EntryCache(byteCountMax: configuration.cacheBytesMax)
     effects = EffectList(isWanted: false, node: id)
     if hasNoPast {
@@ -117,7 +127,8 @@ package struct Replica: ~Copyable {
   /// Whether a leader may take more commands: else they are pushed back (G13).
   package var hasRoom: Bool {
     // A batch over its size is one that waits while leadership is handed over.
-    unappliedBytes + batch.count < configuration.unappliedBytesMax
+    // A majority of others may be quicker than this node's own disk.
+    max(unappliedBytes, unstoredBytes) + batch.count < configuration.unappliedBytesMax
       && batch.count < configuration.batchBytesMax
   }
 
@@ -174,6 +185,7 @@ package struct Replica: ~Copyable {
 
   /// Time passed.
   package mutating func tick(now: MonotonicTime) {
+    turnTime = now
     maybeBegin(now: now)
     consensus.tick(now, into: &consensusOutputs)
     carryOutConsensus(now: now)
@@ -221,6 +233,8 @@ package struct Replica: ~Copyable {
   mutating func keep(_ entry: Entry) {
     cache.append(entry)
     unappliedBytes += entry.payload.count
+    unstoredBytes += entry.payload.count
+    pendingBytes += entry.payload.count
     if case .append(var entries)? = operations.last {
       operations.removeLast()
       entries.append(entry)
@@ -241,6 +255,7 @@ package struct Replica: ~Copyable {
   package mutating func finishTurn(
     now: MonotonicTime, hasRoom: (NodeID) -> Bool
   ) -> [ReplicaOutput] {
+    turnTime = now
     if isLeader {
       maybeTick(now: now)
       proposeBatch(now: now)
@@ -276,7 +291,10 @@ package struct Replica: ~Copyable {
     guard !operations.isEmpty else { return }
     let ticket = StoreTicket(number: nextTicket)
     nextTicket += 1
-    stores.append(PendingStore(ticket: ticket, hardState: pendingHardState, last: pendingLast))
+    stores.append(
+      PendingStore(
+        ticket: ticket, bytes: pendingBytes, hardState: pendingHardState, last: pendingLast))
+    pendingBytes = 0
     outputs.append(.store(ticket, operations))
     operations = []
     pendingHardState = nil
@@ -289,6 +307,7 @@ package struct Replica: ~Copyable {
       invariant(false, "storage batch \(ticket.number) reported out of order")
       return
     }
+    unstoredBytes -= pending.bytes
     if let hardState = pending.hardState {
       consensus.hardStatePersisted(hardState, now: now, into: &consensusOutputs)
     }

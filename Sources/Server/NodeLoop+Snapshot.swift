@@ -74,10 +74,28 @@ extension NodeLoop {
 
   // MARK: Sending
 
+  /// A source that is not asked for so long is released; it can be made again.
+  private static var sourcePatience: Nanoseconds { .seconds(30) }
+
+  mutating func releaseSource(of peer: NodeID) {
+    sourceDeadlines[peer] = nil
+    // One that is being prepared is released when that is done.
+    guard !sourcesInPreparation.contains(peer) else { return }
+    if let source = sources.removeValue(forKey: peer) { store.release(source) }
+  }
+
+  mutating func releaseIdleSources(now: MonotonicTime) {
+    guard !sourceDeadlines.isEmpty else { return }
+    for (peer, deadline) in sourceDeadlines where deadline <= now { releaseSource(of: peer) }
+  }
+
   mutating func readSnapshot(_ plan: SnapshotPlan, now: MonotonicTime) {
+    sourceDeadlines[plan.to] = now + Self.sourcePatience
     if let source = sources[plan.to] {
+      // While it is being prepared the chunk goes when that is done, or is asked for again.
+      if sourcesInPreparation.contains(plan.to) { return }
       if source.info.position == plan.last {
-        if !sourcesInPreparation.contains(plan.to) { sendChunk(plan, source, now: now) }
+        sendChunk(plan, source, now: now)
         return
       }
       store.release(source)
@@ -113,7 +131,14 @@ extension NodeLoop {
     _ plan: SnapshotPlan, _ source: SnapshotSource, _ error: LogReadError?, now: MonotonicTime
   ) {
     sourcesInPreparation.remove(plan.to)
-    guard sources[plan.to] === source else { return }
+    guard sources[plan.to] === source else {
+      store.release(source)
+      return
+    }
+    guard peers.isConnected(plan.to), sourceDeadlines[plan.to] != nil else {
+      releaseSource(of: plan.to)
+      return
+    }
     if let error {
       store.release(source)
       sources[plan.to] = nil
@@ -145,6 +170,8 @@ extension NodeLoop {
   mutating func storeSnapshotChunk(
     _ chunk: SnapshotChunk, _ bytes: [UInt8], now: MonotonicTime
   ) {
+    // The one being put in force comes first; consensus asks for chunks again.
+    if isReceiverBusy { return }
     if chunk.offset == 0 {
       log.info("taking the leader's snapshot through entry \(chunk.last.index)")
       if let receiver { store.discard(receiver) }
@@ -164,6 +191,7 @@ extension NodeLoop {
       replica.snapshotChunkStored(chunk, now: now)
       return
     }
+    isReceiverBusy = true
     runInBackground {
       var failure: SnapshotStreamError?
       do throws(SnapshotStreamError) { _ = try receiver.finish() } catch { failure = error }
@@ -175,12 +203,20 @@ extension NodeLoop {
     _ receiver: SnapshotReceiver, _ chunk: SnapshotChunk, _ error: SnapshotStreamError?
   ) {
     guard self.receiver === receiver else { return }
+    isReceiverBusy = false
     if let error {
       abandonReceiving(chunk, "\(error)")
       return
     }
     self.receiver = nil
     storage.add(.install(receiver, chunk))
+  }
+
+  /// Its leader is gone, and the next one's stream may differ.
+  mutating func discardReceiver() {
+    guard let receiver, !isReceiverBusy else { return }
+    store.discard(receiver)
+    self.receiver = nil
   }
 
   private mutating func abandonReceiving(_ chunk: SnapshotChunk, _ reason: String) {

@@ -64,8 +64,12 @@ struct NodeLoop: ~Copyable {
 
   // Snapshot streams.
   var sources: [NodeID: SnapshotSource] = [:]
+  /// When a source that nobody asks of is released: it keeps segments from being removed.
+  var sourceDeadlines: [NodeID: MonotonicTime] = [:]
   var sourcesInPreparation: Set<NodeID> = []
   var receiver: SnapshotReceiver?
+  /// The receiver is being checked on the background thread, or written.
+  var isReceiverBusy = false
   var isUpkeepRunning = false
   /// When the disk was last told what is synced although nothing new was written.
   var markerDeadline = MonotonicTime.never
@@ -123,6 +127,7 @@ struct NodeLoop: ~Copyable {
       answerRequests(now: now)
       carryOutReplica(now: now)
       writeMarkerIfIdle(now: now)
+      releaseIdleSources(now: now)
       if gateway.noSpace != nil { checkSpace(now: now) }
     } else {
       answerRequests(now: now)
@@ -159,7 +164,7 @@ struct NodeLoop: ~Copyable {
       switch event {
       case .connected(let node): replica.peerConnected(node, now: now)
       case .disconnected(let node):
-        sources.removeValue(forKey: node).map { store.release($0) }
+        releaseSource(of: node)
         replica.peerDisconnected(node, now: now)
       case .received(let envelope, let node): replica.receive(envelope, from: node, now: now)
       }
@@ -177,6 +182,7 @@ struct NodeLoop: ~Copyable {
     case .read(let read):
       carryOut(read)
     case .leaderChanged(let leader, let term):
+      discardReceiver()
       if let leader, leader != configuration.node {
         log.info("follows node \(leader) in term \(term)")
       }
