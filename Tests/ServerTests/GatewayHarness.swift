@@ -64,6 +64,12 @@ final class GatewayHarness {
         consensus: RestoredState(snapshotMembership: membership), damaged: [],
         wallClock: MachineTime(1_700_000_000_000_000_000)),
       machine: QueueMachine(), now: now)
+    // The others have no past either: the cluster is new.
+    for member in membership.members where member.id != node {
+      let introduction = Introduction(
+        node: member.id, cluster: "test", term: .zero, heard: [node])
+      replica.receive(.introduction(introduction), from: member.id, now: now)
+    }
     var records = RecordSource(store: nil)
     lookUp = { records.record($0, cache: $1) }
   }
