@@ -69,6 +69,7 @@ let package = Package(
         "Base", "Consensus", "QueueMachine", "Node", "Wire", "Transport", "Server", "SkeinClient",
       ]),
     tests("SkeinClientTests", imports: ["Base", "Wire", "Transport", "SkeinClient"]),
+    tests("HistoryTests", imports: ["History"]),
     tests("CommandTests", imports: ["Base", "Wire", "Server", "SkeinClient", "skein"]),
     tests("PackageTests", imports: []),
   ],
