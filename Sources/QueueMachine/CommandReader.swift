@@ -192,6 +192,18 @@ struct EncodedRanges {
     bytes = try reader.take(count * 16)
   }
 
+  /// Whether each begins behind the end of the one before, and none at 0. Only then a delivery is
+  /// in one range at most, and the command costs no more than what is held.
+  var areAscending: Bool {
+    var last = DeliveryID(0)
+    for place in 0..<count {
+      let range = self[place]
+      if range.first <= last || range.last < range.first { return false }
+      last = range.last
+    }
+    return true
+  }
+
   subscript(place: Int) -> DeliveryRange {
     invariant(place >= 0 && place < count, "range \(place) of \(count)")
     // SAFETY: `init` took 16 bytes for each of `count` ranges.

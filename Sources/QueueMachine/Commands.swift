@@ -222,6 +222,7 @@ package enum CommandWriter {
     end(start, &payload)
   }
 
+  /// - Parameter credit: as in `subscribe`, or 0 to pause.
   package static func setCredit(
     _ session: SessionID, consumer: ConsumerID, tag: RequestTag, credit: UInt32,
     into payload: inout [UInt8]
@@ -253,6 +254,7 @@ package enum CommandWriter {
   /// - Parameters:
   ///   - sequence: the session's next number for settles and extends.
   ///   - answeredThrough: the client has seen the answers through here.
+  ///   - ranges: ascending, from 1, without overlap; refused as `malformedRequest` otherwise.
   ///   - delay: wait before the next attempt, for `.negative` only.
   ///   - error: why it failed, for `.negative` and `.reject`; cut to
   ///     `FixedLimits.errorBytesMax`.
@@ -275,7 +277,8 @@ package enum CommandWriter {
     end(start, &payload)
   }
 
-  /// Sets the ends of the leases of deliveries to `duration` from now.
+  /// Sets the ends of the leases of deliveries to `duration` from now. The ranges are as in
+  /// `settle`.
   package static func extend(
     _ session: SessionID, sequence: CommandSequence, answeredThrough: CommandSequence,
     consumer: ConsumerID, ranges: some Collection<DeliveryRange>, duration: Nanoseconds,

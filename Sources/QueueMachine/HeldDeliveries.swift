@@ -61,6 +61,17 @@ struct HeldDeliveries: Sendable {
     return low
   }
 
+  /// How many of the range are held.
+  func count(in range: DeliveryRange) -> Int {
+    var count = 0
+    var place = place(of: range.first)
+    while place < entries.count, entries[place].delivery <= range.last {
+      if entries[place].isHeld { count += 1 }
+      place += 1
+    }
+    return count
+  }
+
   /// Makes the entry at `place` a gap.
   @inline(__always)
   mutating func remove(at place: Int) {

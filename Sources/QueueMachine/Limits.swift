@@ -34,6 +34,8 @@ package struct MachineLimits: Hashable, Sendable {
   package var publishesPerEntry = FixedLimits.publishesPerEntry
   package var dueWorkPerEntry = FixedLimits.dueWorkPerEntry
   package var settledPerEntry = FixedLimits.settledPerEntry
+  /// Leases that the extends of one entry may set; `overloaded` above it.
+  package var extendedPerEntry = 1 << 22
 
   package init() {}
 
@@ -63,7 +65,7 @@ package enum FixedLimits {
   /// Messages returned or moved because their time came, per entry; what is left waits for the
   /// next entry, whose deadline has then passed already.
   package static let dueWorkPerEntry = 1 << 18
-  /// Messages that the consumers of one entry's nacks and rejects may hold together: together with
+  /// Messages that one entry's nacks, rejects and releases may take from consumers: together with
   /// the two limits above no more than `MessageID.perEntryMax`.
   package static let settledPerEntry = 3 << 16
   /// Ranges in one settle or extend.

@@ -23,21 +23,16 @@ extension MachineState {
     {
       return
     }
-    consumers[consumer].isInRotation = true
     let queue = consumers[consumer].queueSlot
-    queues[queue].rotation.append(consumer)
+    consumers[consumer].rotationPlace = queues[queue].rotation.append(consumer)
     markDirty(queue)
   }
 
   /// Takes the consumer out of the rotation wherever it stands; the others keep their order.
   mutating func leaveRotation(_ consumer: Int) {
     guard consumers[consumer].isInRotation else { return }
-    consumers[consumer].isInRotation = false
-    let queue = consumers[consumer].queueSlot
-    for _ in 0..<queues[queue].rotation.count {
-      guard let next = queues[queue].rotation.popFirst() else { return }
-      if next != consumer { queues[queue].rotation.append(next) }
-    }
+    queues[consumers[consumer].queueSlot].rotation.remove(at: consumers[consumer].rotationPlace)
+    consumers[consumer].rotationPlace = Rotation.none
   }
 
   /// Assigns what the command made ready or made room for, queue by queue in order of their ids.
@@ -63,9 +58,9 @@ extension MachineState {
       deliver(count, from: queue, to: consumer, &effects)
       ready -= count
       if consumers[consumer].creditLeft > 0 {
-        queues[queue].rotation.append(consumer)
+        consumers[consumer].rotationPlace = queues[queue].rotation.append(consumer)
       } else {
-        consumers[consumer].isInRotation = false
+        consumers[consumer].rotationPlace = Rotation.none
       }
     }
   }

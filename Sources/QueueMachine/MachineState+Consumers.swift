@@ -58,7 +58,7 @@ extension MachineState {
       return
     }
     let origin = sessions[session].origin
-    if !(1...FixedLimits.creditMax).contains(command.credit) {
+    if command.credit > FixedLimits.creditMax {
       effects.add(refusal(command.session, command.tag, .settingInvalid), for: origin)
     } else if let consumer = sessions[session].slot(of: command.consumer) {
       hash.fold(.creditSet, consumers[consumer].serial, UInt64(command.credit))

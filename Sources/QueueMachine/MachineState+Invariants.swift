@@ -77,7 +77,7 @@ extension MachineState {
     invariant(bytes == queue.bytes, "\(bytes) bytes in queue \(queue.id): \(queue.bytes)")
     invariant(noted == queue.notes.count, "notes of queue \(queue.id)")
     invariant(subscribed == queue.consumers, "consumers of queue \(queue.id)")
-    let rotation = (0..<queue.rotation.count).map { queue.rotation[$0] }
+    let rotation = queue.rotation.consumers
     invariant(Set(rotation) == takers && rotation.count == takers.count, "rotation")
     invariant(queue.ready.isEmpty || takers.isEmpty, "queue \(queue.id) left unassigned")
     let users = queues.slots.count { queues[$0].deadLetterSlot == slot }

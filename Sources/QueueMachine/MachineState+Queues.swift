@@ -41,6 +41,7 @@ extension MachineState {
     queue.id = QueueID(rawValue: nextQueue)
     queue.name = name
     queue.settings = settings
+    queue.nextToken = tokenFloor
     nextQueue += 1
     hash.fold(.queueDeclared, UInt64(queue.id.rawValue))
     let slot = queues.insert(queue)
@@ -76,6 +77,7 @@ extension MachineState {
     if queues[queue].deadLetterSlot >= 0 {
       queues[queues[queue].deadLetterSlot].deadLetterUsers -= 1
     }
+    tokenFloor = max(tokenFloor, queues[queue].nextToken)
     queueSlots.remove(UInt64(queues[queue].id.rawValue))
     queueNames[name] = nil
     queues.remove(queue)
@@ -126,6 +128,9 @@ extension QueueSettings {
       _ present: some CustomStringConvertible
     ) -> String {
       "\(name) is \(present), not \(asked)"
+    }
+    func text(_ name: String, _ asked: Nanoseconds, _ present: Nanoseconds) -> String {
+      "\(name) is \(DurationText.format(present)), not \(DurationText.format(asked))"
     }
     if lease != other.lease { return text("lease", lease, other.lease) }
     if deliveriesMax != other.deliveriesMax {

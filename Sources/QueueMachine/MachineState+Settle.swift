@@ -20,11 +20,11 @@ extension MachineState {
       ranges: command.ranges)
     guard let session = begin(order, &effects) else { return }
     guard let consumer = sessions[session].slot(of: command.consumer) else {
-      finishWithoutConsumer(order, session, &effects)
+      finish(refusing: .consumerNotFound, order, session, &effects)
       return
     }
-    if command.kind == .negative || command.kind == .reject {
-      let count = consumers[consumer].held.count
+    if command.kind != .acknowledge {
+      let count = heldCount(order, consumer)
       if settledHere + count > limits.settledPerEntry {
         refuse(order, .overloaded, sessions[session].origin, &effects)
         return
@@ -48,9 +48,15 @@ extension MachineState {
       ranges: command.ranges)
     guard let session = begin(order, &effects) else { return }
     guard let consumer = sessions[session].slot(of: command.consumer) else {
-      finishWithoutConsumer(order, session, &effects)
+      finish(refusing: .consumerNotFound, order, session, &effects)
       return
     }
+    let count = heldCount(order, consumer)
+    if extendedHere + count > limits.extendedPerEntry {
+      refuse(order, .overloaded, sessions[session].origin, &effects)
+      return
+    }
+    extendedHere += count
     let leaseEnd = clock + min(command.duration, limits.extensionMax)
     hash.fold(.extended, consumers[consumer].serial, leaseEnd.rawValue)
     visit(order, session, consumer, &effects) { machine, place in
@@ -59,6 +65,15 @@ extension MachineState {
     }
     if !consumers[consumer].held.isEmpty { lowerDeadline(of: consumer, to: leaseEnd) }
     finish(order, session, &effects)
+  }
+
+  /// How many deliveries the command would settle or extend.
+  private func heldCount(_ order: Order, _ consumer: Int) -> Int {
+    var count = 0
+    for place in 0..<order.ranges.count {
+      count += consumers[consumer].held.count(in: order.ranges[place])
+    }
+    return count
   }
 
   private mutating func acknowledge(
@@ -98,7 +113,8 @@ extension MachineState {
   }
 
   /// Calls `body` with the place of every delivery in the ranges that is held, and refuses the
-  /// parts between. Costs no more than what the consumer holds, however long a range claims to be.
+  /// parts between. Costs no more than what the consumer holds, however long a range claims to be,
+  /// since `begin` has seen that no two ranges overlap.
   @inline(__always)
   private mutating func visit(
     _ order: Order, _ session: Int, _ consumer: Int, _ effects: inout EffectList,
@@ -106,10 +122,6 @@ extension MachineState {
   ) {
     for number in 0..<order.ranges.count {
       let range = order.ranges[number]
-      guard range.first.rawValue > 0, range.first <= range.last else {
-        refuse(range, .deliveryNotFound, order, session, &effects)
-        continue
-      }
       var next = range.first
       var place = consumers[consumer].held.place(of: next)
       let end = consumers[consumer].held.end
@@ -170,6 +182,10 @@ extension MachineState {
       refuse(order, .tooManyUnanswered, origin, &effects)
       return nil
     }
+    guard order.ranges.areAscending else {
+      finish(refusing: .malformedRequest, order, session, &effects)
+      return nil
+    }
     return session
   }
 
@@ -193,11 +209,12 @@ extension MachineState {
     }
   }
 
-  private mutating func finishWithoutConsumer(
-    _ order: Order, _ session: Int, _ effects: inout EffectList
+  /// The number is used up, for nothing.
+  private mutating func finish(
+    refusing refusal: Refusal, _ order: Order, _ session: Int, _ effects: inout EffectList
   ) {
     for place in 0..<order.ranges.count {
-      refuse(order.ranges[place], .consumerNotFound, order, session, &effects)
+      refuse(order.ranges[place], refusal, order, session, &effects)
     }
     finish(order, session, &effects)
   }

@@ -11,6 +11,9 @@ struct MachineState: Sendable {
   var hash = StateHash()
   /// The number of the next queue; numbers are not used again.
   var nextQueue: UInt32 = 1
+  /// Above the tokens of all queues that were deleted, so that those of a queue only grow even if
+  /// it is deleted and declared anew (G6).
+  var tokenFloor: UInt64 = 1
 
   var queues = SlotTable(vacant: QueueState())
   var sessions = SlotTable(vacant: SessionState())
@@ -37,8 +40,10 @@ struct MachineState: Sendable {
   var commandOrdinal: UInt64 = 0
   /// Messages stored by publishes of this entry.
   var publishedHere = 0
-  /// Messages that this entry's settles could have moved.
+  /// Messages that this entry's nacks, rejects and releases took from consumers.
   var settledHere = 0
+  /// Leases that this entry's extends set.
+  var extendedHere = 0
   /// Messages returned or moved because their time came.
   var dueWork = 0
   /// Slots of the queues whose `isDirty` is set.
@@ -66,6 +71,7 @@ struct MachineState: Sendable {
     commandOrdinal = 0
     publishedHere = 0
     settledHere = 0
+    extendedHere = 0
     dueWork = 0
     carryOutDue(&effects)
     assignDirty(&effects)

@@ -28,7 +28,7 @@ struct QueueState: Sendable {
   var notes = IntegerMap<MessageNote>()
   /// Slots of exactly the consumers that could take a message: subscribed, their session attached,
   /// credit left. The first is next.
-  var rotation = RingBuffer<Int>()
+  var rotation = Rotation()
   /// Has to be looked at for assignment before the command ends.
   var isDirty = false
   /// The token of the next delivery.
@@ -74,7 +74,7 @@ struct ConsumerState: Sendable {
   var session = SessionID.none
   var sessionSlot = 0
   var queueSlot = 0
-  /// The most messages it may hold, 1...65,535.
+  /// The most messages it may hold, 0...65,535; 0 pauses it.
   var credit: UInt32 = 1
   var held = HeldDeliveries()
   var nextDelivery: UInt64 = 1
@@ -82,8 +82,10 @@ struct ConsumerState: Sendable {
   var deadline = MachineTime.never
   /// False once it was ended and only what it holds keeps it.
   var isSubscribed = true
-  var isInRotation = false
+  /// Where it stands in its queue's rotation; `Rotation.none` if it does not.
+  var rotationPlace = Rotation.none
 
+  var isInRotation: Bool { rotationPlace != Rotation.none }
   var creditLeft: Int { max(0, Int(credit) - held.count) }
 }
 

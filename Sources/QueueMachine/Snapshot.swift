@@ -2,6 +2,7 @@
 // is written in the order of its ids, and nothing of how this process happens to store it.
 //
 //   u32 "SKQM", u32 format, u64 applied index, u64 clock, u64 state hash, u32 next queue
+//   u64 token floor
 //   u32 queues, by id:    id, name, settings, u32 dead-letter queue (0 none), next token, counters,
 //                         u64 count + 16 bytes each of the line, then of the returned by id,
 //                         u32 notes by message id
@@ -28,7 +29,7 @@ package enum SnapshotError: Error, Equatable, Sendable {
 enum SnapshotFormat {
   /// "SKQM"
   static let magic: UInt32 = 0x4d51_4b53
-  static let version: UInt32 = 1
+  static let version: UInt32 = 2
 }
 
 /// A machine's state at one moment, which the running machine no longer changes. Shares memory with
@@ -111,6 +112,7 @@ private struct SnapshotWriter {
     bytes.put(state.clock)
     bytes.put(state.hash.value)
     bytes.put(state.nextQueue)
+    bytes.put(state.tokenFloor)
   }
 
   mutating func put(
@@ -218,9 +220,7 @@ private struct SnapshotWriter {
 
   mutating func putRotation(of queue: QueueState, in state: MachineState) {
     bytes.put(UInt32(queue.rotation.count))
-    for place in 0..<queue.rotation.count {
-      bytes.put(state.consumers[queue.rotation[place]].serial)
-    }
+    for consumer in queue.rotation.consumers { bytes.put(state.consumers[consumer].serial) }
   }
 }
 

@@ -12,6 +12,7 @@ extension MachineState {
       clock = try reader.identifier()
       hash = StateHash(value: try reader.integer())
       nextQueue = try reader.integer()
+      tokenFloor = try reader.integer()
       var targets: [(slot: Int, target: QueueID)] = []
       for _ in 0..<(try reader.integer(UInt32.self)) {
         let (queue, target) = try Self.queue(&reader)
@@ -182,8 +183,7 @@ extension MachineState {
       guard serial != 0, let consumer = consumerSlots[serial] else {
         throw SnapshotFault.reference
       }
-      queues[queue].rotation.append(consumer)
-      consumers[consumer].isInRotation = true
+      consumers[consumer].rotationPlace = queues[queue].rotation.append(consumer)
     }
   }
 }

@@ -114,6 +114,13 @@ extension ClientGateway {
     guard ranges.count <= FixedLimits.rangesPerSettle else {
       throw .invalidValue(kind, field: "number of ranges", value: UInt64(ranges.count))
     }
+    var last = DeliveryID(0)
+    for range in ranges {
+      guard last < range.first, range.first <= range.last else {
+        throw .invalidValue(kind, field: "range", value: range.first.rawValue)
+      }
+      last = range.last
+    }
   }
 
   private mutating func refuseWithoutSession(

@@ -165,6 +165,27 @@ import Testing
     #expect(rig.summary(queue).leased == 1)
   }
 
+  @Test func g6_tokensGrowAlsoIfTheQueueIsDeletedAndDeclaredAnew() throws {
+    let rig = Rig()
+    var last = FencingToken(0)
+    for number in UInt64(1)...3 {
+      let queue = rig.declare("q")
+      let session = rig.open(producer: number)
+      rig.publish(session, 1, to: queue, bodies: [1, 2])
+      let tokens = rig.subscribe(session, 1, queue).deliveries.map(\.token)
+      #expect(tokens.count == 2)
+      for token in tokens {
+        #expect(token > last)
+        last = token
+      }
+      rig.apply {
+        CommandWriter.deleteQueue(
+          .connection(rig.origin), tag: RequestTag(1), name: "q", into: &$0)
+      }
+      try rig.restart()
+    }
+  }
+
   @Test func g7_leaderChangeRedeliversNothing() throws {
     let rig = Rig()
     let queue = rig.declare("q")

@@ -121,6 +121,7 @@ struct Model {
   var ordinal = 0
   var command: UInt64 = 0
   var nextQueue: UInt32 = 1
+  var tokenFloor: UInt64 = 1
   var queues: [Queue] = []
   /// By id.
   var sessions: [Session] = []
@@ -430,7 +431,8 @@ struct Model {
       return .refused(
         .deadLetterQueueNotFound, detail: "dead-letter names \(target), which does not exist")
     }
-    queues.append(Queue(id: QueueID(nextQueue), name: name, settings: settings))
+    queues.append(
+      Queue(id: QueueID(nextQueue), name: name, settings: settings, nextToken: tokenFloor))
     nextQueue += 1
     return .queueDeclared(QueueID(nextQueue - 1), isNew: true)
   }
@@ -456,6 +458,7 @@ struct Model {
       tell(session, .consumerCancelled(session, consumer.id))
     }
     for s in sessions.indices { sessions[s].consumers.removeAll { $0.queue == id } }
+    tokenFloor = max(tokenFloor, queues[q].nextToken)
     queues.remove(at: q)
     reply(requester, tag, .queueDeleted(messages: UInt64(messages)))
   }
@@ -600,7 +603,7 @@ struct Model {
     let requester = Requester.session(session)
     if !sessions.contains(where: { $0.id == session }) {
       reply(requester, tag, .refused(.sessionNotFound, detail: ""))
-    } else if !(1...65_535).contains(credit) {
+    } else if !(0...65_535).contains(credit) {
       reply(requester, tag, .refused(.settingInvalid, detail: ""))
     } else if let (s, c) = find(session, id) {
       sessions[s].consumers[c].credit = credit
@@ -670,6 +673,16 @@ struct Model {
           sequence: CommandSequence(sequence), consumer: id, range: range, refusal: why))
       model.tell(session, refusal(range, why))
     }
+    let starts = ranges.map(\.first.rawValue)
+    let ends = [0] + ranges.map(\.last.rawValue)
+    if zip(starts, ends).contains(where: { $0 <= $1 })
+      || ranges.contains(where: { $0.last < $0.first })
+    {
+      for range in ranges { refuse(&self, range, .malformedRequest) }
+      sessions[s].settled = sequence
+      settled(session, sequence)
+      return
+    }
     for range in ranges {
       guard let (_, c) = find(session, id) else {
         refuse(&self, range, .consumerNotFound)
@@ -679,10 +692,6 @@ struct Model {
       let last = range.last.rawValue
       let next = sessions[s].consumers[c].nextDelivery
       let queue = sessions[s].consumers[c].queue
-      if first == 0 || last < first {
-        refuse(&self, range, .deliveryNotFound)
-        continue
-      }
       var stale: ClosedRange<UInt64>?
       var delivery = first
       while delivery < next, delivery <= last {

@@ -209,7 +209,7 @@ struct Script {
       held = model.sessions[s].consumers[c].held.map(\.delivery)
     }
     func pick(_ number: Int) -> UInt64 { held.isEmpty ? UInt64(number) : held[number % held.count] }
-    return ranges.map { range in
+    let chosen = ranges.map { range in
       switch range {
       case .allHeld: DeliveryRange((held.first ?? 1)...(held.last ?? 1))
       case .oneHeld(let number): DeliveryRange(pick(number)...pick(number))
@@ -219,6 +219,14 @@ struct Script {
         DeliveryRange(first: DeliveryID(first), last: DeliveryID(last))
       }
     }
+    // Mostly in order and apart, as they should be.
+    if chosen.count == 3 { return chosen }
+    var apart: [DeliveryRange] = []
+    for range in chosen.sorted(by: { $0.first < $1.first })
+    where apart.last.map({ $0.last < range.first }) ?? true {
+      apart.append(range)
+    }
+    return apart
   }
 
   mutating func carryOut(_ command: Command, _ model: inout Model) {

@@ -95,6 +95,22 @@ import Wire
     try client.publishAndWait([[4], [5], [6]], to: queue)
   }
 
+  @Test func settlesOfRangesThatOverlapEndTheConnection() throws {
+    let harness = try GatewayHarness.leading()
+    let client = try harness.client()
+    client.send(
+      .settle(
+        SettleRequest(
+          sequence: CommandSequence(1), answeredThrough: .zero, kind: .acknowledge,
+          consumer: ConsumerID(1),
+          ranges: [
+            DeliveryRange(first: DeliveryID(1), last: DeliveryID(9)),
+            DeliveryRange(first: DeliveryID(9), last: DeliveryID(9)),
+          ])))
+    try harness.run(until: "closed") { client.isClosed }
+    #expect(harness.gateway.counters.faults == 1)
+  }
+
   @Test func withoutASessionNothingIsPublishedOrSettled() throws {
     let harness = try GatewayHarness.leading()
     let client = try harness.greetedClient()
