@@ -54,4 +54,6 @@
   case malformedRequest = 80
   case unknownRequest = 81
   case notSupported = 82
+  /// A reason that the reader is too old to know. Never written.
+  case other = 0xffff
 }

@@ -40,6 +40,11 @@ struct FieldReader {
     return choice
   }
 
+  /// A refusal of a later version is one all the same: only its reason stays unknown.
+  mutating func refusal() throws(FrameError) -> Refusal {
+    Refusal(rawValue: try integer()) ?? .other
+  }
+
   mutating func text() throws(FrameError) -> String {
     do { return try reader.shortText() } catch { throw named(error) }
   }

@@ -306,7 +306,7 @@ extension ServerFrame {
     case .done: return .done(count: try reader.integer())
     case .refused:
       return .refused(
-        try reader.choice(Refusal.self, "refusal"), detail: try reader.text(),
+        try reader.refusal(), detail: try reader.text(),
         leader: try reader.text())
     case .queueSummaries:
       return .queueSummaries(
@@ -337,15 +337,15 @@ extension ServerFrame {
     case .publishRefused:
       return .publishRefused(
         first: try reader.identifier(), count: try reader.integer(),
-        try reader.choice(Refusal.self, "refusal"), detail: try reader.text())
+        try reader.refusal(), detail: try reader.text())
     case .settled: return .settled(through: try reader.identifier())
     case .settleRefused:
       return .settleRefused(
         sequence: try reader.identifier(), consumer: try reader.identifier(),
-        range: try reader.deliveryRange(), try reader.choice(Refusal.self, "refusal"))
+        range: try reader.deliveryRange(), try reader.refusal())
     case .consumerCancelled:
       return .consumerCancelled(
-        consumer: try reader.identifier(), try reader.choice(Refusal.self, "refusal"))
+        consumer: try reader.identifier(), try reader.refusal())
     case .sessionEnded:
       return .sessionEnded(
         session: try reader.identifier(), try reader.choice(SessionEndReason.self, "reason"))
@@ -411,7 +411,7 @@ extension PublishAnswer {
   init(_ reader: inout FieldReader) throws(FrameError) {
     switch try reader.integer(UInt8.self) {
     case 1: self = .stored(try reader.identifier())
-    case 2: self = .refused(try reader.choice(Refusal.self, "refusal"))
+    case 2: self = .refused(try reader.refusal())
     case 3: self = .notSeen
     case 4: self = .forgotten
     case let other:
