@@ -112,8 +112,9 @@ extension Message {
       contentType: contentType)
   }
 
-  /// Throws what makes the message impossible to store.
-  func check(recordBytesMax: Int) throws(SkeinError) {
+  /// The bytes of the message's record. Throws what makes it impossible to store.
+  @discardableResult
+  func check(recordBytesMax: Int) throws(SkeinError) -> Int {
     var bytes = MessageRecord.fixedBytes + body.count
     if !headers.isEmpty || !key.isEmpty || !contentType.isEmpty {
       let short = MessageRecord.shortFieldMax
@@ -131,5 +132,6 @@ extension Message {
     guard bytes <= recordBytesMax else {
       throw .messageTooLarge(bytes: bytes, limit: recordBytesMax)
     }
+    return bytes
   }
 }

@@ -24,6 +24,36 @@ struct PublishChunk: Sendable {
   static let countMax = 4096
 
   var last: UInt64 { first + UInt64(count) - 1 }
+
+  /// The same publishes in chunks that keep the limits, but for a record that is over them by
+  /// itself.
+  func split(runBytesMax: Int, countMax: Int) -> [PublishChunk] {
+    if run.count <= runBytesMax, count <= countMax { return [self] }
+    var parts: [PublishChunk] = []
+    run.withUnsafeBytes { bytes in
+      var start = 0
+      var offset = 0
+      var partCount = 0
+      var partFirst = first
+      func end() {
+        parts.append(
+          PublishChunk(
+            owner: owner, queue: queue, first: partFirst, count: partCount,
+            run: [UInt8](bytes[start..<offset])))
+        partFirst += UInt64(partCount)
+        partCount = 0
+        start = offset
+      }
+      while offset < bytes.count {
+        let size = MessageRecord.size(in: bytes, at: offset)
+        if partCount > 0, offset + size - start > runBytesMax || partCount == countMax { end() }
+        offset += size
+        partCount += 1
+      }
+      end()
+    }
+    return parts
+  }
 }
 
 /// An answer to consecutive publishes of one chunk.
@@ -90,6 +120,7 @@ final class PublishBook: Sendable {
     var ticketsOverlap = false
     var recordBytesMax = MessageRecord.recordBytesMax
     var chunkCountMax = PublishChunk.countMax
+    var chunkBytesMax = PublishChunk.bytesMax
     /// Set once nothing can be published any more.
     var failure: SkeinError?
   }
@@ -260,12 +291,11 @@ extension PublishBook.State {
     _ message: Message, owner: Int, queue: QueueID
   ) throws(SkeinError) -> PublishBook.Staged {
     if let failure { throw failure }
-    try message.check(recordBytesMax: recordBytesMax)
+    let bytes = try message.check(recordBytesMax: recordBytesMax)
     guard owners[owner].hasSpace else { return .full }
-    let bytes = 64 + message.body.count
     if filling.count > 0,
       filling.owner != owner || filling.queue != queue || filling.count >= chunkCountMax
-        || filling.run.count + bytes > PublishChunk.bytesMax
+        || filling.run.count + bytes > chunkBytesMax
     {
       seal()
     }
@@ -363,9 +393,10 @@ extension PublishBook {
 
   /// What the cluster takes, and where a producer that was known before goes on. The latter only
   /// before anything was published.
-  func configure(recordBytesMax: Int, window: Int) {
+  func configure(recordBytesMax: Int, runBytesMax: Int, window: Int) {
     state.withLock { state in
       state.recordBytesMax = min(recordBytesMax, MessageRecord.recordBytesMax)
+      state.chunkBytesMax = min(runBytesMax, PublishChunk.bytesMax)
       state.chunkCountMax = max(1, min(window, PublishChunk.countMax))
     }
   }

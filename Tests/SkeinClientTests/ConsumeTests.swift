@@ -307,6 +307,28 @@ import Wire
     await client.close()
   }
 
+  @Test func `An ended consumer is unsubscribed until that is done, whoever leads`() async throws {
+    let pair = try Pair()
+    pair.first.change { $0.manual = [.unsubscribe] }
+    let client = try await pair.connect()
+    let consumer = try await client.consume("jobs")
+    consumer.cancel()
+    let refused = await pair.first.take(.unsubscribe)
+    pair.first.send(.refused(.overloaded, detail: "", leader: ""), to: refused)
+    _ = await pair.first.take(.unsubscribe)
+    // The leader dies with the answer.
+    pair.failOver()
+    _ = await pair.second.take(.unsubscribe)
+    _ = try await client.resolve("other")
+    // One that it delivers to all the same is unsubscribed again.
+    pair.second.deliver(1, [(1, "a")])
+    _ = await pair.second.take(.unsubscribe)
+    let release = try await pair.second.take(.settle).settle()
+    #expect(release.kind == .release)
+    pair.second.send(.settled(through: release.sequence))
+    await client.close()
+  }
+
   @Test func `Cancelling the task that waits ends the consumer`() async throws {
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)

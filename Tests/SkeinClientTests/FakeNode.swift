@@ -62,6 +62,7 @@ final class FakeNode: Sendable {
     var addresses: [String] = []
     var window: UInt32 = 65_536
     var messageBytesMax: UInt32 = 1 << 20
+    var frameBytesMax: UInt32 = 4 << 20
     var lastSequence: UInt64 = 0
     /// Answers nothing at all, like a stopped process.
     var isSilent = false
@@ -196,7 +197,7 @@ final class FakeNode: Sendable {
         HelloReply(
           cluster: 1, node: script.id, leader: script.leader, leaderAddress: script.leaderAddress,
           addresses: script.addresses, version: "fake", messageBytesMax: script.messageBytesMax,
-          frameBytesMax: 4 << 20, publishWindow: script.window, creditMax: 65_535))
+          frameBytesMax: script.frameBytesMax, publishWindow: script.window, creditMax: 65_535))
     case .ping: return .pong
     case .openSession:
       let session = SessionID(script.nextSession)

@@ -16,6 +16,14 @@ struct ConsumerEntry {
   var isSubscribed = false
 }
 
+/// How far the end of a consumer has come. It is asked for until the cluster has said that it is
+/// done, whatever becomes of leaders meanwhile: else messages would go on coming to nobody.
+enum EndedConsumer {
+  case toAsk
+  /// On this connection.
+  case asked
+}
+
 extension ClientLoop {
   func add(_ core: ConsumerCore, _ promise: Promise<StagedSettle.Outcome>) {
     isSessionWanted = true
@@ -24,10 +32,12 @@ extension ClientLoop {
   }
 
   func pumpConsumers() {
-    while let consumer = endedConsumers.last,
-      ask(.unsubscribe(consumer: consumer, returnHeld: false), .unsubscribe(consumer))
-    {
-      endedConsumers.removeLast()
+    guard now >= consumerRetryTime else { return }
+    for (id, state) in endedConsumers where state == .toAsk {
+      guard ownRequests.count < Self.requestsInFlightMax else { return }
+      let consumer = ConsumerID(id)
+      let isSent = ask(.unsubscribe(consumer: consumer, returnHeld: false), .unsubscribe(consumer))
+      if isSent { endedConsumers[id] = .asked }
     }
     for (id, entry) in consumers where !entry.isSubscribed && !entry.isSubscribeSent {
       guard ownRequests.count < Self.requestsInFlightMax else { return }
@@ -47,20 +57,42 @@ extension ClientLoop {
 
   func handleSubscribeRefused(_ consumer: ConsumerID, _ refusal: Refusal, detail: String) {
     if refusal == .overloaded || refusal == .tooManyUnanswered {
-      // Asked again with the next session or connection, or in its time.
       consumers[consumer.rawValue]?.isSubscribeSent = false
+      consumerRetryTime = now + .milliseconds(50)
       return
     }
+    if refusal == .sessionNotFound { return loseSessionAndConnection() }
     guard let entry = consumers.removeValue(forKey: consumer.rawValue) else { return }
     let error = SkeinError.refusal(refusal, detail: detail)
     entry.promise?.keep(.failure(error))
     entry.core.end(error)
   }
 
-  func handleSettleRefused(_ consumer: ConsumerID, _ range: DeliveryRange, _ refusal: Refusal) {
+  func handleUnsubscribeRefused(_ consumer: ConsumerID, _ refusal: Refusal) {
     switch refusal {
-    case .notLeader, .shuttingDown, .noQuorum: leaveLeader("", because: refusal)
+    case .overloaded, .tooManyUnanswered:
+      endedConsumers[consumer.rawValue] = .toAsk
+      consumerRetryTime = now + .milliseconds(50)
     case .sessionNotFound: loseSessionAndConnection()
+    default: endedConsumers[consumer.rawValue] = nil
+    }
+  }
+
+  func handleSettleRefused(
+    _ sequence: CommandSequence, _ consumer: ConsumerID, _ range: DeliveryRange,
+    _ refusal: Refusal
+  ) {
+    switch refusal {
+    case .notLeader, .shuttingDown, .noQuorum, .diskFailed: leaveLeader("", because: refusal)
+    case .sessionNotFound: loseSessionAndConnection()
+    case .sequenceGap where settles.isOpen(sequence) && settles.isNext(sequence):
+      // The cluster does not know what it has answered: sending again would never help.
+      loseSessionAndConnection()
+    case .overloaded, .sequenceGap, .tooManyUnanswered:
+      // The number is not used up: the same settlements are sent again, in order, a little later.
+      guard settles.isOpen(sequence), now >= settles.pauseEnd else { return }
+      settles.sendAgain()
+      settles.pauseEnd = now + .milliseconds(20)
     default: settles.refused(consumer, range, .refusal(refusal, detail: ""))
     }
   }
@@ -84,7 +116,7 @@ extension ClientLoop {
     guard case .none = session else {
       retired = retired.filter { $0.value.hasHolds }
       if core.hasHolds { retired[core.id.rawValue] = core }
-      endedConsumers.append(core.id)
+      endedConsumers[core.id.rawValue] = .toAsk
       giveBack(untaken, consumer: core.id)
       return
     }
@@ -107,6 +139,11 @@ extension ClientLoop {
     deliver.forEachMessage { header, _ in
       guard header.delivery > received else { return }
       ranges.append(DeliveryRange(first: header.delivery, last: header.delivery))
+    }
+    guard !ranges.isEmpty else { return }
+    if endedConsumers[deliver.consumer.rawValue] == nil {
+      // The cluster has it still: what is given back would come here again and again.
+      endedConsumers[deliver.consumer.rawValue] = .toAsk
     }
     giveBack(ranges, consumer: deliver.consumer)
   }
@@ -143,6 +180,7 @@ extension ClientLoop {
   }
 
   func pumpSettles() {
+    guard now >= settles.pauseEnd else { return }
     while let (settle, sequence) = settles.nextToSend {
       let frame = settle.action.frame(
         consumer: settle.consumer, ranges: settle.ranges, sequence: sequence,
@@ -154,13 +192,18 @@ extension ClientLoop {
 
   func runConsumerTimers() -> MonotonicTime {
     var next = settles.expire(now: now)
+    if settles.hasUnsent, settles.pauseEnd > now { next = min(next, settles.pauseEnd) }
+    if consumerRetryTime > now { next = min(next, consumerRetryTime) }
     for (id, entry) in consumers {
       guard let promise = entry.promise else { continue }
       if now >= entry.deadline {
         consumers[id] = nil
         promise.keep(.failure(.timedOut("no leader took the subscription: \(leader.report)")))
-        entry.core.end(.timedOut("no leader took the subscription in time"))
-        if entry.isSubscribeSent { endedConsumers.append(entry.core.id) }
+        let untaken = entry.core.end(.timedOut("no leader took the subscription in time"))
+        // It may have been taken all the same, on this or an earlier connection.
+        if case .none = session { continue }
+        endedConsumers[id] = .toAsk
+        giveBack(untaken, consumer: entry.core.id)
       } else {
         next = min(next, entry.deadline)
       }

@@ -25,7 +25,8 @@ extension ClientLoop {
     return shared.connected.isKept ? next : min(next, connectDeadline)
   }
 
-  /// Asks a silent node whether it is still there; one that stays silent is given up.
+  /// Asks a silent node whether it is still there; one that stays silent is given up. Also says
+  /// something when there was nothing to send: the node drops those that it hears nothing of.
   private func runPingTimer() -> MonotonicTime {
     guard let connection, leader.phase == .ready || leader.phase == .waiting else { return .never }
     let interval = options.pingInterval.nanoseconds
@@ -34,9 +35,16 @@ extension ClientLoop {
       drop("it was silent for too long")
       return now
     }
-    if silence >= interval, pingSent == nil, ask(.ping, .ping) { pingSent = now }
-    let step = pingSent == nil ? interval.rawValue : interval.rawValue * 3
-    return connection.lastReadTime + Nanoseconds(rawValue: step)
+    let lastWord = min(connection.lastReadTime, lastSendTime)
+    if now.since(lastWord) >= interval, pingSent == nil {
+      // With no room for a ping enough is on its way.
+      _ = ask(.ping, .ping)
+      pingSent = now
+    }
+    guard pingSent == nil else {
+      return connection.lastReadTime + Nanoseconds(rawValue: interval.rawValue * 3)
+    }
+    return lastWord + interval
   }
 
   private func attempt() {
@@ -74,6 +82,7 @@ extension ClientLoop {
     case .failed(let error): drop("\(error)")
     case .connected:
       leader.phase = .greeting
+      lastSendTime = now
       _ = connection.append(Preamble.clientBytes)
       _ = ask(.hello(client: options.name), .hello)
     }
@@ -87,9 +96,14 @@ extension ClientLoop {
       knowledge.creditMax = max(1, Int(reply.creditMax))
       knowledge.recordBytesMax = Int(reply.messageBytesMax)
     }
+    let runBytesMax = max(1, Int(reply.frameBytesMax) - PublishView.fixedBytes)
     shared.book.configure(
-      recordBytesMax: Int(reply.messageBytesMax), window: Int(reply.publishWindow))
+      recordBytesMax: Int(reply.messageBytesMax), runBytesMax: runBytesMax,
+      window: Int(reply.publishWindow))
     publishes.window = max(1, Int(reply.publishWindow))
+    // A new leader may take less in one frame than the one for which they were gathered.
+    publishes.split(
+      runBytesMax: runBytesMax, countMax: min(publishes.window, PublishChunk.countMax))
     if reply.leader == reply.node {
       becomeReady()
     } else {
@@ -167,6 +181,8 @@ extension ClientLoop {
     publishes.sendAgain()
     settles.sendAgain()
     for id in Array(consumers.keys) { consumers[id]?.isSubscribeSent = false }
+    for id in Array(endedConsumers.keys) { endedConsumers[id] = .toAsk }
+    consumerRetryTime = .zero
     finishTransfers()
     if let closing, closing.isSent { isFinished = true }
   }

@@ -21,6 +21,13 @@ extension ClientLoop {
       connection.pendingBytes + Frame.overheadBytes < connection.outboundLimit
     {
       let offset = next.openOffset
+      guard next.chunk.run.count - offset <= publishes.runBytesMax else {
+        // One message that this leader does not take. An earlier one may have stored it.
+        publishes.noteSent()
+        let reference = shared.book.reference(next.firstOpen)
+        noteAnswer(first: next.firstOpen, count: 1, result: .failure(.outcomeUnknown(reference)))
+        continue
+      }
       next.chunk.run.withUnsafeBytes { run in
         let view = PublishView(
           queue: next.chunk.queue, first: PublishSequence(next.firstOpen),

@@ -67,7 +67,8 @@ extension ClientLoop {
     switch own {
     case .subscribe(let consumer): handleSubscribed(consumer)
     case .closeSession: isFinished = true
-    case .hello, .ping, .openSession, .attachSession, .unsubscribe: break
+    case .unsubscribe(let consumer): endedConsumers[consumer.rawValue] = nil
+    case .hello, .ping, .openSession, .attachSession: break
     }
   }
 
@@ -117,7 +118,8 @@ extension ClientLoop {
     case .subscribe(let consumer): handleSubscribeRefused(consumer, refusal, detail: detail)
     case .closeSession: isFinished = true
     case .hello: move = .drop("it refused: \(refusal) \(detail)")
-    case .ping, .unsubscribe: break
+    case .unsubscribe(let consumer): handleUnsubscribeRefused(consumer, refusal)
+    case .ping: break
     }
   }
 

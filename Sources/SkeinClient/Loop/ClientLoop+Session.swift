@@ -78,7 +78,7 @@ extension ClientLoop {
     session = .none
     settles.failAll(.requestUnknown("the settlement"))
     settles = SettleQueue()
-    endedConsumers = []
+    endedConsumers = [:]
     publishes.sendAgain()
     for core in retired.values { failStaged(core.beginSession(), .leaseLost) }
     retired = [:]

@@ -24,6 +24,8 @@ final class ClientLoop {
   /// borrowed until then.
   var move: Move?
   var pingSent: MonotonicTime?
+  /// When something was last on its way to the node, which drops whoever says nothing.
+  var lastSendTime = MonotonicTime.zero
   let connectDeadline: MonotonicTime
 
   // Requests.
@@ -52,8 +54,10 @@ final class ClientLoop {
   var consumers: [UInt32: ConsumerEntry] = [:]
   /// Ended while tasks had deliveries of theirs: they are taken up again with the session.
   var retired: [UInt32: ConsumerCore] = [:]
-  /// Ended while they could not be unsubscribed.
-  var endedConsumers: [ConsumerID] = []
+  /// Ended, and not yet known to be gone from the session.
+  var endedConsumers: [UInt32: EndedConsumer] = [:]
+  /// No subscription begins or ends before: the node pushed back.
+  var consumerRetryTime = MonotonicTime.zero
   var settles = SettleQueue()
 
   /// Starts the loop on its own thread.
@@ -254,14 +258,19 @@ extension ClientLoop {
   private func handle(_ view: FrameView) throws(FrameError) {
     let frame = try ServerFrame(decoding: view)
     switch frame {
-    case .helloReply(let reply): handleHello(reply)
-    case .pong: break
+    case .helloReply(let reply):
+      ownRequests[view.request.rawValue] = nil
+      handleHello(reply)
+    case .pong: ownRequests[view.request.rawValue] = nil
     case .leaderChanged(_, let address): handleLeaderChanged(address)
     case .refused(let refusal, let detail, let leader):
       handleRefused(view.request, refusal, detail: detail, leader: leader)
     case .sessionOpened(let id, let lastSequence):
+      ownRequests[view.request.rawValue] = nil
       handleSessionOpened(id, lastSequence: lastSequence)
-    case .sessionAttached(let id, _, _): handleSessionAttached(id)
+    case .sessionAttached(let id, _, _):
+      ownRequests[view.request.rawValue] = nil
+      handleSessionAttached(id)
     case .sessionEnded(let id, _): handleSessionEnded(id)
     case .producerFenced: handleFenced()
     case .confirmed(let first, let count, let message):
@@ -270,8 +279,8 @@ extension ClientLoop {
       handlePublishRefused(first: first.rawValue, count: Int(count), refusal, detail: detail)
     case .deliver(let deliver): handleDeliver(deliver, payload: view.payload)
     case .settled(let through): settles.answered(through: through.rawValue)
-    case .settleRefused(_, let consumer, let range, let refusal):
-      handleSettleRefused(consumer, range, refusal)
+    case .settleRefused(let sequence, let consumer, let range, let refusal):
+      handleSettleRefused(sequence, consumer, range, refusal)
     case .consumerCancelled(let consumer, let refusal):
       handleConsumerCancelled(consumer, refusal)
     case .holding(let consumer, let through, let ranges):
@@ -300,6 +309,7 @@ extension ClientLoop {
 
   func flush() {
     guard let connection, leader.phase != .connecting else { return }
+    if connection.pendingBytes > 0 { lastSendTime = now }
     switch connection.flush(now: now) {
     case .flushed: connection.setInterest(.read, poller: poller)
     case .blocked: connection.setInterest([.read, .write], poller: poller)

@@ -38,8 +38,12 @@ struct PublishQueue {
   /// Chunks from the front whose time is up.
   private var expired = 0
   private var early: [EarlyAnswer] = []
+  /// Bytes of answered parts of a chunk that was split, released with the next answer.
+  private var releasedEarly = 0
   /// Publishes that the cluster takes unanswered.
   var window = 65_536
+  /// The largest run that the leader takes in a frame.
+  private(set) var runBytesMax = Int.max
   /// Nothing is sent before: the node pushed back.
   var pauseEnd = MonotonicTime.zero
 
@@ -55,6 +59,7 @@ struct PublishQueue {
     sent = 0
     inFlight = 0
     expired = 0
+    releasedEarly = 0
   }
 
   /// From the first unanswered publish on.
@@ -62,6 +67,35 @@ struct PublishQueue {
     sent = 0
     inFlight = 0
     pauseEnd = .zero
+  }
+
+  /// Cuts chunks that are too large for one frame to a leader of smaller limits, before anything is
+  /// sent to it.
+  mutating func split(runBytesMax: Int, countMax: Int) {
+    guard sent == 0 else { return }
+    self.runBytesMax = runBytesMax
+    var isTooLarge = false
+    for place in 0..<pending.count {
+      let chunk = pending[place].chunk
+      isTooLarge = isTooLarge || chunk.run.count > runBytesMax || chunk.count > countMax
+    }
+    guard isTooLarge else { return }
+    var parts = RingBuffer<Pending>()
+    var expiredParts = 0
+    for place in 0..<pending.count {
+      let whole = pending[place]
+      for part in whole.chunk.split(runBytesMax: runBytesMax, countMax: countMax) {
+        let answered = max(0, min(part.count, Int(whole.firstOpen) - Int(part.first)))
+        if answered == part.count {
+          releasedEarly += part.run.count
+        } else {
+          parts.append(Pending(chunk: part, deadline: whole.deadline, answered: answered))
+          if place < expired { expiredParts += 1 }
+        }
+      }
+    }
+    pending = parts
+    expired = expiredParts
   }
 
   /// The next chunk to send, if the window takes it.
@@ -122,8 +156,9 @@ struct PublishQueue {
       runs.append(
         PublishAnswerRun(
           owner: head.chunk.owner, first: next, count: covered,
-          bytesReleased: isWhole ? head.chunk.run.count : 0,
+          bytesReleased: releasedEarly + (isWhole ? head.chunk.run.count : 0),
           result: result.shifted(next - first)))
+      releasedEarly = 0
       if sent > 0 { inFlight -= covered }
       next += UInt64(covered)
       if isWhole {

@@ -24,6 +24,8 @@ struct SettleQueue {
   private var first: UInt64 = 1
   private var sent = 0
   private var expired = 0
+  /// Nothing is sent before: the node pushed back.
+  var pauseEnd = MonotonicTime.zero
 
   var isEmpty: Bool { pending.isEmpty }
 
@@ -68,7 +70,21 @@ struct SettleQueue {
     promise.keep(.success(()))
   }
 
-  mutating func sendAgain() { sent = 0 }
+  /// From the first unanswered one on.
+  mutating func sendAgain() {
+    sent = 0
+    pauseEnd = .zero
+  }
+
+  var hasUnsent: Bool { sent < pending.count }
+
+  /// Whether this one was sent on this connection and is not answered.
+  func isOpen(_ sequence: CommandSequence) -> Bool {
+    first <= sequence.rawValue && sequence.rawValue < first + UInt64(sent)
+  }
+
+  /// Whether everything before this one is answered.
+  func isNext(_ sequence: CommandSequence) -> Bool { sequence.rawValue == first }
 
   /// The next to send, with its number.
   var nextToSend: (Pending, CommandSequence)? {
