@@ -38,15 +38,26 @@ enum MessageText {
     return members
   }
 
-  /// Values that are not UTF-8 are objects of their own, so that nothing is mistaken for text.
+  /// A name that occurs more than once has its values as an array: of several members of one name
+  /// most readers would keep only the last.
   private static func headers(_ message: Message) -> JSON {
-    .object(
-      message.headers.map { header in
-        let text = String(validating: header.value, as: UTF8.self)
-        return .init(
-          name: header.name,
-          value: text.map { .text($0) } ?? ["base64": .text(base64(header.value))])
+    var values: [String: [JSON]] = [:]
+    var names: [String] = []
+    for header in message.headers {
+      if values[header.name] == nil { names.append(header.name) }
+      values[header.name, default: []].append(value(header))
+    }
+    return .object(
+      names.map { name in
+        let all = values[name] ?? []
+        return .init(name: name, value: all.count == 1 ? all[0] : .array(all))
       })
+  }
+
+  /// Values that are not UTF-8 are objects of their own, so that nothing is mistaken for text.
+  private static func value(_ header: MessageHeader) -> JSON {
+    let text = String(validating: header.value, as: UTF8.self)
+    return text.map { .text($0) } ?? ["base64": .text(base64(header.value))]
   }
 
   /// `NAME=value` texts for a command.

@@ -48,8 +48,9 @@ enum Publish {
     let input = bodies.isEmpty ? try InputReader(file: file) : nil
     return try await Connection.with(arguments) { client in
       let publisher = try await client.publisher(for: queue, window: Int(window))
-      let run = PublishRun(publisher, template: template, rate: rate)
-      try await run.finish(arguments) {
+      let run = PublishRun(
+        publisher, template: template, rate: rate, timeout: Duration(try arguments.timeout()))
+      try await run.finish(arguments, client) {
         if let input, byLines {
           try await run.send(linesOf: input)
         } else if let input {
@@ -89,12 +90,16 @@ private final class PublishRun: Sendable {
   private let template: Message
   private let start = ContinuousClock.now
   private let pace: Mutex<Pace>
+  private let timeout: Duration
   private let sent = Mutex(0)
   private let confirmed = Mutex(0)
+  private let watch: Mutex<AnswerWatch>
 
-  init(_ publisher: Publisher, template: Message, rate: Double?) {
+  init(_ publisher: Publisher, template: Message, rate: Double?, timeout: Duration) {
     self.publisher = publisher
     self.template = template
+    self.timeout = timeout
+    watch = Mutex(AnswerWatch(limit: timeout))
     pace = Mutex(Pace(rate: rate))
   }
 
@@ -104,6 +109,7 @@ private final class PublishRun: Sendable {
     message.body = Array(body)
     if try publisher.trySend(message) == nil { try await publisher.send(message) }
     sent.withLock { $0 += 1 }
+    watch.withLock { $0.noteSent(at: .now) }
   }
 
   private func wait() async throws {
@@ -125,17 +131,18 @@ private final class PublishRun: Sendable {
   }
 
   /// Runs `sending`, waits for all confirms and reports, also when something failed.
-  func finish(_ arguments: Arguments, _ sending: () async throws -> Void) async throws {
-    let listener = Task { await listen() }
-    defer { listener.cancel() }
+  func finish(
+    _ arguments: Arguments, _ client: SkeinClient,
+    _ sending: @escaping @Sendable () async throws -> Void
+  ) async throws {
     do {
-      try await sending()
-      try await publisher.flush()
+      try await sendAll(sending)
     } catch {
-      let count = confirmed.withLock { $0 }
+      // What is unconfirmed has had its time: closing must not give it as much again.
+      if PublishRun.isOverdue(error) { await client.close(within: .zero) }
       throw Failure(
-        "\(PublishRun.words(error)) (\(grouped(UInt64(count))) of"
-          + " \(grouped(UInt64(sent.withLock { $0 }))) messages are confirmed)")
+        "\(PublishRun.words(error)) (\(PublishRun.counts(confirmed.withLock { $0 }, of: sent.withLock { $0 }, error)))"
+      )
     }
     let count = sent.withLock { $0 }
     let seconds = (ContinuousClock.now - start).seconds
@@ -153,14 +160,71 @@ private final class PublishRun: Sendable {
     }
   }
 
+  /// Runs `sending` and waits for all confirms, until that is done or answers have stopped coming,
+  /// whichever is first: a sender that waits for its input cannot be cancelled and is left behind.
+  private func sendAll(_ sending: @escaping @Sendable () async throws -> Void) async throws {
+    let (results, first) = AsyncStream.makeStream(of: Result<Void, any Error>.self)
+    let listener = Task { await listen() }
+    let sender = Task {
+      do {
+        try await sending()
+        try await publisher.flush()
+        first.yield(.success(()))
+      } catch {
+        first.yield(.failure(error))
+      }
+    }
+    let watcher = Task {
+      if await waitUntilOverdue() { first.yield(.failure(Overdue(timeout: timeout))) }
+    }
+    defer {
+      for task in [listener, sender, watcher] { task.cancel() }
+    }
+    for await result in results { return try result.get() }
+    throw CancellationError()
+  }
+
+  private func waitUntilOverdue() async -> Bool {
+    while true {
+      let due = watch.withLock { $0.due } ?? .now + timeout
+      if due <= .now { return true }
+      do {
+        try await Task.sleep(until: due)
+      } catch {
+        return false
+      }
+    }
+  }
+
+  private struct Overdue: Error {
+    let timeout: Duration
+  }
+
+  private static func isOverdue(_ error: any Error) -> Bool {
+    switch error {
+    case is Overdue, SkeinError.outcomeUnknown, SkeinError.timedOut: true
+    default: false
+    }
+  }
+
+  private static func counts(_ confirmed: Int, of sent: Int, _ error: any Error) -> String {
+    let text = "\(grouped(UInt64(confirmed))) of \(grouped(UInt64(sent))) messages are confirmed"
+    if confirmed >= sent { return text }
+    if case SkeinError.publishesFailed = error { return text + "; the others are not stored" }
+    return text + "; the others may or may not be stored"
+  }
+
   /// Counts confirms, for the report if the rest fails, and for people who wait.
   private func listen() async {
     var shown = ContinuousClock.now
     for await batch in publisher.confirmations {
       var count = 0
+      var answered = 0
       for confirmation in batch {
+        answered += confirmation.count
         if case .success = confirmation.result { count += confirmation.count }
       }
+      watch.withLock { $0.noteAnswered(answered, at: .now) }
       let sum = confirmed.withLock { confirmed in
         confirmed += count
         return confirmed
@@ -173,6 +237,9 @@ private final class PublishRun: Sendable {
   }
 
   private static func words(_ error: any Error) -> String {
-    (error as? Failure)?.message ?? "\(error)"
+    if let overdue = error as? Overdue {
+      return "no confirm came for \(rounded(overdue.timeout.seconds)) s"
+    }
+    return (error as? Failure)?.message ?? "\(error)"
   }
 }
