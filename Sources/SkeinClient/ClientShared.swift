@@ -16,7 +16,8 @@ enum LoopCommand: Sendable {
   case endConsumer(ConsumerCore)
   /// A session is wanted even if nothing is published or consumed yet.
   case openSession(Promise<StagedSettle.Outcome>)
-  case close(Promise<Void>)
+  /// Waits for what is under way for at most so long.
+  case close(Promise<Void>, within: Nanoseconds)
 }
 
 /// A reply to a request, without borrowed bytes.

@@ -61,28 +61,38 @@ public final class Consumer: AsyncSequence, Sendable {
   }
 
   public struct AsyncIterator: AsyncIteratorProtocol {
-    let consumer: Consumer
-    private var batch: [Delivery] = []
-    private var position = 0
+    private let buffer: Buffer
 
-    init(consumer: Consumer) { self.consumer = consumer }
+    /// What was taken and not handed out yet. When the iterator is let go of, it goes back.
+    private final class Buffer {
+      let consumer: Consumer
+      var batch: [Delivery] = []
+      var position = 0
+
+      init(_ consumer: Consumer) { self.consumer = consumer }
+
+      deinit { consumer.core.putBack(batch[position...]) }
+    }
+
+    init(consumer: Consumer) { buffer = Buffer(consumer) }
 
     /// The next delivery, nil at the end. A task that is cancelled here ends the consumer.
     public mutating func next(
       isolation actor: isolated (any Actor)? = #isolation
     ) async throws(SkeinError) -> Delivery? {
-      if position == batch.count {
+      if buffer.position == buffer.batch.count {
         // One at a time while they trickle in, many at once under load; never so many that tasks
         // beside this one would wait for what lies here.
-        batch = try await consumer.nextBatch(max: 64)
-        position = 0
-        if batch.isEmpty {
-          consumer.cancel()
+        buffer.batch = []
+        buffer.position = 0
+        buffer.batch = try await buffer.consumer.nextBatch(max: 64)
+        if buffer.batch.isEmpty {
+          buffer.consumer.cancel()
           return nil
         }
       }
-      defer { position += 1 }
-      return batch[position]
+      defer { buffer.position += 1 }
+      return buffer.batch[buffer.position]
     }
 
     public mutating func next() async throws(SkeinError) -> Delivery? {

@@ -94,7 +94,10 @@ extension ConsumerCore {
       case .end: return []
       case .wait(let promise):
         await promise.value(whenCancelled: ())
-        if Task.isCancelled { return [] }
+        guard !Task.isCancelled else {
+          state.withLock { state in state.waiters.removeAll { $0 === promise } }
+          return []
+        }
       }
     }
   }
@@ -115,9 +118,28 @@ extension ConsumerCore {
     do throws(SkeinError) {
       try stage(delivery, action, nil)
     } catch {
+      // Whoever prolongs leases beside the work may be late: that harms nobody.
+      if error == .alreadySettled, !action.endsDelivery { return }
       report([SettleFailure(deliveries: delivery.number...delivery.number, error: error)])
     }
   }
+
+  /// Takes back what a task took and did not look at: the next to ask gets it, else the cluster.
+  func putBack(_ deliveries: ArraySlice<Delivery>) {
+    let (woken, wakesLoop) = state.withLock { state in state.putBack(deliveries) }
+    for promise in woken { promise.keep(()) }
+    if wakesLoop { mailbox.post(.settles(self)) }
+  }
+
+  /// For tests: holds these as if they had been delivered here.
+  func adopt(_ deliveries: [Delivery]) {
+    state.withLock { state in
+      for delivery in deliveries { state.holds.insert(.held, for: delivery.number) }
+    }
+  }
+
+  /// For tests: tasks that wait for deliveries.
+  var waiterCount: Int { state.withLock { $0.waiters.count } }
 
   private func stage(
     _ delivery: Delivery, _ action: SettleAction, _ promise: Promise<Outcome>?
@@ -184,6 +206,29 @@ extension ConsumerCore.State {
     }
   }
 
+  /// Returns who waited for deliveries, and whether the loop must be told.
+  fileprivate mutating func putBack(
+    _ deliveries: ArraySlice<Delivery>
+  ) -> (woken: [Promise<Void>], wakesLoop: Bool) {
+    let returned = deliveries.filter { delivery in
+      guard delivery.generation == generation else { return false }
+      if case .held = holds[delivery.number] { return true } else { return false }
+    }
+    if returned.isEmpty { return ([], false) }
+    guard end == nil else {
+      for delivery in returned {
+        holds.remove(delivery.number)
+        stage(delivery.delivery, .release, nil)
+      }
+      return ([], schedule())
+    }
+    inbox = (returned + inbox[inboxHead...]).sorted { $0.number < $1.number }
+    inboxHead = 0
+    let woken = waiters
+    waiters = []
+    return (woken, false)
+  }
+
   fileprivate mutating func clearInbox() {
     inbox.removeAll()
     inboxHead = 0
@@ -209,9 +254,12 @@ extension ConsumerCore.State {
   fileprivate mutating func stageAcknowledge(
     upTo number: UInt64, _ promise: Promise<StagedSettle.Outcome>
   ) -> Bool? {
-    let unread = inboxHead < inbox.count ? inbox[inboxHead].number : .max
+    var unread = inboxHead
     var span: DeliveryRange?
-    for held in holds.sortedKeys where held <= number && held < unread {
+    for held in holds.sortedKeys where held <= number {
+      // Both are ordered.
+      while unread < inbox.count, inbox[unread].number < held { unread += 1 }
+      if unread < inbox.count, inbox[unread].number == held { continue }
       guard case .held = holds[held] else { continue }
       holds.remove(held)
       let delivery = DeliveryID(held)
@@ -268,7 +316,8 @@ extension ConsumerCore {
   /// Whether a task has deliveries that it may still settle.
   var hasHolds: Bool { state.withLock { !$0.holds.isEmpty } }
 
-  /// What was staged, alike settlements joined.
+  /// What was staged, alike settlements joined but for those with an extension between them: of one
+  /// delivery that must not come behind its end.
   func takeStaged() -> [StagedSettle] {
     let staged = state.withLock { state in
       let staged = state.staged
@@ -280,6 +329,10 @@ extension ConsumerCore {
     var places: [SettleAction: Int] = [:]
     var joined: [StagedSettle] = []
     for settle in staged {
+      if !settle.action.endsDelivery {
+        let isAsLast = joined.last?.action == settle.action
+        places = isAsLast ? [settle.action: joined.count - 1] : [:]
+      }
       if let place = places[settle.action] {
         joined[place].ranges.append(contentsOf: settle.ranges)
         joined[place].waiters.append(contentsOf: settle.waiters)

@@ -105,6 +105,7 @@ final class PublishBook: Sendable {
   }
 
   fileprivate struct State {
+    var producer: UInt64
     var next: UInt64 = 1
     /// Everything up to here is answered.
     var answered: UInt64 = 0
@@ -127,12 +128,14 @@ final class PublishBook: Sendable {
 
   static let failuresMax = 1000
 
-  let producer: UInt64
-  private let state = Mutex(State())
+  private let state: Mutex<State>
 
   init(producer: UInt64) {
-    self.producer = producer
+    state = Mutex(State(producer: producer))
   }
+
+  /// Under whose numbers is published.
+  var producer: UInt64 { state.withLock { $0.producer } }
 
   func reference(_ sequence: UInt64) -> PublishReference {
     PublishReference(producer: producer, sequence: sequence)
@@ -283,6 +286,9 @@ extension PublishBook {
 
   func isAnswered(_ sequence: UInt64) -> Bool { state.withLock { sequence <= $0.answered } }
 
+  /// Every publish up to this one is answered.
+  var answeredThrough: UInt64 { state.withLock { $0.answered } }
+
   var failure: SkeinError? { state.withLock { $0.failure } }
 }
 
@@ -347,8 +353,8 @@ extension PublishBook {
     state.withLock { state in
       for run in runs {
         state.answered = max(state.answered, run.last)
-        state.note(run, producer: producer, done: &done)
-        state.release(run, producer: producer, listeners: &listeners)
+        state.note(run, done: &done)
+        state.release(run, listeners: &listeners)
         woken.append(contentsOf: state.wakeForSpace(run.owner))
       }
     }
@@ -409,10 +415,40 @@ extension PublishBook {
     }
   }
 
+  /// Not one publish was sent so far and the cluster takes none: all fail with `error`, those in
+  /// `chunks` and those that are staged. Later ones are another producer's, so that no two have one
+  /// name.
+  func takeBack(_ chunks: [PublishChunk], _ error: SkeinError, newProducer: UInt64) {
+    var done: [(Promise<Receipts>, Receipts)] = []
+    var woken: [Promise<Result<Void, SkeinError>>] = []
+    var listeners: [Promise<Void>] = []
+    state.withLock { state in
+      state.seal()
+      for chunk in chunks + state.staged {
+        let run = PublishAnswerRun(
+          owner: chunk.owner, first: chunk.first, count: chunk.count,
+          bytesReleased: chunk.run.count, result: .failure(error))
+        state.note(run, done: &done)
+        state.release(run, listeners: &listeners)
+        woken.append(contentsOf: state.wakeForSpace(run.owner))
+      }
+      state.staged = []
+      state.producer = newProducer
+      state.next = 1
+      state.answered = 0
+      for owner in state.owners.indices { state.owners[owner].last = 0 }
+    }
+    for (promise, receipts) in done { promise.keep(receipts) }
+    for promise in woken { promise.keep(.success(())) }
+    for promise in listeners { promise.keep(()) }
+  }
+
   /// Nothing can be published any more. Publishes without an answer have an unknown outcome.
   func fail(_ error: SkeinError) {
     let (tickets, spaceWaiters, listeners) = state.withLock { state in
       state.failure = state.failure ?? error
+      state.staged = []
+      state.filling = PublishChunk(owner: -1, queue: QueueID(0), first: 0, count: 0, run: [])
       let tickets = state.tickets
       state.tickets = []
       let waiters = state.owners.flatMap(\.spaceWaiters)
@@ -439,7 +475,7 @@ extension PublishBook.Ticket {
 extension PublishBook.State {
   /// Gives a run's answers to the tickets that it touches; answers come in order of sequences.
   fileprivate mutating func note(
-    _ run: PublishAnswerRun, producer: UInt64,
+    _ run: PublishAnswerRun,
     done: inout [(Promise<PublishBook.Receipts>, PublishBook.Receipts)]
   ) {
     var finished = 0
@@ -475,7 +511,7 @@ extension PublishBook.State {
   }
 
   fileprivate mutating func release(
-    _ run: PublishAnswerRun, producer: UInt64, listeners: inout [Promise<Void>]
+    _ run: PublishAnswerRun, listeners: inout [Promise<Void>]
   ) {
     owners[run.owner].outstanding -= run.count
     owners[run.owner].outstandingBytes -= run.bytesReleased

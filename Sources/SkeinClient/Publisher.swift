@@ -73,7 +73,10 @@ public final class Publisher: Sendable {
         throw .outcomeUnknown(reference)
       }
     } else if last > 0, let failure = book.failure, !book.isAnswered(last) {
-      throw failure == .producerFenced ? failure : .outcomeUnknown(book.reference(last))
+      switch failure {
+      case .producerFenced, .forgotten: throw failure
+      default: throw .outcomeUnknown(book.reference(last))
+      }
     }
     let failures = book.takeFailures(of: owner)
     guard failures.isEmpty else { throw .publishesFailed(failures) }

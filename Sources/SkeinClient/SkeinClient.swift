@@ -24,7 +24,9 @@ public final class SkeinClient: Sendable {
 
   private init(_ shared: ClientShared) { self.shared = shared }
 
-  deinit { shared.mailbox.post(.close(Promise())) }
+  deinit {
+    shared.mailbox.post(.close(Promise(), within: shared.options.timeout.nanoseconds))
+  }
 
   /// Connects to the leader of a cluster.
   ///
@@ -58,9 +60,13 @@ public final class SkeinClient: Sendable {
 
   /// Confirms or gives up what is under way, ends the session, and closes the connection. Consumers
   /// end and what they hold goes back.
-  public func close() async {
+  public func close() async { await close(within: shared.options.timeout) }
+
+  /// As `close()`, but gives up what is not answered after `limit`. Publishes that are given up may
+  /// or may not be stored; what consumers hold goes back when the session's time is up.
+  public func close(within limit: Duration) async {
     let promise = Promise<Void>()
-    shared.mailbox.post(.close(promise))
+    shared.mailbox.post(.close(promise, within: limit.nanoseconds))
     if shared.ended.isKept { return }
     await promise.value(whenCancelled: ())
   }
@@ -93,7 +99,7 @@ extension SkeinClient {
   /// may come between them.
   ///
   /// - Throws: as for one message. `publishesFailed` names those that were refused; the others are
-  ///   stored.
+  ///   stored. `publishedInPart` has the receipts of those that are stored if not all could be sent.
   @discardableResult
   public func publish(
     _ messages: [Message], to queue: String
@@ -104,12 +110,20 @@ extension SkeinClient {
     let owner = ownOwner()
     var promises: [(Promise<PublishBook.Receipts>, PublishReference)] = []
     var start = 0
+    var unsent: SkeinError?
     while start < messages.count {
       let promise = Promise<PublishBook.Receipts>()
-      let (first, count) = try await stage(
-        Array(messages[start...]), owner: owner, queue: id, promise: promise)
-      promises.append((promise, shared.book.reference(first)))
-      start += count
+      do throws(SkeinError) {
+        let (first, count) = try await stage(
+          Array(messages[start...]), owner: owner, queue: id, promise: promise)
+        promises.append((promise, shared.book.reference(first)))
+        start += count
+      } catch {
+        // Of what is under way already it must not be said that nothing was stored.
+        guard !promises.isEmpty else { throw error }
+        unsent = error
+        break
+      }
     }
     var receipts: [MessageReceipt] = []
     var failures: [PublishFailure] = []
@@ -121,6 +135,10 @@ extension SkeinClient {
       case .failure(let error):
         failures.append(PublishFailure(reference: reference, error: error))
       }
+    }
+    if let unsent {
+      noteMissingQueue(queue, id, failures)
+      throw .publishedInPart(receipts, "\(failures.first?.error ?? unsent)")
     }
     if failures.isEmpty { return receipts }
     noteMissingQueue(queue, id, failures)

@@ -30,6 +30,12 @@ public enum SkeinError: Error, Hashable, Sendable {
   case alreadySettled
   /// Another client has taken the producer over: this one can publish no more.
   case producerFenced
+  /// The cluster no longer knows what it has answered to this client, with how that shows: it was
+  /// wiped, another is in its place, or it has forgotten the producer. This client can publish no
+  /// more.
+  case forgotten(String)
+  /// Of a batch exactly those with these receipts are stored; with why the others are not.
+  case publishedInPart([MessageReceipt], String)
   /// The client was closed.
   case closed
   /// The task was cancelled before anything was sent, or while it only waited.
@@ -68,6 +74,9 @@ extension SkeinError: CustomStringConvertible {
     case .leaseLost: "the lease is over: the message may be in another consumer's hands"
     case .alreadySettled: "the delivery was settled before"
     case .producerFenced: "another client has taken this producer over"
+    case .forgotten(let text): "the cluster does not know this client's publishes any more: \(text)"
+    case .publishedInPart(let receipts, let text):
+      "\(receipts.count) messages of the batch are stored, the others are not: \(text)"
     case .closed: "the client is closed"
     case .cancelled: "cancelled"
     case .protocolViolation(let text): "the other side is no Skein node: \(text)"

@@ -1,5 +1,6 @@
 import Base
 import Testing
+import Transport
 import Wire
 
 @testable import SkeinClient
@@ -326,6 +327,90 @@ import Wire
     let release = try await pair.second.take(.settle).settle()
     #expect(release.kind == .release)
     pair.second.send(.settled(through: release.sequence))
+    await client.close()
+  }
+
+  @Test func `What an iterator took and did not hand out can be taken again`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let consumer = try await client.consume("jobs")
+    node.deliver(1, (1...5).map { ($0, "m") })
+    for try await delivery in consumer {
+      #expect(delivery.number == 1)
+      break
+    }
+    let rest = try await consumer.nextBatch()
+    #expect(rest.map(\.number) == [2, 3, 4, 5])
+    await client.close()
+  }
+
+  @Test func `What an iterator leaves behind goes back with its consumer`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    var consumer: Consumer? = try await client.consume("jobs")
+    node.deliver(1, (1...5).map { ($0, "m") })
+    var iterator = consumer?.makeAsyncIterator()
+    _ = try await iterator?.next()
+    consumer?.cancel()
+    _ = await node.take(.unsubscribe)
+    iterator = nil
+    let settle = try await node.take(.settle).settle()
+    #expect(settle.kind == .release && settle.ranges == [range(2, 5)])
+    node.send(.settled(through: settle.sequence))
+    consumer = nil
+    await client.close()
+  }
+
+  @Test func `Acknowledging up to a delivery leaves out what was put back`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let consumer = try await client.consume("jobs")
+    node.deliver(1, (1...4).map { ($0, "m") })
+    let batch = try await consumer.nextBatch(max: 4)
+    consumer.core.putBack(batch[1...2])
+    let acknowledging = Task { try await consumer.acknowledge(upTo: batch[3]) }
+    let settle = try await node.take(.settle).settle()
+    #expect(settle.ranges == [range(1, 1), range(4, 4)])
+    node.send(.settled(through: settle.sequence))
+    try await acknowledging.value
+    await client.close()
+  }
+
+  @Test func `An extension stays in front of the end of its delivery`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let mailbox = try Mailbox<LoopCommand>()
+    let core = ConsumerCore(
+      id: ConsumerID(1), queue: "jobs", queueID: QueueID(1), credit: 10, mailbox: mailbox,
+      onFailure: nil)
+    let consumer = try await client.consume("jobs")
+    node.deliver(1, (1...3).map { ($0, "m") })
+    let batch = try await consumer.nextBatch(max: 3)
+    core.adopt(batch)
+    core.settleSoon(batch[0], .acknowledge)
+    core.settleSoon(batch[1], .extend(.seconds(1)))
+    core.settleSoon(batch[1], .acknowledge)
+    core.settleSoon(batch[2], .acknowledge)
+    // Late, and no failure.
+    core.settleSoon(batch[1], .extend(.seconds(1)))
+    let staged = core.takeStaged()
+    #expect(staged.map(\.action) == [.acknowledge, .extend(.seconds(1)), .acknowledge])
+    #expect(staged.map(\.ranges) == [[range(1, 1)], [range(2, 2)], [range(2, 3)]])
+    #expect(core.takeFailures().isEmpty)
+    await client.close()
+  }
+
+  @Test func `Waits that were cancelled leave nothing behind`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let consumer = try await client.consume("jobs")
+    for _ in 0..<20 {
+      let waiting = Task { try await consumer.nextBatch() }
+      while consumer.core.waiterCount == 0 { await Task.yield() }
+      waiting.cancel()
+      #expect(try await waiting.value.isEmpty)
+    }
+    #expect(consumer.core.waiterCount == 0)
     await client.close()
   }
 

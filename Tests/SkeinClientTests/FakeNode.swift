@@ -63,7 +63,10 @@ final class FakeNode: Sendable {
     var window: UInt32 = 65_536
     var messageBytesMax: UInt32 = 1 << 20
     var frameBytesMax: UInt32 = 4 << 20
+    /// What it knows of the producer's publishes and of the session's settlements.
     var lastSequence: UInt64 = 0
+    var settledThrough: UInt64 = 0
+    var cluster: UInt64 = 1
     /// Answers nothing at all, like a stopped process.
     var isSilent = false
     /// Sent instead of any answer, like a stranger on the port.
@@ -73,6 +76,18 @@ final class FakeNode: Sendable {
     /// Sessions that may be attached to; others are refused.
     var sessions: Set<UInt64> = []
     var nextSession: UInt64 = 100
+
+    mutating func note(_ frame: ServerFrame) {
+      switch frame {
+      case .confirmed(let first, let count, _):
+        lastSequence = max(lastSequence, first.rawValue + UInt64(count) - 1)
+      case .publishRefused(let first, let count, .queueFull, _),
+        .publishRefused(let first, let count, .queueNotFound, _):
+        lastSequence = max(lastSequence, first.rawValue + UInt64(count) - 1)
+      case .settled(let through): settledThrough = max(settledThrough, through.rawValue)
+      default: break
+      }
+    }
   }
 
   private enum Command: Sendable {
@@ -115,8 +130,11 @@ final class FakeNode: Sendable {
   /// Changes what it answers from now on.
   func change(_ change: @Sendable (inout Script) -> Void) { script.withLock { change(&$0) } }
 
+  var known: Script { script.withLock { $0 } }
+
   /// Says something on the newest connection, or on that of a request.
   func send(_ frame: ServerFrame, to received: Received? = nil) {
+    script.withLock { $0.note(frame) }
     var bytes: [UInt8] = []
     frame.encode(request: received?.request ?? .none, into: &bytes)
     mailbox.post(.send(received?.connection, bytes))
@@ -195,7 +213,8 @@ final class FakeNode: Sendable {
     case .hello:
       return .helloReply(
         HelloReply(
-          cluster: 1, node: script.id, leader: script.leader, leaderAddress: script.leaderAddress,
+          cluster: script.cluster, node: script.id, leader: script.leader,
+          leaderAddress: script.leaderAddress,
           addresses: script.addresses, version: "fake", messageBytesMax: script.messageBytesMax,
           frameBytesMax: script.frameBytesMax, publishWindow: script.window, creditMax: 65_535))
     case .ping: return .pong
@@ -216,7 +235,8 @@ final class FakeNode: Sendable {
         return .refused(.sessionNotFound, detail: "", leader: "")
       }
       return .sessionAttached(
-        session: session, lastSequence: PublishSequence(0), settledThrough: CommandSequence(0))
+        session: session, lastSequence: PublishSequence(script.lastSequence),
+        settledThrough: CommandSequence(script.settledThrough))
     case .resolveQueue: return .queueReply(queue: QueueID(1), isNew: false)
     case .subscribe, .unsubscribe, .closeSession: return .done(count: 0)
     default: return nil
@@ -370,7 +390,10 @@ struct Pair {
   /// The second leads; it knows the sessions unless told otherwise.
   func failOver(keepingSessions: Bool = true) {
     let two = second.address
+    let known = first.known
     second.change {
+      $0.lastSequence = known.lastSequence
+      $0.settledThrough = keepingSessions ? known.settledThrough : 0
       $0.leader = NodeID(2)
       $0.leaderAddress = two
       if keepingSessions { $0.sessions = [100, 101, 102] }

@@ -198,8 +198,10 @@ extension ClientLoop {
       guard let promise = entry.promise else { continue }
       if now >= entry.deadline {
         consumers[id] = nil
-        promise.keep(.failure(.timedOut("no leader took the subscription: \(leader.report)")))
-        let untaken = entry.core.end(.timedOut("no leader took the subscription in time"))
+        let error =
+          sessionRefusal ?? .timedOut("no leader took the subscription in time: \(leader.report)")
+        promise.keep(.failure(error))
+        let untaken = entry.core.end(error)
         // It may have been taken all the same, on this or an earlier connection.
         if case .none = session { continue }
         endedConsumers[id] = .toAsk

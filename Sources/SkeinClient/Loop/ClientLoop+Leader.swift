@@ -100,6 +100,7 @@ extension ClientLoop {
     shared.book.configure(
       recordBytesMax: Int(reply.messageBytesMax), runBytesMax: runBytesMax,
       window: Int(reply.publishWindow))
+    connectedCluster = reply.cluster
     publishes.window = max(1, Int(reply.publishWindow))
     // A new leader may take less in one frame than the one for which they were gathered.
     publishes.split(
@@ -134,6 +135,8 @@ extension ClientLoop {
   }
 
   private func becomeReady() {
+    if let cluster, cluster != connectedCluster { becomeStranger() }
+    cluster = connectedCluster
     leader.succeed(backoffMin: options.backoffMin.nanoseconds)
     shared.knowledge.withLock { $0.leader = leader.target }
     unsentRequests = requests.keys.sorted()
@@ -184,6 +187,7 @@ extension ClientLoop {
     for id in Array(endedConsumers.keys) { endedConsumers[id] = .toAsk }
     consumerRetryTime = .zero
     finishTransfers()
-    if let closing, closing.isSent { isFinished = true }
+    closing?.isSent = false
+    sessionRefusal = nil
   }
 }

@@ -54,6 +54,9 @@ extension ClientLoop {
       loseSessionAndConnection()
     case .producerFenced:
       handleFenced()
+    case .sequenceGap where publishes.isNext(first):
+      // Whatever was sent before it is answered: sending it again would never help.
+      handleForgotten("it refuses publish \(first), though those before it are answered")
     case .overloaded, .tooManyUnanswered, .sequenceGap:
       // The number is not used up: the same publishes are sent again, in order, a little later.
       guard publishes.isOpen(first), now >= publishes.pauseEnd else { return }
@@ -71,9 +74,18 @@ extension ClientLoop {
     answers.removeAll(keepingCapacity: true)
   }
 
+  /// The leader opens no session: what nobody has sent is not stored, and its time is up.
+  func takeBackPublishes(_ error: SkeinError) {
+    // A producer that was chosen by the program keeps its name and with it its numbers.
+    guard options.producer == nil, let chunks = publishes.takeBack(now: now) else { return }
+    shared.book.takeBack(chunks, error, newProducer: .random(in: 1 ... .max))
+  }
+
   func runPublishTimers() -> MonotonicTime {
     // An answer of this same turn counts.
     reportAnswers()
+    // Told by name with the next refusal.
+    if sessionRefusal != nil, publishes.isUntouched, options.producer == nil { return .never }
     let (through, next) = publishes.expire(now: now)
     if let through { shared.book.timeOut(through: through) }
     let resumes = publishes.pauseEnd > now && publishes.hasUnsent ? publishes.pauseEnd : .never

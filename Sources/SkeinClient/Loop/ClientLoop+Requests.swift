@@ -116,7 +116,7 @@ extension ClientLoop {
         move = .drop("it refused the session: \(refusal)")
       }
     case .subscribe(let consumer): handleSubscribeRefused(consumer, refusal, detail: detail)
-    case .closeSession: isFinished = true
+    case .closeSession: handleCloseRefused(refusal)
     case .hello: move = .drop("it refused: \(refusal) \(detail)")
     case .unsubscribe(let consumer): handleUnsubscribeRefused(consumer, refusal)
     case .ping: break
@@ -127,8 +127,11 @@ extension ClientLoop {
     session = .none
     sessionRetryTime = now + .milliseconds(100)
     guard refusal != .overloaded else { return }
-    for waiter in sessionWaiters { waiter.keep(.failure(.refusal(refusal, detail: detail))) }
+    let error = SkeinError.refusal(refusal, detail: detail)
+    sessionRefusal = error
+    for waiter in sessionWaiters { waiter.promise.keep(.failure(error)) }
     sessionWaiters = []
+    takeBackPublishes(error)
   }
 
   func runRequestTimers() -> MonotonicTime {
@@ -136,6 +139,15 @@ extension ClientLoop {
     if !unsentRequests.isEmpty, requestRetryTime > now { next = requestRetryTime }
     if case .none = session, isSessionWanted, sessionRetryTime > now {
       next = min(next, sessionRetryTime)
+    }
+    sessionWaiters.removeAll { waiter in
+      guard now >= waiter.deadline else {
+        next = min(next, waiter.deadline)
+        return false
+      }
+      waiter.promise.keep(
+        .failure(.timedOut("no leader opened a session in time: \(leader.report)")))
+      return true
     }
     for (id, pending) in requests {
       if pending.request.promise.isKept {

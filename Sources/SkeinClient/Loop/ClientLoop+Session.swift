@@ -27,8 +27,10 @@ struct Closing {
   let deadline: MonotonicTime
   /// With nothing under way a connection is waited for until then, to end the session.
   let idleDeadline: MonotonicTime
-  /// The session's end was asked for.
+  /// The session's end was asked for, on this connection.
   var isSent = false
+  /// It is not asked for before: the node pushed back.
+  var retryTime = MonotonicTime.zero
 }
 
 extension ClientLoop {
@@ -36,6 +38,11 @@ extension ClientLoop {
     switch session {
     case .none:
       guard isSessionWanted, now >= sessionRetryTime else { return }
+      // One that is being closed needs none but for what is under way.
+      guard
+        closing == nil || !publishes.isEmpty
+          || consumers.values.contains(where: { $0.promise != nil })
+      else { return }
       let opened = ask(
         .openSession(
           producer: ProducerID(shared.book.producer), timeout: options.sessionTimeout.nanoseconds,
@@ -55,13 +62,46 @@ extension ClientLoop {
 
   func handleSessionOpened(_ id: SessionID, lastSequence: PublishSequence) {
     session = .open(id)
+    sessionRefusal = nil
     if options.producer != nil { shared.book.begin(behind: lastSequence.rawValue) }
-    for waiter in sessionWaiters { waiter.keep(.success(())) }
+    checkPublishes(lastSequence)
+    for waiter in sessionWaiters { waiter.promise.keep(.success(())) }
     sessionWaiters = []
   }
 
-  func handleSessionAttached(_ id: SessionID) {
+  func handleSessionAttached(
+    _ id: SessionID, lastSequence: PublishSequence, settledThrough: CommandSequence
+  ) {
     session = .open(id)
+    checkPublishes(lastSequence)
+    if settledThrough < settles.answeredThrough { loseSessionAndConnection() }
+  }
+
+  /// The cluster must know every publish that it has answered.
+  private func checkPublishes(_ lastSequence: PublishSequence) {
+    // An answer of this same turn counts.
+    reportAnswers()
+    let answered = shared.book.answeredThrough
+    guard lastSequence.rawValue < answered else { return }
+    handleForgotten("it has answered \(answered) of them and knows \(lastSequence)")
+  }
+
+  /// Sent again, the publishes that are not answered would be refused for ever, or stored twice.
+  func handleForgotten(_ what: String) {
+    shared.book.fail(.forgotten(what))
+    publishes.removeAll()
+  }
+
+  /// The leader is of another cluster than those before: its queues are others, whatever their ids.
+  func becomeStranger() {
+    loseSession()
+    let what = "the leader at \(leader.target) is of another cluster"
+    handleForgotten(what)
+    for entry in consumers.values {
+      entry.promise?.keep(.failure(.forgotten(what)))
+      entry.core.end(.forgotten(what))
+    }
+    consumers = [:]
   }
 
   func handleSessionEnded(_ id: SessionID) {
@@ -102,13 +142,21 @@ extension ClientLoop {
     publishes.removeAll()
   }
 
-  func beginClosing(_ promise: Promise<Void>) {
-    if closing == nil {
-      let timeout = options.timeout.nanoseconds
-      closing = Closing(
-        promises: [], deadline: now + timeout, idleDeadline: now + min(timeout, .seconds(1)))
+  func beginClosing(_ promise: Promise<Void>, within limit: Nanoseconds) {
+    let deadline = min(closing?.deadline ?? .never, now + limit)
+    closing = Closing(
+      promises: (closing?.promises ?? []) + [promise], deadline: deadline,
+      idleDeadline: min(closing?.idleDeadline ?? .never, min(deadline, now + .seconds(1))),
+      isSent: closing?.isSent ?? false)
+  }
+
+  func handleCloseRefused(_ refusal: Refusal) {
+    guard refusal == .overloaded || refusal == .tooManyUnanswered else {
+      isFinished = true
+      return
     }
-    closing?.promises.append(promise)
+    closing?.isSent = false
+    closing?.retryTime = now + .milliseconds(20)
   }
 
   /// Ends the session once nothing is under way, then the loop.
@@ -123,9 +171,12 @@ extension ClientLoop {
     else { return }
     switch session {
     case .none, .opening: isFinished = true
-    case .detached, .attaching: isFinished = now >= closing.idleDeadline
+    case .detached, .attaching:
+      // What consumers hold would else count as failed once the cluster gives the session up.
+      let holds = !consumers.isEmpty || !retired.isEmpty || !endedConsumers.isEmpty
+      isFinished = !holds && now >= closing.idleDeadline
     case .open:
-      guard ask(.closeSession, .closeSession) else { return }
+      guard now >= closing.retryTime, ask(.closeSession, .closeSession) else { return }
       self.closing?.isSent = true
       flush()
     }

@@ -27,6 +27,9 @@ final class ClientLoop {
   /// When something was last on its way to the node, which drops whoever says nothing.
   var lastSendTime = MonotonicTime.zero
   let connectDeadline: MonotonicTime
+  /// That of the last leader, and that of the connected node.
+  var cluster: UInt64?
+  var connectedCluster: UInt64?
 
   // Requests.
   var nextRequest: UInt64 = 1
@@ -40,7 +43,9 @@ final class ClientLoop {
   // The session.
   var session = SessionState.none
   var isSessionWanted = false
-  var sessionWaiters: [Promise<StagedSettle.Outcome>] = []
+  var sessionWaiters: [(promise: Promise<StagedSettle.Outcome>, deadline: MonotonicTime)] = []
+  /// Why the leader opens none.
+  var sessionRefusal: SkeinError?
   var sessionRetryTime = MonotonicTime.zero
   var closing: Closing?
 
@@ -124,8 +129,12 @@ final class ClientLoop {
     case .endConsumer(let core): endConsumer(core)
     case .openSession(let promise):
       isSessionWanted = true
-      if case .open = session { promise.keep(.success(())) } else { sessionWaiters.append(promise) }
-    case .close(let promise): beginClosing(promise)
+      if case .open = session {
+        promise.keep(.success(()))
+      } else {
+        sessionWaiters.append((promise, now + options.timeout.nanoseconds))
+      }
+    case .close(let promise, let limit): beginClosing(promise, within: limit)
     }
   }
 
@@ -138,6 +147,7 @@ final class ClientLoop {
     next = min(next, shared.book.timeOutSpace(now: now))
     if let closing {
       next = min(next, now < closing.idleDeadline ? closing.idleDeadline : closing.deadline)
+      if closing.retryTime > now { next = min(next, closing.retryTime) }
     }
     return next
   }
@@ -171,7 +181,7 @@ final class ClientLoop {
     shared.book.fail(.closed)
     for request in requests.values { request.request.promise.keep(.failure(.closed)) }
     requests = [:]
-    for waiter in sessionWaiters { waiter.keep(.failure(.closed)) }
+    for waiter in sessionWaiters { waiter.promise.keep(.failure(.closed)) }
     sessionWaiters = []
     for entry in consumers.values {
       entry.promise?.keep(.failure(.closed))
@@ -268,9 +278,9 @@ extension ClientLoop {
     case .sessionOpened(let id, let lastSequence):
       ownRequests[view.request.rawValue] = nil
       handleSessionOpened(id, lastSequence: lastSequence)
-    case .sessionAttached(let id, _, _):
+    case .sessionAttached(let id, let lastSequence, let settledThrough):
       ownRequests[view.request.rawValue] = nil
-      handleSessionAttached(id)
+      handleSessionAttached(id, lastSequence: lastSequence, settledThrough: settledThrough)
     case .sessionEnded(let id, _): handleSessionEnded(id)
     case .producerFenced: handleFenced()
     case .confirmed(let first, let count, let message):

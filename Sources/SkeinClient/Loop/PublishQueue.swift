@@ -42,6 +42,8 @@ struct PublishQueue {
   private var releasedEarly = 0
   /// Publishes that the cluster takes unanswered.
   var window = 65_536
+  /// Nothing was ever sent, on any connection.
+  private(set) var isUntouched = true
   /// The largest run that the leader takes in a frame.
   private(set) var runBytesMax = Int.max
   /// Nothing is sent before: the node pushed back.
@@ -60,6 +62,15 @@ struct PublishQueue {
     inFlight = 0
     expired = 0
     releasedEarly = 0
+  }
+
+  /// All that is pending, if nothing was ever sent and the first one's time is up.
+  mutating func takeBack(now: MonotonicTime) -> [PublishChunk]? {
+    guard isUntouched, let head = pending.first, head.deadline <= now else { return nil }
+    var chunks: [PublishChunk] = []
+    while let next = pending.popFirst() { chunks.append(next.chunk) }
+    removeAll()
+    return chunks
   }
 
   /// From the first unanswered publish on.
@@ -106,6 +117,7 @@ struct PublishQueue {
   }
 
   mutating func noteSent() {
+    isUntouched = false
     inFlight += pending[sent].remaining
     sent += 1
   }
@@ -114,6 +126,9 @@ struct PublishQueue {
 
   /// Everything up to this is answered.
   var answeredThrough: UInt64? { pending.first.map { $0.firstOpen - 1 } }
+
+  /// Whether everything before `first` is answered and it is not.
+  func isNext(_ first: UInt64) -> Bool { sent > 0 && pending.first?.firstOpen == first }
 
   /// Whether the publishes from `first` on were sent on this connection and are not answered.
   func isOpen(_ first: UInt64) -> Bool {
