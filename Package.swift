@@ -69,7 +69,7 @@ let package = Package(
         "Base", "Consensus", "QueueMachine", "Node", "Wire", "Transport", "Server", "SkeinClient",
       ]),
     tests("SkeinClientTests", imports: ["Base", "Wire", "Transport", "SkeinClient"]),
-    tests("HistoryTests", imports: ["History"]),
+    tests("HistoryTests", imports: ["Base", "History"]),
     tests("CommandTests", imports: ["Base", "Wire", "Server", "SkeinClient", "skein"]),
     tests("PackageTests", imports: []),
   ],

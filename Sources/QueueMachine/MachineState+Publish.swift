@@ -56,7 +56,7 @@ extension MachineState {
       return
     }
     var run = ProducerState.Run(first: first, count: UInt64(count), firstID: 0, refusal: nil)
-    if command.refusal == nil, let queue = slot(of: command.queue) {
+    if let queue = slot(of: command.queue) {
       let id = MessageID(entry: appliedIndex, ordinal: nextOrdinal)
       hash.fold(.published, id.rawValue, UInt64(command.queue.rawValue) << 32 | UInt64(count))
       Self.append(
@@ -68,7 +68,7 @@ extension MachineState {
       markDirty(queue)
     } else {
       hash.fold(.publishRefused, first, UInt64(count))
-      run.refusal = command.refusal ?? .queueNotFound
+      run.refusal = .queueNotFound
     }
     producers[producer].answer(run)
     if effects.wants(origin) {

@@ -64,7 +64,6 @@ struct Model {
 
   struct Producer {
     var session: SessionID?
-    var epoch: UInt64 = 0
     var idleSince: UInt64 = 0
     var forgottenThrough: UInt64 = 0
     /// Of the numbers after `forgottenThrough`.
@@ -316,13 +315,8 @@ struct Model {
   // Sessions.
 
   mutating func openSession(
-    _ origin: SessionOrigin, _ kind: SessionKind, _ producer: ProducerID, epoch: UInt64,
-    _ timeout: UInt64
+    _ origin: SessionOrigin, _ kind: SessionKind, _ producer: ProducerID, _ timeout: UInt64
   ) {
-    if epoch > 0, producers[producer]?.epoch != epoch {
-      seen.append(.plain(.sessionOpenRefused(origin, .producerFenced)))
-      return
-    }
     if sessions.count >= limits.sessions {
       seen.append(.plain(.sessionOpenRefused(origin, .tooManySessions)))
       return
@@ -331,20 +325,14 @@ struct Model {
     sessions.append(
       Session(id: id, origin: origin, kind: kind, producer: producer, timeout: timeout))
     var last: UInt64 = 0
-    var current: UInt64 = 0
     if producer.rawValue != 0 {
       var known = producers[producer] ?? Producer()
       if let older = known.session { tell(older, .producerFenced(older)) }
       known.session = id
-      if epoch == 0 { known.epoch = id.rawValue }
-      current = known.epoch
       last = known.last
       producers[producer] = known
     }
-    tell(
-      id,
-      .sessionOpened(
-        origin, id, lastSequence: PublishSequence(last), epoch: ProducerEpoch(current)))
+    tell(id, .sessionOpened(origin, id, lastSequence: PublishSequence(last)))
   }
 
   mutating func attachSession(
@@ -496,7 +484,7 @@ struct Model {
 
   mutating func publish(
     _ session: SessionID, first: UInt64, answeredThrough: UInt64, queue: QueueID,
-    records: [(offset: Int, size: Int)], refusal: Refusal? = nil
+    records: [(offset: Int, size: Int)]
   ) {
     func refuse(_ from: UInt64, _ refusal: Refusal) -> Effect {
       .refused(
@@ -542,7 +530,7 @@ struct Model {
       tell(session, refuse(new, .tooManyUnanswered))
       return
     }
-    if refusal == nil, let q = queuePlace(queue) {
+    if let q = queuePlace(queue) {
       for record in records[Int(new - first)...] {
         let id = nextID()
         let reference = RecordReference(
@@ -552,7 +540,7 @@ struct Model {
         producer.answers.append(.stored(id))
       }
     } else {
-      for _ in new..<end { producer.answers.append(.refused(refusal ?? .queueNotFound)) }
+      for _ in new..<end { producer.answers.append(.refused(.queueNotFound)) }
     }
     answer(session, producer.runs(new..<end))
   }

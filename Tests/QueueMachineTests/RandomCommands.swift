@@ -6,7 +6,7 @@ import Base
 @testable import QueueMachine
 
 enum Command {
-  case open(connection: Int, kind: SessionKind, producer: Int, epoch: Int, timeout: Int)
+  case open(connection: Int, kind: SessionKind, producer: Int, timeout: Int)
   case attach(session: Int, connection: Int, received: Int)
   case detach(session: Int, connection: Int)
   case close(session: Int)
@@ -64,17 +64,13 @@ extension Command {
     case ..<7:
       return .open(
         connection: number(4), kind: number(3) == 0 ? .amqp : .native, producer: number(5),
-        epoch: number(4), timeout: number(3))
+        timeout: number(3))
     case ..<12: return .attach(session: number(30), connection: number(4), received: number(6))
     case ..<15: return .detach(session: number(30), connection: number(6))
     case ..<16: return .close(session: number(30))
     case ..<17: return .leaderChanged(number(3))
     case ..<18: return .nodeGone(number(3))
-    case ..<25:
-      // Settings 5 name the first queue itself.
-      let settings = number(7)
-      return .declare(
-        name: settings == 5 ? 0 : number(6), settings: settings, bySession: number(30))
+    case ..<25: return .declare(name: number(6), settings: number(7), bySession: number(30))
     case ..<26: return .delete(name: number(6))
     case ..<27: return .purge(name: number(6), bySession: number(30))
     case ..<50:
@@ -235,15 +231,12 @@ struct Script {
 
   mutating func carryOut(_ command: Command, _ model: inout Model) {
     switch command {
-    case .open(let connection, let kind, let producer, let epoch, let timeout):
+    case .open(let connection, let kind, let producer, let timeout):
       let timeout = UInt64(timeout) * 5 * Step.second
-      let known = model.producers[ProducerID(UInt64(producer))]?.epoch ?? 3
-      let epoch = [0, 0, known, known / 2][epoch]
       CommandWriter.openSession(
         origin: origin(connection), kind: kind, producer: ProducerID(UInt64(producer)),
-        epoch: ProducerEpoch(epoch), timeout: Nanoseconds(timeout), name: "n", into: &payload)
-      model.openSession(
-        origin(connection), kind, ProducerID(UInt64(producer)), epoch: epoch, timeout)
+        timeout: Nanoseconds(timeout), name: "n", into: &payload)
+      model.openSession(origin(connection), kind, ProducerID(UInt64(producer)), timeout)
     case .attach(let number, let connection, let received):
       attach(session(number, model), origin(connection), received, &model)
     case .detach(let number, let connection):
@@ -325,15 +318,6 @@ struct Script {
     let first = sequence(last, ahead)
     let answeredThrough = answered(answeredNumber, last)
     let records = run(bodies)
-    if bodies.count == 4, bodies[0] < 10 {
-      CommandWriter.refusePublish(
-        id, first: PublishSequence(first), answeredThrough: PublishSequence(answeredThrough),
-        count: 4, .messageTooLarge, into: &payload)
-      model.publish(
-        id, first: first, answeredThrough: answeredThrough, queue: queue,
-        records: bodies.map { (0, $0) }, refusal: .messageTooLarge)
-      return
-    }
     records.withUnsafeBytes {
       CommandWriter.publish(
         id, first: PublishSequence(first), answeredThrough: PublishSequence(answeredThrough),

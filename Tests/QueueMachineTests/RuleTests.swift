@@ -248,10 +248,7 @@ import Testing
     #expect(
       seen == [
         .plain(.producerFenced(first)),
-        .plain(
-          .sessionOpened(
-            elsewhere, second, lastSequence: PublishSequence(1),
-            epoch: ProducerEpoch(second.rawValue))),
+        .plain(.sessionOpened(elsewhere, second, lastSequence: PublishSequence(1))),
       ])
     #expect(
       rig.publish(first, 2, to: queue) == [

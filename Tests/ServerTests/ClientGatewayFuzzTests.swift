@@ -55,8 +55,7 @@ import Wire
       switch number(below: 20) {
       case 0:
         .openSession(
-          producer: ProducerID(extreme()), epoch: ProducerEpoch(extreme()),
-          timeout: Nanoseconds(extreme()), name: name())
+          producer: ProducerID(extreme()), timeout: Nanoseconds(extreme()), name: name())
       case 1:
         .attachSession(
           AttachRequest(

@@ -125,11 +125,6 @@ extension ClientLoop {
 
   private func handleOpenRefused(_ refusal: Refusal, detail: String) {
     session = .none
-    if refusal == .producerFenced {
-      // The numbers may be another client's publishes by now.
-      handleFenced()
-      return
-    }
     sessionRetryTime = now + .milliseconds(100)
     guard refusal != .overloaded else { return }
     let error = SkeinError.refusal(refusal, detail: detail)

@@ -73,6 +73,8 @@ enum ExitCode: Int32, Sendable {
   case failed = 1
   /// A checker's verdict.
   case violated = 2
+  /// A checker cannot tell.
+  case unknown = 3
   /// The command line was wrong.
   case usage = 64
 }

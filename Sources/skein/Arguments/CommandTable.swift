@@ -27,6 +27,7 @@ enum CommandTable {
     Publish.command, Consume.command,
     MemberList.command, MemberAdd.command, MemberRemove.command,
     LeaderTransfer.command,
+    Check.command,
   ]
 
   /// What a call asks for.

@@ -28,7 +28,7 @@ enum Help {
 
       skein COMMAND --help explains a command. A cluster is found by --endpoints, else by the variable
       SKEIN_ENDPOINTS, else in the directory .skein (which skein cluster up makes).
-      Exit codes: 0 fine, 1 failed, 2 a checker found a violation, 64 wrong usage.
+      Exit codes: 0 fine, 1 failed, 2 a checker found a violation, 3 it cannot tell, 64 wrong usage.
 
       """
     return text

@@ -1,0 +1,53 @@
+// Stored copies: one publish is stored once (`confirmed-twice`, G4), a message is dead-lettered once
+// (`dead-letter-doubled`, G8).
+
+extension Checker {
+  /// Counts the server's ids under which the message stood in this queue. Deliveries of a copy too
+  /// many in a dead-letter queue are taken out of `life`: they are judged as that and nothing else.
+  mutating func judgeCopies(_ facts: MessageFacts) {
+    var known: [(id: UInt32, first: EventPosition)] = []
+    var copies = 1
+    var doubled: [UInt32] = []
+    var position = history.messages[Int(facts.message)].firstEvent
+    while position != Absent.reference {
+      let event = history.events[Int(position)]
+      defer { position = event.next }
+      guard event.id != Absent.reference, event.action == .publish || event.action == .deliver,
+        !known.contains(where: { $0.id == event.id })
+      else { continue }
+      if let last = known.last, !isRedriven(facts, after: last.first, before: position) {
+        copies += 1
+        if copies > facts.copies {
+          let kind: ViolationKind =
+            life.publishes.isEmpty ? .deadLetterDoubled : .confirmedTwice
+          report(kind, facts.message, at: position, related: last.first)
+          if kind == .deadLetterDoubled { doubled.append(event.id) }
+        }
+      }
+      known.append((event.id, position))
+    }
+    if !doubled.isEmpty {
+      life.deliveries.removeAll { doubled.contains(history.events[Int($0)].id) }
+    }
+  }
+
+  /// The first delivery from a dead-letter queue of this very message, if it can be told: not if the
+  /// same value came to that queue by another way as well.
+  func deadLettered(_ facts: MessageFacts) -> EventPosition? {
+    var first: EventPosition?
+    for other in facts.deadLetters {
+      guard firstPublish(of: other) == nil, let delivery = firstDelivery(of: other) else {
+        continue
+      }
+      let sources = queues[Int(history.messages[Int(other)].queue)].sources
+      let isOnlySource = sources.allSatisfy { source in
+        guard source != facts.queue,
+          let origin = history.messageNumber(queue: source, value: facts.value)
+        else { return true }
+        return firstPublish(of: origin) == nil
+      }
+      if isOnlySource { first = min(first ?? delivery, delivery) }
+    }
+    return first
+  }
+}

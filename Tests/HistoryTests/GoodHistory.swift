@@ -1,0 +1,248 @@
+// Histories of a queue that keeps every promise, drawn from a seed: a plain model of queues,
+// consumers and leases, with unknown outcomes, deaths, overrun leases, delays, dead letters, redrives
+// and changes of leader.
+
+import Base
+
+@testable import History
+
+struct GoodHistory {
+  static let lease: UInt64 = 1_000
+  static let retryDelay: UInt64 = 40
+  static let deliveriesMax: UInt64 = 3
+  static let queueNames = ["q", "r"]
+
+  private struct Stored {
+    var value: String
+    var queue: String
+    var id: Int
+    var order: Int
+    var attempts: UInt64 = 0
+    var due: UInt64
+    var holder: String?
+    var leaseEnd: UInt64 = 0
+    var token: UInt64 = 0
+  }
+
+  private(set) var story = Story()
+  private var random: SeededRandom
+  private var now: UInt64 = 0
+  private var stored: [Stored] = []
+  private var consumers = ["c1", "c2", "c3"]
+  private var consumersMade = 3
+  private var producers:
+    [(name: String, unanswered: (value: String, queue: String, wasStored: Bool)?)] =
+      [("p1", nil), ("p2", nil)]
+  private var made = 0
+  private var tokens: [String: UInt64] = [:]
+
+  init(seed: UInt64, steps: Int) {
+    random = SeededRandom(seed: seed)
+    for queue in Self.queueNames {
+      add("admin", "invoke", "declare", queue, nil)
+      add(
+        "admin", "ok", "declare", queue, nil,
+        [
+          (
+            "config",
+            "{\"deadLetter\":\"d\",\"lease\":\(Self.lease),\"retryDelay\":\(Self.retryDelay),"
+              + "\"retryMax\":60,\"retryJitter\":0.5,\"maxDeliveries\":\(Self.deliveriesMax)}"
+          )
+        ])
+    }
+    for _ in 0..<steps { step() }
+    drain()
+  }
+
+  // MARK: Steps
+
+  private mutating func step() {
+    now += UInt64.random(in: 0...8, using: &random)
+    if Int.random(in: 0..<60, using: &random) == 0 { now += Self.lease }
+    expire()
+    switch Int.random(in: 0..<100, using: &random) {
+    case ..<35: publish()
+    case ..<65: deliver(from: Self.queueNames.randomElement(using: &random)!)
+    case ..<92: settle()
+    case ..<94: deliver(from: "d")
+    case ..<96: killConsumer()
+    case ..<98: add("nemesis", "info", "leader-change", nil, "\(made % 3)")
+    default: redrive()
+    }
+  }
+
+  private func chance(_ percent: Int, _ random: inout SeededRandom) -> Bool {
+    Int.random(in: 0..<100, using: &random) < percent
+  }
+
+  private mutating func publish() {
+    let place = Int.random(in: 0..<producers.count, using: &random)
+    let producer = producers[place].name
+    if let open = producers[place].unanswered {
+      // The retry of a publish whose outcome is unknown: stored once.
+      if !open.wasStored { store(open.value, in: open.queue, delay: 0) }
+      let id = stored.first { $0.value == open.value && $0.queue == open.queue }?.id
+      add(producer, "invoke", "publish", open.queue, open.value)
+      add(producer, "ok", "publish", open.queue, open.value, id.map { [("id", "\"\($0)\"")] } ?? [])
+      producers[place].unanswered = nil
+      return
+    }
+    made += 1
+    let (value, queue) = ("m\(made)", Self.queueNames.randomElement(using: &random)!)
+    let delay: UInt64? = chance(10, &random) ? UInt64.random(in: 1...200, using: &random) : nil
+    add(producer, "invoke", "publish", queue, value, delay.map { [("delay", "\($0)")] } ?? [])
+    if chance(3, &random) {
+      add(producer, "fail", "publish", queue, value)
+    } else if delay == nil, chance(8, &random) {
+      let wasStored = chance(50, &random)
+      if wasStored { store(value, in: queue, delay: 0) }
+      add(producer, "info", "publish", queue, value)
+      if chance(60, &random) { producers[place].unanswered = (value, queue, wasStored) }
+    } else {
+      store(value, in: queue, delay: delay ?? 0)
+      now += UInt64.random(in: 0...3, using: &random)
+      add(producer, "ok", "publish", queue, value, [("id", "\"\(stored.last!.id)\"")])
+    }
+  }
+
+  private var ids = 0
+
+  private mutating func store(_ value: String, in queue: String, delay: UInt64) {
+    ids += 1
+    stored.append(Stored(value: value, queue: queue, id: ids, order: ids, due: now + delay))
+  }
+
+  private mutating func deliver(from queue: String, by consumer: String? = nil) {
+    let ready = stored.indices.filter {
+      stored[$0].queue == queue && stored[$0].holder == nil && stored[$0].due <= now
+    }
+    guard let place = ready.min(by: { stored[$0].order < stored[$1].order }) else { return }
+    let consumer = consumer ?? consumers.randomElement(using: &random)!
+    tokens[queue, default: 0] += 1
+    stored[place].attempts += 1
+    stored[place].token = tokens[queue]!
+    stored[place].holder = consumer
+    stored[place].leaseEnd = now + Self.lease
+    let message = stored[place]
+    add(
+      consumer, "ok", "deliver", queue, message.value,
+      [
+        ("token", "\(message.token)"), ("attempt", "\(message.attempts)"),
+        ("lease", "\(Self.lease)"), ("granted", "\(now + 5_000_000)"), ("id", "\"\(message.id)\""),
+      ])
+  }
+
+  private mutating func settle() {
+    guard
+      let place = stored.indices.filter({ stored[$0].holder != nil }).randomElement(using: &random)
+    else { return }
+    let action =
+      ["ack", "ack", "ack", "ack", "nack", "nack", "reject", "release", "extend"]
+      .randomElement(using: &random)!
+    settle(place, action)
+  }
+
+  private mutating func settle(_ place: Int, _ action: String, isCertain: Bool = false) {
+    let message = stored[place]
+    let token: [(key: String, json: String)] = [("token", "\(message.token)")]
+    add(message.holder!, "invoke", action, message.queue, message.value, token)
+    now += UInt64.random(in: 0...3, using: &random)
+    expire()
+    guard let place = stored.firstIndex(where: { $0.id == message.id }),
+      stored[place].token == message.token, stored[place].holder == message.holder
+    else {
+      add(message.holder!, "fail", action, message.queue, message.value, token)
+      return
+    }
+    let isUnknown = !isCertain && chance(6, &random)
+    let happens = !isUnknown || chance(50, &random)
+    var answer = token
+    if action == "extend", !isUnknown { answer.append(("lease", "\(Self.lease)")) }
+    add(
+      message.holder!, isUnknown ? "info" : "ok", action, message.queue, message.value, answer)
+    guard happens else { return }
+    switch action {
+    case "ack": stored.remove(at: place)
+    case "nack": returnMessage(place)
+    case "reject": bury(place)
+    case "release":
+      stored[place].attempts -= 1
+      stored[place].holder = nil
+    default: stored[place].leaseEnd = now + Self.lease
+    }
+  }
+
+  private mutating func returnMessage(_ place: Int) {
+    guard stored[place].attempts < Self.deliveriesMax || stored[place].queue == "d" else {
+      bury(place)
+      return
+    }
+    stored[place].holder = nil
+    if stored[place].queue != "d" {
+      // Base 40, 60 at most; chance takes half of it away at the most.
+      stored[place].due = now + (stored[place].attempts == 1 ? 20 : 30)
+    }
+  }
+
+  private mutating func bury(_ place: Int) {
+    let message = stored.remove(at: place)
+    if message.queue != "d" { store(message.value, in: "d", delay: 0) }
+  }
+
+  private mutating func expire() {
+    for place in stored.indices.reversed()
+    where stored[place].holder != nil && stored[place].leaseEnd <= now {
+      returnMessage(place)
+    }
+  }
+
+  private mutating func killConsumer() {
+    let dead = consumers.remove(at: Int.random(in: 0..<consumers.count, using: &random))
+    consumersMade += 1
+    consumers.append("c\(consumersMade)")
+    add("nemesis", "info", chance(50, &random) ? "client-kill" : "session-end", nil, dead)
+    for place in stored.indices.reversed() where stored[place].holder == dead {
+      returnMessage(place)
+    }
+  }
+
+  private mutating func redrive() {
+    guard let place = stored.firstIndex(where: { $0.queue == "d" && $0.holder == nil }) else {
+      return
+    }
+    let message = stored.remove(at: place)
+    let published = story.events.first { $0.f == "publish" && $0.value == message.value }!
+    add("admin", "invoke", "redrive", "d", message.value)
+    store(message.value, in: published.queue!, delay: 0)
+    add("admin", "ok", "redrive", "d", message.value)
+  }
+
+  // MARK: The end
+
+  private mutating func drain() {
+    for queue in Self.queueNames + ["d"] {
+      add("admin", "invoke", "drain", queue, nil)
+      while let place = stored.firstIndex(where: { $0.queue == queue }) {
+        now = max(now, stored[place].due)
+        if stored[place].holder != nil {
+          now = max(now, stored[place].leaseEnd)
+          expire()
+          continue
+        }
+        deliver(from: queue)
+        for held in stored.indices.reversed()
+        where stored[held].holder != nil && stored[held].queue == queue {
+          settle(held, "ack", isCertain: true)
+        }
+      }
+      add("admin", "ok", "drain", queue, nil)
+    }
+  }
+
+  private mutating func add(
+    _ process: String, _ type: String, _ f: String, _ queue: String?, _ value: String?,
+    _ rest: [(key: String, json: String)] = []
+  ) {
+    story.events.append(StoryEvent(now, process, type, f, queue, value, rest))
+  }
+}
