@@ -64,6 +64,10 @@ extension Consensus {
       following.owed = .accepted
       return
     }
+    if contradicts(request.previous) {
+      output.append(.contradicted(request.previous.index))
+      return
+    }
     guard agrees(at: request.previous) else {
       let hint = log.place(
         atOrBefore: request.previous.index, termAtMost: request.previous.term)
@@ -82,6 +86,15 @@ extension Consensus {
   ) -> [MembershipEntry]? {
     let expected = request.entries.lazy.filter { $0.kind == .membership }.map(\.index)
     return expected.elementsEqual(decoded.lazy.map(\.index)) ? decoded : nil
+  }
+
+  /// Whether the log has another entry at a place that is committed: no leader of the same cluster
+  /// and past can say so.
+  private func contradicts(_ previous: LogPosition) -> Bool {
+    guard previous.index > .zero, previous.index <= commit,
+      let ours = log.term(at: previous.index)
+    else { return false }
+    return ours != previous.term
   }
 
   /// Whether the log has `previous`. What is committed is in every later leader's log (§3.6.3).

@@ -49,6 +49,21 @@ extension Consensus {
     return (position, changed)
   }
 
+  /// The first leader writes the founding membership into the log, so that from then on nobody's
+  /// configuration decides who votes. nil if it is there already, in the log or in a snapshot.
+  package mutating func recordFoundingMembership(
+    now: MonotonicTime, into output: inout [ConsensusOutput]
+  ) -> (position: LogPosition, membership: Membership)? {
+    guard role == .leader, memberships.count == 1, memberships[0].index == .zero,
+      !membership.members.isEmpty
+    else { return nil }
+    let founded = membership
+    let position = appendAsLeader()
+    addMembership(MembershipEntry(index: position.index, membership: founded), &output)
+    syncProgress(now)
+    return (position, founded)
+  }
+
   private func members(
     after change: MembershipChange
   ) throws(MembershipChangeError) -> [Membership.Member] {
@@ -110,7 +125,10 @@ extension Consensus {
       let entry = memberships[place]
       guard entry.index > former, entry.index <= commit else { continue }
       let wasMember = memberships[place - 1].membership.member(id) != nil
-      guard wasMember, entry.membership.member(id) == nil else { continue }
+      // One that was removed and added again later reads of its removal when it catches up.
+      guard wasMember, entry.membership.member(id) == nil, membership.member(id) == nil else {
+        continue
+      }
       output.append(.removedFromCluster)
       if role == .leader {
         if let heir = bestHeir() { output.append(.send(to: heir, .timeoutNow(term))) }

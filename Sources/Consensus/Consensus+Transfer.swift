@@ -43,6 +43,9 @@ extension Consensus {
     finish(now, &output)
   }
 
+  /// Whether leadership is being handed over, so that nothing can be proposed.
+  package var isHandingOver: Bool { role == .leader && leading.transfer != nil }
+
   /// The connected voter that has most of the log.
   func bestHeir() -> NodeID? {
     let heirs = progress.filter { $0.isConnected && membership.isVoter($0.id) }

@@ -32,6 +32,9 @@ package enum ConsensusOutput: Hashable, Sendable {
   case receiveSnapshotChunk(SnapshotChunk)
   /// A read that asked for this ticket may be served once `index` is applied.
   case readReady(ReadTicket, index: LogIndex)
+  /// A leader has another entry than this node at a place that this node knows to be committed: one
+  /// of the two has a forged or foreign past. Nothing was acknowledged; the node should stop.
+  case contradicted(LogIndex)
   /// Leadership was lost first: ask again, elsewhere.
   case readFailed(ReadTicket)
   /// The leadership transfer did not happen in time; this node leads on.

@@ -13,6 +13,12 @@ package struct MemberStatus: Hashable, Sendable {
 }
 
 extension Consensus {
+  /// The oldest snapshot that is on its way to a connected follower: behind it that one needs the
+  /// entries that the log still has.
+  package var oldestTransfer: LogIndex? {
+    progress.lazy.filter(\.isConnected).compactMap { $0.transfer?.last.index }.min()
+  }
+
   /// The other members, if this node leads; empty otherwise.
   package var memberStatuses: [MemberStatus] {
     progress.map {

@@ -64,7 +64,13 @@ package final class UpkeepJob: @unchecked Sendable {
     }
     for spare in made {
       attempt { () throws(StorageFailure) in
-        try self.writeHeader(of: spare, .createNew)
+        do throws(StorageFailure) {
+          try self.writeHeader(of: spare, .createNew)
+        } catch {
+          // On a full disk what was begun must not stay: it would take the last blocks each time.
+          try self.remove(FileNames.segment(spare.number))
+          throw error
+        }
         try self.context.fileSystem.synchronizeDirectory(self.context.directory)
         self.spares.append(spare)
       }

@@ -21,40 +21,59 @@ package struct Formation: Sendable {
     case isNew
     /// `by` has one: this node is late, or its disk was wiped.
     case hasHistory(by: NodeID)
+    /// This node has an empty past too, and was told of other members to begin with.
+    case differs(NodeID)
   }
 
   private let others: [NodeID]
+  private let founders: Checksum
+  /// Not before: somebody who knows better must have had the time to say so. It matters to a node
+  /// that is configured to be alone.
+  let begin: MonotonicTime
   private var heardFrom: Set<NodeID> = []
   private var hearing: Set<NodeID> = []
+  private var differing: Set<NodeID> = []
   /// Who said that it has a history without ever having said to this node that it has none.
   private var witnesses: Set<NodeID> = []
   private let own: NodeID
 
-  /// - Parameter members: the initial members by the configuration, this node among them.
-  package init(own: NodeID, members: [NodeID]) {
+  /// - Parameters:
+  ///   - members: the initial members by the configuration, this node among them.
+  ///   - founders: checksum of these with their addresses; the same on all nodes.
+  package init(own: NodeID, members: [NodeID], founders: Checksum, begin: MonotonicTime) {
     self.own = own
+    self.founders = founders
+    self.begin = begin
     self.others = members.filter { $0 != own }.sorted()
   }
 
   /// Those whose term 0 was heard, for this node's own introductions; ascending.
   package var heard: [NodeID] { heardFrom.sorted() }
 
-  /// Takes what another node says of itself.
+  /// Takes what another node of the cluster says of itself. Whoever has a past is a witness, also
+  /// one that joined later and is in nobody's configuration here.
   package mutating func receive(_ introduction: Introduction) {
-    guard others.contains(introduction.node) else { return }
-    if introduction.term != .zero {
+    let node = introduction.node
+    guard introduction.term == .zero else {
       // One that once said 0 to this node began after hearing it: nothing was forgotten.
-      if !heardFrom.contains(introduction.node) { witnesses.insert(introduction.node) }
+      if !heardFrom.contains(node) { witnesses.insert(node) }
       return
     }
-    heardFrom.insert(introduction.node)
-    if introduction.heard.contains(own) { hearing.insert(introduction.node) }
+    guard others.contains(node) else { return }
+    guard introduction.founders == founders else {
+      differing.insert(node)
+      return
+    }
+    differing.remove(node)
+    heardFrom.insert(node)
+    if introduction.heard.contains(own) { hearing.insert(node) }
   }
 
-  package var verdict: Verdict {
+  package func verdict(now: MonotonicTime) -> Verdict {
     if let witness = witnesses.min() { return .hasHistory(by: witness) }
+    if let node = differing.min() { return .differs(node) }
     let missing = others.filter { !hearing.contains($0) }
-    if missing.isEmpty { return .isNew }
+    if missing.isEmpty, !others.isEmpty || now >= begin { return .isNew }
     return .waiting(for: missing)
   }
 }

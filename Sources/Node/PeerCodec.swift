@@ -124,6 +124,7 @@ package enum PeerCodec {
       head.put(introduction.term)
       head.put(UInt16(introduction.heard.count))
       for node in introduction.heard { head.put(node) }
+      head.put(introduction.founders.rawValue)
       return (.introduction, [])
     case .consensus(let message, let payloads):
       return (encode(message, into: &head), payloads)
@@ -297,7 +298,9 @@ package enum PeerCodec {
     let term = try fields.identifier(Term.self)
     var heard: [NodeID] = []
     for _ in 0..<(try fields.integer(UInt16.self)) { heard.append(try fields.identifier()) }
-    return Introduction(node: node, cluster: cluster, term: term, heard: heard)
+    return Introduction(
+      node: node, cluster: cluster, term: term, heard: heard,
+      founders: Checksum(rawValue: try fields.integer()))
   }
 
   private static func position(_ fields: inout ByteReader) throws(ByteReaderError) -> LogPosition {

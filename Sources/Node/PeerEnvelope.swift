@@ -31,11 +31,16 @@ package struct Introduction: Equatable, Sendable {
   package var term: Term
   /// From whom the sender has heard an introduction of term 0 since it started.
   package var heard: [NodeID]
+  /// Checksum of the members that the sender's configuration gave.
+  package var founders: Checksum
 
-  package init(node: NodeID, cluster: String, term: Term, heard: [NodeID]) {
+  package init(
+    node: NodeID, cluster: String, term: Term, heard: [NodeID], founders: Checksum
+  ) {
     self.node = node
     self.cluster = cluster
     self.term = term
     self.heard = heard
+    self.founders = founders
   }
 }

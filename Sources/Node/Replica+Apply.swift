@@ -68,12 +68,10 @@ extension Replica {
     }
   }
 
-  /// The log store could not read what was asked for: damage that recovery did not know of.
+  /// The log store could not read what a follower is to be sent.
   package mutating func entriesUnreadable(_ read: EntryRead, _ reason: String) {
-    switch read.purpose {
-    case .apply: break  // `applyRead` stays: the shell stops the node or repairs and restarts.
-    case .replicate(let peer): peerReads[peer] = nil
-    }
+    // What is to be applied must be readable: the shell ends the process instead of telling.
+    if case .replicate(let peer) = read.purpose { peerReads[peer] = nil }
     outputs.append(.note("entries \(read.first) to \(read.last) cannot be read: \(reason)"))
   }
 

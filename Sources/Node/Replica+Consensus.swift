@@ -38,7 +38,8 @@ extension Replica {
         outputs.append(.stop(.diverged(after: index)))
       }
     case .fetchRecords(let references):
-      let references = Array(references.prefix(Repair.recordsPerQuestion))
+      // Only what is committed is the same everywhere.
+      let references = references.prefix(Repair.recordsPerQuestion).filter { $0.entry <= applied }
       outputs.append(.lookUpRecords(for: peer, references))
     case .records(let references, let bodies):
       receiveRecords(references, bodies, now: now)
@@ -59,7 +60,7 @@ extension Replica {
 
   /// Ends the time of forming once the verdict is there.
   package mutating func maybeBegin(now: MonotonicTime) {
-    guard let verdict = formation?.verdict else { return }
+    guard let verdict = formation?.verdict(now: now) else { return }
     switch verdict {
     case .waiting:
       return
@@ -69,6 +70,13 @@ extension Replica {
       clock.observe(wallClock, at: now)
       consensus.nothingWasForgotten()
       outputs.append(.note("the cluster is new: all members were heard and have no past"))
+    case .differs(let node):
+      if differingFounder != node {
+        differingFounder = node
+        outputs.append(
+          .note("node \(node) was given other founding members than this node; waiting"))
+      }
+      return
     case .hasHistory(let witness):
       formation = nil
       outputs.append(.memoryLost)
@@ -163,6 +171,8 @@ extension Replica {
       outputs.append(.stop(.removed))
     case .receiveSnapshotChunk(let chunk):
       outputs.append(.storeSnapshotChunk(chunk, incomingChunk))
+    case .contradicted(let index):
+      outputs.append(.stop(.contradicted(index)))
     case .readReady(let ticket, let index):
       waitingReads.append((ticket, index))
     case .readFailed(let ticket):
@@ -224,6 +234,11 @@ extension Replica {
     dropBatch()
     let node = id
     submit(now: now) { CommandWriter.leaderChanged(to: node, into: &$0) }
+    if let founded = consensus.recordFoundingMembership(now: now, into: &consensusOutputs) {
+      keep(
+        Entry(
+          position: founded.position, kind: .membership, payload: founded.membership.encoded()))
+    }
   }
 
   private mutating func becomeFollower(_ term: Term) {

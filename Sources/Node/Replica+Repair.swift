@@ -7,47 +7,124 @@ import Consensus
 
 /// Which records are missing, and whom was asked.
 struct Repair: Sendable {
-  /// The entries that are damaged here.
+  /// The entries that are damaged here, ascending, not overlapping.
   var damaged: [ClosedRange<LogIndex>]
-  /// The records in them that the queues still refer to, ascending.
+  /// The records in them that the queues still refer to, ascending; those before `asked` came.
   var needed: [RecordReference] = []
-  /// What came so far; written once it is all there.
+  /// The next question begins here.
+  var next = 0
+  /// What the last peer asked did not have.
+  var missing: [RecordReference] = []
+  /// What came and is not written yet.
   var found: [RecordReference] = []
   var bodies: [[UInt8]] = []
+  var foundBytes = 0
   /// When the question is put to the next peer; `.never` with nothing needed.
   var deadline = MonotonicTime.never
   /// How often a peer was asked, to take them in turn.
-  var asked = 0
+  var questions = 0
   let patience: Nanoseconds
 
-  /// How many records are asked for at a time.
+  /// How many records are asked for at a time, and answered.
   static let recordsPerQuestion = 256
+  /// What came is written when it is this much.
+  static let portionBytes = 16 << 20
 
   init(damaged: [ClosedRange<LogIndex>], patience: Nanoseconds) {
     self.damaged = damaged
     self.patience = patience
   }
 
+  /// How many records have not come yet.
+  var openCount: Int { needed.count - next + missing.count }
+
+  /// The records of the question that is open now.
+  var question: ArraySlice<RecordReference> {
+    needed[next..<min(needed.count, next + Self.recordsPerQuestion)]
+  }
+
+  /// Takes an answer to the open question; false if it brought nothing.
+  mutating func take(_ references: [RecordReference], _ bodies: [[UInt8]]) -> Bool {
+    let open = question
+    guard !open.isEmpty else { return false }
+    var brought: [RecordReference: [UInt8]] = [:]
+    for (reference, body) in zip(references, bodies) where body.count == Int(reference.size) {
+      brought[reference] = body
+    }
+    var isUseful = false
+    for reference in open {
+      if let body = brought[reference] {
+        found.append(reference)
+        self.bodies.append(body)
+        foundBytes += body.count
+        isUseful = true
+      } else {
+        missing.append(reference)
+      }
+    }
+    guard isUseful else {
+      missing.removeLast(open.count)
+      return false
+    }
+    next = open.endIndex
+    if next == needed.count {
+      needed = missing
+      missing = []
+      next = 0
+    }
+    return true
+  }
+
+  /// A part of the damage of which everything needed has come, to be written now: all of it at the
+  /// end, before that as much as makes a portion.
+  mutating func takeComplete() -> (
+    ranges: [ClosedRange<LogIndex>], references: [RecordReference], bodies: [[UInt8]]
+  )? {
+    guard !damaged.isEmpty else { return nil }
+    var end = damaged[damaged.count - 1].upperBound
+    if openCount > 0 {
+      guard foundBytes >= Self.portionBytes, missing.isEmpty, next < needed.count else {
+        return nil
+      }
+      // The entry that the next question begins in may be in two portions: it stays open.
+      guard needed[next].entry.rawValue > 0 else { return nil }
+      end = needed[next].entry.previous
+      guard damaged[0].lowerBound <= end, found.first.map({ $0.entry <= end }) ?? false else {
+        return nil
+      }
+    }
+    let count = found.firstIndex { $0.entry > end } ?? found.count
+    let part = (
+      ranges: damaged.filter { $0.lowerBound <= end }.map {
+        $0.lowerBound...min($0.upperBound, end)
+      }, references: Array(found[..<count]), bodies: Array(bodies[..<count])
+    )
+    damaged = damaged.filter { $0.upperBound > end }.map {
+      max($0.lowerBound, end.next)...$0.upperBound
+    }
+    found.removeFirst(count)
+    bodies.removeFirst(count)
+    foundBytes = bodies.reduce(0) { $0 + $1.count }
+    return part
+  }
+
   mutating func removeAll() {
-    damaged = []
-    needed = []
-    found = []
-    bodies = []
-    deadline = .never
+    self = Repair(damaged: [], patience: patience)
   }
 }
 
 extension Replica {
-  /// An entry turned out to be damaged when it was read for a delivery.
+  /// An entry turned out to be damaged when it was read for a delivery or a snapshot stream.
   package mutating func entryIsDamaged(_ index: LogIndex, now: MonotonicTime) {
     guard !repair.damaged.contains(where: { $0.contains(index) }) else { return }
     repair.damaged.append(index...index)
+    repair.damaged.sort { $0.lowerBound < $1.lowerBound }
     outputs.append(.note("entry \(index) is damaged on this disk: fetching it from the peers"))
     findNeededRepairs()
     maybeAskForRepairs(now: now)
   }
 
-  /// Looks through the queues for records in damaged entries.
+  /// Looks through the queues for records in damaged entries, and begins anew to ask for them.
   mutating func findNeededRepairs() {
     var needed: [RecordReference] = []
     let damaged = repair.damaged
@@ -55,48 +132,42 @@ extension Replica {
       if damaged.contains(where: { $0.contains(reference.entry) }) { needed.append(reference) }
     }
     needed.sort { ($0.entry, $0.offset) < ($1.entry, $1.offset) }
+    let questions = repair.questions
+    repair.removeAll()
+    repair.damaged = damaged
     repair.needed = needed
-    repair.deadline = MonotonicTime(0)
-    maybeFinishRepair()
+    repair.questions = questions
+    repair.deadline = needed.isEmpty ? .never : MonotonicTime(0)
+    writeRepairs()
   }
 
-  private mutating func maybeFinishRepair() {
-    guard repair.needed.isEmpty, !repair.damaged.isEmpty else { return }
-    outputs.append(.repair(repair.damaged, repair.found, bodies: repair.bodies))
-    repair.removeAll()
+  private mutating func writeRepairs() {
+    while let part = repair.takeComplete() {
+      outputs.append(.repair(part.ranges, part.references, bodies: part.bodies))
+    }
+    if repair.damaged.isEmpty { repair.removeAll() }
   }
 
   mutating func maybeAskForRepairs(now: MonotonicTime) {
-    guard !repair.needed.isEmpty, now >= repair.deadline else { return }
+    guard repair.openCount > 0, now >= repair.deadline else { return }
     let others = consensus.membership.members.map(\.id).filter { $0 != id }
     guard !others.isEmpty else { return }
-    let peer = others[repair.asked % others.count]
-    repair.asked += 1
+    let peer = others[repair.questions % others.count]
     repair.deadline = now + repair.patience
-    let question = Array(repair.needed.prefix(Repair.recordsPerQuestion))
-    outputs.append(.send(to: peer, .fetchRecords(question)))
+    // If it does not answer, the next one is asked.
+    repair.questions += 1
+    outputs.append(.send(to: peer, .fetchRecords(Array(repair.question))))
   }
 
   mutating func receiveRecords(
     _ references: [RecordReference], _ bodies: [[UInt8]], now: MonotonicTime
   ) {
-    guard !repair.needed.isEmpty else { return }
-    let wanted = Set(repair.needed)
-    var taken: Set<RecordReference> = []
-    for (reference, body) in zip(references, bodies)
-    where wanted.contains(reference) && body.count == Int(reference.size) {
-      guard taken.insert(reference).inserted else { continue }
-      repair.found.append(reference)
-      repair.bodies.append(body)
-    }
-    guard !taken.isEmpty else { return }
-    repair.needed.removeAll { taken.contains($0) }
-    maybeFinishRepair()
-    if !repair.needed.isEmpty {
-      // This peer has them: go on with it at once.
-      repair.asked += consensus.membership.members.count - 2
-      repair.deadline = now
-      maybeAskForRepairs(now: now)
-    }
+    guard repair.take(references, bodies) else { return }
+    writeRepairs()
+    guard repair.openCount > 0 else { return }
+    // This peer has them: go on with it at once.
+    repair.questions += consensus.membership.members.count - 2
+    repair.deadline = now
+    maybeAskForRepairs(now: now)
   }
 }

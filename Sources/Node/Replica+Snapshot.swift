@@ -7,7 +7,7 @@ import QueueMachine
 extension Replica {
   mutating func maybeTakeSnapshot() {
     guard !isSnapshotPending, appliedBytesSinceSnapshot >= configuration.snapshotBytes,
-      repair.needed.isEmpty
+      repair.damaged.isEmpty
     else { return }
     takeSnapshot()
   }
@@ -39,11 +39,21 @@ extension Replica {
     last: LogPosition
   ) -> LogIndex {
     isSnapshotPending = false
-    let former = consensus.snapshot.index
+    snapshots.append(consensus.snapshot.index)
+    if snapshots.count > Self.snapshotsKept { snapshots.removeFirst() }
     consensus.snapshotTaken(through: last.index)
-    consensus.logDropped(through: former)
+    // Entries since the snapshot before stay for followers that are a little behind; and those since
+    // a snapshot that is on its way to one, within bounds, or it would never catch up under load.
+    let wanted = consensus.oldestTransfer.map { oldest in
+      snapshots.last { $0 <= oldest } ?? snapshots[0]
+    }
+    let former = snapshots[snapshots.count - 1]
+    consensus.logDropped(through: min(former, wanted ?? former))
     return consensus.logBase.index.next
   }
+
+  /// How many snapshots the log may reach back for the sake of a follower that is being sent one.
+  static var snapshotsKept: Int { 8 }
 
   package mutating func snapshotNotSaved() { isSnapshotPending = false }
 

@@ -66,6 +66,9 @@ package struct Replica: ~Copyable {
 
   // Beginning, comparing, repairing.
   var formation: Formation?
+  var differingFounder: NodeID?
+  /// The members that the configuration gave, while this node has no past.
+  let founders: Checksum
   var hashes = StateHashHistory()
   var hashReports: [NodeID: StateHashHistory] = [:]
   var repair: Repair
@@ -73,6 +76,8 @@ package struct Replica: ~Copyable {
   // Snapshots.
   var appliedBytesSinceSnapshot = 0
   var isSnapshotPending = false
+  /// The newest snapshots, oldest first: the log is kept from one of them on.
+  var snapshots: [LogIndex] = []
 
   struct PendingStore {
     var ticket: StoreTicket
@@ -91,6 +96,7 @@ package struct Replica: ~Copyable {
     self.configuration = configuration
     var state = restored.consensus
     let hasNoPast = state.hasNoPast
+    founders = Checksum(of: state.snapshotMembership.encoded())
     if hasNoPast { state.canVote = false }
     isMemoryLost = !state.canVote
     let id = configuration.consensus.id
@@ -106,7 +112,9 @@ package struct Replica: ~Copyable {
     effects = EffectList(isWanted: false, node: id)
     if hasNoPast {
       if state.snapshotMembership.member(id) != nil {
-        formation = Formation(own: id, members: state.snapshotMembership.members.map(\.id))
+        formation = Formation(
+          own: id, members: state.snapshotMembership.members.map(\.id), founders: founders,
+          begin: now + configuration.consensus.electionTimeoutMax)
       } else {
         // It joins a cluster that is there already.
         outputs.append(.memoryLost)
@@ -122,7 +130,7 @@ package struct Replica: ~Copyable {
   package var leader: NodeID? { isHalted ? nil : consensus.leader }
   /// Whether this node still waits to learn if the cluster is new.
   package var isForming: Bool { formation != nil }
-  package var recordsToRepair: Int { repair.needed.count }
+  package var recordsToRepair: Int { repair.openCount }
 
   /// Whether a leader may take more commands: else they are pushed back (G13).
   package var hasRoom: Bool {
@@ -164,20 +172,21 @@ package struct Replica: ~Copyable {
   /// Whether another turn would find something to do without any input.
   package var hasMore: Bool {
     !outputs.isEmpty || !operations.isEmpty
-      || (applied < consensus.commit && cache.entry(applied.next) != nil)
+      || (applied < consensus.commit && applyRead == nil)
   }
 
   /// What this node says of itself to its peers.
   package var introduction: Introduction {
     Introduction(
       node: id, cluster: configuration.cluster, term: consensus.term,
-      heard: formation?.heard ?? [])
+      heard: formation?.heard ?? [], founders: founders)
   }
 
   /// When `tick` wants to be called next, at the latest.
   package func nextDeadline(now: MonotonicTime) -> MonotonicTime {
     var deadline = consensus.nextDeadline
-    if isLeader, tickIndex <= applied {
+    if let formation { deadline = min(deadline, formation.begin) }
+    if isLeader, tickIndex <= applied, !consensus.isHandingOver {
       deadline = min(deadline, clock.monotonicTime(of: machine.nextDeadline, now: now))
     }
     return min(deadline, repair.deadline)
@@ -274,7 +283,8 @@ package struct Replica: ~Copyable {
 
   /// An entry without commands, when something of the machine's falls due.
   private mutating func maybeTick(now: MonotonicTime) {
-    guard batch.isEmpty, tickIndex <= applied, machine.nextDeadline <= clock.reading(at: now)
+    guard batch.isEmpty, !consensus.isHandingOver, tickIndex <= applied,
+      machine.nextDeadline <= clock.reading(at: now)
     else { return }
     beginBatch()
     proposeBatch(now: now)

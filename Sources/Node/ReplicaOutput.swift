@@ -83,6 +83,8 @@ package struct SnapshotRequest: Sendable {
 package enum StopReason: Hashable, Sendable, CustomStringConvertible {
   /// Its state differs from the majority's after this entry (G14).
   case diverged(after: LogIndex)
+  /// A leader has another entry at a place that this node knows to be committed.
+  case contradicted(LogIndex)
   /// It is no longer a member.
   case removed
 
@@ -90,6 +92,9 @@ package enum StopReason: Hashable, Sendable, CustomStringConvertible {
     switch self {
     case .diverged(let index):
       "the state of the queues after entry \(index) differs from that of the other nodes (G14)"
+    case .contradicted(let index):
+      "the leader has another entry \(index) than the one that was committed here: this node's data"
+        + " is not of the leader's cluster"
     case .removed: "this node was removed from the cluster"
     }
   }

@@ -20,6 +20,9 @@ final class JobThread: Sendable {
 
   func post(_ job: @escaping @Sendable () -> Void) { queue.post(job) }
 
+  /// Ends the thread once it has run what was posted, without waiting for that.
+  func abandon() { queue.close() }
+
   /// Ends the thread once it has run what was posted, and waits for that.
   func stop() {
     queue.close()

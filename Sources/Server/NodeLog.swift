@@ -13,12 +13,15 @@ struct NodeLog: Sendable {
   }
 
   let node: NodeID
+  /// For tests, whose output has its own story.
+  var isQuiet = false
 
   func info(_ text: String) { write(.info, text) }
   func warning(_ text: String) { write(.warning, text) }
   func error(_ text: String) { write(.error, text) }
 
   private func write(_ level: Level, _ text: String) {
+    if isQuiet { return }
     let oneLine = text.replacing("\n", with: " ")
     var line = "\(Self.timestamp(WallClock.now())) node \(node) \(level.rawValue): \(oneLine)\n"
     line.withUTF8 { bytes in

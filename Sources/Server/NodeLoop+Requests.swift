@@ -26,7 +26,18 @@ extension NodeLoop {
     answerPendingChanges(now: now)
   }
 
+  /// Changes that wait to be committed at a time.
+  private static var pendingChangesMax: Int { 64 }
+
   private mutating func answer(_ request: NodeRequest, now: MonotonicTime) {
+    if pendingChanges.count >= Self.pendingChangesMax {
+      switch request.question {
+      case .status, .memberList: break
+      case .memberAdd, .memberRemove, .transferLeadership:
+        refuse(request.id, .overloaded, "\(pendingChanges.count) changes are waiting already")
+        return
+      }
+    }
     switch request.question {
     case .status:
       gateway.answer(request.id, with: .statusReply(status(now: now)))
@@ -47,6 +58,18 @@ extension NodeLoop {
     _ node: NodeID, _ peerAddress: String, _ clientAddress: String, _ request: NodeRequestID,
     now: MonotonicTime
   ) {
+    for address in [peerAddress, clientAddress] {
+      do {
+        guard address.utf8.count <= 255 else {
+          refuse(request, .malformedRequest, "an address of \(address.utf8.count) bytes")
+          return
+        }
+        _ = try Endpoint(parsing: address)
+      } catch {
+        refuse(request, .malformedRequest, "\(error)")
+        return
+      }
+    }
     if let member = replica.consensus.membership.member(node) {
       guard member.peerAddress == peerAddress, member.clientAddress == clientAddress else {
         refuse(

@@ -51,9 +51,7 @@ extension NodeLoop {
     guard isTakingPart else { return }
     switch result {
     case .upkeep(let job):
-      isUpkeepRunning = false
-      store.finished(job)
-      startUpkeep()
+      finishUpkeep(job, now: now)
     case .snapshotWritten(let writer, let request, let failure):
       if let failure { return halt("a snapshot cannot be written: \(failure)", now: now) }
       storage.add(.snapshot(writer, request))
@@ -67,8 +65,10 @@ extension NodeLoop {
       storage.add(.repair(job))
     case .sourceReady(let plan, let source, let error):
       sourceReady(plan, source, error, now: now)
+    case .resolved(let text, let address):
+      peers.resolved(text, address, now: now)
     case .received(let receiver, let chunk, let error):
-      finishReceiving(receiver, chunk, error)
+      finishReceiving(receiver, chunk, error, now: now)
     }
   }
 
@@ -85,8 +85,25 @@ extension NodeLoop {
   }
 
   mutating func releaseIdleSources(now: MonotonicTime) {
+    for failed in failedStreams where failed.retryAt <= now {
+      replica.snapshotUnreadable(failed.plan, failed.reason)
+    }
+    failedStreams.removeAll { $0.retryAt <= now }
     guard !sourceDeadlines.isEmpty else { return }
     for (peer, deadline) in sourceDeadlines where deadline <= now { releaseSource(of: peer) }
+  }
+
+  /// A stream that cannot be read is tried again after a while, not in every turn; what is damaged
+  /// is fetched from the peers meanwhile.
+  private mutating func streamFailed(
+    _ plan: SnapshotPlan, _ error: LogReadError, now: MonotonicTime
+  ) {
+    if let source = sources.removeValue(forKey: plan.to) { store.release(source) }
+    if case .damaged(let index) = error {
+      store.noteDamage(index)
+      replica.entryIsDamaged(index, now: now)
+    }
+    failedStreams.append((plan, "\(error)", now + .seconds(1)))
   }
 
   mutating func readSnapshot(_ plan: SnapshotPlan, now: MonotonicTime) {
@@ -101,18 +118,19 @@ extension NodeLoop {
       store.release(source)
       sources[plan.to] = nil
     }
-    prepareSource(plan)
+    prepareSource(plan, now: now)
   }
 
   /// Opens the stream and sorts what it has to send, off the loop; the first chunk goes then.
-  private mutating func prepareSource(_ plan: SnapshotPlan) {
+  private mutating func prepareSource(_ plan: SnapshotPlan, now: MonotonicTime) {
     guard store.snapshot?.position == plan.last, let reader = store.snapshotReader() else {
-      replica.snapshotUnreadable(plan, "another one is in force meanwhile")
+      // A newer one is on its way into force; consensus hears of it when it is there.
+      failedStreams.append((plan, "a newer one replaces it", now + .milliseconds(50)))
       return
     }
     let live = SnapshotRecords(reader)
     guard let source = store.snapshotSource(live: { each in live.forEach(each) }) else {
-      replica.snapshotUnreadable(plan, "there is none")
+      failedStreams.append((plan, "there is none", now + .seconds(1)))
       return
     }
     sources[plan.to] = source
@@ -140,9 +158,7 @@ extension NodeLoop {
       return
     }
     if let error {
-      store.release(source)
-      sources[plan.to] = nil
-      replica.snapshotUnreadable(plan, "\(error)")
+      streamFailed(plan, error, now: now)
       return
     }
     log.info(
@@ -159,9 +175,7 @@ extension NodeLoop {
       let isLast = plan.offset + UInt64(bytes.count) >= source.totalBytes
       replica.snapshotRead(plan, bytes, isLast: isLast, now: now)
     } catch {
-      store.release(source)
-      sources[plan.to] = nil
-      replica.snapshotUnreadable(plan, "\(error)")
+      streamFailed(plan, error, now: now)
     }
   }
 
@@ -184,7 +198,7 @@ extension NodeLoop {
     do {
       try receiver.take(bytes, at: chunk.offset)
     } catch {
-      abandonReceiving(chunk, "\(error)")
+      abandonReceiving(chunk, error, now: now)
       return
     }
     guard chunk.isLast else {
@@ -200,12 +214,13 @@ extension NodeLoop {
   }
 
   private mutating func finishReceiving(
-    _ receiver: SnapshotReceiver, _ chunk: SnapshotChunk, _ error: SnapshotStreamError?
+    _ receiver: SnapshotReceiver, _ chunk: SnapshotChunk, _ error: SnapshotStreamError?,
+    now: MonotonicTime
   ) {
     guard self.receiver === receiver else { return }
     isReceiverBusy = false
     if let error {
-      abandonReceiving(chunk, "\(error)")
+      abandonReceiving(chunk, error, now: now)
       return
     }
     self.receiver = nil
@@ -219,10 +234,16 @@ extension NodeLoop {
     self.receiver = nil
   }
 
-  private mutating func abandonReceiving(_ chunk: SnapshotChunk, _ reason: String) {
+  private mutating func abandonReceiving(
+    _ chunk: SnapshotChunk, _ error: SnapshotStreamError, now: MonotonicTime
+  ) {
+    if case .storage(let failure) = error {
+      // As any other failed write or sync (G12).
+      return halt("the leader's snapshot cannot be written: \(failure)", now: now)
+    }
     if let receiver { store.discard(receiver) }
     receiver = nil
-    replica.snapshotInstallFailed(chunk, reason)
+    replica.snapshotInstallFailed(chunk, "\(error)")
   }
 
   mutating func snapshotInstalled(_ chunk: SnapshotChunk, now: MonotonicTime) {

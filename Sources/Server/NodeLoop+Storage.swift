@@ -19,7 +19,9 @@ extension NodeLoop {
   mutating func startStorage(now: MonotonicTime) -> Bool {
     guard isTakingPart else { return false }
     let bytes = storage.waitingBytes
-    guard let job = storage.next(from: store) else { return false }
+    let next = storage.next(from: store)
+    if storage.takeDroppedSnapshot() { replica.snapshotNotSaved() }
+    guard let job = next else { return false }
     if storage.isCurrentSmall, bytes <= Self.inlineBytesMax {
       var failure: StorageFailure?
       do throws(StorageFailure) { try job.execute() } catch { failure = error }
@@ -39,6 +41,8 @@ extension NodeLoop {
     switch message {
     case .written(let job, let failure): finishWrite(job, failure, now: now)
     case .background(let result): finishBackground(result, now: now)
+    case .stop: beginStopping(now: now)
+    case .kill: phase = .ended(exitCode: 1)
     }
   }
 
@@ -68,17 +72,28 @@ extension NodeLoop {
     case .installed(let chunk):
       snapshotInstalled(chunk, now: now)
     }
-    startUpkeep()
+    startUpkeep(now: now)
   }
 
   /// Prepares segments ahead of need and removes dead ones, off the loop.
-  mutating func startUpkeep() {
-    guard !isUpkeepRunning, let job = store.nextUpkeep() else { return }
+  mutating func startUpkeep(now: MonotonicTime) {
+    guard !isUpkeepRunning, now >= upkeepPauseEnd, let job = store.nextUpkeep() else { return }
     isUpkeepRunning = true
     runInBackground {
       job.execute()
       return .upkeep(job)
     }
+  }
+
+  mutating func finishUpkeep(_ job: UpkeepJob, now: MonotonicTime) {
+    isUpkeepRunning = false
+    store.finished(job)
+    if let failure = job.failure {
+      // Nothing in force depends on it; the batch that needs the disk will say if it is full.
+      log.warning("the log's files cannot be tidied now: \(failure)")
+      upkeepPauseEnd = now + .seconds(1)
+    }
+    startUpkeep(now: now)
   }
 
   func runInBackground(_ work: @escaping @Sendable () -> BackgroundResult) {
@@ -134,16 +149,24 @@ extension NodeLoop {
     do {
       let entries = try store.entries(from: read.first, through: read.last, maxBytes: read.bytesMax)
       replica.entriesRead(read, entries)
-    } catch LogReadError.damaged(let index) {
-      // Recovery finds the damage, cuts the log there without forgetting what it promised, and lets
-      // the leader send the rest again: all of that is for a start, and none of it for this life.
-      log.error(
-        "entry \(index) is damaged on disk: this process ends; started again, the node fetches it"
-          + " from its peers")
-      phase = .ended(exitCode: 1)
     } catch {
-      replica.entriesUnreadable(read, "\(error)")
+      if case .damaged(let index) = error {
+        // Recovery finds the damage, cuts the log there without forgetting what it promised, and
+        // lets the leader send the rest again: all of that is for a start, not for this life.
+        end("entry \(index) is damaged on disk; started again, the node fetches it from its peers")
+      } else if case .apply = read.purpose {
+        // Nothing goes on without it, and a leader that cannot apply must not stay one.
+        end("entries from \(read.first) on cannot be read: \(error)")
+      } else {
+        replica.entriesUnreadable(read, "\(error)")
+      }
     }
+  }
+
+  /// Ends the process with an error, so that a new one can begin better.
+  private mutating func end(_ reason: String) {
+    log.error("this process ends: \(reason)")
+    phase = .ended(exitCode: 1)
   }
 
   /// Answers a peer that lost records to damage, as far as this node has them.

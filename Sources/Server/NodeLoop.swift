@@ -17,6 +17,10 @@ enum LoopMessage: Sendable {
   case written(WriteJob, StorageFailure?)
   /// A background job is done; the closure continues it on the loop.
   case background(BackgroundResult)
+  /// As SIGTERM.
+  case stop
+  /// As SIGKILL, for a node that shares its process with others.
+  case kill
 }
 
 /// What a job on the background thread came to.
@@ -27,6 +31,8 @@ enum BackgroundResult: Sendable {
   case repaired(RepairJob, StorageFailure?)
   case sourceReady(SnapshotPlan, SnapshotSource, LogReadError?)
   case received(SnapshotReceiver, SnapshotChunk, SnapshotStreamError?)
+  /// The address behind a member's host name; nil if it has none now.
+  case resolved(String, SocketAddress?)
 }
 
 struct NodeLoop: ~Copyable {
@@ -47,10 +53,12 @@ struct NodeLoop: ~Copyable {
   let log: NodeLog
   let poller: Poller
   let mailbox: Mailbox<LoopMessage>
-  let signals: SignalSource
+  /// nil for a node that shares its process with others.
+  let signals: SignalSource?
   let store: LogStore
   let storageThread: JobThread
   let backgroundThread: JobThread
+  let resolverThread: JobThread
   let started: MonotonicTime
 
   var replica: Replica
@@ -67,10 +75,13 @@ struct NodeLoop: ~Copyable {
   /// When a source that nobody asks of is released: it keeps segments from being removed.
   var sourceDeadlines: [NodeID: MonotonicTime] = [:]
   var sourcesInPreparation: Set<NodeID> = []
+  /// Streams that could not be read, with the time when consensus may ask again.
+  var failedStreams: [(plan: SnapshotPlan, reason: String, retryAt: MonotonicTime)] = []
   var receiver: SnapshotReceiver?
   /// The receiver is being checked on the background thread, or written.
   var isReceiverBusy = false
   var isUpkeepRunning = false
+  var upkeepPauseEnd = MonotonicTime(0)
   /// When the disk was last told what is synced although nothing new was written.
   var markerDeadline = MonotonicTime.never
   /// When the disk's free space is looked at again, if anything is written then.
@@ -98,6 +109,7 @@ struct NodeLoop: ~Copyable {
   private func sleepTime(_ now: MonotonicTime) -> Nanoseconds {
     guard mailbox.maySleep() else { return .zero }
     var deadline = min(gateway.nextDeadline, peers.nextDeadline, markerDeadline)
+    for failed in failedStreams { deadline = min(deadline, failed.retryAt) }
     switch phase {
     case .running: deadline = min(deadline, replica.nextDeadline(now: now))
     case .stopping(let end): deadline = min(deadline, end, replica.nextDeadline(now: now))
@@ -109,7 +121,10 @@ struct NodeLoop: ~Copyable {
   private mutating func handle(_ event: PollEvent, now: MonotonicTime) {
     if event.token == Self.mailboxToken { return }  // Its messages are taken every turn.
     if event.token == Self.signalToken {
-      while let signal = signals.next() { handleSignal(signal, now: now) }
+      while let signal = signals?.next() {
+        log.info("signal \(signal): stopping")
+        beginStopping(now: now)
+      }
     } else if PeerLinks.owns(event.token) {
       peers.handle(event, now: now, introduction: replica.introduction)
     } else {
@@ -121,6 +136,7 @@ struct NodeLoop: ~Copyable {
   private mutating func turn(now: MonotonicTime) -> Bool {
     takePeerEvents(now: now)
     peers.tick(now: now, introduction: replica.introduction)
+    for text in peers.takeUnresolved() { resolve(text) }
     gateway.tick(now: now, replica: &replica)
     if isTakingPart {
       replica.tick(now: now)
@@ -156,6 +172,17 @@ struct NodeLoop: ~Copyable {
       gateway.carryOutEffects(of: &replica, now: now)
       for output in outputs { carryOut(output, now: now) }
       if outputs.isEmpty || !isTakingPart { return }
+    }
+  }
+
+  /// Asks the resolver, which may take long, on a thread of its own.
+  private func resolve(_ text: String) {
+    let mailbox = mailbox
+    let log = log
+    resolverThread.post {
+      var address: SocketAddress?
+      do { address = try SocketAddress.resolve(text).first } catch { log.warning("\(error)") }
+      mailbox.post(.background(.resolved(text, address)))
     }
   }
 
@@ -228,6 +255,7 @@ struct NodeLoop: ~Copyable {
     log.error("stopped taking part: \(reason)")
     answerPendingChanges(now: now)
     problems.halted = reason
+    markerDeadline = .never
     phase = .halted(reason)
     peers.close()
     replica.halt()
@@ -235,8 +263,7 @@ struct NodeLoop: ~Copyable {
 
   // MARK: Stopping
 
-  private mutating func handleSignal(_ signal: Int32, now: MonotonicTime) {
-    log.info("signal \(signal): stopping")
+  mutating func beginStopping(now: MonotonicTime) {
     switch phase {
     case .running:
       phase = .stopping(deadline: now + configuration.timeouts.stop)

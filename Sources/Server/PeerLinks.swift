@@ -33,6 +33,9 @@ struct PeerLinks: ~Copyable {
   private struct Dialled {
     var node: NodeID
     var address: String
+    /// `address` as numbers; nil until the resolver has answered.
+    var resolved: SocketAddress?
+    var isResolving = false
     var connection: Connection?
     var isReady = false
     var nextAttempt: MonotonicTime
@@ -52,7 +55,7 @@ struct PeerLinks: ~Copyable {
   private let configuration: ServerConfiguration
   private let log: NodeLog
   private let poller: Poller
-  private let listener: Listener
+  private var listener: Listener?
   private let pool = BufferPool()
   private var nextToken = PeerLinks.tokenSpace + 1
   private var dialled: [Dialled] = []
@@ -70,10 +73,12 @@ struct PeerLinks: ~Copyable {
 
   /// Begins to accept.
   func listen() throws(ErrorNumber) {
+    guard let listener else { return }
     try poller.add(listener.descriptor, token: Self.listenerToken, interest: .read)
   }
 
-  var address: SocketAddress { listener.address }
+  /// nil once closed.
+  var address: SocketAddress? { listener?.address }
 
   static func owns(_ token: UInt64) -> Bool { token >> 56 == 1 }
 
@@ -93,8 +98,15 @@ struct PeerLinks: ~Copyable {
     }
     for member in membership.members
     where member.id != configuration.node && !dialled.contains(where: { $0.node == member.id }) {
-      dialled.append(Dialled(node: member.id, address: member.peerAddress, nextAttempt: now))
+      dialled.append(
+        Dialled(
+          node: member.id, address: member.peerAddress,
+          resolved: Self.numeric(member.peerAddress), nextAttempt: now))
     }
+  }
+
+  private static func numeric(_ address: String) -> SocketAddress? {
+    do { return try SocketAddress(parsing: address) } catch { return nil }
   }
 
   private mutating func remove(_ place: Int) {
@@ -116,7 +128,9 @@ struct PeerLinks: ~Copyable {
     var deadline = MonotonicTime.never
     for link in dialled {
       deadline = min(deadline, link.leavesAt)
-      if link.connection == nil { deadline = min(deadline, link.nextAttempt) }
+      if link.connection == nil, link.resolved != nil {
+        deadline = min(deadline, link.nextAttempt)
+      }
     }
     for link in accepted.values where link.node == nil {
       deadline = min(deadline, link.since + configuration.timeouts.handshake)
@@ -181,14 +195,34 @@ struct PeerLinks: ~Copyable {
     }
   }
 
+  /// Host names that are to be looked up since the last call, by somebody who may wait.
+  mutating func takeUnresolved() -> [String] {
+    var names: [String] = []
+    for place in dialled.indices
+    where dialled[place].resolved == nil && !dialled[place].isResolving
+      && dialled[place].connection == nil
+    {
+      dialled[place].isResolving = true
+      names.append(dialled[place].address)
+    }
+    return names
+  }
+
+  /// The resolver's answer. A name is looked up again after every failed attempt to connect.
+  mutating func resolved(_ text: String, _ address: SocketAddress?, now: MonotonicTime) {
+    for place in dialled.indices where dialled[place].address == text {
+      dialled[place].isResolving = false
+      dialled[place].resolved = address
+      if address != nil { dialled[place].nextAttempt = min(dialled[place].nextAttempt, now) }
+    }
+  }
+
   private mutating func dial(_ place: Int, now: MonotonicTime) {
+    guard let address = dialled[place].resolved else { return }
     dialled[place].nextAttempt = now + dialled[place].pause
     dialled[place].pause = min(
       Nanoseconds(dialled[place].pause.rawValue * 2), Self.retryMax)
     do {
-      // Names are looked up here; the local cluster and most configurations use numbers.
-      let addresses = try SocketAddress.resolve(dialled[place].address)
-      guard let address = addresses.first else { return }
       let options = ConnectionOptions(
         userTimeout: configuration.timeouts.silentConnection,
         outboundLimit: configuration.limits.peerWriteBytes, unreadMax: 4096)
@@ -208,6 +242,8 @@ struct PeerLinks: ~Copyable {
     dialled[place].connection?.close()
     dialled[place].connection = nil
     dialled[place].isReady = false
+    // A host may have moved. Numbers need no looking up.
+    dialled[place].resolved = Self.numeric(dialled[place].address)
     dialled[place].nextAttempt = now + dialled[place].pause
     if wasReady {
       log.info("connection to node \(dialled[place].node) lost: \(reason)")
@@ -262,15 +298,21 @@ struct PeerLinks: ~Copyable {
     var connections: [Connection] = []
     let options = ConnectionOptions(
       outboundLimit: 64 << 10, unreadMax: PeerCodec.headerBytes + PeerCodec.frameBytesMax)
+    guard let listener else { return }
     switch listener.accept(limit: 64, options: options, pool: pool, now: now, into: &connections) {
     case .drained, .more: break
     case .outOfDescriptors: log.warning("no file descriptors left for a peer's connection")
     }
     for connection in connections {
-      // Members and a few that are on their way in or out; anybody else can wait outside.
-      guard accepted.count < 4 * dialled.count + 16 else {
-        connection.close()
-        continue
+      // Members, and a few that are on their way in or out: of more the eldest stranger goes.
+      if accepted.count >= 4 * dialled.count + 16 {
+        let members = Set(dialled.map(\.node))
+        let strangers = accepted.filter { $0.value.node.map { !members.contains($0) } ?? true }
+        guard let eldest = strangers.min(by: { $0.key < $1.key })?.key else {
+          connection.close()
+          continue
+        }
+        dropAccepted(eldest, "too many connections of strangers")
       }
       do {
         try connection.register(with: poller, token: nextToken, interest: .read)
@@ -373,7 +415,7 @@ struct PeerLinks: ~Copyable {
   /// Hangs up on everybody and listens no more.
   mutating func close() {
     isClosed = true
-    poller.remove(listener.descriptor)
+    listener = nil
     for link in dialled { link.connection?.close() }
     for link in accepted.values { link.connection.close() }
     dialled = []

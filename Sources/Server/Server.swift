@@ -21,10 +21,9 @@ package enum Server {
     Signals.ignoreSIGPIPE()
     raiseDescriptorLimit(configuration, log)
     do {
-      var loop = try NodeLoop.start(configuration, log: log)
-      let exitCode = loop.run()
-      loop.stopThreads()
-      return exitCode
+      let signals = try SignalSource([SIGTERM, SIGINT])
+      var loop = try NodeLoop.start(configuration, log: log, signals: signals)
+      return loop.runToEnd()
     } catch {
       log.error("cannot start: \(error)")
       return 1
@@ -49,10 +48,11 @@ package enum Server {
 
 extension NodeLoop {
   /// Opens the data directory, binds the ports and starts the threads.
-  static func start(_ configuration: ServerConfiguration, log: NodeLog) throws -> NodeLoop {
+  static func start(
+    _ configuration: ServerConfiguration, log: NodeLog, signals: SignalSource?
+  ) throws -> NodeLoop {
     let poller = try Poller()
-    let signals = try SignalSource([SIGTERM, SIGINT])
-    try poller.add(signals.descriptor, token: signalToken, interest: .read)
+    if let signals { try poller.add(signals.descriptor, token: signalToken, interest: .read) }
     let mailbox = try Mailbox<LoopMessage>()
     try poller.add(mailbox.descriptor, token: mailboxToken, interest: .read)
 
@@ -80,7 +80,8 @@ extension NodeLoop {
     var loop = NodeLoop(
       configuration: configuration, log: log, poller: poller, mailbox: mailbox, signals: signals,
       store: store, storageThread: try JobThread(name: "skein-storage"),
-      backgroundThread: try JobThread(name: "skein-background"), started: now, replica: replica,
+      backgroundThread: try JobThread(name: "skein-background"),
+      resolverThread: try JobThread(name: "skein-resolver"), started: now, replica: replica,
       gateway: gateway, peers: peers, records: RecordSource(store: store))
     loop.problems = NodeProblems(recovery.damage)
     try loop.begin(now: now)
@@ -94,9 +95,9 @@ extension NodeLoop {
     peers.setMembers(members, now: now)
     log.info(
       "node \(configuration.node) of cluster \(configuration.cluster): clients at"
-        + " \(configuration.clientListen), peers at \(peers.address), log through entry"
+        + " \(configuration.clientListen), peers at \(configuration.peerListen), log through entry"
         + " \(replica.consensus.lastIndex) in term \(replica.consensus.term)")
-    startUpkeep()
+    startUpkeep(now: now)
   }
 
   private static func address(of endpoint: Endpoint) throws -> SocketAddress {
@@ -106,9 +107,15 @@ extension NodeLoop {
     return address
   }
 
-  func stopThreads() {
+  /// Runs until the node ends, and ends its threads.
+  mutating func runToEnd() -> Int32 {
+    let exitCode = run()
+    peers.close()
     storageThread.stop()
     backgroundThread.stop()
+    // A resolver that hangs must not keep the process.
+    resolverThread.abandon()
+    return exitCode
   }
 }
 
@@ -122,14 +129,9 @@ extension ServerConfiguration {
       })
   }
 
-  /// What must be the same on all nodes.
-  var machineLimits: MachineLimits {
-    var machine = MachineLimits()
-    machine.queues = limits.queues
-    machine.sessions = limits.sessions
-    machine.consumersPerSession = limits.consumersPerSession
-    return machine
-  }
+  /// The machine's limits decide what an entry does, so they are the same on all nodes and for ever:
+  /// no configuration has a say. The configured limits are the gateway's, before anything is proposed.
+  var machineLimits: MachineLimits { MachineLimits() }
 
   var storeOptions: StoreOptions {
     var options = StoreOptions()

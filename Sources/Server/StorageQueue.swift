@@ -32,6 +32,8 @@ struct StorageQueue {
   private(set) var current: (job: WriteJob, followUp: StorageFollowUp)?
   /// Payload bytes of the operations that wait.
   private(set) var waitingBytes = 0
+  /// A snapshot was superfluous by the time it was to be put in force.
+  private var hasDroppedSnapshot = false
 
   /// Whether what is on its way is a batch of operations or a marker: nothing that takes long
   /// whatever its size.
@@ -68,6 +70,7 @@ struct StorageQueue {
         current = (job, staged.followUp)
         return job
       }
+      if case .snapshotInForce = staged.followUp { hasDroppedSnapshot = true }
     }
     return nil
   }
@@ -90,6 +93,12 @@ struct StorageQueue {
     case .install(let receiver, let chunk):
       return (store.stage(receiver), .installed(chunk))
     }
+  }
+
+  /// Whether a snapshot was dropped since this was asked last.
+  mutating func takeDroppedSnapshot() -> Bool {
+    defer { hasDroppedSnapshot = false }
+    return hasDroppedSnapshot
   }
 
   /// The current job came back from the disk.

@@ -9,47 +9,78 @@ import Testing
 @Suite struct FormationTests {
   let members = [NodeID(1), NodeID(2), NodeID(3)]
 
-  func introduction(_ node: UInt32, term: UInt64 = 0, heard: [UInt32] = []) -> Introduction {
+  let founders = Checksum(rawValue: 7)
+
+  func introduction(
+    _ node: UInt32, term: UInt64 = 0, heard: [UInt32] = [], founders: UInt32 = 7
+  ) -> Introduction {
     Introduction(
-      node: NodeID(node), cluster: "c", term: Term(term), heard: heard.map { NodeID($0) })
+      node: NodeID(node), cluster: "c", term: Term(term), heard: heard.map { NodeID($0) },
+      founders: Checksum(rawValue: founders))
   }
 
   @Test("A new cluster begins when everybody has heard everybody's empty past")
   func newCluster() {
-    var formation = Formation(own: NodeID(1), members: members)
-    #expect(formation.verdict == .waiting(for: [NodeID(2), NodeID(3)]))
+    var formation = Formation(
+      own: NodeID(1), members: members, founders: founders, begin: MonotonicTime(0))
+    #expect(formation.verdict(now: MonotonicTime(0)) == .waiting(for: [NodeID(2), NodeID(3)]))
     formation.receive(introduction(2))
     formation.receive(introduction(3, heard: [1]))
-    #expect(formation.verdict == .waiting(for: [NodeID(2)]))
+    #expect(formation.verdict(now: MonotonicTime(0)) == .waiting(for: [NodeID(2)]))
     formation.receive(introduction(2, heard: [1, 3]))
-    #expect(formation.verdict == .isNew)
+    #expect(formation.verdict(now: MonotonicTime(0)) == .isNew)
     #expect(formation.heard == [NodeID(2), NodeID(3)])
   }
 
   @Test("One member with a history is enough to know that this disk may have been wiped")
   func wiped() {
-    var formation = Formation(own: NodeID(1), members: members)
+    var formation = Formation(
+      own: NodeID(1), members: members, founders: founders, begin: MonotonicTime(0))
     formation.receive(introduction(2, term: 4))
-    #expect(formation.verdict == .hasHistory(by: NodeID(2)))
+    #expect(formation.verdict(now: MonotonicTime(0)) == .hasHistory(by: NodeID(2)))
     formation.receive(introduction(3, heard: [1]))
-    #expect(formation.verdict == .hasHistory(by: NodeID(2)))
+    #expect(formation.verdict(now: MonotonicTime(0)) == .hasHistory(by: NodeID(2)))
   }
 
   @Test("A member that began after hearing this node is no sign of a wiped disk")
   func begunMeanwhile() {
-    var formation = Formation(own: NodeID(1), members: members)
+    var formation = Formation(
+      own: NodeID(1), members: members, founders: founders, begin: MonotonicTime(0))
     formation.receive(introduction(2, heard: [1]))
     formation.receive(introduction(2, term: 1))
-    #expect(formation.verdict == .waiting(for: [NodeID(3)]))
+    #expect(formation.verdict(now: MonotonicTime(0)) == .waiting(for: [NodeID(3)]))
     formation.receive(introduction(3, heard: [1]))
-    #expect(formation.verdict == .isNew)
+    #expect(formation.verdict(now: MonotonicTime(0)) == .isNew)
   }
 
-  @Test("Strangers do not count, and a single node begins alone")
+  @Test("Strangers without a past do not count; one with a past is a witness")
   func strangers() {
-    var formation = Formation(own: NodeID(1), members: members)
+    var formation = Formation(
+      own: NodeID(1), members: members, founders: founders, begin: MonotonicTime(0))
+    formation.receive(introduction(9))
+    #expect(formation.verdict(now: MonotonicTime(0)) == .waiting(for: [NodeID(2), NodeID(3)]))
     formation.receive(introduction(9, term: 4))
-    #expect(formation.verdict == .waiting(for: [NodeID(2), NodeID(3)]))
-    #expect(Formation(own: NodeID(1), members: [NodeID(1)]).verdict == .isNew)
+    #expect(formation.verdict(now: MonotonicTime(0)) == .hasHistory(by: NodeID(9)))
+  }
+
+  @Test("A node that is to be alone first listens whether the cluster has grown without it")
+  func alone() {
+    var formation = Formation(
+      own: NodeID(1), members: [NodeID(1)], founders: founders, begin: MonotonicTime(100))
+    #expect(formation.verdict(now: MonotonicTime(99)) == .waiting(for: []))
+    #expect(formation.verdict(now: MonotonicTime(100)) == .isNew)
+    formation.receive(introduction(2, term: 3))
+    #expect(formation.verdict(now: MonotonicTime(100)) == .hasHistory(by: NodeID(2)))
+  }
+
+  @Test("Nodes that were given different members do not found a cluster together")
+  func different() {
+    var formation = Formation(
+      own: NodeID(1), members: members, founders: founders, begin: MonotonicTime(0))
+    formation.receive(introduction(2, heard: [1], founders: 8))
+    formation.receive(introduction(3, heard: [1]))
+    #expect(formation.verdict(now: MonotonicTime(0)) == .differs(NodeID(2)))
+    formation.receive(introduction(2, heard: [1]))
+    #expect(formation.verdict(now: MonotonicTime(0)) == .isNew)
   }
 }

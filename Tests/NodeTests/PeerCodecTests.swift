@@ -30,7 +30,9 @@ import Testing
 
   static let all: [PeerEnvelope] = [
     .introduction(
-      Introduction(node: NodeID(3), cluster: "geese", term: Term(1), heard: [NodeID(1)])),
+      Introduction(
+        node: NodeID(3), cluster: "geese", term: Term(1), heard: [NodeID(1)],
+        founders: Checksum(rawValue: 5))),
     .consensus(
       .preVote(VoteRequest(term: Term(5), last: LogPosition(term: Term(4), index: LogIndex(2)))),
       payloads: []),

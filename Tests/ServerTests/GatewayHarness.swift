@@ -67,7 +67,8 @@ final class GatewayHarness {
     // The others have no past either: the cluster is new.
     for member in membership.members where member.id != node {
       let introduction = Introduction(
-        node: member.id, cluster: "test", term: .zero, heard: [node])
+        node: member.id, cluster: "test", term: .zero, heard: [node],
+        founders: Checksum(of: membership.encoded()))
       replica.receive(.introduction(introduction), from: member.id, now: now)
     }
     var records = RecordSource(store: nil)

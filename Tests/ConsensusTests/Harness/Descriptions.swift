@@ -66,6 +66,7 @@ func describe(_ order: ConsensusOutput) -> String {
   case .membershipChanged(let membership, let index):
     "members \(describe(membership)) at \(index)"
   case .removedFromCluster: "is removed"
+  case .contradicted(let index): "is contradicted at \(index)"
   case .receiveSnapshotChunk(let chunk):
     "store snapshot through \(chunk.last) bytes \(chunk.offset)+\(chunk.byteCount)"
   case .readReady(_, let index): "read ready at \(index)"

@@ -36,6 +36,7 @@ extension SimulatedCluster {
       node.disk.canVote = true
       votesRestored += 1
     case .removedFromCluster: node.isRemoved = true
+    case .contradicted(let index): fail("\(node.id) is contradicted at \(index)")
     case .becameFollower, .leaderChanged, .membershipChanged, .transferAbandoned, .floorCleared:
       break
     }
