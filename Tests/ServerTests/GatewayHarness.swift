@@ -80,8 +80,9 @@ final class GatewayHarness {
     unappliedBytesMax: Int = 64 << 20, _ configure: (inout ServerConfiguration) -> Void = { _ in }
   ) throws -> GatewayHarness {
     let harness = try GatewayHarness(unappliedBytesMax: unappliedBytesMax, configure)
-    harness.turn()
-    harness.turn()
+    // A node that is to be alone first listens for others.
+    harness.now = harness.now + .seconds(1)
+    for _ in 0..<3 { harness.turn() }
     try #require(harness.isLeader)
     return harness
   }
