@@ -80,22 +80,28 @@ import Wire
   }
 
   /// A node that refuses every session.
-  private func refusing(_ node: FakeNode) -> Task<Void, Never> {
+  private func refusing(
+    _ node: FakeNode, _ refusal: Refusal = .tooManySessions
+  ) -> Task<Void, Never> {
     node.change { $0.manual = [.openSession] }
     return Task {
       while !Task.isCancelled {
         let request = await node.take(.openSession)
-        node.send(.refused(.tooManySessions, detail: "1000", leader: ""), to: request)
+        node.send(.refused(refusal, detail: "1000", leader: ""), to: request)
       }
     }
   }
 
-  @Test func `A refused session is named to who publishes, and nothing was sent`() async throws {
+  @Test(arguments: [Refusal.tooManySessions, .overloaded])
+  func `A refused session is named to who publishes, and nothing was sent`(
+    refusal: Refusal
+  ) async throws {
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .hasty)
-    let refusing = refusing(node)
+    let refusing = refusing(node, refusal)
     let before = client.producer
-    await #expect(throws: SkeinError.refused(.tooManySessions, detail: "1000")) {
+    let error = SkeinError.refused(RefusalReason(refusal), detail: "1000")
+    await #expect(throws: error) {
       try await client.publish(Message("a"), to: "jobs")
     }
     refusing.cancel()

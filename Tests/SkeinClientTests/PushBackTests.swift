@@ -56,15 +56,17 @@ import Wire
   @Test func `A client that only hears says something all the same`() async throws {
     let node = try FakeNode()
     var options = ClientOptions.quick
-    options.pingInterval = .milliseconds(50)
+    // Longer than a busy machine may keep this task waiting.
+    options.pingInterval = .milliseconds(300)
     let client = try await SkeinClient.connect(endpoints: [node.address], options: options)
     let consumer = try await client.consume("jobs")
     var number: UInt64 = 0
-    while node.count(.ping) < 2 {
+    while node.count(.ping) == 0, !Task.isCancelled {
       number += 1
       node.deliver(1, [(number, "m")])
       _ = try await consumer.nextBatch()
     }
+    #expect(node.count(.ping) > 0)
     await client.close()
   }
 

@@ -79,13 +79,19 @@ extension ClientLoop {
     // A producer that was chosen by the program keeps its name and with it its numbers.
     guard options.producer == nil, let chunks = publishes.takeBack(now: now) else { return }
     shared.book.takeBack(chunks, error, newProducer: .random(in: 1 ... .max))
+    producerEpoch = .none
   }
 
   func runPublishTimers() -> MonotonicTime {
     // An answer of this same turn counts.
     reportAnswers()
-    // Told by name with the next refusal.
-    if sessionRefusal != nil, publishes.isUntouched, options.producer == nil { return .never }
+    if sessionRefusal != nil, publishes.isUntouched, options.producer == nil,
+      let due = publishes.firstDeadline
+    {
+      // Told by name with the next refusal, which is not far.
+      let last = due + .seconds(1)
+      if now < last { return last }
+    }
     let (through, next) = publishes.expire(now: now)
     if let through { shared.book.timeOut(through: through) }
     let resumes = publishes.pauseEnd > now && publishes.hasUnsent ? publishes.pauseEnd : .never

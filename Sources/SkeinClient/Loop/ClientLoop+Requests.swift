@@ -126,12 +126,12 @@ extension ClientLoop {
   private func handleOpenRefused(_ refusal: Refusal, detail: String) {
     session = .none
     sessionRetryTime = now + .milliseconds(100)
-    guard refusal != .overloaded else { return }
     let error = SkeinError.refusal(refusal, detail: detail)
     sessionRefusal = error
+    takeBackPublishes(error)
+    guard refusal != .overloaded else { return }
     for waiter in sessionWaiters { waiter.promise.keep(.failure(error)) }
     sessionWaiters = []
-    takeBackPublishes(error)
   }
 
   func runRequestTimers() -> MonotonicTime {

@@ -79,6 +79,7 @@ extension ClientLoop {
 
   /// The cluster must know every publish that it has answered.
   private func checkPublishes(_ lastSequence: PublishSequence) {
+    guard canPublish else { return }
     // An answer of this same turn counts.
     reportAnswers()
     let answered = shared.book.answeredThrough
@@ -88,7 +89,13 @@ extension ClientLoop {
 
   /// Sent again, the publishes that are not answered would be refused for ever, or stored twice.
   func handleForgotten(_ what: String) {
-    shared.book.fail(.forgotten(what))
+    endPublishing(.forgotten(what))
+  }
+
+  private func endPublishing(_ error: SkeinError) {
+    // An answer of this same turn counts.
+    reportAnswers()
+    shared.book.fail(error)
     publishes.removeAll()
   }
 
@@ -102,6 +109,7 @@ extension ClientLoop {
       entry.core.end(.forgotten(what))
     }
     consumers = [:]
+    isSessionWanted = false
   }
 
   func handleSessionEnded(_ id: SessionID) {
@@ -138,8 +146,7 @@ extension ClientLoop {
 
   /// A later client has the producer: nothing that is not answered can be published any more.
   func handleFenced() {
-    shared.book.fail(.producerFenced)
-    publishes.removeAll()
+    endPublishing(.producerFenced)
   }
 
   func beginClosing(_ promise: Promise<Void>, within limit: Nanoseconds) {

@@ -64,6 +64,8 @@ struct PublishQueue {
     releasedEarly = 0
   }
 
+  var firstDeadline: MonotonicTime? { pending.first?.deadline }
+
   /// All that is pending, if nothing was ever sent and the first one's time is up.
   mutating func takeBack(now: MonotonicTime) -> [PublishChunk]? {
     guard isUntouched, let head = pending.first, head.deadline <= now else { return nil }
