@@ -38,6 +38,8 @@
   /// No such delivery was ever made to this consumer.
   case deliveryNotFound = 44
   case queueFull = 45
+  /// A consumer holds the message, so it cannot be cancelled, rescheduled or moved.
+  case messageLeased = 46
   // Cluster.
   case notLeader = 60
   case noQuorum = 61

@@ -62,6 +62,9 @@ package enum CommandBatch {
     case .leaderChanged, .nodeGone: _ = try reader.identifier(NodeID.self)
     case .declareQueue: _ = try DeclareQueue(&reader)
     case .deleteQueue, .purgeQueue: _ = try NameQueue(&reader)
+    case .cancelMessage: _ = try NameMessage(&reader, hasDelay: false)
+    case .rescheduleMessage: _ = try NameMessage(&reader, hasDelay: true)
+    case .redriveQueue: _ = try RedriveQueue(&reader)
     case .publish:
       let command = try Publish(&reader, at: frame.offset)
       isSound = command.isWhole

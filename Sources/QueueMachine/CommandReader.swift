@@ -118,6 +118,49 @@ struct NameQueue {
   }
 }
 
+/// Cancel and reschedule; the former without a delay.
+struct NameMessage {
+  var requester: Requester
+  var tag: RequestTag
+  var queue: String
+  var message: MessageID
+  var delay = Nanoseconds.zero
+
+  init(_ reader: inout ByteReader, hasDelay: Bool) throws(ByteReaderError) {
+    requester = try Requester(decoding: &reader)
+    tag = try reader.identifier()
+    queue = try reader.shortText()
+    message = try reader.identifier()
+    if hasDelay { delay = try reader.identifier() }
+  }
+}
+
+struct RedriveQueue {
+  var requester: Requester
+  var tag: RequestTag
+  var queue: String
+  var which: RedriveChoice
+  var after: MessageID
+  var limit: UInt32
+
+  init(_ reader: inout ByteReader) throws(ByteReaderError) {
+    requester = try Requester(decoding: &reader)
+    tag = try reader.identifier()
+    queue = try reader.shortText()
+    let at = reader.offset
+    let kind = try reader.integer(UInt8.self)
+    let value = try reader.integer(UInt64.self)
+    switch (kind, UInt8(exactly: value).flatMap(DeadLetterReason.init)) {
+    case (0, _): which = .all
+    case (1, let reason?): which = .reason(reason)
+    case (2, _): which = .message(MessageID(rawValue: value))
+    default: throw .truncated(offset: at, needed: 1, available: 0)
+    }
+    after = try reader.identifier()
+    limit = try reader.integer()
+  }
+}
+
 struct Publish {
   var session: SessionID
   var first: PublishSequence
@@ -138,13 +181,15 @@ struct Publish {
     run = try reader.take(reader.remaining)
   }
 
-  /// Whether the run is exactly `count` records by their lengths.
+  /// Whether the run is exactly `count` records by their lengths, which hold what their flags say.
   var isWhole: Bool {
     var offset = 0
     for _ in 0..<count {
       guard run.count - offset >= MessageRecord.fixedBytes else { return false }
       let size = MessageRecord.size(in: run, at: offset)
       guard size >= MessageRecord.fixedBytes, size <= run.count - offset else { return false }
+      let flags = MessageRecord.flags(in: run, at: offset)
+      if flags != 0, size < MessageRecord.fixedBytes + flags.nonzeroBitCount * 8 { return false }
       offset += size
     }
     return offset == run.count && count > 0

@@ -55,6 +55,13 @@ package struct ConsumerPosition: Hashable, Sendable {
   }
 }
 
+/// Which messages of a dead-letter queue go back.
+package enum RedriveChoice: Hashable, Sendable {
+  case all
+  case reason(DeadLetterReason)
+  case message(MessageID)
+}
+
 enum CommandKind: UInt8 {
   case openSession = 1
   case attachSession = 2
@@ -65,6 +72,9 @@ enum CommandKind: UInt8 {
   case declareQueue = 16
   case deleteQueue = 17
   case purgeQueue = 18
+  case cancelMessage = 19
+  case rescheduleMessage = 20
+  case redriveQueue = 21
   case publish = 32
   case subscribe = 48
   case setCredit = 49
@@ -177,7 +187,7 @@ package enum CommandWriter {
     end(start, &payload)
   }
 
-  /// Removes what is ready; what consumers hold stays.
+  /// Removes what waits, ready or delayed; what consumers hold stays.
   package static func purgeQueue(
     _ requester: Requester, tag: RequestTag, name: String, into payload: inout [UInt8]
   ) {
@@ -185,6 +195,63 @@ package enum CommandWriter {
     put(requester, &payload)
     payload.put(tag)
     payload.putShortText(name)
+    end(start, &payload)
+  }
+
+  /// Removes one message that waits, ready or delayed.
+  package static func cancelMessage(
+    _ requester: Requester, tag: RequestTag, queue: String, message: MessageID,
+    into payload: inout [UInt8]
+  ) {
+    let start = begin(.cancelMessage, &payload)
+    put(requester, &payload)
+    payload.put(tag)
+    payload.putShortText(queue)
+    payload.put(message)
+    end(start, &payload)
+  }
+
+  /// Makes a message that waits ready `delay` from now, sooner or later than before.
+  package static func rescheduleMessage(
+    _ requester: Requester, tag: RequestTag, queue: String, message: MessageID,
+    delay: Nanoseconds, into payload: inout [UInt8]
+  ) {
+    let start = begin(.rescheduleMessage, &payload)
+    put(requester, &payload)
+    payload.put(tag)
+    payload.putShortText(queue)
+    payload.put(message)
+    payload.put(delay)
+    end(start, &payload)
+  }
+
+  /// Moves ready messages of a dead-letter queue back to the queues they came from.
+  ///
+  /// - Parameters:
+  ///   - after: looks at messages behind this id; 0 begins with the first.
+  ///   - limit: moves at most so many. No more than `FixedLimits.redrivePerCommand` messages are
+  ///     looked at; the reply says where to go on.
+  package static func redriveQueue(
+    _ requester: Requester, tag: RequestTag, queue: String, which: RedriveChoice,
+    after: MessageID, limit: UInt32, into payload: inout [UInt8]
+  ) {
+    let start = begin(.redriveQueue, &payload)
+    put(requester, &payload)
+    payload.put(tag)
+    payload.putShortText(queue)
+    switch which {
+    case .all:
+      payload.put(UInt8(0))
+      payload.put(UInt64(0))
+    case .reason(let reason):
+      payload.put(UInt8(1))
+      payload.put(UInt64(reason.rawValue))
+    case .message(let id):
+      payload.put(UInt8(2))
+      payload.put(id)
+    }
+    payload.put(after)
+    payload.put(limit)
     end(start, &payload)
   }
 
@@ -255,7 +322,7 @@ package enum CommandWriter {
   ///   - sequence: the session's next number for settles and extends.
   ///   - answeredThrough: the client has seen the answers through here.
   ///   - ranges: ascending, from 1, without overlap; refused as `malformedRequest` otherwise.
-  ///   - delay: wait before the next attempt, for `.negative` only.
+  ///   - delay: wait before the next attempt in place of the queue's rule, for `.negative` only.
   ///   - error: why it failed, for `.negative` and `.reject`; cut to
   ///     `FixedLimits.errorBytesMax`.
   package static func settle(
@@ -271,8 +338,7 @@ package enum CommandWriter {
     payload.put(kind.rawValue)
     payload.put(UInt8(delay == nil ? 0 : 1))
     payload.put(delay ?? .zero)
-    let text = error.utf8.count <= FixedLimits.errorBytesMax ? error : cut(error)
-    payload.putShortText(text)
+    payload.putShortText(error.cut(toBytes: FixedLimits.errorBytesMax))
     put(ranges, &payload)
     end(start, &payload)
   }
@@ -332,14 +398,17 @@ package enum CommandWriter {
       payload.put(range.last)
     }
   }
+}
 
-  /// The longest beginning of `text` within the limit that ends between characters.
-  private static func cut(_ text: String) -> String {
+extension String {
+  /// The longest beginning of at most `limit` bytes that ends between characters.
+  func cut(toBytes limit: Int) -> String {
+    if utf8.count <= limit { return self }
     var bytes = 0
     var result = String.UnicodeScalarView()
-    for scalar in text.unicodeScalars {
+    for scalar in unicodeScalars {
       bytes += UTF8.width(scalar)
-      if bytes > FixedLimits.errorBytesMax { break }
+      if bytes > limit { break }
       result.append(scalar)
     }
     return String(result)

@@ -49,6 +49,11 @@ package enum Reply: Hashable, Sendable {
   /// With how many messages, held ones included.
   case queueDeleted(messages: UInt64)
   case queuePurged(messages: UInt64)
+  case messageCancelled
+  case messageRescheduled
+  /// How many went back and how many stay although they were meant, since their queue is gone or
+  /// full; `next` is where to go on, nil if all were looked at.
+  case queueRedriven(messages: UInt64, skipped: UInt64, next: MessageID?)
   case subscribed(ConsumerID, QueueID)
   case creditSet(ConsumerID)
   case unsubscribed(ConsumerID)

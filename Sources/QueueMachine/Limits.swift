@@ -74,6 +74,12 @@ package enum FixedLimits {
   package static let consumersPerAttach = 65_535
   /// Bytes of a nack's error text; the proposer cuts longer ones.
   package static let errorBytesMax = 1_024
+  /// The same in a message's events, of which each keeps a text.
+  package static let eventErrorBytesMax = 256
+  /// What is kept of a message's deliveries and moves: the last ones.
+  package static let eventsPerMessage = 16
+  /// Messages that one redrive looks at, which bounds its entry; the next goes on behind them.
+  package static let redrivePerCommand = 4_096
   /// Bytes of a session's name.
   package static let sessionNameBytesMax = 255
 }

@@ -92,6 +92,7 @@ extension MachineState {
     deliveries: inout [Delivery], isWanted: Bool
   ) {
     var redelivered: UInt64 = 0
+    var bytes: UInt64 = 0
     for _ in 0..<count {
       guard let message = queue.ready.popFirst() else {
         stopForBug("queue \(queue.id) ran out of ready messages")
@@ -103,11 +104,13 @@ extension MachineState {
         attempt: queue.attempts(of: message) + 1)
       consumer.nextDelivery += 1
       queue.nextToken += 1
+      bytes += message.size
       if message.has(Waiting.wasDelivered) { redelivered += 1 }
       if isWanted { deliveries.append(Delivery(held, reference: queue.reference(of: message))) }
       consumer.held.append(held)
     }
     queue.leased += UInt64(count)
+    queue.leasedBytes += bytes
     queue.delivered += UInt64(count)
     queue.redelivered += redelivered
   }

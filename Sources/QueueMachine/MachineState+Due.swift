@@ -1,6 +1,8 @@
-// What time brings: leases that ran out, sessions that stayed away, producers forgotten. Carried
-// out at the beginning of an entry, by the entry's stamp: first all leases by consumer and delivery,
-// then sessions by time and id. Nothing is assigned before all of it is returned.
+// What time brings: leases that ran out, sessions that stayed away, messages that are too old or
+// whose time came, producers forgotten. Carried out at the beginning of an entry, by the entry's
+// stamp: first all leases by consumer and delivery, then sessions by time and id, then the queues by
+// id, of each first what is too old, by time and id, then what falls due, then what is too much.
+// Nothing is assigned before all of it is returned.
 
 import Base
 
@@ -10,6 +12,7 @@ extension MachineState {
   mutating func carryOutDue(_ effects: inout EffectList) {
     carryOutDueLeases(&effects)
     endDueSessions(&effects)
+    carryOutDueQueues()
     while let idle = idleProducers.first, idle.time + limits.producerMemory <= clock {
       forgetProducer(ProducerID(rawValue: idle.key))
     }
@@ -56,7 +59,9 @@ extension MachineState {
         if held.leaseEnd <= clock {
           consumers[consumer].held.remove(at: place)
           dueWork += 1
-          fail(held, in: queue, error: "lease ran out")
+          let end = FailedDelivery(
+            kind: .leaseRanOut, error: "lease ran out", consumer: consumer)
+          fail(held, end, in: queue)
           if isWanted { effects.addRange(held.delivery, since: before) }
         } else {
           next = min(next, held.leaseEnd)
@@ -82,11 +87,77 @@ extension MachineState {
       let queue = consumers[member.slot].queueSlot
       let all = consumers[member.slot].held.all
       consumers[member.slot].held.removeAll()
-      for held in all { fail(held, in: queue, error: "consumer is gone") }
+      let end = FailedDelivery(
+        kind: .consumerGone, error: "consumer is gone", consumer: member.slot)
+      for held in all { fail(held, end, in: queue) }
       dueWork += all.count
       removeConsumer(member.slot)
     }
     end(session, .expired, &effects)
+  }
+
+  /// The heap says which queues may have something due; nothing depends on what it says too early.
+  private mutating func carryOutDueQueues() {
+    var due: [UInt64] = []
+    while let first = queueDeadlines.first, first.time <= clock {
+      queueDeadlines.remove(first.key)
+      due.append(first.key)
+    }
+    due.sort()
+    for id in due {
+      guard let queue = queueSlots[id] else { continue }
+      expireDue(in: queue)
+      makeDueReady(in: queue)
+      trim(queue)
+      lowerDeadline(ofQueue: queue)
+    }
+  }
+
+  private mutating func expireDue(in queue: Int) {
+    while dueWork < limits.dueWorkPerEntry, let first = queues[queue].expiries.first,
+      first.time <= clock
+    {
+      queues[queue].expiries.remove(first.key)
+      // One that is held expires when it comes back.
+      guard let message = queues[queue].removeWaiting(MessageID(rawValue: first.key)) else {
+        continue
+      }
+      dueWork += 1
+      giveUp(message, in: queue, .expired, attempts: queues[queue].attempts(of: message))
+    }
+  }
+
+  private mutating func makeDueReady(in queue: Int) {
+    while dueWork < limits.dueWorkPerEntry, let first = queues[queue].delayed.first,
+      first.due <= clock
+    {
+      queues[queue].delayed.remove(first.key)
+      dueWork += 1
+      hash.fold(.fellDue, first.key)
+      makeReady(first.message, in: queue)
+    }
+  }
+
+  /// Makes room in a queue that holds too much, as far as this entry may; the rest goes with the
+  /// next.
+  mutating func trim(_ queue: Int) {
+    guard queues[queue].needsTrim else { return }
+    while queues[queue].isOverfull {
+      if dueWork >= limits.dueWorkPerEntry { return }
+      guard let message = queues[queue].popOldest() else { break }
+      dueWork += 1
+      giveUp(message, in: queue, .overflowed, attempts: queues[queue].attempts(of: message))
+    }
+    queues[queue].needsTrim = false
+  }
+
+  /// To be called after something was put into the queue that falls due.
+  mutating func lowerDeadline(ofQueue queue: Int) {
+    let time = queues[queue].deadline(at: clock)
+    if time == .never { return }
+    let id = UInt64(queues[queue].id.rawValue)
+    if let known = queueDeadlines.time(of: id), known <= time { return }
+    queueDeadlines.set(id, to: time)
   }
 
   mutating func forgetProducer(_ producer: ProducerID) {

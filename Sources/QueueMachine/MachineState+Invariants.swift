@@ -11,6 +11,7 @@ extension MachineState {
     for slot in sessions.slots { checkSession(slot) }
     for slot in producers.slots { checkProducer(slot) }
     leaseDeadlines.checkOrder()
+    queueDeadlines.checkOrder()
     sessionDeadlines.checkOrder()
     idleProducers.checkOrder()
   }
@@ -48,6 +49,13 @@ extension MachineState {
       noted += hasNote ? 1 : 0
       bytes += message.size
     }
+    func seeWaiting(_ message: Waiting) {
+      see(message)
+      let expires = queue.expires(message)
+      invariant(
+        expires == .never || queue.expiries.time(of: message.id.rawValue) == expires,
+        "message \(message.id) would never expire")
+    }
     var last = MessageID(rawValue: 0)
     var lineCount = 0
     queue.ready.line.forEachBlock { block in
@@ -55,16 +63,22 @@ extension MachineState {
       for message in block {
         invariant(message.id > last, "message \(message.id) behind \(last)")
         last = message.id
-        see(message)
+        seeWaiting(message)
       }
     }
     invariant(lineCount == queue.ready.line.count, "line of queue \(queue.id)")
-    let returned = queue.ready.returned.items
-    for (place, message) in returned.enumerated() {
-      invariant(
-        place == 0 || returned[(place - 1) / 2].id < message.id, "returned out of order")
-      see(message)
+    queue.ready.returned.checkOrder()
+    queue.ready.returned.entries.forEach(seeWaiting)
+    queue.delayed.checkOrder()
+    for entry in queue.delayed.entries { seeWaiting(entry.message) }
+    queue.expiries.checkOrder()
+    for entry in queue.expiries.entries {
+      invariant(queue.notes[entry.key]?.expires == entry.time, "expiry of \(entry.key)")
     }
+    let deadline = queue.deadline(at: clock)
+    let known = queueDeadlines.time(of: UInt64(queue.id.rawValue)) ?? .never
+    invariant(known <= deadline, "queue \(queue.id) due at \(deadline), known \(known)")
+    let waitingBytes = bytes
     var subscribed: UInt32 = 0
     var takers = Set<Int>()
     for consumer in consumers.slots where consumers[consumer].queueSlot == slot {
@@ -74,6 +88,7 @@ extension MachineState {
       if consumers[consumer].isInRotation { takers.insert(consumer) }
     }
     invariant(leased == queue.leased, "\(leased) leased of queue \(queue.id): \(queue.leased)")
+    invariant(bytes - waitingBytes == queue.leasedBytes, "leased bytes of queue \(queue.id)")
     invariant(bytes == queue.bytes, "\(bytes) bytes in queue \(queue.id): \(queue.bytes)")
     invariant(noted == queue.notes.count, "notes of queue \(queue.id)")
     invariant(subscribed == queue.consumers, "consumers of queue \(queue.id)")

@@ -57,15 +57,17 @@ extension MachineState {
     }
     var run = ProducerState.Run(first: first, count: UInt64(count), firstID: 0, refusal: nil)
     if let queue = slot(of: command.queue) {
+      if queues[queue].hasLimit {
+        storeWithinLimit(command, after: known, queue, producer, origin, &effects)
+        return
+      }
       let id = MessageID(entry: appliedIndex, ordinal: nextOrdinal)
       hash.fold(.published, id.rawValue, UInt64(command.queue.rawValue) << 32 | UInt64(count))
       Self.append(
         command.run, at: command.runOffset, after: known, count: count, firstID: id,
-        to: &queues[queue], hash: &hash)
-      nextOrdinal += count
-      publishedHere += count
+        to: &queues[queue], at: clock, hash: &hash)
+      stored(count, in: queue)
       run.firstID = id.rawValue
-      markDirty(queue)
     } else {
       hash.fold(.publishRefused, first, UInt64(count))
       run.refusal = .queueNotFound
@@ -76,11 +78,70 @@ extension MachineState {
     }
   }
 
+  private mutating func stored(_ count: Int, in queue: Int) {
+    nextOrdinal += count
+    publishedHere += count
+    markDirty(queue)
+    lowerDeadline(ofQueue: queue)
+  }
+
+  /// As `store`, each message judged by itself: one that finds no room is refused with `queueFull`,
+  /// or the oldest make room for all that were stored.
+  private mutating func storeWithinLimit(
+    _ command: Publish, after known: Int, _ queue: Int, _ producer: Int,
+    _ origin: SessionOrigin?, _ effects: inout EffectList
+  ) {
+    let isRejecting = queues[queue].settings.overflow == .reject
+    let bytesMax = queues[queue].settings.bytesMax
+    let first = MessageID(entry: appliedIndex, ordinal: nextOrdinal)
+    hash.fold(.published, first.rawValue, UInt64(command.queue.rawValue) << 32)
+    var runs: [ProducerState.Run] = []
+    var stored = 0
+    var offset = 0
+    for place in 0..<Int(command.count) {
+      let size = Self.recordSize(in: command.run, at: offset)
+      defer { offset += size }
+      if place < known { continue }
+      var answer = ProducerState.Run(
+        first: command.first.rawValue + UInt64(place), count: 1, firstID: 0, refusal: nil)
+      if isRejecting ? queues[queue].isFull(for: UInt64(size)) : bytesMax > 0 && size > bytesMax {
+        hash.fold(.publishRefused, answer.first, 1)
+        answer.refusal = .queueFull
+      } else {
+        answer.firstID = first.rawValue + UInt64(stored)
+        let rest = UnsafeRawBufferPointer(rebasing: command.run[offset...])
+        Self.append(
+          rest, at: command.runOffset + offset, after: 0, count: 1,
+          firstID: MessageID(rawValue: answer.firstID), to: &queues[queue], at: clock, hash: &hash)
+        stored += 1
+      }
+      if let last = runs.last, last.joins(answer) {
+        runs[runs.count - 1].count += 1
+      } else {
+        runs.append(answer)
+      }
+    }
+    self.stored(stored, in: queue)
+    if !isRejecting, queues[queue].isOverfull {
+      queues[queue].needsTrim = true
+      trim(queue)
+      lowerDeadline(ofQueue: queue)
+    }
+    for run in runs {
+      producers[producer].answer(run)
+      if effects.wants(origin) {
+        effects.addAnswer(run, to: command.session, first: run.first, count: run.count)
+      }
+    }
+  }
+
   /// The loop over messages.
   private static func append(
     _ run: UnsafeRawBufferPointer, at runOffset: Int, after known: Int, count: Int,
-    firstID: MessageID, to queue: inout QueueState, hash: inout StateHash
+    firstID: MessageID, to queue: inout QueueState, at clock: MachineTime,
+    hash: inout StateHash
   ) {
+    let isPlain = queue.isPlain
     var offset = 0
     for _ in 0..<known { offset += recordSize(in: run, at: offset) }
     let start = offset
@@ -90,7 +151,14 @@ extension MachineState {
         id: MessageID(rawValue: firstID.rawValue + UInt64(place)), offset: runOffset + offset,
         size: size)
       hash.fold(message.bits)
-      queue.ready.append(message)
+      // SAFETY: the record has its fixed bytes, of which the flags are the last.
+      let flags = run.load(
+        fromByteOffset: offset + MessageRecord.fixedBytes - 1, as: UInt8.self)
+      if isPlain, flags == 0 {
+        queue.ready.append(message)
+      } else {
+        queue.admit(message, record: UnsafeRawBufferPointer(rebasing: run[offset...]), at: clock)
+      }
       offset += size
     }
     queue.bytes += UInt64(offset - start)
@@ -103,7 +171,10 @@ extension MachineState {
   private static func recordSize(in run: UnsafeRawBufferPointer, at offset: Int) -> Int {
     invariant(
       run.count - offset >= MessageRecord.fixedBytes, "record at \(offset) of \(run.count) bytes")
-    let size = MessageRecord.size(in: run, at: offset)
+    // As `MessageRecord.size`, which is not inlined here.
+    // SAFETY: the line above.
+    let size = Int(
+      UInt32(littleEndian: run.loadUnaligned(fromByteOffset: offset, as: UInt32.self)))
     invariant(
       size >= MessageRecord.fixedBytes && size <= run.count - offset,
       "record of \(size) bytes at \(offset) of \(run.count)")

@@ -61,7 +61,7 @@ extension MachineState {
         .queueInUse,
         detail: "\(queues[queue].deadLetterUsers) queues have it as their dead-letter queue")
     }
-    let messages = UInt64(queues[queue].ready.count) + queues[queue].leased
+    let messages = queues[queue].waitingCount + queues[queue].leased
     hash.fold(.queueDeleted, UInt64(queues[queue].id.rawValue), messages)
     // By serial, the same order everywhere.
     let mine = consumers.slots.filter { consumers[$0].queueSlot == queue }
@@ -78,6 +78,7 @@ extension MachineState {
       queues[queues[queue].deadLetterSlot].deadLetterUsers -= 1
     }
     tokenFloor = max(tokenFloor, queues[queue].nextToken)
+    queueDeadlines.remove(UInt64(queues[queue].id.rawValue))
     queueSlots.remove(UInt64(queues[queue].id.rawValue))
     queueNames[name] = nil
     queues.remove(queue)
@@ -88,23 +89,22 @@ extension MachineState {
     reply(purge(command.name), to: command.requester, command.tag, &effects)
   }
 
-  /// Removes what is ready; what consumers hold stays theirs.
+  /// Removes what waits; what consumers hold stays theirs.
   private mutating func purge(_ name: String) -> Reply {
     guard let queue = queueNames[name] else { return .refused(.queueNotFound, detail: name) }
-    let messages = UInt64(queues[queue].ready.count)
+    let messages = queues[queue].waitingCount
     hash.fold(.queuePurged, UInt64(queues[queue].id.rawValue), messages)
     let ready = queues[queue].ready
+    let delayed = queues[queue].delayed
     queues[queue].ready = ReadyQueue()
-    var bytes: UInt64 = 0
-    ready.forEach { message in
-      bytes += message.size
-      if message.has(Waiting.hasNote) { queues[queue].notes.remove(message.id.rawValue) }
-    }
-    queues[queue].bytes -= bytes
+    queues[queue].delayed = IndexedHeap()
+    ready.forEach { queues[queue].removeNote(of: $0) }
+    for entry in delayed.entries { queues[queue].removeNote(of: entry.message) }
+    queues[queue].bytes = queues[queue].leasedBytes
     return .queuePurged(messages: messages)
   }
 
-  private func reply(
+  func reply(
     _ reply: Reply, to requester: Requester, _ tag: RequestTag, _ effects: inout EffectList
   ) {
     let effect = Effect.reply(requester, tag, reply)
@@ -157,9 +157,6 @@ extension QueueSettings {
 
   /// A setting that this version cannot keep yet: refused by name rather than not honoured.
   var unsupported: String? {
-    if retryDelay != .zero || retryDelayMax != .zero { return "retry-delay is not supported" }
-    if timeToLive != .zero { return "ttl is not supported" }
-    if lengthMax != 0 || bytesMax != 0 { return "max-length is not supported" }
     if priorities != 1 { return "priorities are not supported" }
     if keyLimit != 0 { return "keyed is not supported" }
     return nil

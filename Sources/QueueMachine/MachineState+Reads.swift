@@ -15,7 +15,8 @@ extension MachineState {
     let queue = queues[slot]
     return QueueSummary(
       id: queue.id, name: queue.name, settings: queue.settings, ready: UInt64(queue.ready.count),
-      leased: queue.leased, delayed: 0, consumers: queue.consumers, bytes: queue.bytes,
+      leased: queue.leased, delayed: UInt64(queue.delayed.count), consumers: queue.consumers,
+      bytes: queue.bytes,
       published: queue.published, delivered: queue.delivered, acknowledged: queue.acknowledged,
       redelivered: queue.redelivered, deadLettered: queue.deadLettered)
   }
@@ -28,14 +29,12 @@ extension MachineState {
     var found = queues[slot].ready.messages(after: start, limit: limit).map { message in
       peeked(message, in: slot, state: .ready)
     }
+    for entry in queues[slot].delayed.entries where entry.message.id > start {
+      found.append(peeked(entry, in: slot))
+    }
     for consumer in consumers.slots where consumers[consumer].queueSlot == slot {
       consumers[consumer].held.forEach { held in
-        guard held.message.id > start else { return }
-        var message = peeked(held.message, in: slot, state: .leased)
-        message.session = consumers[consumer].session
-        message.consumer = consumers[consumer].id
-        message.leaseEnd = held.leaseEnd
-        found.append(message)
+        if held.message.id > start { found.append(peeked(held, of: consumer)) }
       }
     }
     found.sort { $0.id < $1.id }
@@ -44,10 +43,57 @@ extension MachineState {
 
   private func peeked(_ message: Waiting, in queue: Int, state: MessageState) -> PeekedMessage {
     let note = message.has(Waiting.hasNote) ? queues[queue].notes[message.id.rawValue] : nil
+    let story = note?.story
     return PeekedMessage(
       id: message.id, reference: queues[queue].reference(of: message), state: state,
       attempts: note?.attempts ?? 0, session: .none, consumer: ConsumerID(0), leaseEnd: .never,
-      lastError: note?.lastError ?? "", deadLetter: note?.deadLetter)
+      expires: note?.expires ?? .never, lastError: story?.lastError ?? "",
+      deadLetter: story?.deadLetter)
+  }
+
+  private func peeked(_ entry: DelayedMessage, in queue: Int) -> PeekedMessage {
+    var message = peeked(entry.message, in: queue, state: .delayed)
+    message.due = entry.due
+    return message
+  }
+
+  private func peeked(_ held: Held, of consumer: Int) -> PeekedMessage {
+    var message = peeked(held.message, in: consumers[consumer].queueSlot, state: .leased)
+    message.session = consumers[consumer].session
+    message.consumer = consumers[consumer].id
+    message.leaseEnd = held.leaseEnd
+    return message
+  }
+
+  func biography(of id: MessageID, in queue: QueueID) -> MessageBiography? {
+    guard let slot = slot(of: queue), id.rawValue != 0,
+      var biography = found(id, in: slot)
+    else { return nil }
+    if let story = queues[slot].notes[id.rawValue]?.story {
+      biography.events = story.events
+      biography.eventsForgotten = story.eventsForgotten
+    }
+    return biography
+  }
+
+  private func found(_ id: MessageID, in queue: Int) -> MessageBiography? {
+    if let entry = queues[queue].delayed[id.rawValue] {
+      return MessageBiography(message: peeked(entry, in: queue))
+    }
+    if let message = queues[queue].ready.message(id) {
+      return MessageBiography(message: peeked(message, in: queue, state: .ready))
+    }
+    var found: MessageBiography?
+    for consumer in consumers.slots where consumers[consumer].queueSlot == queue {
+      consumers[consumer].held.forEach { held in
+        guard held.message.id == id else { return }
+        let session = sessions[consumers[consumer].sessionSlot]
+        found = MessageBiography(
+          message: peeked(held, of: consumer), holder: session.name,
+          node: session.origin?.node ?? NodeID(0), granted: held.granted)
+      }
+    }
+    return found
   }
 
   func held(by session: SessionID) -> Int? {
@@ -94,6 +140,9 @@ extension MachineState {
   func forEachLiveRecord(_ body: (RecordReference) -> Void) {
     for slot in queues.slots {
       queues[slot].ready.forEach { body(queues[slot].reference(of: $0)) }
+      for entry in queues[slot].delayed.entries {
+        body(queues[slot].reference(of: entry.message))
+      }
     }
     for slot in consumers.slots {
       let queue = consumers[slot].queueSlot

@@ -1,84 +1,166 @@
-// How a message leaves a consumer's hands other than by an acknowledgement: handed back, failed,
-// or dead-lettered. The caller has taken it out of the consumer's `held` and marks no queue dirty:
-// these do.
+// How a message leaves a consumer's hands other than by an acknowledgement: handed back, failed, or
+// given up. The caller has taken it out of the consumer's `held` and marks no queue dirty: these
+// do.
 
 import Base
+
+/// How a delivery ended without success.
+struct FailedDelivery {
+  var kind: MessageEvent.Kind
+  /// What the consumer said, or what the machine saw.
+  var error: String
+  /// The slot of the consumer that held it.
+  var consumer: Int
+  /// Wait before the next attempt; nil for the queue's rule.
+  var delay: Nanoseconds?
+}
 
 extension MachineState {
   /// Back to its place without counting an attempt.
   mutating func release(_ held: Held, to queue: Int) {
     hash.fold(.returned, held.message.id.rawValue, held.token.rawValue)
-    giveBack(held.message, to: queue)
+    queues[queue].takeBack(held)
+    var message = held.message
+    message.set(Waiting.wasDelivered)
+    makeReady(message, in: queue)
   }
 
-  /// The attempt failed: back to its place, or out if it was the last one allowed (G8).
-  mutating func fail(_ held: Held, in queue: Int, error: String) {
-    let limit = queues[queue].settings.deliveriesMax
-    if limit > 0, held.attempt >= limit {
+  /// The attempt failed: out if it was the last one allowed (G8), else to be tried again after the
+  /// queue's wait (G9).
+  mutating func fail(_ held: Held, _ end: FailedDelivery, in queue: Int) {
+    queues[queue].takeBack(held)
+    let event = event(of: held, end, in: queue)
+    let settings = queues[queue].settings
+    if settings.deliveriesMax > 0, held.attempt >= settings.deliveriesMax {
       giveUp(
-        held.message, in: queue, reason: .deliveriesExhausted, attempts: held.attempt, error: error)
+        held.message, in: queue, .deliveriesExhausted, attempts: held.attempt, error: end.error,
+        event: event)
       return
     }
     hash.fold(.failed, held.message.id.rawValue, held.token.rawValue)
     var message = held.message
-    let key = message.id.rawValue
-    if message.has(Waiting.hasNote) {
-      _ = queues[queue].notes.update(key) { note in
-        note.attempts = held.attempt
-        if !error.isEmpty { note.lastError = error }
-      }
-    } else {
-      queues[queue].notes.insert(MessageNote(attempts: held.attempt, lastError: error), for: key)
-      message.set(Waiting.hasNote)
+    message.set(Waiting.wasDelivered)
+    queues[queue].note(&message) { note in
+      note.attempts = held.attempt
+      var story = note.story ?? MessageStory()
+      story.add(event)
+      if !end.error.isEmpty { story.lastError = end.error }
+      story.firstTry = min(story.firstTry, held.granted)
+      note.story = story
     }
-    giveBack(message, to: queue)
+    let wait =
+      end.delay
+      ?? RetryRule.wait(
+        settings, attempt: held.attempt,
+        luck: RetryRule.luck(message.id, attempt: held.attempt, token: held.token))
+    if wait == .zero || queues[queue].expires(message) <= clock {
+      makeReady(message, in: queue)
+    } else {
+      delay(message, in: queue, until: clock + wait)
+    }
   }
 
   /// Never again: to the dead-letter queue at once.
-  mutating func reject(_ held: Held, in queue: Int, error: String) {
+  mutating func reject(_ held: Held, _ end: FailedDelivery, in queue: Int) {
+    queues[queue].takeBack(held)
     giveUp(
-      held.message, in: queue, reason: .rejected, attempts: held.attempt, error: error)
+      held.message, in: queue, .rejected, attempts: held.attempt, error: end.error,
+      event: event(of: held, end, in: queue))
   }
 
-  private mutating func giveBack(_ message: Waiting, to queue: Int) {
-    var message = message
-    message.set(Waiting.wasDelivered)
-    queues[queue].ready.giveBack(message)
-    queues[queue].leased -= 1
-    markDirty(queue)
+  private func event(of held: Held, _ end: FailedDelivery, in queue: Int) -> MessageEvent {
+    let consumer = consumers[end.consumer]
+    let session = sessions[consumer.sessionSlot]
+    return MessageEvent(
+      kind: end.kind, time: clock, queue: queues[queue].name, granted: held.granted,
+      attempt: held.attempt, session: session.name, consumer: consumer.id, node: session.node,
+      error: end.error.cut(toBytes: FixedLimits.eventErrorBytesMax))
   }
 
-  /// Moves a message that was held to the dead-letter queue under a new id, or drops it where
-  /// there is none. Part of the entry that decided it, so it happens exactly once.
-  private mutating func giveUp(
-    _ message: Waiting, in queue: Int, reason: DeadLetterReason, attempts: UInt32, error: String
+  /// Puts a message that is in no one's hands to its own place among the ready ones. One that is
+  /// too old by now waits for the next look at what is due, which is bounded per entry.
+  mutating func makeReady(_ message: Waiting, in queue: Int) {
+    let expires = queues[queue].expires(message)
+    if expires <= clock {
+      queues[queue].expiries.set(message.id.rawValue, to: expires)
+      delay(message, in: queue, until: clock)
+    } else {
+      queues[queue].ready.giveBack(message)
+      markDirty(queue)
+    }
+  }
+
+  mutating func delay(_ message: Waiting, in queue: Int, until due: MachineTime) {
+    hash.fold(.delayed, message.id.rawValue, due.rawValue)
+    queues[queue].delayed.set(DelayedMessage(due: due, message: message))
+    lowerDeadline(ofQueue: queue)
+  }
+
+  /// Moves a message that is out of all its queue's lists to the dead-letter queue, or drops it
+  /// where there is none. Part of the entry that decided it, so it happens exactly once.
+  mutating func giveUp(
+    _ message: Waiting, in queue: Int, _ reason: DeadLetterReason, attempts: UInt32,
+    error: String = "", event: MessageEvent? = nil
   ) {
-    let note =
-      message.has(Waiting.hasNote) ? queues[queue].notes.remove(message.id.rawValue) : nil
-    queues[queue].leased -= 1
+    let note = queues[queue].removeNote(of: message)
     queues[queue].bytes -= message.size
     let target = queues[queue].deadLetterSlot
     guard target >= 0 else {
-      hash.fold(.dropped, message.id.rawValue)
+      hash.fold(.dropped, message.id.rawValue, UInt64(reason.rawValue))
       queues[queue].dropped += 1
       return
     }
     queues[queue].deadLettered += 1
+    var story = note?.story ?? MessageStory()
+    if let event {
+      story.add(event)
+      story.firstTry = min(story.firstTry, event.granted)
+    }
+    story.deadLetter = DeadLetterNote(
+      reason: reason, originQueue: queues[queue].name, originID: message.id, attempts: attempts,
+      lastError: error.isEmpty ? story.lastError : error,
+      firstTime: min(story.firstTry, clock), time: clock)
+    story.add(
+      MessageEvent(
+        kind: .deadLettered, time: clock, queue: queues[queue].name, reason: reason))
+    hash.fold(.deadLettered, message.id.rawValue, UInt64(reason.rawValue))
+    move(message, note, story, to: target)
+  }
+
+  /// Puts a message that left its queue into another under a new id, where its attempts and errors
+  /// begin anew.
+  mutating func move(
+    _ message: Waiting, _ note: MessageNote?, _ story: MessageStory, to target: Int
+  ) {
     let id = nextMessageID()
-    hash.fold(.deadLettered, message.id.rawValue, id.rawValue)
+    hash.fold(id.rawValue)
     var moved = Waiting(id: id, offset: Int(message.offset), size: Int(message.size))
-    moved.set(Waiting.hasNote)
-    let recordEntry = note.map(\.recordEntry) ?? .zero
-    queues[target].notes.insert(
-      MessageNote(
-        recordEntry: recordEntry == .zero ? message.id.entry : recordEntry,
-        deadLetter: DeadLetterNote(
-          reason: reason, originQueue: queues[queue].name, originID: message.id,
-          attempts: attempts, lastError: error.isEmpty ? note?.lastError ?? "" : error,
-          time: clock)),
-      for: id.rawValue)
+    let recordEntry = note?.recordEntry ?? .zero
+    let span = queues[target].settings.timeToLive
+    let expires = span == .zero ? MachineTime.never : clock + span
+    queues[target].note(&moved) { fresh in
+      fresh.recordEntry = recordEntry == .zero ? message.id.entry : recordEntry
+      fresh.expires = expires
+      var story = story
+      story.lastError = ""
+      story.firstTry = .never
+      fresh.story = story
+    }
+    if expires != .never { queues[target].expiries.set(id.rawValue, to: expires) }
     queues[target].ready.append(moved)
     queues[target].bytes += moved.size
+    if queues[target].settings.overflow == .dropOldest, queues[target].isOverfull {
+      queues[target].needsTrim = true
+    }
+    lowerDeadline(ofQueue: target)
     markDirty(target)
+  }
+}
+
+extension QueueState {
+  /// Takes a message out of what is leased.
+  fileprivate mutating func takeBack(_ held: Held) {
+    leased -= 1
+    leasedBytes -= held.message.size
   }
 }

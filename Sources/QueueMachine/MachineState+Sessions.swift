@@ -16,6 +16,7 @@ extension MachineState {
     session.name = command.name
     session.kind = command.kind
     session.origin = command.origin
+    session.node = command.origin.node
     session.producer = command.producer
     session.timeout = min(command.timeout, limits.sessionTimeoutMax)
     sessionSlots.insert(sessions.insert(session), for: id.rawValue)
@@ -57,6 +58,7 @@ extension MachineState {
     }
     hash.fold(.sessionAttached, command.session.rawValue, UInt64(command.origin.node.rawValue))
     sessions[session].origin = command.origin
+    sessions[session].node = command.origin.node
     sessions[session].deadline = .never
     sessionDeadlines.remove(command.session.rawValue)
     let members = sessions[session].consumers

@@ -34,7 +34,10 @@ extension MachineState {
     switch command.kind {
     case .acknowledge: acknowledge(order, session, consumer, &effects)
     case .negative, .reject, .release:
-      giveBack(order, command.kind, error: command.error, session, consumer, &effects)
+      let end = FailedDelivery(
+        kind: command.kind == .reject ? .rejected : .failed, error: command.error,
+        consumer: consumer, delay: command.delay)
+      giveBack(order, command.kind, end, session, consumer, &effects)
     }
     finish(order, session, &effects)
     afterHeldChanged(consumer)
@@ -89,24 +92,25 @@ extension MachineState {
       machine.hash.fold(message.id.rawValue)
       count += 1
       bytes += message.size
-      if message.has(Waiting.hasNote) { machine.queues[queue].notes.remove(message.id.rawValue) }
+      if message.has(Waiting.hasNote) { machine.queues[queue].removeNote(of: message) }
     }
     queues[queue].leased -= count
+    queues[queue].leasedBytes -= bytes
     queues[queue].bytes -= bytes
     queues[queue].acknowledged += count
   }
 
   private mutating func giveBack(
-    _ order: Order, _ kind: SettleKind, error: String, _ session: Int, _ consumer: Int,
-    _ effects: inout EffectList
+    _ order: Order, _ kind: SettleKind, _ end: FailedDelivery, _ session: Int,
+    _ consumer: Int, _ effects: inout EffectList
   ) {
     let queue = consumers[consumer].queueSlot
     visit(order, session, consumer, &effects) { machine, place in
       let held = machine.consumers[consumer].held[place]
       machine.consumers[consumer].held.remove(at: place)
       switch kind {
-      case .negative: machine.fail(held, in: queue, error: error)
-      case .reject: machine.reject(held, in: queue, error: error)
+      case .negative: machine.fail(held, end, in: queue)
+      case .reject: machine.reject(held, end, in: queue)
       case .release, .acknowledge: machine.release(held, to: queue)
       }
     }

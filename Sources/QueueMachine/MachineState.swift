@@ -28,6 +28,8 @@ struct MachineState: Sendable {
 
   /// By consumer serial: no lease of that consumer ends before.
   var leaseDeadlines = DeadlineHeap()
+  /// By id: nothing of that queue falls due before.
+  var queueDeadlines = DeadlineHeap()
   /// By id, of detached sessions.
   var sessionDeadlines = DeadlineHeap()
   /// By id, of producers without a session: since when.
@@ -57,7 +59,9 @@ struct MachineState: Sendable {
   var stateHash: UInt64 { hash.value }
 
   var nextDeadline: MachineTime {
-    min(leaseDeadlines.first?.time ?? .never, sessionDeadlines.first?.time ?? .never)
+    min(
+      leaseDeadlines.first?.time ?? .never, sessionDeadlines.first?.time ?? .never,
+      queueDeadlines.first?.time ?? .never)
   }
 
   mutating func apply(
@@ -104,6 +108,9 @@ struct MachineState: Sendable {
     case .declareQueue: declareQueue(try DeclareQueue(&reader), &effects)
     case .deleteQueue: deleteQueue(try NameQueue(&reader), &effects)
     case .purgeQueue: purgeQueue(try NameQueue(&reader), &effects)
+    case .cancelMessage: cancelMessage(try NameMessage(&reader, hasDelay: false), &effects)
+    case .rescheduleMessage: rescheduleMessage(try NameMessage(&reader, hasDelay: true), &effects)
+    case .redriveQueue: redriveQueue(try RedriveQueue(&reader), &effects)
     case .subscribe: subscribe(try Subscribe(&reader, hasQueue: true), &effects)
     case .setCredit: setCredit(try Subscribe(&reader, hasQueue: false), &effects)
     case .unsubscribe: unsubscribe(try Unsubscribe(&reader), &effects)

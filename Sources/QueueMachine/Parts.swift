@@ -3,15 +3,48 @@
 
 import Base
 
-/// What is kept about a message beyond its 16 bytes: only for those that failed or were moved.
-struct MessageNote: Hashable, Sendable {
+/// What is kept about a message beyond its 16 bytes: only for those that failed, were moved, or
+/// have a time to live.
+struct MessageNote: Sendable {
   /// Failed deliveries in this queue.
   var attempts: UInt32 = 0
   /// The entry in which the record lies, where that is not the entry of the id; else 0.
   var recordEntry = LogIndex.zero
-  /// Of the last failed delivery in this queue.
+  /// When it is too old, if it ever is.
+  var expires = MachineTime.never
+  /// Behind a reference, since most notes are without one.
+  private var box: StoryBox?
+
+  private final class StoryBox: Sendable {
+    let story: MessageStory
+    init(_ story: MessageStory) { self.story = story }
+  }
+
+  var story: MessageStory? {
+    get { box?.story }
+    set { box = newValue.map(StoryBox.init) }
+  }
+}
+
+/// What happened to a message that did not simply go through.
+struct MessageStory: Hashable, Sendable {
+  /// Of the last failed delivery in this queue; empty for none.
   var lastError = ""
+  /// When the first delivery that failed in this queue began; `never` for none.
+  var firstTry = MachineTime.never
+  /// The last `FixedLimits.eventsPerMessage`, in order.
+  var events: [MessageEvent] = []
+  /// Events before these.
+  var eventsForgotten: UInt32 = 0
   var deadLetter: DeadLetterNote?
+
+  mutating func add(_ event: MessageEvent) {
+    if events.count == FixedLimits.eventsPerMessage {
+      events.removeFirst()
+      eventsForgotten += 1
+    }
+    events.append(event)
+  }
 }
 
 struct QueueState: Sendable {
@@ -24,8 +57,15 @@ struct QueueState: Sendable {
   var deadLetterUsers = 0
 
   var ready = ReadyQueue()
-  /// By message id, for ready and leased messages.
+  /// What waits for its time.
+  var delayed = IndexedHeap<DelayedMessage>()
+  /// By message id, for ready, delayed and leased messages.
   var notes = IntegerMap<MessageNote>()
+  /// By message id: when those with a time to live are too old. Of a message that is held when its
+  /// time comes the entry goes; it expires when it comes back.
+  var expiries = DeadlineHeap()
+  /// A message was moved here above the limits: the oldest are to go.
+  var needsTrim = false
   /// Slots of exactly the consumers that could take a message: subscribed, their session attached,
   /// credit left. The first is next.
   var rotation = Rotation()
@@ -36,23 +76,30 @@ struct QueueState: Sendable {
 
   var leased: UInt64 = 0
   var consumers: UInt32 = 0
-  /// Of the records of what is ready and leased.
+  /// Of the records of what is ready, delayed and leased.
   var bytes: UInt64 = 0
+  /// The part of it that is leased.
+  var leasedBytes: UInt64 = 0
   var published: UInt64 = 0
   var delivered: UInt64 = 0
   var acknowledged: UInt64 = 0
   var redelivered: UInt64 = 0
   var deadLettered: UInt64 = 0
-  /// Failed for good where there is no dead-letter queue.
+  /// Failed for good, expired or overflowed where there is no dead-letter queue.
   var dropped: UInt64 = 0
 
   /// Where the record of a message of this queue lies.
   @inline(__always)
   func reference(of message: Waiting) -> RecordReference {
-    message.has(Waiting.hasNote) ? movedReference(of: message) : message.ownReference
+    message.has(Waiting.hasNote) ? Self.movedReference(of: message, notes) : message.ownReference
   }
 
-  private func movedReference(of message: Waiting) -> RecordReference {
+  // Static, so that the hot path around them does not copy the whole queue for the call.
+
+  @inline(never)
+  private static func movedReference(
+    of message: Waiting, _ notes: IntegerMap<MessageNote>
+  ) -> RecordReference {
     var reference = message.ownReference
     if let entry = notes[message.id.rawValue]?.recordEntry, entry != .zero {
       reference.entry = entry
@@ -63,7 +110,123 @@ struct QueueState: Sendable {
   /// Failed deliveries so far.
   @inline(__always)
   func attempts(of message: Waiting) -> UInt32 {
-    message.has(Waiting.hasNote) ? notes[message.id.rawValue]?.attempts ?? 0 : 0
+    message.has(Waiting.hasNote) ? Self.attempts(of: message, notes) : 0
+  }
+
+  @inline(never)
+  private static func attempts(
+    of message: Waiting, _ notes: IntegerMap<MessageNote>
+  ) -> UInt32 {
+    notes[message.id.rawValue]?.attempts ?? 0
+  }
+}
+
+// What waits, and what is kept about single messages.
+extension QueueState {
+  /// Messages that wait, ready or delayed: what the length limit counts.
+  var waitingCount: UInt64 { UInt64(ready.count + delayed.count) }
+
+  /// Whether messages can be taken as they come, as long as their records ask for nothing.
+  var isPlain: Bool { settings.timeToLive == .zero }
+
+  var hasLimit: Bool { settings.lengthMax > 0 || settings.bytesMax > 0 }
+
+  /// Whether one more message of `size` bytes would be too much.
+  func isFull(for size: UInt64) -> Bool { isOver(waitingCount + 1, bytes - leasedBytes + size) }
+
+  var isOverfull: Bool { isOver(waitingCount, bytes - leasedBytes) }
+
+  private func isOver(_ count: UInt64, _ bytes: UInt64) -> Bool {
+    settings.lengthMax > 0 && count > settings.lengthMax
+      || settings.bytesMax > 0 && bytes > settings.bytesMax
+  }
+
+  /// When something of this queue falls due.
+  func deadline(at clock: MachineTime) -> MachineTime {
+    if delayed.isEmpty, expiries.isEmpty, !needsTrim { return .never }
+    let first = min(delayed.first?.due ?? .never, expiries.first?.time ?? .never)
+    return needsTrim ? min(first, clock) : first
+  }
+
+  /// Changes the message's note, which it gets if it has none.
+  mutating func note(_ message: inout Waiting, _ change: (inout MessageNote) -> Void) {
+    let key = message.id.rawValue
+    if message.has(Waiting.hasNote), notes.update(key, change) != nil { return }
+    var note = MessageNote()
+    change(&note)
+    notes.insert(note, for: key)
+    message.set(Waiting.hasNote)
+  }
+
+  /// Removes what is kept about a message that leaves the queue.
+  @discardableResult
+  @inline(never)
+  mutating func removeNote(of message: Waiting) -> MessageNote? {
+    guard message.has(Waiting.hasNote) else { return nil }
+    expiries.remove(message.id.rawValue)
+    return notes.remove(message.id.rawValue)
+  }
+
+  func expires(_ message: Waiting) -> MachineTime {
+    message.has(Waiting.hasNote) ? notes[message.id.rawValue]?.expires ?? .never : .never
+  }
+
+  /// Takes out a message that waits; nil if none with this id does.
+  mutating func removeWaiting(_ id: MessageID) -> Waiting? {
+    if id.rawValue == 0 { return nil }
+    return delayed.remove(id.rawValue)?.message ?? ready.remove(id)
+  }
+
+  /// Takes out the oldest message; where none is ready, the delayed one that is due first.
+  mutating func popOldest() -> Waiting? { ready.popFirst() ?? delayed.popFirst()?.message }
+
+  /// Takes a new message in whose record or queue asks for more than a place in the line.
+  ///
+  /// - Parameter record: begins with the message's record.
+  @inline(never)
+  mutating func admit(_ message: Waiting, record: UnsafeRawBufferPointer, at clock: MachineTime) {
+    var message = message
+    let wishes = RecordWishes(record, size: Int(message.size))
+    let span = min(
+      settings.timeToLive == .zero ? .longest : settings.timeToLive,
+      wishes.timeToLive ?? .longest)
+    if span != .longest {
+      let expires = clock + span
+      note(&message) { $0.expires = expires }
+      expiries.set(message.id.rawValue, to: expires)
+    }
+    if let delay = wishes.delay, delay > .zero {
+      delayed.set(DelayedMessage(due: clock + delay, message: message))
+    } else {
+      ready.append(message)
+    }
+  }
+}
+
+extension Nanoseconds {
+  /// No time to live.
+  fileprivate static var longest: Nanoseconds { Nanoseconds(rawValue: .max) }
+}
+
+/// What a record asks for besides being stored.
+private struct RecordWishes {
+  var delay: Nanoseconds?
+  var timeToLive: Nanoseconds?
+
+  /// - Parameter record: begins with a record that passed `Publish.isWhole`.
+  init(_ record: UnsafeRawBufferPointer, size: Int) {
+    let flags = MessageRecord.flags(in: record, at: 0)
+    var offset = MessageRecord.fixedBytes
+    func span(_ flag: UInt8) -> Nanoseconds? {
+      guard flags & flag != 0 else { return nil }
+      invariant(offset + 8 <= size && size <= record.count, "record of \(size) bytes")
+      // SAFETY: the line above.
+      let span = record.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
+      offset += 8
+      return Nanoseconds(rawValue: UInt64(littleEndian: span))
+    }
+    delay = span(MessageRecord.delayFlag)
+    timeToLive = span(MessageRecord.timeToLiveFlag)
   }
 }
 
@@ -108,6 +271,8 @@ struct SessionState: Sendable {
   var kind = SessionKind.native
   /// nil while detached.
   var origin: SessionOrigin?
+  /// The node that it was last attached through.
+  var node = NodeID(0)
   var producer = ProducerID(0)
   var timeout = Nanoseconds.zero
   /// When it ends if it stays detached; `never` while attached.

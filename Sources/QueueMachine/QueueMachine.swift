@@ -38,18 +38,23 @@ package struct QueueMachine: ~Copyable {
 
   /// The queue of that name.
   package func queue(named name: String) -> QueueID? { state.queue(named: name) }
-  /// Messages of the queue that failed for good where there is no dead-letter queue.
+  /// Messages of the queue that failed for good, were too old or too many, where there is no
+  /// dead-letter queue.
   package func dropped(from queue: QueueID) -> UInt64? { state.dropped(queue) }
   package func summary(of queue: QueueID) -> QueueSummary? { state.summary(of: queue) }
   /// All queues by name.
   package func summaries() -> [QueueSummary] { state.summaries() }
-  /// Messages of a queue by ascending id, ready and held ones alike.
+  /// Messages of a queue by ascending id, whether ready, delayed or held.
   ///
   /// - Parameters:
   ///   - after: begin behind this id; nil begins with the first.
   ///   - limit: the most to return.
   package func peek(_ queue: QueueID, after: MessageID? = nil, limit: Int) -> [PeekedMessage] {
     state.peek(queue, after: after, limit: limit)
+  }
+  /// What is known of one message; nil if the queue does not have it.
+  package func biography(of message: MessageID, in queue: QueueID) -> MessageBiography? {
+    state.biography(of: message, in: queue)
   }
   /// How many messages the session holds; nil if there is no such session.
   package func held(by session: SessionID) -> Int? { state.held(by: session) }

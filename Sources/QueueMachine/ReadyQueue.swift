@@ -1,9 +1,8 @@
 // The messages of a queue that wait to be delivered, 16 bytes each, in the order of their ids.
 //
 // New messages join a line of blocks; what comes back goes into a small heap in front of it, so
-// that a returned message has its own place again (G5). Other orders of delivery (delayed,
-// priorities, keys) are to stand beside the line as further parts of `ReadyQueue`, which chooses
-// between them; the line's cost does not change by that.
+// that a returned message has its own place again (G5). Messages that wait for their time stand
+// beside it (`QueueState.delayed`); the line's cost does not change by that.
 
 import Base
 
@@ -96,7 +95,10 @@ struct WaitingLine: Sendable {
   /// The head is used up.
   private mutating func nextHead() {
     headIndex = 0
-    if let block = middle.popFirst() {
+    var next = middle.popFirst()
+    // Messages taken out one by one may have left it empty.
+    while let block = next, block.isEmpty { next = middle.popFirst() }
+    if let block = next {
       head = block
     } else if !tail.isEmpty {
       head = []
@@ -131,54 +133,53 @@ struct WaitingLine: Sendable {
     return found
   }
 
-  /// Adds a block behind the rest: for reading snapshots.
-  mutating func appendBlock(_ block: [Waiting]) {
-    for message in block { append(message) }
-  }
-}
-
-/// Messages that came back, the smallest id first.
-struct ReturnedHeap: Sendable {
-  private(set) var items: [Waiting] = []
-
-  var isEmpty: Bool { items.isEmpty }
-  var count: Int { items.count }
-  var first: Waiting? { items.first }
-
-  mutating func insert(_ message: Waiting) {
-    items.append(message)
-    var child = items.count - 1
-    while child > 0 {
-      let parent = (child - 1) / 2
-      if items[parent].id < items[child].id { break }
-      items.swapAt(parent, child)
-      child = parent
+  /// The message with this id, if it is here.
+  func message(_ id: MessageID) -> Waiting? {
+    var found: Waiting?
+    forEachBlock { block in
+      if let place = Self.place(of: id, in: block) { found = block[place] }
     }
+    return found
   }
 
-  mutating func popFirst() -> Waiting? {
-    guard let first = items.first, let last = items.popLast() else { return nil }
-    if items.isEmpty { return first }
-    items[0] = last
-    var parent = 0
-    while true {
-      var child = 2 * parent + 1
-      if child >= items.count { break }
-      if child + 1 < items.count, items[child + 1].id < items[child].id { child += 1 }
-      if items[parent].id < items[child].id { break }
-      items.swapAt(parent, child)
-      parent = child
+  /// Takes a message out of the line. Costs a look at each block and a move within one.
+  mutating func remove(_ id: MessageID) -> Waiting? {
+    if first?.id == id { return popFirst() }
+    if let place = Self.place(of: id, in: head[headIndex...]) {
+      count -= 1
+      return head.remove(at: place)
     }
-    return first
+    for number in 0..<middle.count {
+      if let place = Self.place(of: id, in: middle[number][...]) {
+        count -= 1
+        return middle[number].remove(at: place)
+      }
+    }
+    guard let place = Self.place(of: id, in: tail[...]) else { return nil }
+    count -= 1
+    return tail.remove(at: place)
   }
 
-  mutating func removeAll() { items = [] }
+  /// Found by halving; nil if the block does not have it.
+  private static func place(of id: MessageID, in block: ArraySlice<Waiting>) -> Int? {
+    guard let first = block.first, let last = block.last, first.id <= id, id <= last.id else {
+      return nil
+    }
+    var low = block.startIndex
+    var high = block.endIndex
+    while low < high {
+      let middle = (low + high) / 2
+      if block[middle].id < id { low = middle + 1 } else { high = middle }
+    }
+    return block[low].id == id ? low : nil
+  }
 }
 
 /// What waits, in the order in which it is to be delivered.
 struct ReadyQueue: Sendable {
   var line = WaitingLine()
-  var returned = ReturnedHeap()
+  /// Messages that came back, the smallest id first.
+  var returned = IndexedHeap<Waiting>()
 
   var count: Int { line.count + returned.count }
   var isEmpty: Bool { line.isEmpty && returned.isEmpty }
@@ -187,29 +188,38 @@ struct ReadyQueue: Sendable {
   mutating func append(_ message: Waiting) { line.append(message) }
 
   /// Back to its own place.
-  mutating func giveBack(_ message: Waiting) { returned.insert(message) }
+  mutating func giveBack(_ message: Waiting) { returned.set(message) }
 
   @inline(__always)
   mutating func popFirst() -> Waiting? {
     returned.isEmpty ? line.popFirst() : popEarlier()
   }
 
+  @inline(never)
   private mutating func popEarlier() -> Waiting? {
     guard let back = returned.first else { return line.popFirst() }
     if let next = line.first, next.id < back.id { return line.popFirst() }
     return returned.popFirst()
   }
 
+  /// Takes a message out wherever it stands; nil if it is not here.
+  mutating func remove(_ id: MessageID) -> Waiting? {
+    returned.remove(id.rawValue) ?? line.remove(id)
+  }
+
+  /// The message with this id, if it is here.
+  func message(_ id: MessageID) -> Waiting? { returned[id.rawValue] ?? line.message(id) }
+
   /// All messages, in no particular order.
   func forEach(_ body: (Waiting) -> Void) {
     line.forEachBlock { $0.forEach(body) }
-    returned.items.forEach(body)
+    returned.entries.forEach(body)
   }
 
   /// The messages with ids above `id` by id, at most `limit`.
   func messages(after id: MessageID, limit: Int) -> [Waiting] {
     var found = line.messages(after: id, limit: limit)
-    found.append(contentsOf: returned.items.filter { $0.id > id })
+    found.append(contentsOf: returned.entries.filter { $0.id > id })
     found.sort { $0.id < $1.id }
     return Array(found.prefix(limit))
   }

@@ -4,8 +4,8 @@
 //   u32 "SKQM", u32 format, u64 applied index, u64 clock, u64 state hash, u32 next queue
 //   u64 token floor
 //   u32 queues, by id:    id, name, settings, u32 dead-letter queue (0 none), next token, counters,
-//                         u64 count + 16 bytes each of the line, then of the returned by id,
-//                         u32 notes by message id
+//                         u8 flags, u64 count + 16 bytes each of the line, then of the returned by
+//                         id, then of the delayed by id with u64 due each, u32 notes by message id
 //   u32 producers, by id: id, session, idle since, last sequence, u32 runs
 //   u32 sessions, by id:  id, name, kind, origin, producer, timeout, deadline, settled, refusals,
 //                         u32 consumers by id: serial, queue, credit, deliveries, deadline, held
@@ -29,7 +29,7 @@ package enum SnapshotError: Error, Equatable, Sendable {
 enum SnapshotFormat {
   /// "SKQM"
   static let magic: UInt32 = 0x4d51_4b53
-  static let version: UInt32 = 2
+  static let version: UInt32 = 3
 }
 
 /// A machine's state at one moment, which the running machine no longer changes. Shares memory with
@@ -125,6 +125,7 @@ private struct SnapshotWriter {
     bytes.put(target)
     bytes.put(queue.nextToken)
     for counter in queue.counters { bytes.put(counter) }
+    bytes.put(UInt8(queue.needsTrim ? 1 : 0))
     bytes.put(UInt64(queue.ready.line.count))
     queue.ready.line.forEachBlock { block in
       // SAFETY: `Waiting` is two 64-bit integers without padding, little-endian on all targets.
@@ -132,9 +133,16 @@ private struct SnapshotWriter {
       maybePass(chunk)
     }
     bytes.put(UInt64(queue.ready.returned.count))
-    for message in queue.ready.returned.items.sorted(by: { $0.id < $1.id }) {
+    for message in queue.ready.returned.entries.sorted(by: { $0.id < $1.id }) {
       bytes.put(message.id)
       bytes.put(message.bits)
+      maybePass(chunk)
+    }
+    bytes.put(UInt64(queue.delayed.count))
+    for entry in queue.delayed.entries.sorted(by: { $0.message.id < $1.message.id }) {
+      bytes.put(entry.message.id)
+      bytes.put(entry.message.bits)
+      bytes.put(entry.due)
       maybePass(chunk)
     }
     bytes.put(UInt32(queue.notes.count))
@@ -148,15 +156,39 @@ private struct SnapshotWriter {
     bytes.put(id)
     bytes.put(note.attempts)
     bytes.put(note.recordEntry)
-    bytes.putShortText(note.lastError)
-    bytes.put(note.deadLetter?.reason.rawValue ?? 0)
-    if let deadLetter = note.deadLetter {
+    bytes.put(note.expires)
+    bytes.put(UInt8(note.story == nil ? 0 : 1))
+    if let story = note.story { put(story) }
+  }
+
+  private mutating func put(_ story: MessageStory) {
+    bytes.putShortText(story.lastError)
+    bytes.put(story.firstTry)
+    bytes.put(story.eventsForgotten)
+    bytes.put(UInt8(story.events.count))
+    for event in story.events { put(event) }
+    bytes.put(story.deadLetter?.reason.rawValue ?? 0)
+    if let deadLetter = story.deadLetter {
       bytes.putShortText(deadLetter.originQueue)
       bytes.put(deadLetter.originID)
       bytes.put(deadLetter.attempts)
       bytes.putShortText(deadLetter.lastError)
+      bytes.put(deadLetter.firstTime)
       bytes.put(deadLetter.time)
     }
+  }
+
+  private mutating func put(_ event: MessageEvent) {
+    bytes.put(event.kind.rawValue)
+    bytes.put(event.time)
+    bytes.putShortText(event.queue)
+    bytes.put(event.reason?.rawValue ?? 0)
+    bytes.put(event.granted)
+    bytes.put(event.attempt)
+    bytes.putShortText(event.session)
+    bytes.put(event.consumer)
+    bytes.put(event.node)
+    bytes.putShortText(event.error)
   }
 
   mutating func put(_ producer: ProducerState) {
@@ -181,6 +213,7 @@ private struct SnapshotWriter {
     bytes.put(UInt8(session.origin == nil ? 0 : 1))
     bytes.put(session.origin?.node ?? NodeID(0))
     bytes.put(session.origin?.connection ?? 0)
+    bytes.put(session.node)
     bytes.put(session.producer)
     bytes.put(session.timeout)
     bytes.put(session.deadline)

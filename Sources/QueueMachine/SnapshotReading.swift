@@ -19,6 +19,7 @@ extension MachineState {
         let slot = queues.insert(queue)
         queueSlots.insert(slot, for: UInt64(queue.id.rawValue))
         queueNames[queue.name] = slot
+        lowerDeadline(ofQueue: slot)
         if target.rawValue != 0 { targets.append((slot, target)) }
       }
       for (slot, target) in targets {
@@ -75,6 +76,7 @@ extension MachineState {
     queue.redelivered = try reader.integer()
     queue.deadLettered = try reader.integer()
     queue.dropped = try reader.integer()
+    queue.needsTrim = try reader.integer(UInt8.self) != 0
     for _ in 0..<(try reader.integer(UInt64.self)) {
       let message = try Waiting(decoding: &reader)
       queue.ready.append(message)
@@ -85,9 +87,17 @@ extension MachineState {
       queue.ready.giveBack(message)
       queue.bytes += message.size
     }
+    for _ in 0..<(try reader.integer(UInt64.self)) {
+      let message = try Waiting(decoding: &reader)
+      queue.delayed.set(DelayedMessage(due: try reader.identifier(), message: message))
+      queue.bytes += message.size
+    }
     for _ in 0..<(try reader.integer(UInt32.self)) {
       let id = try reader.key(MessageID.self)
-      queue.notes.insert(try MessageNote(decoding: &reader), for: id.rawValue)
+      let note = try MessageNote(decoding: &reader)
+      queue.notes.insert(note, for: id.rawValue)
+      // Those held past their time are looked at once more, which does nothing.
+      if note.expires != .never { queue.expiries.set(id.rawValue, to: note.expires) }
     }
     return (queue, target)
   }
@@ -121,6 +131,7 @@ extension MachineState {
     let isAttached = try reader.integer(UInt8.self) != 0
     let origin = try SessionOrigin(decoding: &reader)
     session.origin = isAttached ? origin : nil
+    session.node = try reader.identifier()
     session.producer = try reader.identifier()
     session.timeout = try reader.identifier()
     session.deadline = try reader.identifier()
@@ -169,6 +180,7 @@ extension MachineState {
       consumer.held.append(held)
       queues[queue].bytes += held.message.size
       queues[queue].leased += 1
+      queues[queue].leasedBytes += held.message.size
     }
     if consumer.isSubscribed { queues[queue].consumers += 1 }
     let slot = consumers.insert(consumer)
@@ -195,22 +207,47 @@ private enum SnapshotFault: Error {
 }
 
 extension Waiting {
-  fileprivate init(decoding reader: inout ByteReader) throws(ByteReaderError) {
-    self.init(id: try reader.identifier(), packed: try reader.integer())
+  fileprivate init(decoding reader: inout ByteReader) throws {
+    self.init(id: try reader.key(), packed: try reader.integer())
   }
 }
 
 extension MessageNote {
   fileprivate init(decoding reader: inout ByteReader) throws {
+    self.init()
     attempts = try reader.integer()
     recordEntry = try reader.identifier()
+    expires = try reader.identifier()
+    if try reader.integer(UInt8.self) != 0 { story = try MessageStory(decoding: &reader) }
+  }
+}
+
+extension MessageStory {
+  fileprivate init(decoding reader: inout ByteReader) throws {
     lastError = try reader.shortText()
+    firstTry = try reader.identifier()
+    eventsForgotten = try reader.integer()
+    for _ in 0..<(try reader.integer(UInt8.self)) {
+      events.append(try MessageEvent(decoding: &reader))
+    }
     if let reason = DeadLetterReason(rawValue: try reader.integer()) {
       deadLetter = DeadLetterNote(
         reason: reason, originQueue: try reader.shortText(), originID: try reader.identifier(),
         attempts: try reader.integer(), lastError: try reader.shortText(),
-        time: try reader.identifier())
+        firstTime: try reader.identifier(), time: try reader.identifier())
     }
+  }
+}
+
+extension MessageEvent {
+  fileprivate init(decoding reader: inout ByteReader) throws {
+    guard let kind = Kind(rawValue: try reader.integer()) else { throw SnapshotFault.reference }
+    self.init(
+      kind: kind, time: try reader.identifier(), queue: try reader.shortText(),
+      reason: DeadLetterReason(rawValue: try reader.integer()),
+      granted: try reader.identifier(), attempt: try reader.integer(),
+      session: try reader.shortText(), consumer: try reader.identifier(),
+      node: try reader.identifier(), error: try reader.shortText())
   }
 }
 

@@ -241,7 +241,8 @@ import Testing
         == DeadLetterNote(
           reason: .deliveriesExhausted, originQueue: "q",
           originID: MessageID(entry: reference.entry, ordinal: 0), attempts: 2,
-          lastError: "lease ran out", time: MachineTime(rig.now)))
+          lastError: "lease ran out", firstTime: MachineTime(1_000),
+          time: MachineTime(rig.now)))
     var live: [RecordReference] = []
     rig.machine.forEachLiveRecord { live.append($0) }
     #expect(live == [reference])

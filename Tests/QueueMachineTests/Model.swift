@@ -9,13 +9,34 @@ struct Model {
   struct Note: Equatable {
     var attempts: UInt32 = 0
     var error = ""
+    var firstTry: UInt64?
+    var events: [MessageEvent] = []
+    var eventsForgotten: UInt32 = 0
     var deadLetter: DeadLetterNote?
+
+    mutating func add(_ event: MessageEvent) {
+      events.append(event)
+      if events.count > 16 {
+        events.removeFirst()
+        eventsForgotten += 1
+      }
+    }
+  }
+
+  /// How a delivery ended without success.
+  struct Failure {
+    var kind: MessageEvent.Kind
+    var error: String
+    var delay: UInt64?
   }
 
   struct Message: Equatable {
     var id: MessageID
     var reference: RecordReference
     var wasDelivered = false
+    /// When it becomes ready; nil if it is or was delivered.
+    var due: UInt64?
+    var expires: UInt64?
     var note = Note()
   }
 
@@ -48,6 +69,7 @@ struct Model {
   struct Session {
     var id: SessionID
     var origin: SessionOrigin?
+    var node: NodeID
     var kind: SessionKind
     var producer: ProducerID
     var timeout: UInt64
@@ -99,6 +121,10 @@ struct Model {
     var settings: QueueSettings
     /// By id.
     var ready: [Message] = []
+    /// By id.
+    var delayed: [Message] = []
+    /// A message was moved here above the limits.
+    var needsTrim = false
     /// Who is next: session and consumer.
     var rotation: [Place] = []
     var nextToken: UInt64 = 1
@@ -170,10 +196,48 @@ struct Model {
       expireLeases(place.session, place.consumer)
     }
     dueSessions()
+    for q in queues.indices { dueMessages(q) }
     for (id, producer) in producers
     where producer.session == nil && producer.idleSince + limits.producerMemory.rawValue <= clock {
       producers[id] = nil
     }
+  }
+
+  mutating func dueMessages(_ q: Int) {
+    let old = (queues[q].ready + queues[q].delayed).filter { ($0.expires ?? .max) <= clock }
+    for message in old.sorted(by: { ($0.expires!, $0.id) < ($1.expires!, $1.id) }) {
+      queues[q].ready.removeAll { $0.id == message.id }
+      queues[q].delayed.removeAll { $0.id == message.id }
+      giveUp(message, in: queues[q].id, .expired, message.note.attempts)
+    }
+    for message in queues[q].delayed where message.due! <= clock {
+      queues[q].delayed.removeAll { $0.id == message.id }
+      makeReady(message, in: queues[q].id)
+    }
+    if queues[q].needsTrim { trim(q) }
+  }
+
+  mutating func trim(_ q: Int) {
+    queues[q].needsTrim = false
+    while isOver(q, 0, 0) {
+      let message: Message
+      if queues[q].ready.isEmpty {
+        message = queues[q].delayed.min { ($0.due!, $0.id) < ($1.due!, $1.id) }!
+        queues[q].delayed.removeAll { $0.id == message.id }
+      } else {
+        message = queues[q].ready.removeFirst()
+      }
+      giveUp(message, in: queues[q].id, .overflowed, message.note.attempts)
+    }
+  }
+
+  /// Whether the queue would be over its limits with so much more.
+  func isOver(_ q: Int, _ count: Int, _ bytes: Int) -> Bool {
+    let waiting = queues[q].ready + queues[q].delayed
+    let sum = waiting.reduce(bytes) { $0 + Int($1.reference.size) }
+    let settings = queues[q].settings
+    return settings.lengthMax > 0 && waiting.count + count > settings.lengthMax
+      || settings.bytesMax > 0 && sum > settings.bytesMax
   }
 
   mutating func expireLeases(_ session: SessionID, _ id: ConsumerID) {
@@ -182,7 +246,7 @@ struct Model {
     let queue = sessions[s].consumers[c].queue
     for held in sessions[s].consumers[c].held where held.leaseEnd <= clock {
       sessions[s].consumers[c].held.removeAll { $0.delivery == held.delivery }
-      fail(held, in: queue, error: "lease ran out")
+      fail(held, of: session, id, in: queue, Failure(kind: .leaseRanOut, error: "lease ran out"))
       if let last = lapsed.last, last.last.rawValue + 1 == held.delivery {
         lapsed[lapsed.count - 1].last = DeliveryID(held.delivery)
       } else {
@@ -199,7 +263,11 @@ struct Model {
       .sorted { ($0.deadline!, $0.id) < ($1.deadline!, $1.id) }
     for session in ended {
       for consumer in session.consumers {
-        for held in consumer.held { fail(held, in: consumer.queue, error: "consumer is gone") }
+        for held in consumer.held {
+          fail(
+            held, of: session.id, consumer.id, in: consumer.queue,
+            Failure(kind: .consumerGone, error: "consumer is gone"))
+        }
       }
       end(session.id, .expired)
     }
@@ -241,25 +309,84 @@ struct Model {
   mutating func giveBack(_ message: Message, to queue: QueueID) {
     var message = message
     message.wasDelivered = true
+    makeReady(message, in: queue)
+  }
+
+  /// What is too old goes with what falls due next.
+  mutating func makeReady(_ message: Message, in queue: QueueID) {
+    if (message.expires ?? .max) <= clock {
+      delay(message, in: queue, until: clock)
+      return
+    }
+    var message = message
+    message.due = nil
     let q = queuePlace(queue)!
     queues[q].ready.append(message)
     queues[q].ready.sort { $0.id < $1.id }
   }
 
-  mutating func fail(_ held: HeldMessage, in queue: QueueID, error: String) {
+  mutating func delay(_ message: Message, in queue: QueueID, until due: UInt64) {
+    var message = message
+    message.due = due
+    let q = queuePlace(queue)!
+    queues[q].delayed.append(message)
+    queues[q].delayed.sort { $0.id < $1.id }
+  }
+
+  func event(
+    _ held: HeldMessage, of session: SessionID, _ consumer: ConsumerID, in queue: QueueID,
+    _ failure: Failure
+  ) -> MessageEvent {
+    MessageEvent(
+      kind: failure.kind, time: MachineTime(clock), queue: queues[queuePlace(queue)!].name,
+      granted: MachineTime(held.granted), attempt: held.attempt, session: "n",
+      consumer: consumer, node: sessions.first { $0.id == session }!.node, error: failure.error)
+  }
+
+  mutating func fail(
+    _ held: HeldMessage, of session: SessionID, _ consumer: ConsumerID, in queue: QueueID,
+    _ failure: Failure
+  ) {
     let settings = queues[queuePlace(queue)!].settings
+    let event = event(held, of: session, consumer, in: queue, failure)
     if settings.deliveriesMax > 0, held.attempt >= settings.deliveriesMax {
-      giveUp(held, in: queue, .deliveriesExhausted, error)
+      giveUp(
+        held.message, in: queue, .deliveriesExhausted, held.attempt, failure.error, event)
       return
     }
     var message = held.message
+    message.wasDelivered = true
     message.note.attempts = held.attempt
-    if !error.isEmpty { message.note.error = error }
-    giveBack(message, to: queue)
+    if !failure.error.isEmpty { message.note.error = failure.error }
+    message.note.add(event)
+    message.note.firstTry = min(message.note.firstTry ?? .max, held.granted)
+    let wait = failure.delay ?? retryDelay(settings, held)
+    if wait == 0 || (message.expires ?? .max) <= clock {
+      makeReady(message, in: queue)
+    } else {
+      delay(
+        message, in: queue,
+        until: clock.addingReportingOverflow(wait).overflow
+          ? .max : clock + wait)
+    }
+  }
+
+  func retryDelay(_ settings: QueueSettings, _ held: HeldMessage) -> UInt64 {
+    let cap =
+      settings.retryDelayMax == .zero ? Double.infinity : Double(settings.retryDelayMax.rawValue)
+    var wait = Double(settings.retryDelay.rawValue)
+    for _ in 1..<held.attempt { wait = min(cap, wait * 2) }
+    wait = min(cap, wait)
+    let jitter = UInt64(settings.retryJitterPermille)
+    let luck = RetryRule.luck(
+      held.message.id, attempt: held.attempt, token: FencingToken(held.token))
+    if jitter > 0 { wait = min(cap, wait * Double(1000 - jitter + luck % (2 * jitter + 1)) / 1000) }
+    return UInt64(wait)
   }
 
   mutating func giveUp(
-    _ held: HeldMessage, in queue: QueueID, _ reason: DeadLetterReason, _ error: String
+    _ message: Message, in queue: QueueID, _ reason: DeadLetterReason, _ attempts: UInt32,
+    _ error: String = "", _ event: MessageEvent? = nil
   ) {
     let q = queuePlace(queue)!
     guard let target = queues.firstIndex(where: { $0.name == queues[q].settings.deadLetterQueue })
@@ -268,13 +395,135 @@ struct Model {
       return
     }
     queues[q].deadLettered += 1
-    let note = DeadLetterNote(
-      reason: reason, originQueue: queues[q].name, originID: held.message.id,
-      attempts: held.attempt, lastError: error.isEmpty ? held.message.note.error : error,
-      time: MachineTime(clock))
+    var note = message.note
+    if let event { note.add(event) }
+    let first = min(message.note.firstTry ?? .max, event?.granted.rawValue ?? .max)
+    note.deadLetter = DeadLetterNote(
+      reason: reason, originQueue: queues[q].name, originID: message.id, attempts: attempts,
+      lastError: error.isEmpty ? note.error : error,
+      firstTime: MachineTime(min(first, clock)), time: MachineTime(clock))
+    note.add(
+      MessageEvent(
+        kind: .deadLettered, time: MachineTime(clock), queue: queues[q].name, reason: reason))
+    move(message, note, to: target)
+  }
+
+  mutating func move(_ message: Message, _ note: Note, to target: Int) {
+    var note = note
+    note.attempts = 0
+    note.error = ""
+    note.firstTry = nil
+    let span = queues[target].settings.timeToLive.rawValue
     queues[target].ready.append(
       Message(
-        id: nextID(), reference: held.message.reference, note: Note(deadLetter: note)))
+        id: nextID(), reference: message.reference, expires: span > 0 ? clock + span : nil,
+        note: note))
+    if queues[target].settings.overflow == .dropOldest, isOver(target, 0, 0) {
+      queues[target].needsTrim = true
+    }
+  }
+
+  // Single messages.
+
+  mutating func cancel(
+    _ requester: Requester, _ tag: RequestTag, _ name: String, _ id: MessageID
+  ) {
+    takeWaiting(requester, tag, name, id) { _, _, _ in .messageCancelled }
+  }
+
+  mutating func reschedule(
+    _ requester: Requester, _ tag: RequestTag, _ name: String, _ id: MessageID, _ delay: UInt64
+  ) {
+    takeWaiting(requester, tag, name, id) { model, message, queue in
+      if delay == 0 {
+        model.makeReady(message, in: queue)
+      } else {
+        model.delay(message, in: queue, until: model.clock + delay)
+      }
+      return .messageRescheduled
+    }
+  }
+
+  private mutating func takeWaiting(
+    _ requester: Requester, _ tag: RequestTag, _ name: String, _ id: MessageID,
+    _ act: (inout Model, Message, QueueID) -> Reply
+  ) {
+    guard let q = queues.firstIndex(where: { $0.name == name }) else {
+      reply(requester, tag, .refused(.queueNotFound, detail: "\(id)"))
+      return
+    }
+    guard let message = (queues[q].ready + queues[q].delayed).first(where: { $0.id == id }) else {
+      let refusal = isHeld(id, queues[q].id) ? Refusal.messageLeased : .messageNotFound
+      reply(requester, tag, .refused(refusal, detail: "\(id)"))
+      return
+    }
+    queues[q].ready.removeAll { $0.id == id }
+    queues[q].delayed.removeAll { $0.id == id }
+    let answer = act(&self, message, queues[q].id)
+    reply(requester, tag, answer)
+  }
+
+  func isHeld(_ id: MessageID, _ queue: QueueID) -> Bool {
+    sessions.contains { session in
+      session.consumers.contains { consumer in
+        consumer.queue == queue && consumer.held.contains { $0.message.id == id }
+      }
+    }
+  }
+
+  mutating func redrive(
+    _ requester: Requester, _ tag: RequestTag, _ name: String, _ which: RedriveChoice,
+    after: MessageID, limit: Int
+  ) {
+    guard let q = queues.firstIndex(where: { $0.name == name }) else {
+      reply(requester, tag, .refused(.queueNotFound, detail: name))
+      return
+    }
+    var meant = queues[q].ready.filter { $0.id > after }
+    var limit = limit
+    if case .message(let id) = which {
+      limit = 1
+      meant = queues[q].ready.filter { $0.id == id }
+      if meant.isEmpty {
+        let refusal = isHeld(id, queues[q].id) ? Refusal.messageLeased : .messageNotFound
+        reply(requester, tag, .refused(refusal, detail: "\(id)"))
+        return
+      }
+    }
+    var moved = 0
+    var skipped = 0
+    for message in meant {
+      if moved >= limit {
+        let next = MessageID(rawValue: message.id.rawValue - 1)
+        reply(
+          requester, tag,
+          .queueRedriven(messages: UInt64(moved), skipped: UInt64(skipped), next: next))
+        return
+      }
+      let dead = message.note.deadLetter
+      switch which {
+      case .all: if dead == nil { continue }
+      case .reason(let reason): if dead?.reason != reason { continue }
+      case .message: break
+      }
+      guard let dead, let target = queues.firstIndex(where: { $0.name == dead.originQueue }),
+        queues[target].settings.overflow == .dropOldest
+          || !isOver(target, 1, Int(message.reference.size))
+      else {
+        skipped += 1
+        continue
+      }
+      moved += 1
+      queues[q].ready.removeAll { $0.id == message.id }
+      var note = message.note
+      note.deadLetter = nil
+      note.add(
+        MessageEvent(kind: .redriven, time: MachineTime(clock), queue: queues[q].name))
+      move(message, note, to: target)
+    }
+    reply(
+      requester, tag,
+      .queueRedriven(messages: UInt64(moved), skipped: UInt64(skipped), next: nil))
   }
 
   mutating func nextID() -> MessageID {
@@ -323,7 +572,9 @@ struct Model {
     }
     let id = SessionID(rawValue: index << 20 | command)
     sessions.append(
-      Session(id: id, origin: origin, kind: kind, producer: producer, timeout: timeout))
+      Session(
+        id: id, origin: origin, node: origin.node, kind: kind, producer: producer,
+        timeout: timeout))
     var last: UInt64 = 0
     if producer.rawValue != 0 {
       var known = producers[producer] ?? Producer()
@@ -343,6 +594,7 @@ struct Model {
       return
     }
     sessions[s].origin = origin
+    sessions[s].node = origin.node
     sessions[s].deadline = nil
     let last = producers[sessions[s].producer]?.last ?? 0
     tell(
@@ -448,7 +700,7 @@ struct Model {
       reply(requester, tag, .refused(.queueInUse, detail: detail))
       return
     }
-    var messages = queues[q].ready.count
+    var messages = queues[q].ready.count + queues[q].delayed.count
     let id = queues[q].id
     let places = sessions.flatMap { session in
       session.consumers.filter { $0.queue == id }.map { ($0.serial, session.id, $0) }
@@ -468,8 +720,9 @@ struct Model {
       reply(requester, tag, .refused(.queueNotFound, detail: name))
       return
     }
-    let messages = UInt64(queues[q].ready.count)
+    let messages = UInt64(queues[q].ready.count + queues[q].delayed.count)
     queues[q].ready = []
+    queues[q].delayed = []
     reply(requester, tag, .queuePurged(messages: messages))
   }
 
@@ -484,7 +737,7 @@ struct Model {
 
   mutating func publish(
     _ session: SessionID, first: UInt64, answeredThrough: UInt64, queue: QueueID,
-    records: [(offset: Int, size: Int)]
+    records: [Record]
   ) {
     func refuse(_ from: UInt64, _ refusal: Refusal) -> Effect {
       .refused(
@@ -532,17 +785,43 @@ struct Model {
     }
     if let q = queuePlace(queue) {
       for record in records[Int(new - first)...] {
-        let id = nextID()
-        let reference = RecordReference(
-          entry: LogIndex(index), offset: UInt32(record.offset), size: UInt32(record.size))
-        queues[q].ready.append(Message(id: id, reference: reference))
-        queues[q].published += 1
-        producer.answers.append(.stored(id))
+        producer.answers.append(store(record, q))
       }
+      if queues[q].settings.overflow == .dropOldest, isOver(q, 0, 0) { trim(q) }
     } else {
       for _ in new..<end { producer.answers.append(.refused(.queueNotFound)) }
     }
     answer(session, producer.runs(new..<end))
+  }
+
+  struct Record {
+    var offset: Int
+    var size: Int
+    var delay: UInt64?
+    var timeToLive: UInt64?
+  }
+
+  mutating func store(_ record: Record, _ q: Int) -> Answer {
+    let settings = queues[q].settings
+    if settings.overflow == .reject
+      ? isOver(q, 1, record.size) : settings.bytesMax > 0 && record.size > settings.bytesMax
+    {
+      return .refused(.queueFull)
+    }
+    let span = settings.timeToLive == .zero ? nil : settings.timeToLive.rawValue
+    let shortest = [span, record.timeToLive].compactMap { $0 }.min()
+    var message = Message(
+      id: nextID(),
+      reference: RecordReference(
+        entry: LogIndex(index), offset: UInt32(record.offset), size: UInt32(record.size)))
+    message.expires = shortest.map { clock + $0 }
+    queues[q].published += 1
+    if let delay = record.delay, delay > 0 {
+      self.delay(message, in: queues[q].id, until: clock + delay)
+    } else {
+      queues[q].ready.append(message)
+    }
+    return .stored(message.id)
   }
 
   mutating func answer(
@@ -722,13 +1001,19 @@ struct Model {
 
   mutating func settle(
     _ session: SessionID, _ sequence: UInt64, _ answeredThrough: UInt64, _ kind: SettleKind,
-    _ id: ConsumerID, _ ranges: [DeliveryRange], _ error: String
+    _ id: ConsumerID, _ ranges: [DeliveryRange], _ error: String, delay: UInt64?
   ) {
     visit(session, sequence, answeredThrough, id, ranges) { model, held, queue in
       switch kind {
       case .acknowledge: model.queues[model.queuePlace(queue)!].acknowledged += 1
-      case .negative: model.fail(held, in: queue, error: error)
-      case .reject: model.giveUp(held, in: queue, .rejected, error)
+      case .negative:
+        model.fail(
+          held, of: session, id, in: queue, Failure(kind: .failed, error: error, delay: delay))
+      case .reject:
+        let failure = Failure(kind: .rejected, error: error)
+        model.giveUp(
+          held.message, in: queue, .rejected, held.attempt, error,
+          model.event(held, of: session, id, in: queue, failure))
       case .release: model.giveBack(held.message, to: queue)
       }
       return true
@@ -754,10 +1039,11 @@ struct Model {
     queues.map { queue in
       let consumers = sessions.flatMap { $0.consumers.filter { $0.queue == queue.id } }
       let held = consumers.flatMap(\.held)
-      let bytes = (queue.ready + held.map(\.message)).reduce(0) { $0 + UInt64($1.reference.size) }
+      let all = queue.ready + queue.delayed + held.map(\.message)
+      let bytes = all.reduce(0) { $0 + UInt64($1.reference.size) }
       return QueueSummary(
         id: queue.id, name: queue.name, settings: queue.settings, ready: UInt64(queue.ready.count),
-        leased: UInt64(held.count), delayed: 0,
+        leased: UInt64(held.count), delayed: UInt64(queue.delayed.count),
         consumers: UInt32(consumers.filter(\.isSubscribed).count), bytes: bytes,
         published: queue.published, delivered: queue.delivered,
         acknowledged: queue.acknowledged, redelivered: queue.redelivered,
@@ -765,27 +1051,34 @@ struct Model {
     }.sorted { $0.name < $1.name }
   }
 
-  func peek(_ id: QueueID) -> [PeekedMessage] {
-    func peeked(_ message: Message) -> PeekedMessage {
-      PeekedMessage(
-        id: message.id, reference: message.reference, state: .ready,
-        attempts: message.note.attempts, session: .none, consumer: ConsumerID(0),
-        leaseEnd: .never, lastError: message.note.error, deadLetter: message.note.deadLetter)
+  func peek(_ id: QueueID) -> [MessageBiography] {
+    func peeked(_ message: Message, _ state: MessageState) -> MessageBiography {
+      MessageBiography(
+        message: PeekedMessage(
+          id: message.id, reference: message.reference, state: state,
+          attempts: message.note.attempts, session: .none, consumer: ConsumerID(0),
+          leaseEnd: .never, due: message.due.map { MachineTime($0) } ?? .never,
+          expires: message.expires.map { MachineTime($0) } ?? .never,
+          lastError: message.note.error, deadLetter: message.note.deadLetter),
+        events: message.note.events, eventsForgotten: message.note.eventsForgotten)
     }
-    var all = queues[queuePlace(id)!].ready.map(peeked)
+    let queue = queues[queuePlace(id)!]
+    var all = queue.ready.map { peeked($0, .ready) } + queue.delayed.map { peeked($0, .delayed) }
     for session in sessions {
       for consumer in session.consumers where consumer.queue == id {
         for held in consumer.held {
-          var message = peeked(held.message)
-          message.state = .leased
-          message.session = session.id
-          message.consumer = consumer.id
-          message.leaseEnd = MachineTime(held.leaseEnd)
-          all.append(message)
+          var found = peeked(held.message, .leased)
+          found.message.session = session.id
+          found.message.consumer = consumer.id
+          found.message.leaseEnd = MachineTime(held.leaseEnd)
+          found.holder = "n"
+          found.node = session.origin?.node ?? NodeID(0)
+          found.granted = MachineTime(held.granted)
+          all.append(found)
         }
       }
     }
-    return all.sorted { $0.id < $1.id }
+    return all.sorted { $0.message.id < $1.message.id }
   }
 
   func outcome(_ sequence: UInt64, _ id: ProducerID) -> PublishOutcome {
@@ -802,6 +1095,9 @@ struct Model {
   /// When something really falls due next.
   var nextDeadline: UInt64? {
     let leases = sessions.flatMap { $0.consumers.flatMap { $0.held.map(\.leaseEnd) } }
-    return (leases + sessions.compactMap(\.deadline)).min()
+    let messages = queues.flatMap { queue in
+      (queue.ready + queue.delayed).flatMap { [$0.due, $0.expires].compactMap { $0 } }
+    }
+    return (leases + messages + sessions.compactMap(\.deadline)).min()
   }
 }

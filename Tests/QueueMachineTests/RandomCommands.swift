@@ -15,15 +15,25 @@ enum Command {
   case declare(name: Int, settings: Int, bySession: Int)
   case delete(name: Int)
   case purge(name: Int, bySession: Int)
-  case publish(session: Int, ahead: Int, answered: Int, queue: Int, bodies: [Int])
+  case cancel(name: Int, message: Int)
+  case reschedule(name: Int, message: Int, delay: Int)
+  case redrive(name: Int, which: Int, after: Int, limit: Int)
+  case publish(session: Int, ahead: Int, answered: Int, queue: Int, bodies: [Body])
   case subscribe(session: Int, consumer: Int, queue: Int, credit: Int)
   case setCredit(session: Int, consumer: Int, credit: Int)
   case unsubscribe(session: Int, consumer: Int, returnHeld: Bool)
   case settle(
     session: Int, ahead: Int, answered: Int, kind: SettleKind, consumer: Int, ranges: [Ranges],
-    error: Int)
+    error: Int, delay: Int)
   case extend(
     session: Int, ahead: Int, answered: Int, consumer: Int, ranges: [Ranges], duration: Int)
+
+  struct Body {
+    var bytes: Int
+    /// Numbers of spans, 0 for none.
+    var delay = 0
+    var timeToLive = 0
+  }
 
   /// Which deliveries.
   enum Ranges {
@@ -40,6 +50,26 @@ struct Step {
   var commands: [Command]
 
   static let second: UInt64 = 1_000_000_000
+
+  /// A beginning in which something can happen, and random steps behind it.
+  static func script(_ random: inout SeededRandom, count: Int) -> [Step] {
+    func number(_ limit: Int) -> Int { Int.random(in: 0..<limit, using: &random) }
+    let dead = [0, 0, 8, 9, 10][number(5)]
+    let first = [
+      // Refused: its own dead-letter queue.
+      Command.declare(name: 0, settings: 5, bySession: 10),
+      .declare(name: 4, settings: 0, bySession: 10),
+      .declare(name: 3, settings: dead, bySession: 10),
+      .declare(name: number(2), settings: [2, 3, 4, 7, 8, 10][number(6)], bySession: 10),
+      .declare(name: 2, settings: number(settingsCount), bySession: 10),
+      .open(connection: 1, kind: .native, producer: 1, timeout: 2),
+    ]
+    return [Step(advance: 0, commands: first)]
+      + (1..<count).map { _ in .random(&random) }
+  }
+
+  /// Numbers that `Script.settings` knows.
+  static let settingsCount = 12
 
   static func random(_ random: inout SeededRandom) -> Step {
     let spans: [UInt64] = [
@@ -70,26 +100,35 @@ extension Command {
     case ..<16: return .close(session: number(30))
     case ..<17: return .leaderChanged(number(3))
     case ..<18: return .nodeGone(number(3))
-    case ..<25: return .declare(name: number(6), settings: number(7), bySession: number(30))
+    case ..<25:
+      return .declare(name: number(6), settings: number(Step.settingsCount), bySession: number(30))
     case ..<26: return .delete(name: number(6))
     case ..<27: return .purge(name: number(6), bySession: number(30))
-    case ..<50:
+    case ..<29: return .cancel(name: number(6), message: number(12))
+    case ..<31: return .reschedule(name: number(6), message: number(12), delay: number(4))
+    case ..<34:
+      return .redrive(name: number(6), which: number(8), after: number(9), limit: number(4))
+    case ..<54:
       return .publish(
         session: number(30), ahead: ahead, answered: number(12), queue: number(9),
-        bodies: (0...number(6)).map { _ in number(40) })
-    case ..<62:
+        bodies: (0...number(6)).map { _ in
+          Body(
+            bytes: number(40), delay: number(5) == 0 ? number(4) + 1 : 0,
+            timeToLive: number(5) == 0 ? number(4) + 1 : 0)
+        })
+    case ..<64:
       return .subscribe(
         session: number(30), consumer: number(4), queue: number(8), credit: number(7))
-    case ..<65:
+    case ..<66:
       return .setCredit(session: number(30), consumer: number(4), credit: number(8))
-    case ..<68:
+    case ..<69:
       return .unsubscribe(session: number(30), consumer: number(4), returnHeld: number(2) == 0)
     case ..<94:
       return .settle(
         session: number(30), ahead: ahead, answered: number(12),
         kind: [.acknowledge, .acknowledge, .negative, .negative, .reject, .release][number(6)],
         consumer: number(4), ranges: (0...number(2)).map { _ in .random(&random) },
-        error: number(3))
+        error: number(3), delay: number(9))
     default:
       return .extend(
         session: number(30), ahead: ahead, answered: number(12), consumer: number(4),
@@ -117,7 +156,7 @@ struct Script {
   static let names = ["a", "b", "c", "dead", "graves", "f"]
   static let limits: MachineLimits = {
     var limits = MachineLimits()
-    limits.queues = 4
+    limits.queues = 5
     limits.sessions = 6
     limits.consumersPerSession = 2
     limits.idleProducers = 2
@@ -142,6 +181,27 @@ struct Script {
       settings.lease = .seconds(5)
     case 4: settings.deadLetterQueue = "dead"
     case 5: settings.deadLetterQueue = "a"
+    case 6:
+      settings.retryDelay = .seconds(1)
+      settings.retryDelayMax = .seconds(3)
+      settings.deliveriesMax = 4
+    case 7:
+      settings.retryDelay = .milliseconds(700)
+      settings.retryJitterPermille = 300
+      settings.deadLetterQueue = "dead"
+    case 8:
+      settings.timeToLive = .seconds(3)
+      settings.deadLetterQueue = "dead"
+    case 9: settings.lengthMax = 4
+    case 10:
+      settings.lengthMax = 5
+      settings.bytesMax = 150
+      settings.overflow = .dropOldest
+      settings.deadLetterQueue = "graves"
+    case 11:
+      settings.bytesMax = 120
+      settings.overflow = .dropOldest
+      settings.timeToLive = .seconds(6)
     default: break
     }
     return settings
@@ -180,6 +240,17 @@ struct Script {
     if number == 0 || model.queues.isEmpty { return QueueID(UInt32(number)) }
     return model.queues[number % model.queues.count].id
   }
+
+  /// Mostly a message of the queue; by number 0 and 1 one that is not there.
+  private func message(_ number: Int, _ name: String, _ model: Model) -> MessageID {
+    guard number > 1, let queue = model.queues.first(where: { $0.name == name }) else {
+      return MessageID(rawValue: UInt64(number) << 20)
+    }
+    let all = model.peek(queue.id)
+    return all.isEmpty ? MessageID(rawValue: 77) : all[number % all.count].message.id
+  }
+
+  static let spans: [UInt64] = [0, 1, Step.second, 2 * Step.second, 20 * Step.second]
 
   private mutating func nextTag() -> RequestTag {
     tag += 1
@@ -259,6 +330,7 @@ struct Script {
       CommandWriter.nodeGone(node, into: &payload)
       model.detachSessions { $0.origin?.node == node }
     case .declare, .delete, .purge: carryOutOnQueue(command, &model)
+    case .cancel, .reschedule, .redrive: carryOutOnMessages(command, &model)
     case .publish(let number, let ahead, let answeredNumber, let queueNumber, let bodies):
       publish(
         publisher(number, model), ahead, answeredNumber, queue(queueNumber, model), bodies, &model)
@@ -306,28 +378,76 @@ struct Script {
     }
   }
 
+  private mutating func carryOutOnMessages(_ command: Command, _ model: inout Model) {
+    let tag = nextTag()
+    let requester = Requester.connection(origin(0))
+    switch command {
+    case .cancel(let name, let number):
+      let name = Self.names[name]
+      let id = message(number, name, model)
+      CommandWriter.cancelMessage(requester, tag: tag, queue: name, message: id, into: &payload)
+      model.cancel(requester, tag, name, id)
+    case .reschedule(let name, let number, let delay):
+      let name = Self.names[name]
+      let id = message(number, name, model)
+      CommandWriter.rescheduleMessage(
+        requester, tag: tag, queue: name, message: id, delay: Nanoseconds(Self.spans[delay]),
+        into: &payload)
+      model.reschedule(requester, tag, name, id, Self.spans[delay])
+    case .redrive(let name, let number, let after, let limit):
+      // Mostly one that has dead letters.
+      let graves = model.queues.filter { $0.ready.contains { $0.note.deadLetter != nil } }
+      let name = graves.isEmpty || number == 0 ? Self.names[name] : graves[name % graves.count].name
+      let which: RedriveChoice =
+        switch number {
+        case 5: .reason(DeadLetterReason.allCases[after % 4])
+        case 6, 7: .message(message(after + 2, name, model))
+        default: .all
+        }
+      let after = after < 6 ? MessageID(rawValue: 0) : message(after, name, model)
+      let limit = limit == 0 ? 1_000 : limit
+      CommandWriter.redriveQueue(
+        requester, tag: tag, queue: name, which: which, after: after, limit: UInt32(limit),
+        into: &payload)
+      model.redrive(requester, tag, name, which, after: after, limit: limit)
+    default: break
+    }
+  }
+
   /// Session 0 cannot be a requester: it means that there is none.
   private func fixed(_ id: SessionID) -> SessionID { id == .none ? SessionID(77) : id }
 
   private mutating func publish(
-    _ id: SessionID, _ ahead: Int, _ answeredNumber: Int, _ queue: QueueID, _ bodies: [Int],
+    _ id: SessionID, _ ahead: Int, _ answeredNumber: Int, _ queue: QueueID,
+    _ bodies: [Command.Body],
     _ model: inout Model
   ) {
     let producer = model.sessions.first { $0.id == id }?.producer ?? ProducerID(0)
     let last = model.producers[producer]?.last ?? 0
     let first = sequence(last, ahead)
     let answeredThrough = answered(answeredNumber, last)
-    let records = run(bodies)
+    func span(_ number: Int) -> Nanoseconds? {
+      number == 0 ? nil : Nanoseconds(Self.spans[number - 1])
+    }
+    var records: [UInt8] = []
+    var places: [Model.Record] = []
+    for body in bodies {
+      let start = records.count
+      MessageRecord.append(
+        MessageParts(
+          body: [UInt8](repeating: 7, count: body.bytes), delay: span(body.delay),
+          timeToLive: span(body.timeToLive)), to: &records)
+      places.append(
+        Model.Record(
+          offset: start, size: records.count - start, delay: span(body.delay)?.rawValue,
+          timeToLive: span(body.timeToLive)?.rawValue))
+    }
     records.withUnsafeBytes {
       CommandWriter.publish(
         id, first: PublishSequence(first), answeredThrough: PublishSequence(answeredThrough),
         queue: queue, count: UInt32(bodies.count), run: $0, into: &payload)
     }
-    var offset = payload.count - records.count
-    let places = bodies.map { body in
-      defer { offset += body + MessageRecord.fixedBytes }
-      return (offset: offset, size: body + MessageRecord.fixedBytes)
-    }
+    for place in places.indices { places[place].offset += payload.count - records.count }
     model.publish(
       id, first: first, answeredThrough: answeredThrough, queue: queue, records: places)
   }
@@ -362,7 +482,9 @@ struct Script {
   private mutating func carryOutOnDeliveries(_ command: Command, _ model: inout Model) {
     switch command {
     case .settle(
-      let number, let ahead, let answeredNumber, let kind, let consumer, let styles, let error):
+      let number, let ahead, let answeredNumber, let kind, let consumer, let styles, let error,
+      let delay):
+      let delay = delay < 5 ? nil : Self.spans[delay - 5]
       let (id, consumer) = holder(number, consumer, model)
       let last = model.sessions.first { $0.id == id }?.settled ?? 0
       let ranges = ranges(styles, id, consumer, model)
@@ -370,9 +492,11 @@ struct Script {
       CommandWriter.settle(
         id, sequence: CommandSequence(sequence(last, ahead)),
         answeredThrough: CommandSequence(answered(answeredNumber, last)), kind: kind,
-        consumer: consumer, ranges: ranges, error: text, into: &payload)
+        consumer: consumer, ranges: ranges, delay: delay.map { Nanoseconds($0) }, error: text,
+        into: &payload)
       model.settle(
-        id, sequence(last, ahead), answered(answeredNumber, last), kind, consumer, ranges, text)
+        id, sequence(last, ahead), answered(answeredNumber, last), kind, consumer, ranges, text,
+        delay: delay)
     case .extend(let number, let ahead, let answeredNumber, let consumer, let styles, let duration):
       let (id, consumer) = holder(number, consumer, model)
       let last = model.sessions.first { $0.id == id }?.settled ?? 0

@@ -133,6 +133,31 @@ final class Rig {
     }
   }
 
+  /// Publishes messages given as their parts.
+  @discardableResult
+  func publish(
+    _ session: SessionID, _ first: UInt64, to queue: QueueID, messages: [MessageParts]
+  ) -> [Seen] {
+    var records: [UInt8] = []
+    for message in messages { MessageRecord.append(message, to: &records) }
+    return apply { payload in
+      records.withUnsafeBytes {
+        CommandWriter.publish(
+          session, first: PublishSequence(first), answeredThrough: .zero, queue: queue,
+          count: UInt32(messages.count), run: $0, into: &payload)
+      }
+    }
+  }
+
+  /// The reply to a request about a queue.
+  @discardableResult
+  func ask(_ build: (Requester, RequestTag, inout [UInt8]) -> Void) -> Reply {
+    let tag = tag()
+    let seen = apply { build(.connection(origin), tag, &$0) }
+    for case .plain(.reply(.connection(origin), tag, let reply)) in seen { return reply }
+    stopForBug("no reply: \(seen)")
+  }
+
   @discardableResult
   func subscribe(
     _ session: SessionID, _ consumer: UInt32, _ queue: QueueID, credit: UInt32 = 10
@@ -147,14 +172,15 @@ final class Rig {
   @discardableResult
   func settle(
     _ session: SessionID, _ sequence: UInt64, _ kind: SettleKind,
-    _ ranges: [ClosedRange<UInt64>], answeredThrough: UInt64 = 0, error: String = ""
+    _ ranges: [ClosedRange<UInt64>], answeredThrough: UInt64 = 0, delay: Nanoseconds? = nil,
+    error: String = ""
   ) -> [Seen] {
     apply {
       CommandWriter.settle(
         session, sequence: CommandSequence(sequence),
         answeredThrough: CommandSequence(answeredThrough), kind: kind,
-        consumer: ConsumerID(1), ranges: ranges.map { DeliveryRange($0) }, error: error,
-        into: &$0)
+        consumer: ConsumerID(1), ranges: ranges.map { DeliveryRange($0) }, delay: delay,
+        error: error, into: &$0)
     }
   }
 

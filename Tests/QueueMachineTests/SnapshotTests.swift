@@ -11,8 +11,8 @@ enum Transcript {
   static func payloads(seed: UInt64, steps: Int) -> [[UInt8]] {
     var random = SeededRandom(seed: seed)
     var comparison = Comparison()
-    return (0..<steps).map { _ in
-      _ = comparison.run(.random(&random))
+    return Step.script(&random, count: steps).map { step in
+      _ = comparison.run(step)
       return comparison.script.payload
     }
   }
@@ -108,6 +108,9 @@ enum Transcript {
     #expect(throws: SnapshotError.unknownFormat(200)) {
       _ = try QueueMachine(snapshot: newer).clock
     }
+    var older = bytes
+    older[4] = 2
+    #expect(throws: SnapshotError.unknownFormat(2)) { _ = try QueueMachine(snapshot: older).clock }
   }
 
   /// A snapshot whose checksum is right although its inside is not must still not crash.

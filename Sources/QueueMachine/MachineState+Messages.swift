@@ -1,0 +1,127 @@
+// What is asked about single messages that wait: cancel, reschedule, and back from the dead-letter
+// queue.
+
+import Base
+
+extension MachineState {
+  mutating func cancelMessage(_ command: NameMessage, _ effects: inout EffectList) {
+    let reply =
+      switch takeWaiting(command) {
+      case .success((let message, let queue)): cancel(message, in: queue)
+      case .failure(let refusal): Reply.refused(refusal, detail: "\(command.message)")
+      }
+    self.reply(reply, to: command.requester, command.tag, &effects)
+  }
+
+  private mutating func cancel(_ message: Waiting, in queue: Int) -> Reply {
+    hash.fold(.cancelled, message.id.rawValue)
+    queues[queue].removeNote(of: message)
+    queues[queue].bytes -= message.size
+    return .messageCancelled
+  }
+
+  mutating func rescheduleMessage(_ command: NameMessage, _ effects: inout EffectList) {
+    let reply: Reply
+    switch takeWaiting(command) {
+    case .success((let message, let queue)):
+      delay(message, in: queue, until: clock + command.delay)
+      // What is due now is ready at once, like what a nack gives no delay.
+      if command.delay == .zero, let found = queues[queue].delayed.remove(message.id.rawValue) {
+        makeReady(found.message, in: queue)
+      }
+      reply = .messageRescheduled
+    case .failure(let refusal):
+      reply = .refused(refusal, detail: "\(command.message)")
+    }
+    self.reply(reply, to: command.requester, command.tag, &effects)
+  }
+
+  /// Takes the message that a command names out of its queue's lists.
+  private mutating func takeWaiting(
+    _ command: NameMessage
+  ) -> Result<(Waiting, queue: Int), Refusal> {
+    guard let queue = queueNames[command.queue] else { return .failure(.queueNotFound) }
+    if let message = queues[queue].removeWaiting(command.message) {
+      return .success((message, queue))
+    }
+    return .failure(isHeld(command.message, from: queue) ? .messageLeased : .messageNotFound)
+  }
+
+  /// Slow: looks through what consumers hold. Only for requests that fail.
+  private func isHeld(_ id: MessageID, from queue: Int) -> Bool {
+    var isHeld = false
+    for consumer in consumers.slots where consumers[consumer].queueSlot == queue {
+      consumers[consumer].held.forEach { if $0.message.id == id { isHeld = true } }
+    }
+    return isHeld
+  }
+
+  mutating func redriveQueue(_ command: RedriveQueue, _ effects: inout EffectList) {
+    let reply: Reply
+    if let queue = queueNames[command.queue] {
+      if settledHere + FixedLimits.redrivePerCommand > limits.settledPerEntry {
+        reply = .refused(.overloaded, detail: "too much is moved by this entry already")
+      } else {
+        settledHere += FixedLimits.redrivePerCommand
+        reply = redrive(command, queue)
+      }
+    } else {
+      reply = .refused(.queueNotFound, detail: command.queue)
+    }
+    self.reply(reply, to: command.requester, command.tag, &effects)
+  }
+
+  private mutating func redrive(_ command: RedriveQueue, _ queue: Int) -> Reply {
+    if case .message(let id) = command.which {
+      guard id.rawValue != 0, let message = queues[queue].ready.message(id) else {
+        return .refused(
+          isHeld(id, from: queue) ? .messageLeased : .messageNotFound, detail: "\(id)")
+      }
+      let isMoved = redrive(message, from: queue)
+      return .queueRedriven(messages: isMoved ? 1 : 0, skipped: isMoved ? 0 : 1, next: nil)
+    }
+    let most = FixedLimits.redrivePerCommand
+    let found = queues[queue].ready.messages(after: command.after, limit: most)
+    var moved: UInt64 = 0
+    var skipped: UInt64 = 0
+    for message in found {
+      if moved >= UInt64(command.limit) {
+        // Behind the one before this.
+        return .queueRedriven(
+          messages: moved, skipped: skipped, next: MessageID(rawValue: message.id.rawValue - 1))
+      }
+      guard isMeant(message, in: queue, by: command.which) else { continue }
+      if redrive(message, from: queue) { moved += 1 } else { skipped += 1 }
+    }
+    return .queueRedriven(
+      messages: moved, skipped: skipped, next: found.count == most ? found.last?.id : nil)
+  }
+
+  private func isMeant(_ message: Waiting, in queue: Int, by choice: RedriveChoice) -> Bool {
+    guard let note = deadLetterNote(of: message, in: queue) else { return false }
+    if case .reason(let reason) = choice { return note.reason == reason }
+    return true
+  }
+
+  private func deadLetterNote(of message: Waiting, in queue: Int) -> DeadLetterNote? {
+    guard message.has(Waiting.hasNote) else { return nil }
+    return queues[queue].notes[message.id.rawValue]?.story?.deadLetter
+  }
+
+  /// Moves a ready message back to where it came from; false if there is no such place or no room.
+  private mutating func redrive(_ message: Waiting, from queue: Int) -> Bool {
+    guard let dead = deadLetterNote(of: message, in: queue),
+      let target = queueNames[dead.originQueue],
+      queues[target].settings.overflow == .dropOldest || !queues[target].isFull(for: message.size),
+      queues[queue].ready.remove(message.id) != nil
+    else { return false }
+    hash.fold(.redriven, message.id.rawValue)
+    let note = queues[queue].removeNote(of: message)
+    queues[queue].bytes -= message.size
+    var story = note?.story ?? MessageStory()
+    story.deadLetter = nil
+    story.add(MessageEvent(kind: .redriven, time: clock, queue: queues[queue].name))
+    move(message, note, story, to: target)
+    return true
+  }
+}
