@@ -141,6 +141,7 @@ struct RedriveQueue {
   var queue: String
   var which: RedriveChoice
   var after: MessageID
+  var through: MessageID
   var limit: UInt32
 
   init(_ reader: inout ByteReader) throws(ByteReaderError) {
@@ -157,6 +158,7 @@ struct RedriveQueue {
     default: throw .truncated(offset: at, needed: 1, available: 0)
     }
     after = try reader.identifier()
+    through = try reader.identifier()
     limit = try reader.integer()
   }
 }

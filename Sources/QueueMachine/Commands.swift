@@ -229,11 +229,13 @@ package enum CommandWriter {
   ///
   /// - Parameters:
   ///   - after: looks at messages behind this id; 0 begins with the first.
+  ///   - through: and up to this one; 0 is all that are there now. A redrive in steps gives what
+  ///     the first one's reply says, so that what fails again meanwhile is not moved forever.
   ///   - limit: moves at most so many. No more than `FixedLimits.redrivePerCommand` messages are
   ///     looked at; the reply says where to go on.
   package static func redriveQueue(
     _ requester: Requester, tag: RequestTag, queue: String, which: RedriveChoice,
-    after: MessageID, limit: UInt32, into payload: inout [UInt8]
+    after: MessageID, through: MessageID, limit: UInt32, into payload: inout [UInt8]
   ) {
     let start = begin(.redriveQueue, &payload)
     put(requester, &payload)
@@ -251,6 +253,7 @@ package enum CommandWriter {
       payload.put(id)
     }
     payload.put(after)
+    payload.put(through)
     payload.put(limit)
     end(start, &payload)
   }

@@ -52,8 +52,8 @@ package enum Reply: Hashable, Sendable {
   case messageCancelled
   case messageRescheduled
   /// How many went back and how many stay although they were meant, since their queue is gone or
-  /// full; `next` is where to go on, nil if all were looked at.
-  case queueRedriven(messages: UInt64, skipped: UInt64, next: MessageID?)
+  /// full; `next` is where to go on, nil if all through `through` were looked at.
+  case queueRedriven(messages: UInt64, skipped: UInt64, next: MessageID?, through: MessageID)
   case subscribed(ConsumerID, QueueID)
   case creditSet(ConsumerID)
   case unsubscribed(ConsumerID)

@@ -78,23 +78,31 @@ extension MachineState {
           isHeld(id, from: queue) ? .messageLeased : .messageNotFound, detail: "\(id)")
       }
       let isMoved = redrive(message, from: queue)
-      return .queueRedriven(messages: isMoved ? 1 : 0, skipped: isMoved ? 0 : 1, next: nil)
+      return .queueRedriven(
+        messages: isMoved ? 1 : 0, skipped: isMoved ? 0 : 1, next: nil, through: id)
     }
     let most = FixedLimits.redrivePerCommand
+    let through =
+      command.through.rawValue == 0 ? MessageID(entry: appliedIndex, ordinal: 0) : command.through
     let found = queues[queue].ready.messages(after: command.after, limit: most)
     var moved: UInt64 = 0
     var skipped: UInt64 = 0
     for message in found {
+      if message.id > through {
+        return .queueRedriven(messages: moved, skipped: skipped, next: nil, through: through)
+      }
       if moved >= UInt64(command.limit) {
         // Behind the one before this.
         return .queueRedriven(
-          messages: moved, skipped: skipped, next: MessageID(rawValue: message.id.rawValue - 1))
+          messages: moved, skipped: skipped, next: MessageID(rawValue: message.id.rawValue - 1),
+          through: through)
       }
       guard isMeant(message, in: queue, by: command.which) else { continue }
       if redrive(message, from: queue) { moved += 1 } else { skipped += 1 }
     }
     return .queueRedriven(
-      messages: moved, skipped: skipped, next: found.count == most ? found.last?.id : nil)
+      messages: moved, skipped: skipped, next: found.count == most ? found.last?.id : nil,
+      through: through)
   }
 
   private func isMeant(_ message: Waiting, in queue: Int, by choice: RedriveChoice) -> Bool {

@@ -239,8 +239,13 @@ extension ClientGateway {
       send(.queueReply(queue: queue, isNew: isNew), request: asked.request, to: client)
     case .queueDeleted(let messages), .queuePurged(let messages):
       send(.done(count: messages), request: asked.request, to: client)
-    case .subscribed, .creditSet:
+    case .subscribed, .creditSet, .messageCancelled, .messageRescheduled:
       send(.done(count: 0), request: asked.request, to: client)
+    case .queueRedriven(let messages, let skipped, let next, let through):
+      let frame = ServerFrame.queueRedriven(
+        messages: messages, skipped: skipped, next: next ?? MessageID(rawValue: 0),
+        through: through)
+      send(frame, request: asked.request, to: client)
     case .unsubscribed:
       if let consumer = asked.returningConsumer { client.outbox.remove(of: consumer) }
       send(.done(count: 0), request: asked.request, to: client)

@@ -15,6 +15,7 @@ struct WaitingRead {
     case list
     case show(name: String)
     case peek(queue: String, after: MessageID, limit: UInt32)
+    case message(queue: String, MessageID)
     case outcome(ProducerID, PublishSequence)
   }
   /// Of the connection that asked.
@@ -26,7 +27,7 @@ struct WaitingRead {
   /// write buffer is bounded.
   static func isLarge(_ frame: ClientFrame) -> Bool {
     switch frame {
-    case .listQueues, .peek: true
+    case .listQueues, .peek, .showMessage: true
     default: false
     }
   }
@@ -45,6 +46,7 @@ extension ClientGateway {
     case .showQueue(let name): question = .show(name: name)
     case .peek(let queue, let after, let limit):
       question = .peek(queue: queue, after: after, limit: limit)
+    case .showMessage(let queue, let message): question = .message(queue: queue, message)
     case .publishOutcome(let producer, let sequence): question = .outcome(producer, sequence)
     default: return false
     }
@@ -83,6 +85,8 @@ extension ClientGateway {
       switch read.question {
       case .peek(let queue, let after, let limit):
         peek(queue, after, limit, read.request, client, &replica, now, lookUp)
+      case .message(let queue, let message):
+        show(message, of: queue, read.request, client, &replica, now, lookUp)
       default:
         answer(read, to: client, replica)
       }
@@ -108,7 +112,7 @@ extension ClientGateway {
   private func finish(_ read: WaitingRead, of client: ClientConnection) {
     client.waitingRequests -= 1
     switch read.question {
-    case .list, .peek: client.awaitsLargeAnswer = false
+    case .list, .peek, .message: client.awaitsLargeAnswer = false
     case .resolve, .show, .outcome: break
     }
   }
@@ -132,7 +136,7 @@ extension ClientGateway {
     case .outcome(let producer, let sequence):
       let outcome = replica.machine.outcome(of: sequence, by: producer)
       send(.outcomeReply(PublishAnswer(outcome)), request: read.request, to: client)
-    case .peek:
+    case .peek, .message:
       invariant(false, "a peek needs records")
     }
   }
@@ -161,19 +165,47 @@ extension ClientGateway {
     for message in found {
       bytes += Int(message.reference.size)
       if bytes > bytesMax, !records.isEmpty { break }
-      switch lookUp(message.reference, replica.cache) {
-      case .found(let payload, let range):
-        records.append(PeekedRecord(message, record: Array(payload[range])))
-      case .damaged:
-        let entry = message.reference.entry
-        replica.entryIsDamaged(entry, now: now)
-        let detail = "message \(message.id) is damaged on this disk and being fetched; ask again"
-        return refuse(request, .diskFailed, detail, to: client)
-      case .unavailable(let reason):
-        return refuse(request, .diskFailed, "message \(message.id): \(reason)", to: client)
-      }
+      guard let record = record(of: message, request, client, &replica, now, lookUp) else { return }
+      records.append(PeekedRecord(message, record: record))
     }
     send(.peeked(records), request: request, to: client)
+  }
+
+  /// The message's bytes; refuses the request and returns nil where they cannot be read.
+  private mutating func record(
+    of message: PeekedMessage, _ request: RequestID, _ client: ClientConnection,
+    _ replica: inout Replica, _ now: MonotonicTime,
+    _ lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
+  ) -> [UInt8]? {
+    switch lookUp(message.reference, replica.cache) {
+    case .found(let payload, let range):
+      return Array(payload[range])
+    case .damaged:
+      replica.entryIsDamaged(message.reference.entry, now: now)
+      let detail = "message \(message.id) is damaged on this disk and being fetched; ask again"
+      refuse(request, .diskFailed, detail, to: client)
+    case .unavailable(let reason):
+      refuse(request, .diskFailed, "message \(message.id): \(reason)", to: client)
+    }
+    return nil
+  }
+
+  private mutating func show(
+    _ id: MessageID, of name: String, _ request: RequestID, _ client: ClientConnection,
+    _ replica: inout Replica, _ now: MonotonicTime,
+    _ lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
+  ) {
+    guard let queue = replica.machine.queue(named: name) else {
+      return refuseUnknown(name, request, client)
+    }
+    guard let biography = replica.machine.biography(of: id, in: queue) else {
+      return refuse(request, .messageNotFound, "message \(id)", to: client)
+    }
+    guard
+      let record = record(of: biography.message, request, client, &replica, now, lookUp)
+    else { return }
+    let shown = ShownMessage(biography, record: record, now: replica.machine.clock)
+    send(.messageShown(shown), request: request, to: client)
   }
 }
 
@@ -197,20 +229,64 @@ extension PeekedRecord {
       case .delayed: .delayed
       }
     self.init(
-      message: message.id, state: state, attempts: message.attempts, lastError: message.lastError,
+      message: message.id, state: state, attempts: message.attempts, due: message.due,
+      expires: message.expires, lastError: message.lastError,
       deadLetter: message.deadLetter.map(DeadLetter.init), record: record)
   }
 }
 
 extension PeekedRecord.DeadLetter {
   init(_ note: DeadLetterNote) {
-    let reason: Reason =
-      switch note.reason {
+    self.init(
+      reason: Reason(note.reason), originQueue: note.originQueue, originMessage: note.originID,
+      attempts: note.attempts, lastError: note.lastError, firstTime: note.firstTime,
+      time: note.time)
+  }
+}
+
+extension PeekedRecord.DeadLetter.Reason {
+  init(_ reason: DeadLetterReason) {
+    self =
+      switch reason {
       case .deliveriesExhausted: .deliveriesExhausted
       case .rejected: .rejected
+      case .expired: .expired
+      case .overflowed: .overflowed
+      }
+  }
+}
+
+extension ShownMessage {
+  init(_ biography: MessageBiography, record: [UInt8], now: MachineTime) {
+    let message = biography.message
+    var holder: Holder?
+    if message.state == .leased {
+      holder = Holder(
+        session: biography.holder, consumer: message.consumer, node: biography.node,
+        granted: biography.granted, leaseEnd: message.leaseEnd)
+    }
+    self.init(
+      peeked: PeekedRecord(message, record: record), holder: holder,
+      events: biography.events.map(Event.init), eventsForgotten: biography.eventsForgotten,
+      now: now)
+  }
+}
+
+extension ShownMessage.Event {
+  init(_ event: MessageEvent) {
+    let kind: Kind =
+      switch event.kind {
+      case .failed: .failed
+      case .leaseRanOut: .leaseRanOut
+      case .consumerGone: .consumerGone
+      case .rejected: .rejected
+      case .deadLettered: .deadLettered
+      case .redriven: .redriven
       }
     self.init(
-      reason: reason, originQueue: note.originQueue, originMessage: note.originID,
-      attempts: note.attempts, lastError: note.lastError, time: note.time)
+      kind: kind, time: event.time, queue: event.queue,
+      reason: event.reason.map(PeekedRecord.DeadLetter.Reason.init), granted: event.granted,
+      attempt: event.attempt, session: event.session, consumer: event.consumer,
+      node: event.node, error: event.error)
   }
 }

@@ -190,6 +190,8 @@ extension ClientGateway {
       takeConsumerRequest(frame, request, from: client, now: now, replica: &replica)
     case .declareQueue, .deleteQueue, .purgeQueue:
       takeQueueRequest(frame, request, from: client, now: now, replica: &replica)
+    case .cancelMessage, .rescheduleMessage, .redriveQueue:
+      takeMessageRequest(frame, request, from: client, now: now, replica: &replica)
     default:
       refuse(request, .unknownRequest, "\(frame.kind) is not served here", to: client)
     }
@@ -313,6 +315,43 @@ extension ClientGateway {
     }
   }
 
+  private mutating func takeMessageRequest(
+    _ frame: ClientFrame, _ request: RequestID, from client: ClientConnection, now: MonotonicTime,
+    replica: inout Replica
+  ) {
+    let requester = Requester.connection(origin(of: client))
+    switch frame {
+    case .cancelMessage(let queue, let message):
+      guard isValid(queue, request, client) else { return }
+      let tag = expectReply(to: request, from: client)
+      replica.submit(now: now) {
+        CommandWriter.cancelMessage(
+          requester, tag: tag, queue: queue, message: message, into: &$0)
+      }
+    case .rescheduleMessage(let queue, let message, let delay):
+      guard isValid(queue, request, client) else { return }
+      let tag = expectReply(to: request, from: client)
+      replica.submit(now: now) {
+        CommandWriter.rescheduleMessage(
+          requester, tag: tag, queue: queue, message: message, delay: delay, into: &$0)
+      }
+    case .redriveQueue(let queue, let which, let after, let through, let limit):
+      guard isValid(queue, request, client) else { return }
+      guard limit > 0 else {
+        refuse(request, .settingInvalid, "the limit of a redrive must be at least 1", to: client)
+        return
+      }
+      let tag = expectReply(to: request, from: client)
+      replica.submit(now: now) {
+        CommandWriter.redriveQueue(
+          requester, tag: tag, queue: queue, which: RedriveChoice(which),
+          after: after, through: through, limit: limit, into: &$0)
+      }
+    default:
+      invariant(false, "\(frame.kind) is no request about messages")
+    }
+  }
+
   private mutating func isValid(
     _ name: String, _ request: RequestID, _ client: ClientConnection
   ) -> Bool {
@@ -334,6 +373,19 @@ extension ClientGateway {
         tag: tag, request: request, returningConsumer: returningConsumer))
     client.waitingRequests += 1
     return tag
+  }
+}
+
+extension RedriveChoice {
+  init(_ scope: RedriveScope) {
+    switch scope {
+    case .all: self = .all
+    case .message(let message): self = .message(message)
+    case .reason(.deliveriesExhausted): self = .reason(.deliveriesExhausted)
+    case .reason(.rejected): self = .reason(.rejected)
+    case .reason(.expired): self = .reason(.expired)
+    case .reason(.overflowed): self = .reason(.overflowed)
+    }
   }
 }
 

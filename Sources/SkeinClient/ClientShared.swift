@@ -27,6 +27,9 @@ enum RequestReply: Sendable {
   case outcome(PublishAnswer)
   case summaries([QueueSummary])
   case peeked([PeekedRecord])
+  case shown(ShownMessage)
+  case redriven(
+    messages: UInt64, skipped: UInt64, next: Base.MessageID, through: Base.MessageID)
   case status(NodeStatus)
   case members([MemberInfo])
 
@@ -38,6 +41,9 @@ enum RequestReply: Sendable {
     case .outcomeReply(let outcome): self = .outcome(outcome)
     case .queueSummaries(let summaries): self = .summaries(summaries)
     case .peeked(let records): self = .peeked(records)
+    case .messageShown(let message): self = .shown(message)
+    case .queueRedriven(let messages, let skipped, let next, let through):
+      self = .redriven(messages: messages, skipped: skipped, next: next, through: through)
     case .statusReply(let status): self = .status(status)
     case .memberListReply(let members): self = .members(members)
     default: return nil

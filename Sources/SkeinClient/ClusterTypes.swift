@@ -140,6 +140,10 @@ public struct PeekedMessage: Hashable, Sendable {
     public enum Reason: String, Sendable {
       case deliveriesExhausted = "deliveries-exhausted"
       case rejected
+      /// Older than its time to live.
+      case expired
+      /// It made room for a later message.
+      case overflowed
     }
     public let reason: Reason
     public let originQueue: String
@@ -147,12 +151,20 @@ public struct PeekedMessage: Hashable, Sendable {
     /// Failed deliveries there.
     public let attempts: Int
     public let lastError: String
+    /// When the first of these deliveries began; `time` if there was none. Since 1970.
+    public let firstTime: Duration
+    /// When it was moved. Since 1970.
+    public let time: Duration
   }
 
   public let id: MessageIdentifier
   public let state: State
   /// Failed deliveries so far.
   public let attempts: Int
+  /// When it becomes ready, if delayed. Since 1970, by the cluster's clock.
+  public let due: Duration?
+  /// When it is too old; nil if it has all time. Since 1970.
+  public let expires: Duration?
   /// Of the last failed delivery; empty for none.
   public let lastError: String
   public let deadLetter: DeadLetter?
@@ -167,24 +179,164 @@ public struct PeekedMessage: Hashable, Sendable {
       case .delayed: .delayed
       }
     attempts = Int(peeked.attempts)
+    due = peeked.due == .never ? nil : Duration(peeked.due)
+    expires = peeked.expires == .never ? nil : Duration(peeked.expires)
     lastError = peeked.lastError
-    deadLetter = peeked.deadLetter.map {
-      DeadLetter(
-        reason: $0.reason == .rejected ? .rejected : .deliveriesExhausted,
-        originQueue: $0.originQueue, originID: MessageIdentifier($0.originMessage),
-        attempts: Int($0.attempts), lastError: $0.lastError)
-    }
+    deadLetter = peeked.deadLetter.map(DeadLetter.init)
     let parts = peeked.record.withUnsafeBytes { bytes in
       Result { () throws(MessageRecordError) in try MessageRecord.parts(of: bytes) }
     }
     switch parts {
     case .success(let parts):
-      message = Message(
-        body: parts.body, headers: parts.headers.map { MessageHeader($0.name, $0.value) },
-        key: parts.key, contentType: parts.contentType)
+      message = Message(parts)
     case .failure(let error): throw .protocolViolation("a peeked message is malformed: \(error)")
     }
   }
+}
+
+extension PeekedMessage.DeadLetter {
+  init(_ dead: PeekedRecord.DeadLetter) {
+    self.init(
+      reason: Reason(dead.reason), originQueue: dead.originQueue,
+      originID: MessageIdentifier(dead.originMessage), attempts: Int(dead.attempts),
+      lastError: dead.lastError, firstTime: Duration(dead.firstTime), time: Duration(dead.time))
+  }
+}
+
+extension PeekedMessage.DeadLetter.Reason {
+  init(_ reason: PeekedRecord.DeadLetter.Reason) {
+    self =
+      switch reason {
+      case .deliveriesExhausted: .deliveriesExhausted
+      case .rejected: .rejected
+      case .expired: .expired
+      case .overflowed: .overflowed
+      }
+  }
+
+  var wire: PeekedRecord.DeadLetter.Reason {
+    switch self {
+    case .deliveriesExhausted: .deliveriesExhausted
+    case .rejected: .rejected
+    case .expired: .expired
+    case .overflowed: .overflowed
+    }
+  }
+}
+
+extension Duration {
+  /// Since 1970.
+  init(_ time: MachineTime) { self.init(Nanoseconds(rawValue: time.rawValue)) }
+}
+
+/// All that is known of one message. Times are since 1970, by the cluster's clock.
+public struct MessageBiography: Hashable, Sendable {
+  /// Something that happened to the message. Deliveries that were handed back untried and the one
+  /// that is under way are not among them.
+  public struct Event: Hashable, Sendable {
+    public enum Kind: String, Sendable {
+      /// A delivery that its consumer gave back as failed.
+      case failed
+      case leaseRanOut = "lease-ran-out"
+      case consumerGone = "consumer-gone"
+      case rejected
+      /// Moved to the dead-letter queue.
+      case deadLettered = "dead-lettered"
+      /// Moved back from it.
+      case redriven
+    }
+
+    /// A delivery and its end.
+    public struct Attempt: Hashable, Sendable {
+      /// From 1.
+      public let number: Int
+      public let granted: Duration
+      /// The session's name.
+      public let consumer: String
+      /// The node that it was last connected to.
+      public let node: Int
+      /// At most 256 bytes of what it said.
+      public let error: String
+    }
+
+    public let kind: Kind
+    public let time: Duration
+    /// The queue that the message was in.
+    public let queue: String
+    /// Of `deadLettered`.
+    public let reason: PeekedMessage.DeadLetter.Reason?
+    /// nil for `deadLettered` and `redriven`.
+    public let attempt: Attempt?
+  }
+
+  /// Who has it.
+  public struct Holder: Hashable, Sendable {
+    /// The session's name.
+    public let consumer: String
+    /// nil while the session has no connection.
+    public let node: Int?
+    public let granted: Duration
+    public let leaseEnd: Duration
+  }
+
+  public let message: PeekedMessage
+  /// If leased.
+  public let holder: Holder?
+  /// The last 16 at most, in order.
+  public let events: [Event]
+  /// How many there were before these.
+  public let eventsForgotten: Int
+  /// The cluster's clock when it was asked.
+  public let now: Duration
+
+  init(_ shown: ShownMessage) throws(SkeinError) {
+    message = try PeekedMessage(shown.peeked)
+    holder = shown.holder.map {
+      Holder(
+        consumer: $0.session, node: $0.node.rawValue == 0 ? nil : Int($0.node.rawValue),
+        granted: Duration($0.granted), leaseEnd: Duration($0.leaseEnd))
+    }
+    events = shown.events.map(Event.init)
+    eventsForgotten = Int(shown.eventsForgotten)
+    now = Duration(shown.now)
+  }
+}
+
+extension MessageBiography.Event {
+  init(_ event: ShownMessage.Event) {
+    let kind: Kind =
+      switch event.kind {
+      case .failed: .failed
+      case .leaseRanOut: .leaseRanOut
+      case .consumerGone: .consumerGone
+      case .rejected: .rejected
+      case .deadLettered: .deadLettered
+      case .redriven: .redriven
+      }
+    let isDelivery = kind != .deadLettered && kind != .redriven
+    let attempt = Attempt(
+      number: Int(event.attempt), granted: Duration(event.granted), consumer: event.session,
+      node: Int(event.node.rawValue), error: event.error)
+    self.init(
+      kind: kind, time: Duration(event.time), queue: event.queue,
+      reason: event.reason.map(PeekedMessage.DeadLetter.Reason.init),
+      attempt: isDelivery ? attempt : nil)
+  }
+}
+
+/// Which messages of a dead-letter queue go back.
+public enum RedriveSelection: Hashable, Sendable {
+  case all
+  case reason(PeekedMessage.DeadLetter.Reason)
+  case message(MessageIdentifier)
+}
+
+/// What a redrive did.
+public struct RedriveResult: Hashable, Sendable {
+  /// Messages that went back.
+  public var moved: UInt64 = 0
+  /// Messages that were meant and stay, since their queue is gone or full.
+  public var skipped: UInt64 = 0
 }
 
 /// One node about itself.

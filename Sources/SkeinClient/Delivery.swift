@@ -55,9 +55,7 @@ extension Delivery {
     frame.withUnsafeBytes { bytes in
       do throws(MessageRecordError) {
         let parts = try MessageRecord.parts(of: UnsafeRawBufferPointer(rebasing: bytes[record]))
-        return Message(
-          body: parts.body, headers: parts.headers.map { MessageHeader($0.name, $0.value) },
-          key: parts.key, contentType: parts.contentType)
+        return Message(parts)
       } catch {
         stopForBug("a record that was checked cannot be read: \(error)")
       }

@@ -12,14 +12,26 @@ public struct Message: Hashable, Sendable {
   public var key: String
   /// As in MIME; empty is none.
   public var contentType: String
+  /// For queues that are declared with priorities: 0 is the lowest and the usual. What is above a
+  /// queue's highest counts as that.
+  public var priority: UInt8
+  /// Delivered this long after it is stored, not before; nil is at once.
+  public var delay: Duration?
+  /// Too old this long after it is stored, if nobody has it then: it goes to the dead-letter queue
+  /// where there is one. Counts from the publish, so it should be longer than `delay`.
+  public var timeToLive: Duration?
 
   public init(
-    body: [UInt8], headers: [MessageHeader] = [], key: String = "", contentType: String = ""
+    body: [UInt8], headers: [MessageHeader] = [], key: String = "", contentType: String = "",
+    priority: UInt8 = 0, delay: Duration? = nil, timeToLive: Duration? = nil
   ) {
     self.body = body
     self.headers = headers
     self.key = key
     self.contentType = contentType
+    self.priority = priority
+    self.delay = delay
+    self.timeToLive = timeToLive
   }
 
   /// A message whose body is `text` as UTF-8.
@@ -109,13 +121,27 @@ extension Message {
   var parts: MessageParts {
     MessageParts(
       body: body, headers: headers.map { ($0.name, $0.value) }, key: key,
-      contentType: contentType)
+      contentType: contentType, priority: priority, delay: delay?.nanoseconds,
+      timeToLive: timeToLive?.nanoseconds)
+  }
+
+  init(_ parts: MessageParts) {
+    self.init(
+      body: parts.body, headers: parts.headers.map { MessageHeader($0.name, $0.value) },
+      key: parts.key, contentType: parts.contentType, priority: parts.priority,
+      delay: parts.delay.map { Duration($0) }, timeToLive: parts.timeToLive.map { Duration($0) })
   }
 
   /// The bytes of the message's record. Throws what makes it impossible to store.
   @discardableResult
   func check(recordBytesMax: Int) throws(SkeinError) -> Int {
+    for span in [delay, timeToLive] {
+      if let span, span < .zero {
+        throw .invalidMessage("its delay or time to live is negative")
+      }
+    }
     var bytes = MessageRecord.fixedBytes + body.count
+    bytes += (delay == nil ? 0 : 8) + (timeToLive == nil ? 0 : 8)
     if !headers.isEmpty || !key.isEmpty || !contentType.isEmpty {
       let short = MessageRecord.shortFieldMax
       guard headers.count <= short else {

@@ -68,6 +68,82 @@ extension SkeinClient {
     return messages
   }
 
+  private func check(_ queue: String, _ delay: Duration? = nil) throws(SkeinError) {
+    try Self.check(queueName: queue)
+    if let delay, delay < .zero { throw .invalidMessage("a delay must not be negative") }
+  }
+
+  /// All that is known of one message: where it stands, its failed deliveries, its moves.
+  ///
+  /// - Throws: `refused` with `queueNotFound`, or with `messageNotFound` if it is not in this queue
+  ///   (any more).
+  public func message(
+    _ id: MessageIdentifier, in queue: String
+  ) async throws(SkeinError) -> MessageBiography {
+    try check(queue)
+    let reply = try await shared.ask(.showMessage(queue: queue, message: id.stored))
+    guard case .shown(let message) = reply else { throw Self.unexpected(reply) }
+    return try MessageBiography(message)
+  }
+
+  /// Removes a message that waits, ready or delayed.
+  ///
+  /// - Throws: `refused` with `queueNotFound`, `messageNotFound`, or with `messageLeased` if a
+  ///   consumer holds it.
+  public func cancelMessage(
+    _ id: MessageIdentifier, in queue: String
+  ) async throws(SkeinError) {
+    try check(queue)
+    _ = try count(
+      await shared.ask(
+        .cancelMessage(queue: queue, message: id.stored), refusalWhenRepeated: .messageNotFound))
+  }
+
+  /// Makes a message that waits ready `delay` from now, sooner or later than it would be. Throws as
+  /// `cancelMessage`.
+  public func rescheduleMessage(
+    _ id: MessageIdentifier, in queue: String, delay: Duration
+  ) async throws(SkeinError) {
+    try check(queue, delay)
+    _ = try count(
+      await shared.ask(
+        .rescheduleMessage(queue: queue, message: id.stored, delay: delay.nanoseconds)))
+  }
+
+  /// Moves messages of a dead-letter queue back to the queues they came from, where their attempts
+  /// begin anew. Goes on in steps, each atomic, until all that were there at its beginning are
+  /// looked at; what consumers hold or wait to retry stays.
+  ///
+  /// - Parameters:
+  ///   - limit: move at most so many; nil is no limit.
+  ///   - step: how many messages one step moves, at most 4,096: fewer leave more room for others.
+  /// - Throws: `refused` with `queueNotFound`, or for a message by id with `messageNotFound` or
+  ///   `messageLeased`.
+  public func redrive(
+    _ queue: String, _ which: RedriveSelection = .all, limit: UInt64? = nil, step: Int = 1000
+  ) async throws(SkeinError) -> RedriveResult {
+    try check(queue)
+    var result = RedriveResult()
+    var after = Base.MessageID(rawValue: 0)
+    var through = after
+    repeat {
+      let left = min(limit.map { $0 - result.moved } ?? .max, UInt64(max(1, step)))
+      if left == 0 { break }
+      let reply = try await shared.ask(
+        .redriveQueue(
+          queue: queue, which: which.wire, after: after, through: through,
+          limit: UInt32(clamping: left)))
+      guard case .redriven(let moved, let skipped, let next, let last) = reply else {
+        throw Self.unexpected(reply)
+      }
+      result.moved += moved
+      result.skipped += skipped
+      after = next
+      through = last
+    } while after.rawValue != 0
+    return result
+  }
+
   private func count(_ reply: RequestReply) throws(SkeinError) -> UInt64 {
     guard case .done(let count) = reply else { throw Self.unexpected(reply) }
     return count
@@ -76,6 +152,16 @@ extension SkeinClient {
   private func summaries(_ reply: RequestReply) throws(SkeinError) -> [QueueOverview] {
     guard case .summaries(let summaries) = reply else { throw Self.unexpected(reply) }
     return summaries.map(QueueOverview.init)
+  }
+}
+
+extension RedriveSelection {
+  fileprivate var wire: RedriveScope {
+    switch self {
+    case .all: .all
+    case .reason(let reason): .reason(reason.wire)
+    case .message(let id): .message(id.stored)
+    }
   }
 }
 

@@ -112,6 +112,8 @@ public enum RefusalReason: UInt16, CaseIterable, Sendable {
   case staleDelivery = 43
   case deliveryNotFound = 44
   case queueFull = 45
+  /// A consumer holds the message.
+  case messageLeased = 46
   case notLeader = 60
   case noQuorum = 61
   case overloaded = 62
@@ -143,6 +145,8 @@ public enum RefusalReason: UInt16, CaseIterable, Sendable {
     case .deadLetterCycle: "the dead-letter queues would form a cycle"
     case .queueInUse: "another queue names it as its dead-letter queue"
     case .queueFull: "the queue is full"
+    case .messageNotFound: "there is no such message"
+    case .messageLeased: "a consumer holds the message"
     case .noQuorum: "the cluster has no majority"
     case .overloaded: "the node is overloaded"
     case .memberDiffers: "a member of that id exists with other addresses"

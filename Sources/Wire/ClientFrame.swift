@@ -49,6 +49,19 @@ package enum ClientFrame {
   /// Looks at messages without consuming: up to `limit` behind `after` (0 from the first).
   /// Reply: `peeked`.
   case peek(queue: String, after: MessageID, limit: UInt32)
+  /// All that is known of one message. Reply: `messageShown`, or `refused` with `queueNotFound` or
+  /// `messageNotFound`.
+  case showMessage(queue: String, message: MessageID)
+  /// Removes a message that waits. Reply: `done`, or `refused` with `queueNotFound`,
+  /// `messageNotFound` or `messageLeased`.
+  case cancelMessage(queue: String, message: MessageID)
+  /// Makes a message that waits ready after `delay`. Replies as for `cancelMessage`.
+  case rescheduleMessage(queue: String, message: MessageID, delay: Nanoseconds)
+  /// Moves messages of a dead-letter queue behind `after` (0 from the first) up to `through` (0 for
+  /// all that are there now) back to where they came from, at most `limit`. Reply:
+  /// `queueRedriven`, which says where to go on.
+  case redriveQueue(
+    queue: String, which: RedriveScope, after: MessageID, through: MessageID, limit: UInt32)
   /// About the node asked, leader or not. Reply: `statusReply`.
   case status
   /// Reply: `memberListReply`.
@@ -59,6 +72,13 @@ package enum ClientFrame {
   case memberRemove(id: NodeID)
   /// To a member, or with `nil` to the one that is furthest along. Reply: `done`.
   case transferLeadership(to: NodeID?)
+}
+
+/// Which messages of a dead-letter queue go back.
+package enum RedriveScope: Hashable, Sendable {
+  case all
+  case reason(PeekedRecord.DeadLetter.Reason)
+  case message(MessageID)
 }
 
 /// Takes a session up again.
@@ -157,6 +177,10 @@ extension ClientFrame {
     case .listQueues: .listQueues
     case .showQueue: .showQueue
     case .peek: .peek
+    case .showMessage: .showMessage
+    case .cancelMessage: .cancelMessage
+    case .rescheduleMessage: .rescheduleMessage
+    case .redriveQueue: .redriveQueue
     case .status: .status
     case .memberList: .memberList
     case .memberAdd: .memberAdd
@@ -215,6 +239,19 @@ extension ClientFrame {
     case .peek(let queue, let after, let limit):
       bytes.putShortText(queue)
       bytes.put(after)
+      bytes.put(limit)
+    case .showMessage(let queue, let message), .cancelMessage(let queue, let message):
+      bytes.putShortText(queue)
+      bytes.put(message)
+    case .rescheduleMessage(let queue, let message, let delay):
+      bytes.putShortText(queue)
+      bytes.put(message)
+      bytes.put(delay)
+    case .redriveQueue(let queue, let which, let after, let through, let limit):
+      bytes.putShortText(queue)
+      which.encode(into: &bytes)
+      bytes.put(after)
+      bytes.put(through)
       bytes.put(limit)
     case .memberAdd(let id, let peerAddress, let clientAddress):
       bytes.put(id)
@@ -281,6 +318,19 @@ extension ClientFrame {
     case .peek:
       return .peek(
         queue: try reader.text(), after: try reader.identifier(), limit: try reader.integer())
+    case .showMessage:
+      return .showMessage(queue: try reader.text(), message: try reader.identifier())
+    case .cancelMessage:
+      return .cancelMessage(queue: try reader.text(), message: try reader.identifier())
+    case .rescheduleMessage:
+      return .rescheduleMessage(
+        queue: try reader.text(), message: try reader.identifier(),
+        delay: try reader.identifier())
+    case .redriveQueue:
+      return .redriveQueue(
+        queue: try reader.text(), which: try RedriveScope(&reader),
+        after: try reader.identifier(), through: try reader.identifier(),
+        limit: try reader.integer())
     case .status: return .status
     case .memberList: return .memberList
     case .memberAdd:
@@ -293,6 +343,32 @@ extension ClientFrame {
       return .transferLeadership(to: node.rawValue == 0 ? nil : node)
     default:
       throw .unexpectedKind(reader.kind)
+    }
+  }
+}
+
+extension RedriveScope {
+  func encode(into bytes: inout [UInt8]) {
+    switch self {
+    case .all: bytes.put(UInt8(0))
+    case .reason(let reason):
+      bytes.put(UInt8(1))
+      bytes.put(reason.rawValue)
+    case .message(let message):
+      bytes.put(UInt8(2))
+      bytes.put(message)
+    }
+  }
+
+  init(_ reader: inout FieldReader) throws(FrameError) {
+    switch try reader.integer(UInt8.self) {
+    case 0: self = .all
+    case 1:
+      self = .reason(
+        try reader.choice(PeekedRecord.DeadLetter.Reason.self, "dead letter reason"))
+    case 2: self = .message(try reader.identifier())
+    case let other:
+      throw .invalidValue(reader.kind, field: "redrive scope", value: UInt64(other))
     }
   }
 }

@@ -44,6 +44,10 @@ import Base
   case memberAdd = 22
   case memberRemove = 23
   case transferLeadership = 24
+  case showMessage = 25
+  case cancelMessage = 26
+  case rescheduleMessage = 27
+  case redriveQueue = 28
 
   case helloReply = 64
   case pong = 65
@@ -68,6 +72,8 @@ import Base
   case holding = 84
   case lapsed = 85
   case producerFenced = 86
+  case messageShown = 87
+  case queueRedriven = 88
 }
 
 /// Why bytes are no frame, or a frame's payload is not what its kind says. The one who sent it is

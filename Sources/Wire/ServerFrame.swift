@@ -27,6 +27,10 @@ package enum ServerFrame {
   case refused(Refusal, detail: String, leader: String)
   case queueSummaries([QueueSummary])
   case peeked([PeekedRecord])
+  case messageShown(ShownMessage)
+  /// `skipped` were meant and stay, since their queue is gone or full. `next` is the id to go on
+  /// behind, 0 if all through `through` were looked at.
+  case queueRedriven(messages: UInt64, skipped: UInt64, next: MessageID, through: MessageID)
   case statusReply(NodeStatus)
   case memberListReply([MemberInfo])
 
@@ -121,9 +125,13 @@ package struct PeekedRecord: Hashable, Sendable {
 
   /// Where a message in a dead-letter queue came from, and why.
   package struct DeadLetter: Hashable, Sendable {
-    package enum Reason: UInt8, Sendable {
+    package enum Reason: UInt8, Sendable, CaseIterable {
       case deliveriesExhausted = 1
       case rejected = 2
+      /// Older than its time to live.
+      case expired = 3
+      /// It made room for a later message.
+      case overflowed = 4
     }
     package var reason: Reason
     package var originQueue: String
@@ -131,18 +139,21 @@ package struct PeekedRecord: Hashable, Sendable {
     /// Failed deliveries there.
     package var attempts: UInt32
     package var lastError: String
+    /// When the first of these deliveries began; `time` if there was none.
+    package var firstTime: MachineTime
     /// When it was moved.
     package var time: MachineTime
 
     package init(
       reason: Reason, originQueue: String, originMessage: MessageID, attempts: UInt32,
-      lastError: String, time: MachineTime
+      lastError: String, firstTime: MachineTime, time: MachineTime
     ) {
       self.reason = reason
       self.originQueue = originQueue
       self.originMessage = originMessage
       self.attempts = attempts
       self.lastError = lastError
+      self.firstTime = firstTime
       self.time = time
     }
   }
@@ -151,6 +162,10 @@ package struct PeekedRecord: Hashable, Sendable {
   package var state: State
   /// Failed deliveries so far.
   package var attempts: UInt32
+  /// When it becomes ready, if delayed; else `never`.
+  package var due: MachineTime
+  /// When it is too old; `never` if it has all time.
+  package var expires: MachineTime
   /// Of the last failed delivery; may be empty.
   package var lastError: String
   package var deadLetter: DeadLetter?
@@ -158,15 +173,105 @@ package struct PeekedRecord: Hashable, Sendable {
   package var record: [UInt8]
 
   package init(
-    message: MessageID, state: State, attempts: UInt32, lastError: String,
-    deadLetter: DeadLetter?, record: [UInt8]
+    message: MessageID, state: State, attempts: UInt32, due: MachineTime = .never,
+    expires: MachineTime = .never, lastError: String, deadLetter: DeadLetter?, record: [UInt8]
   ) {
     self.message = message
     self.state = state
     self.attempts = attempts
+    self.due = due
+    self.expires = expires
     self.lastError = lastError
     self.deadLetter = deadLetter
     self.record = record
+  }
+}
+
+/// All that is known of one message.
+package struct ShownMessage: Hashable, Sendable {
+  /// Something that happened to it.
+  package struct Event: Hashable, Sendable {
+    package enum Kind: UInt8, Sendable, CaseIterable {
+      case failed = 1
+      case leaseRanOut = 2
+      case consumerGone = 3
+      case rejected = 4
+      case deadLettered = 5
+      case redriven = 6
+    }
+    package var kind: Kind
+    /// When it happened, or the delivery ended.
+    package var time: MachineTime
+    /// The queue that the message was in.
+    package var queue: String
+    /// Of `deadLettered`.
+    package var reason: PeekedRecord.DeadLetter.Reason?
+    // Of a delivery, else empty or 0.
+    package var granted: MachineTime
+    package var attempt: UInt32
+    package var session: String
+    package var consumer: ConsumerID
+    package var node: NodeID
+    package var error: String
+
+    package init(
+      kind: Kind, time: MachineTime, queue: String, reason: PeekedRecord.DeadLetter.Reason? = nil,
+      granted: MachineTime = .zero, attempt: UInt32 = 0, session: String = "",
+      consumer: ConsumerID = ConsumerID(rawValue: 0), node: NodeID = NodeID(rawValue: 0),
+      error: String = ""
+    ) {
+      self.kind = kind
+      self.time = time
+      self.queue = queue
+      self.reason = reason
+      self.granted = granted
+      self.attempt = attempt
+      self.session = session
+      self.consumer = consumer
+      self.node = node
+      self.error = error
+    }
+  }
+
+  /// Who has it, if leased.
+  package struct Holder: Hashable, Sendable {
+    package var session: String
+    package var consumer: ConsumerID
+    /// 0 while the session has no connection.
+    package var node: NodeID
+    package var granted: MachineTime
+    package var leaseEnd: MachineTime
+
+    package init(
+      session: String, consumer: ConsumerID, node: NodeID, granted: MachineTime,
+      leaseEnd: MachineTime
+    ) {
+      self.session = session
+      self.consumer = consumer
+      self.node = node
+      self.granted = granted
+      self.leaseEnd = leaseEnd
+    }
+  }
+
+  package var peeked: PeekedRecord
+  package var holder: Holder?
+  /// The last ones.
+  package var events: [Event]
+  /// Events before these, no longer known.
+  package var eventsForgotten: UInt32
+  /// The machine's clock: the times above are readings of it.
+  package var now: MachineTime
+
+  package init(
+    peeked: PeekedRecord, holder: Holder?, events: [Event], eventsForgotten: UInt32,
+    now: MachineTime
+  ) {
+    self.peeked = peeked
+    self.holder = holder
+    self.events = events
+    self.eventsForgotten = eventsForgotten
+    self.now = now
   }
 }
 
@@ -183,6 +288,8 @@ extension ServerFrame {
     case .refused: .refused
     case .queueSummaries: .queueSummaries
     case .peeked: .peeked
+    case .messageShown: .messageShown
+    case .queueRedriven: .queueRedriven
     case .statusReply: .statusReply
     case .memberListReply: .memberListReply
     case .confirmed: .confirmed
@@ -233,6 +340,12 @@ extension ServerFrame {
       bytes.putClippedText(leader)
     case .queueSummaries(let summaries): bytes.putList(summaries) { $0.encode(into: &$1) }
     case .peeked(let messages): bytes.putList(messages) { $0.encode(into: &$1) }
+    case .messageShown(let message): message.encode(into: &bytes)
+    case .queueRedriven(let messages, let skipped, let next, let through):
+      bytes.put(messages)
+      bytes.put(skipped)
+      bytes.put(next)
+      bytes.put(through)
     case .statusReply(let status): status.encode(into: &bytes)
     case .memberListReply(let members): bytes.putList(members) { $0.encode(into: &$1) }
     default: encodeNews(into: &bytes)
@@ -318,6 +431,11 @@ extension ServerFrame {
         try reader.list(elementBytesMin: 20) { (reader) throws(FrameError) in
           try PeekedRecord(&reader)
         })
+    case .messageShown: return .messageShown(try ShownMessage(&reader))
+    case .queueRedriven:
+      return .queueRedriven(
+        messages: try reader.integer(), skipped: try reader.integer(),
+        next: try reader.identifier(), through: try reader.identifier())
     case .statusReply: return .statusReply(try NodeStatus(&reader))
     case .memberListReply:
       return .memberListReply(
@@ -425,6 +543,8 @@ extension PeekedRecord {
     bytes.put(message)
     bytes.put(state.rawValue)
     bytes.put(attempts)
+    bytes.put(due)
+    bytes.put(expires)
     bytes.putClippedText(lastError, limit: SettleRequest.errorBytesMax)
     bytes.putFlag(deadLetter != nil)
     if let deadLetter { deadLetter.encode(into: &bytes) }
@@ -435,6 +555,8 @@ extension PeekedRecord {
     message = try reader.identifier()
     state = try reader.choice(State.self, "message state")
     attempts = try reader.integer()
+    due = try reader.identifier()
+    expires = try reader.identifier()
     lastError = try reader.text()
     deadLetter = try reader.flag("dead letter flag") ? try DeadLetter(&reader) : nil
     record = try reader.longBytes()
@@ -448,6 +570,7 @@ extension PeekedRecord.DeadLetter {
     bytes.put(originMessage)
     bytes.put(attempts)
     bytes.putClippedText(lastError, limit: SettleRequest.errorBytesMax)
+    bytes.put(firstTime)
     bytes.put(time)
   }
 
@@ -457,6 +580,71 @@ extension PeekedRecord.DeadLetter {
     originMessage = try reader.identifier()
     attempts = try reader.integer()
     lastError = try reader.text()
+    firstTime = try reader.identifier()
     time = try reader.identifier()
+  }
+}
+
+extension ShownMessage {
+  func encode(into bytes: inout [UInt8]) {
+    peeked.encode(into: &bytes)
+    bytes.putFlag(holder != nil)
+    if let holder {
+      bytes.putClippedText(holder.session)
+      bytes.put(holder.consumer)
+      bytes.put(holder.node)
+      bytes.put(holder.granted)
+      bytes.put(holder.leaseEnd)
+    }
+    bytes.putList(events) { $0.encode(into: &$1) }
+    bytes.put(eventsForgotten)
+    bytes.put(now)
+  }
+
+  init(_ reader: inout FieldReader) throws(FrameError) {
+    peeked = try PeekedRecord(&reader)
+    holder =
+      try reader.flag("holder flag")
+      ? Holder(
+        session: try reader.text(), consumer: try reader.identifier(),
+        node: try reader.identifier(), granted: try reader.identifier(),
+        leaseEnd: try reader.identifier()) : nil
+    events = try reader.list(elementBytesMin: 42) { (reader) throws(FrameError) in
+      try Event(&reader)
+    }
+    eventsForgotten = try reader.integer()
+    now = try reader.identifier()
+  }
+}
+
+extension ShownMessage.Event {
+  func encode(into bytes: inout [UInt8]) {
+    bytes.put(kind.rawValue)
+    bytes.put(time)
+    bytes.putShortText(queue)
+    bytes.put(reason?.rawValue ?? 0)
+    bytes.put(granted)
+    bytes.put(attempt)
+    bytes.putClippedText(session)
+    bytes.put(consumer)
+    bytes.put(node)
+    bytes.putClippedText(error, limit: SettleRequest.errorBytesMax)
+  }
+
+  init(_ reader: inout FieldReader) throws(FrameError) {
+    kind = try reader.choice(Kind.self, "event kind")
+    time = try reader.identifier()
+    queue = try reader.text()
+    let number = try reader.integer(UInt8.self)
+    reason = PeekedRecord.DeadLetter.Reason(rawValue: number)
+    guard reason != nil || number == 0 else {
+      throw .invalidValue(reader.kind, field: "dead letter reason", value: UInt64(number))
+    }
+    granted = try reader.identifier()
+    attempt = try reader.integer()
+    session = try reader.text()
+    consumer = try reader.identifier()
+    node = try reader.identifier()
+    error = try reader.text()
   }
 }

@@ -48,4 +48,15 @@ import Testing
   func base64IsThatOfRFC4648(text: String, encoded: String) {
     #expect(base64(Array(text.utf8)) == encoded)
   }
+
+  @Test(
+    arguments: [
+      (0, "1970-01-01 00:00:00.000"), (951_782_400_500, "2000-02-29 00:00:00.500"),
+      (1_795_217_773_906, "2026-11-20 23:36:13.906"),
+      (4_107_542_399_999, "2100-02-28 23:59:59.999"),
+      (4_107_542_400_000, "2100-03-01 00:00:00.000"),
+    ] as [(Int, String)])
+  func timesAreShownInUniversalTime(milliseconds: Int, text: String) {
+    #expect(MessageShow.clock(.milliseconds(milliseconds)) == text)
+  }
 }

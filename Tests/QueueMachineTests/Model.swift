@@ -473,16 +473,18 @@ struct Model {
 
   mutating func redrive(
     _ requester: Requester, _ tag: RequestTag, _ name: String, _ which: RedriveChoice,
-    after: MessageID, limit: Int
+    after: MessageID, through: MessageID, limit: Int
   ) {
     guard let q = queues.firstIndex(where: { $0.name == name }) else {
       reply(requester, tag, .refused(.queueNotFound, detail: name))
       return
     }
-    var meant = queues[q].ready.filter { $0.id > after }
+    var through = through.rawValue == 0 ? MessageID(entry: LogIndex(index), ordinal: 0) : through
+    var meant = queues[q].ready.filter { $0.id > after && $0.id <= through }
     var limit = limit
     if case .message(let id) = which {
       limit = 1
+      through = id
       meant = queues[q].ready.filter { $0.id == id }
       if meant.isEmpty {
         let refusal = isHeld(id, queues[q].id) ? Refusal.messageLeased : .messageNotFound
@@ -497,7 +499,8 @@ struct Model {
         let next = MessageID(rawValue: message.id.rawValue - 1)
         reply(
           requester, tag,
-          .queueRedriven(messages: UInt64(moved), skipped: UInt64(skipped), next: next))
+          .queueRedriven(
+            messages: UInt64(moved), skipped: UInt64(skipped), next: next, through: through))
         return
       }
       let dead = message.note.deadLetter
@@ -523,7 +526,8 @@ struct Model {
     }
     reply(
       requester, tag,
-      .queueRedriven(messages: UInt64(moved), skipped: UInt64(skipped), next: nil))
+      .queueRedriven(
+        messages: UInt64(moved), skipped: UInt64(skipped), next: nil, through: through))
   }
 
   mutating func nextID() -> MessageID {

@@ -405,11 +405,12 @@ struct Script {
         default: .all
         }
       let after = after < 6 ? MessageID(rawValue: 0) : message(after, name, model)
+      let through = limit == 3 ? message(number + 3, name, model) : MessageID(rawValue: 0)
       let limit = limit == 0 ? 1_000 : limit
       CommandWriter.redriveQueue(
-        requester, tag: tag, queue: name, which: which, after: after, limit: UInt32(limit),
-        into: &payload)
-      model.redrive(requester, tag, name, which, after: after, limit: limit)
+        requester, tag: tag, queue: name, which: which, after: after, through: through,
+        limit: UInt32(limit), into: &payload)
+      model.redrive(requester, tag, name, which, after: after, through: through, limit: limit)
     default: break
     }
   }

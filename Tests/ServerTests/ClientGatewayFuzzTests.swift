@@ -52,7 +52,7 @@ import Wire
     }
 
     mutating func frame(_ session: SessionID) -> ClientFrame {
-      switch number(below: 20) {
+      switch number(below: 24) {
       case 0:
         .openSession(
           producer: ProducerID(extreme()), timeout: Nanoseconds(extreme()), name: name())
@@ -90,6 +90,15 @@ import Wire
       case 16: .peek(queue: name(), after: MessageID(extreme()), limit: short())
       case 17: .showQueue(name: name())
       case 18: .resolveQueue(name: name())
+      case 19: .showMessage(queue: name(), message: MessageID(extreme()))
+      case 20: .cancelMessage(queue: name(), message: MessageID(extreme()))
+      case 21:
+        .rescheduleMessage(
+          queue: name(), message: MessageID(extreme()), delay: Nanoseconds(extreme()))
+      case 22:
+        .redriveQueue(
+          queue: name(), which: .all, after: MessageID(extreme()), through: MessageID(extreme()),
+          limit: short())
       default: .listQueues
       }
     }
@@ -99,7 +108,11 @@ import Wire
       let count = 1 + number(below: 4)
       for _ in 0..<count {
         let body = [UInt8](repeating: 1, count: Int(number(below: 200)))
-        MessageRecord.append(MessageParts(body: body, key: name()), to: &run)
+        MessageRecord.append(
+          MessageParts(
+            body: body, key: name(), priority: UInt8(number(below: 40)),
+            delay: number(below: 3) == 0 ? Nanoseconds(extreme()) : nil,
+            timeToLive: number(below: 3) == 0 ? Nanoseconds(extreme()) : nil), to: &run)
       }
       var bytes: [UInt8] = []
       run.withUnsafeBytes {

@@ -358,6 +358,54 @@ import Wire
     #expect(try client.ask(.peek(queue: "x", after: id, limit: 1)).refusal == .queueNotFound)
   }
 
+  @Test func singleMessagesAreShownRescheduledCancelledAndMovedBack() throws {
+    let harness = try GatewayHarness.leading()
+    let client = try harness.client(producer: 9)
+    _ = try client.declare("dead")
+    var settings = QueueSettings()
+    settings.deadLetterQueue = "dead"
+    settings.lengthMax = 1
+    settings.overflow = .dropOldest
+    guard
+      case .queueReply(let queue, _) = try client.ask(
+        .declareQueue(name: "q", settings: settings))
+    else {
+      Issue.record("not declared")
+      return
+    }
+    try client.publishAndWait([Self.text(1), Self.text(2)], to: queue)
+    guard
+      case .peeked(let dead) = try client.ask(
+        .peek(queue: "dead", after: MessageID(0), limit: 9)),
+      let id = dead.first?.message,
+      case .messageShown(let shown) = try client.ask(.showMessage(queue: "dead", message: id))
+    else {
+      Issue.record("nothing overflowed")
+      return
+    }
+    #expect(dead.first?.deadLetter?.reason == .overflowed)
+    #expect(shown.peeked.record == dead.first?.record)
+    #expect(shown.events.map(\.kind) == [.deadLettered])
+    guard
+      case .done = try client.ask(
+        .rescheduleMessage(queue: "dead", message: id, delay: .seconds(60))),
+      case .queueRedriven(0, 0, MessageID(0), _) = try client.ask(
+        .redriveQueue(
+          queue: "dead", which: .all, after: MessageID(0), through: MessageID(0), limit: 10)),
+      case .done = try client.ask(.rescheduleMessage(queue: "dead", message: id, delay: .zero)),
+      case .queueRedriven(1, 0, MessageID(0), _) = try client.ask(
+        .redriveQueue(
+          queue: "dead", which: .reason(.overflowed), after: MessageID(0), through: MessageID(0),
+          limit: 10))
+    else {
+      Issue.record("not moved back when it was ready")
+      return
+    }
+    #expect(try client.ask(.showMessage(queue: "dead", message: id)).refusal == .messageNotFound)
+    #expect(try client.ask(.cancelMessage(queue: "q", message: id)).refusal == .messageNotFound)
+    #expect(try client.ask(.showMessage(queue: "x", message: id)).refusal == .queueNotFound)
+  }
+
   @Test func aSessionIsClosedWhenItsClientSaysSo() throws {
     let harness = try GatewayHarness.leading()
     let client = try harness.client()

@@ -125,12 +125,69 @@ import Wire
           lastError: "no",
           deadLetter: .init(
             reason: .rejected, originQueue: "origin", originMessage: MessageID(rawValue: 1),
-            attempts: 3, lastError: "bad", time: MachineTime(rawValue: 1)), record: record)
+            attempts: 3, lastError: "bad", firstTime: MachineTime(rawValue: 1),
+            time: MachineTime(rawValue: 2)), record: record)
       ]), to: request)
     let message = try #require(try await peeking.value.first)
     #expect(message.id.description == "4-0" && message.state == .leased && message.attempts == 2)
     #expect(message.message == Message(body: [1], key: "k"))
     #expect(message.deadLetter?.reason == .rejected && message.deadLetter?.lastError == "bad")
+    await client.close()
+  }
+
+  @Test func `A redrive goes on in steps up to what was there at its beginning`() async throws {
+    let (node, client) = try await connected(.redriveQueue)
+    let moving = Task { try await client.redrive("dead", .reason(.expired), limit: 5, step: 3) }
+    let id = MessageID(entry: LogIndex(4), ordinal: 0)
+    let last = MessageID(entry: LogIndex(9), ordinal: 0)
+    let first = await node.take(.redriveQueue)
+    try first.read { frame in
+      guard
+        case .redriveQueue(
+          "dead", .reason(.expired), MessageID(rawValue: 0), MessageID(rawValue: 0), 3) = frame
+      else { throw WrongFrame(kind: first.kind) }
+    }
+    node.send(.queueRedriven(messages: 3, skipped: 1, next: id, through: last), to: first)
+    let second = await node.take(.redriveQueue)
+    try second.read { frame in
+      guard case .redriveQueue("dead", .reason(.expired), id, last, 2) = frame else {
+        throw WrongFrame(kind: second.kind)
+      }
+    }
+    node.send(
+      .queueRedriven(messages: 1, skipped: 0, next: MessageID(rawValue: 0), through: last),
+      to: second)
+    #expect(try await moving.value == RedriveResult(moved: 4, skipped: 1))
+    await client.close()
+  }
+
+  @Test func `A message's biography names its attempts and its moves`() async throws {
+    let (node, client) = try await connected(.showMessage)
+    let id = try #require(MessageIdentifier("4-0"))
+    let showing = Task { try await client.message(id, in: "jobs") }
+    var record: [UInt8] = []
+    MessageRecord.append(MessageParts(body: [1], priority: 2, delay: .seconds(3)), to: &record)
+    node.send(
+      .messageShown(
+        ShownMessage(
+          peeked: PeekedRecord(
+            message: id.stored, state: .delayed, attempts: 1, due: MachineTime(rawValue: 9),
+            lastError: "no", deadLetter: nil, record: record), holder: nil,
+          events: [
+            .init(
+              kind: .leaseRanOut, time: MachineTime(rawValue: 5), queue: "jobs",
+              granted: MachineTime(rawValue: 3), attempt: 1, session: "worker", node: NodeID(2),
+              error: "lease ran out"),
+            .init(
+              kind: .deadLettered, time: MachineTime(rawValue: 5), queue: "jobs",
+              reason: .overflowed),
+          ], eventsForgotten: 0, now: MachineTime(rawValue: 7))), to: await node.take(.showMessage))
+    let biography = try await showing.value
+    #expect(biography.message.due == .nanoseconds(9))
+    #expect(biography.message.message.priority == 2)
+    #expect(biography.message.message.delay == .seconds(3))
+    #expect(biography.events.map(\.attempt?.consumer) == ["worker", nil])
+    #expect(biography.events.map(\.reason) == [nil, .overflowed])
     await client.close()
   }
 

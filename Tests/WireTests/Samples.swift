@@ -76,6 +76,17 @@ enum Samples {
       .declareQueue(name: "jobs", settings: settings), .deleteQueue(name: "jobs"),
       .purgeQueue(name: "jobs"), .listQueues, .showQueue(name: "jobs"),
       .peek(queue: "jobs", after: MessageID(8), limit: 10), .status, .memberList,
+      .showMessage(queue: "jobs", message: MessageID(8)),
+      .cancelMessage(queue: "jobs", message: MessageID(8)),
+      .rescheduleMessage(queue: "jobs", message: MessageID(8), delay: .seconds(3)),
+      .redriveQueue(
+        queue: "dead", which: .all, after: MessageID(7), through: MessageID(9), limit: 100),
+      .redriveQueue(
+        queue: "dead", which: .reason(.expired), after: MessageID(0), through: MessageID(0),
+        limit: 1),
+      .redriveQueue(
+        queue: "dead", which: .message(MessageID(9)), after: MessageID(0), through: MessageID(0),
+        limit: 1),
       .memberAdd(id: NodeID(4), peerAddress: "10.0.0.4:7500", clientAddress: "10.0.0.4:7400"),
       .memberRemove(id: NodeID(4)), .transferLeadership(to: NodeID(2)),
       .transferLeadership(to: nil),
@@ -117,14 +128,20 @@ enum Samples {
       .queueSummaries([]),
       .peeked([
         PeekedRecord(
-          message: MessageID(17), state: .delayed, attempts: 2, lastError: "no", deadLetter: nil,
+          message: MessageID(17), state: .delayed, attempts: 2, due: MachineTime(rawValue: 8),
+          lastError: "no", deadLetter: nil,
           record: run(["a"])),
         PeekedRecord(
           message: MessageID(18), state: .ready, attempts: 0, lastError: "",
           deadLetter: .init(
             reason: .rejected, originQueue: "jobs", originMessage: MessageID(2), attempts: 3,
-            lastError: "no", time: MachineTime(rawValue: 9)), record: run(["b"])),
-      ]), .statusReply(status),
+            lastError: "no", firstTime: MachineTime(rawValue: 4), time: MachineTime(rawValue: 9)),
+          record: run(["b"])),
+      ]),
+      .messageShown(shown),
+      .queueRedriven(
+        messages: 7, skipped: 1, next: MessageID(9), through: MessageID(11)),
+      .statusReply(status),
       .memberListReply([
         MemberInfo(
           id: NodeID(1), peerAddress: "127.0.0.1:7501", clientAddress: "127.0.0.1:7401",
@@ -132,6 +149,22 @@ enum Samples {
       ]),
     ]
   }
+
+  static let shown = ShownMessage(
+    peeked: PeekedRecord(
+      message: MessageID(17), state: .leased, attempts: 1, lastError: "no", deadLetter: nil,
+      record: run(["a"])),
+    holder: .init(
+      session: "worker", consumer: ConsumerID(1), node: NodeID(2),
+      granted: MachineTime(rawValue: 5), leaseEnd: MachineTime(rawValue: 9)),
+    events: [
+      .init(
+        kind: .failed, time: MachineTime(rawValue: 4), queue: "jobs",
+        granted: MachineTime(rawValue: 3), attempt: 1, session: "worker", consumer: ConsumerID(1),
+        node: NodeID(2), error: "no"),
+      .init(
+        kind: .deadLettered, time: MachineTime(rawValue: 4), queue: "jobs", reason: .rejected),
+    ], eventsForgotten: 3, now: MachineTime(rawValue: 6))
 
   static func publishFrame(_ bodies: [String] = ["a", "", "ccc"]) -> [UInt8] {
     let run = run(bodies)

@@ -12,6 +12,7 @@ enum CommandTable {
   static let groups: [Group] = [
     Group(name: "cluster", summary: "a cluster on this machine: start, stop, harm"),
     Group(name: "queue", summary: "declare queues and look at them"),
+    Group(name: "message", summary: "single messages: what happened to them, cancel, reschedule"),
     Group(name: "member", summary: "who belongs to the cluster"),
     Group(name: "leader", summary: "who leads"),
   ]
@@ -23,7 +24,8 @@ enum CommandTable {
     NodeCommand.command,
     Status.command,
     QueueDeclare.command, QueueList.command, QueueShow.command, QueueDelete.command,
-    QueuePurge.command, QueuePeek.command,
+    QueuePurge.command, QueuePeek.command, QueueRedrive.command,
+    MessageShow.command, MessageCancel.command, MessageReschedule.command,
     Publish.command, Consume.command,
     MemberList.command, MemberAdd.command, MemberRemove.command,
     LeaderTransfer.command,

@@ -21,6 +21,8 @@ enum Publish {
       Option("key", "KEY", "the key of all messages"),
       Option("header", "NAME=VALUE", "a header of all messages; may be repeated", repeats: true),
       Option("content-type", "TYPE", "the content type of all messages"),
+      Option("delay", "TIME", "deliver the messages so long after they are stored, not before"),
+      Option("ttl", "TIME", "messages that waited so long go to the dead-letter queue, or away"),
       Option("window", "N", "at most N messages unconfirmed at a time (default 10000)"),
       .json,
     ] + Option.connection,
@@ -71,9 +73,14 @@ enum Publish {
       }
       return MessageHeader(String(parts[0]), String(parts[1]))
     }
+    let longest = Nanoseconds.seconds(365 * 86_400)
     return Message(
       body: [], headers: headers, key: arguments.text("key") ?? "",
-      contentType: arguments.text("content-type") ?? "")
+      contentType: arguments.text("content-type") ?? "",
+      delay: try arguments.duration("delay", in: .zero...longest).map { Duration($0) },
+      timeToLive: try arguments.duration("ttl", in: .milliseconds(1)...longest).map {
+        Duration($0)
+      })
   }
 
   /// One line is read at a time by `send(linesOf:)`; a longer one is no message.

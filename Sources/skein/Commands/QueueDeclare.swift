@@ -16,6 +16,20 @@ enum QueueDeclare {
         "after N failed deliveries a message goes to the dead-letter queue, or away where there is"
           + " none (default: no limit)"),
       Option("dead-letter", "QUEUE", "the queue for messages that failed; it must exist"),
+      Option(
+        "retry-delay", "TIME",
+        "wait before the second delivery; doubles with each further one (default: none)"),
+      Option("retry-max", "TIME", "the longest wait between deliveries (default: no cap)"),
+      Option(
+        "retry-jitter", "SHARE",
+        "how far a wait is moved up or down by chance, 0 to 1 (default 0)"),
+      Option("ttl", "TIME", "messages that waited so long go to the dead-letter queue, or away"),
+      Option("max-length", "N", "the most messages that may wait"),
+      Option("max-bytes", "SIZE", "the most bytes that may wait"),
+      Option(
+        "overflow", "RULE",
+        "what happens at --max-length: reject (the default; the publisher is told) or drop-oldest"
+          + " (to the dead-letter queue where there is one)"),
       .json,
     ] + Option.connection,
     run: .asynchronous(run))
@@ -35,6 +49,53 @@ enum QueueDeclare {
     }
   }
 
+  private static func readRetry(
+    _ arguments: Arguments, _ longest: Nanoseconds, _ options: inout QueueOptions
+  ) throws(UsageError) {
+    if let delay = try arguments.duration("retry-delay", in: .milliseconds(1)...longest) {
+      options.retryDelay = Duration(delay)
+    }
+    if let most = try arguments.duration("retry-max", in: .milliseconds(1)...longest) {
+      guard options.retryDelay > .zero else {
+        throw arguments.usage("--retry-max needs --retry-delay")
+      }
+      guard Duration(most) >= options.retryDelay else {
+        throw arguments.usage("--retry-max must not be below --retry-delay")
+      }
+      options.retryDelayMax = Duration(most)
+    }
+    if let jitter = try arguments.decimal("retry-jitter", in: 0...1) {
+      guard options.retryDelay > .zero else {
+        throw arguments.usage("--retry-jitter needs --retry-delay")
+      }
+      options.retryJitter = jitter
+    }
+  }
+
+  private static func readBounds(
+    _ arguments: Arguments, _ longest: Nanoseconds, _ options: inout QueueOptions
+  ) throws(UsageError) {
+    if let span = try arguments.duration("ttl", in: .milliseconds(1)...longest) {
+      options.timeToLive = Duration(span)
+    }
+    options.maxLength = try arguments.count("max-length", in: 1...UInt64.max) ?? 0
+    if let text = arguments.text("max-bytes") {
+      guard let bytes = ByteCountText.parse(text), bytes > 0 else {
+        throw arguments.usage("--max-bytes: \"\(text)\" is no size such as 64MiB")
+      }
+      options.maxBytes = bytes
+    }
+    switch arguments.text("overflow") {
+    case nil, "reject": break
+    case "drop-oldest": options.overflow = .dropOldest
+    case let text?:
+      throw arguments.usage("--overflow must be reject or drop-oldest, not \"\(text)\"")
+    }
+    if arguments.text("overflow") != nil, options.maxLength == 0, options.maxBytes == 0 {
+      throw arguments.usage("--overflow needs --max-length or --max-bytes")
+    }
+  }
+
   static func options(_ arguments: Arguments) throws(UsageError) -> QueueOptions {
     var options = QueueOptions()
     let longest = Nanoseconds.seconds(365 * 86_400)
@@ -50,6 +111,8 @@ enum QueueDeclare {
       }
       options.deadLetterQueue = queue
     }
+    try readRetry(arguments, longest, &options)
+    try readBounds(arguments, longest, &options)
     return options
   }
 }

@@ -23,7 +23,9 @@ enum QueuePeek {
     return try await Connection.with(arguments) { client in
       let messages = try await client.peek(name, after: after, limit: Int(limit))
       if arguments.flag("json") {
-        for message in messages { try StandardOutput.write(json(message, name).text + "\n") }
+        for message in messages {
+          try StandardOutput.write(JSON.object(json(message, name)).text + "\n")
+        }
         return .fine
       }
       var table = Table(["message", "state", ">failed", ">bytes", "body", "last error"])
@@ -51,7 +53,8 @@ enum QueuePeek {
     return id
   }
 
-  private static func json(_ message: PeekedMessage, _ queue: String) -> JSON {
+  /// What is known of a message at rest; docs/cli.md explains the fields.
+  static func json(_ message: PeekedMessage, _ queue: String) -> [JSON.Member] {
     var members: [JSON.Member] = [
       .init(name: "id", value: .text(message.id.description)),
       .init(name: "queue", value: .text(queue)),
@@ -59,6 +62,10 @@ enum QueuePeek {
       .init(name: "attempts", value: .integer(exactly: message.attempts)),
       .init(name: "lastError", value: .text(message.lastError)),
     ]
+    if let due = message.due { members.append(.init(name: "due", value: .number(due.seconds))) }
+    if let expires = message.expires {
+      members.append(.init(name: "expires", value: .number(expires.seconds)))
+    }
     members += MessageText.contents(message.message)
     if let dead = message.deadLetter {
       members.append(
@@ -67,10 +74,11 @@ enum QueuePeek {
           value: [
             "reason": .text(dead.reason.rawValue), "queue": .text(dead.originQueue),
             "id": .text(dead.originID.description), "attempts": .integer(exactly: dead.attempts),
-            "lastError": .text(dead.lastError),
+            "lastError": .text(dead.lastError), "firstTime": .number(dead.firstTime.seconds),
+            "time": .number(dead.time.seconds),
           ]))
     }
-    return .object(members)
+    return members
   }
 
   /// A body in one line, without what would harm a terminal.

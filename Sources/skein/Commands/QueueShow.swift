@@ -34,12 +34,27 @@ extension QueueOverview {
         "maxDeliveries": options.maxDeliveries == 0
           ? .null : .integer(exactly: options.maxDeliveries),
         "deadLetter": options.deadLetterQueue.isEmpty ? .null : .text(options.deadLetterQueue),
+        "retryDelaySeconds": .number(options.retryDelay.seconds),
+        "retryMaxSeconds": options.retryDelayMax == .zero
+          ? .null : .number(options.retryDelayMax.seconds),
+        "retryJitter": .number(options.retryJitter),
+        "ttlSeconds": options.timeToLive == .zero ? .null : .number(options.timeToLive.seconds),
+        "maxLength": options.maxLength == 0 ? .null : .unsigned(options.maxLength),
+        "maxBytes": options.maxBytes == 0 ? .null : .unsigned(options.maxBytes),
+        "overflow": .text(options.overflow == .reject ? "reject" : "drop-oldest"),
       ],
     ]
   }
 
   fileprivate func page(_ colours: Bool) -> String {
     let none = "–"
+    func span(_ span: Duration) -> String {
+      span == .zero ? none : DurationText.format(span.rounded)
+    }
+    let overflow = options.overflow == .reject ? "reject" : "drop-oldest"
+    var limits: [String] = []
+    if options.maxLength > 0 { limits.append("\(grouped(options.maxLength)) messages") }
+    if options.maxBytes > 0 { limits.append(ByteCountText.format(options.maxBytes)) }
     let lines = [
       ("queue", name), ("ready", grouped(ready)), ("leased", grouped(leased)),
       ("delayed", grouped(delayed)), ("consumers", "\(consumers)"),
@@ -49,6 +64,11 @@ extension QueueOverview {
       ("lease", DurationText.format(options.lease.rounded)),
       ("max deliveries", options.maxDeliveries == 0 ? none : "\(options.maxDeliveries)"),
       ("dead-letter", options.deadLetterQueue.isEmpty ? none : options.deadLetterQueue),
+      ("retry delay", span(options.retryDelay)), ("retry max", span(options.retryDelayMax)),
+      ("retry jitter", "\(options.retryJitter)"), ("ttl", span(options.timeToLive)),
+      (
+        "limit", limits.isEmpty ? none : limits.joined(separator: ", ") + ", then \(overflow)"
+      ),
     ]
     return lines.map { name, value in
       let padding = String(repeating: " ", count: 16 - name.count)
