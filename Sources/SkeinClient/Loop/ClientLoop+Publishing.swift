@@ -77,15 +77,17 @@ extension ClientLoop {
   /// The leader opens no session: what nobody has sent is not stored, and its time is up.
   func takeBackPublishes(_ error: SkeinError) {
     // A producer that was chosen by the program keeps its name and with it its numbers.
-    guard options.producer == nil, let chunks = publishes.takeBack(now: now) else { return }
+    // So does one that a session was opened for.
+    guard options.producer == nil, !hadSession, let chunks = publishes.takeBack(now: now) else {
+      return
+    }
     shared.book.takeBack(chunks, error, newProducer: .random(in: 1 ... .max))
-    producerEpoch = .none
   }
 
   func runPublishTimers() -> MonotonicTime {
     // An answer of this same turn counts.
     reportAnswers()
-    if sessionRefusal != nil, publishes.isUntouched, options.producer == nil,
+    if sessionRefusal != nil, publishes.isUntouched, options.producer == nil, !hadSession,
       let due = publishes.firstDeadline
     {
       // Told by name with the next refusal, which is not far.

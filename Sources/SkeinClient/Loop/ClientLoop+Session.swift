@@ -62,6 +62,7 @@ extension ClientLoop {
 
   func handleSessionOpened(_ id: SessionID, lastSequence: PublishSequence) {
     session = .open(id)
+    hadSession = true
     sessionRefusal = nil
     if options.producer != nil { shared.book.begin(behind: lastSequence.rawValue) }
     checkPublishes(lastSequence)
@@ -79,7 +80,7 @@ extension ClientLoop {
 
   /// The cluster must know every publish that it has answered.
   private func checkPublishes(_ lastSequence: PublishSequence) {
-    guard canPublish else { return }
+    guard shared.book.failure == nil else { return }
     // An answer of this same turn counts.
     reportAnswers()
     let answered = shared.book.answeredThrough

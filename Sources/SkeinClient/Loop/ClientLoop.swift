@@ -44,6 +44,8 @@ final class ClientLoop {
   var session = SessionState.none
   var isSessionWanted = false
   var sessionWaiters: [(promise: Promise<StagedSettle.Outcome>, deadline: MonotonicTime)] = []
+  /// One was opened, at any time.
+  var hadSession = false
   /// Why the leader opens none.
   var sessionRefusal: SkeinError?
   var sessionRetryTime = MonotonicTime.zero
