@@ -95,12 +95,9 @@ extension Checker {
       report(.resurrected, facts.message, at: position, related: acked)
       return
     }
-    for settlement in life.settlements
-    where settlement.action == .reject && settlement.outcome == .ok
-      && settlement.interval.end < position
-    {
-      if !isRedriven(facts, after: settlement.interval.begin, before: position) {
-        report(.resurrected, facts.message, at: position, related: settlement.interval.end)
+    for reject in life.rejects where reject.end < position {
+      if !isRedriven(facts, after: reject.begin, before: position) {
+        report(.resurrected, facts.message, at: position, related: reject.end)
         return
       }
     }

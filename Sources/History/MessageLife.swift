@@ -21,6 +21,8 @@ struct MessageLife {
   /// By token, then in order.
   var settlements: [Settlement] = []
   var cancels: [Interval] = []
+  /// Confirmed ones.
+  var rejects: [Interval] = []
   /// The first confirmed ack, by its ok.
   var acked: EventPosition?
 
@@ -32,6 +34,7 @@ struct MessageLife {
     regressed.removeAll(keepingCapacity: true)
     settlements.removeAll(keepingCapacity: true)
     cancels.removeAll(keepingCapacity: true)
+    rejects.removeAll(keepingCapacity: true)
     acked = nil
   }
 
@@ -116,8 +119,8 @@ extension Checker {
     life.settlements.append(
       Settlement(
         action: event.action, token: token, outcome: outcome, interval: interval(position)))
-    if event.action == .ack, outcome == .ok {
-      life.acked = min(life.acked ?? event.partner, event.partner)
-    }
+    guard outcome == .ok else { return }
+    if event.action == .ack { life.acked = min(life.acked ?? event.partner, event.partner) }
+    if event.action == .reject { life.rejects.append(interval(position)) }
   }
 }
