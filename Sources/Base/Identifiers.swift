@@ -81,6 +81,15 @@ extension Identifier {
   @inlinable package init(rawValue: UInt64) { self.rawValue = rawValue }
 }
 
+/// Who has a producer: drawn anew by the cluster whenever a session takes it over, so that a client
+/// whose session ended can tell whether another client published under its numbers meanwhile.
+@frozen @usableFromInline package struct ProducerEpoch: Identifier {
+  @usableFromInline package let rawValue: UInt64
+  @inlinable package init(rawValue: UInt64) { self.rawValue = rawValue }
+  /// Of a session that takes its producer over, or has none.
+  @inlinable package static var none: ProducerEpoch { ProducerEpoch(rawValue: 0) }
+}
+
 /// The number of a publish among its producer's, from 1 without gaps (G4).
 @frozen @usableFromInline package struct PublishSequence: Identifier {
   @usableFromInline package let rawValue: UInt64

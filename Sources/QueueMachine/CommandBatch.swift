@@ -69,6 +69,7 @@ package enum CommandBatch {
       let command = try Publish(&reader, at: frame.offset)
       isSound = command.isWhole
       messages = Int(command.count)
+    case .refusePublish: _ = try Publish(refused: &reader)
     case .subscribe: _ = try Subscribe(&reader, hasQueue: true)
     case .setCredit: _ = try Subscribe(&reader, hasQueue: false)
     case .unsubscribe: _ = try Unsubscribe(&reader)

@@ -53,6 +53,7 @@ struct OpenSession {
   var origin: SessionOrigin
   var kind: SessionKind
   var producer: ProducerID
+  var epoch: ProducerEpoch
   var timeout: Nanoseconds
   var name: String
 
@@ -60,6 +61,7 @@ struct OpenSession {
     origin = try SessionOrigin(decoding: &reader)
     kind = try reader.kind()
     producer = try reader.identifier()
+    epoch = try reader.identifier()
     timeout = try reader.identifier()
     name = try reader.shortText()
   }
@@ -172,6 +174,8 @@ struct Publish {
   var run: UnsafeRawBufferPointer
   /// Where the run begins in the payload.
   var runOffset: Int
+  /// The answer to all of it, decided before it was proposed; the run is empty then.
+  var refusal: Refusal?
 
   init(_ reader: inout ByteReader, at offset: Int) throws(ByteReaderError) {
     session = try reader.identifier()
@@ -181,6 +185,22 @@ struct Publish {
     count = try reader.integer()
     runOffset = offset + reader.offset
     run = try reader.take(reader.remaining)
+  }
+
+  /// A publish that was refused before it was proposed.
+  init(refused reader: inout ByteReader) throws(ByteReaderError) {
+    session = try reader.identifier()
+    first = try reader.identifier()
+    answeredThrough = try reader.identifier()
+    queue = QueueID(0)
+    count = try reader.integer()
+    let at = reader.offset
+    guard let named = Refusal(rawValue: try reader.integer()), named.isFinal, count > 0 else {
+      throw .truncated(offset: at, needed: 1, available: 0)
+    }
+    refusal = named
+    run = UnsafeRawBufferPointer(start: nil, count: 0)
+    runOffset = 0
   }
 
   /// Whether the run is exactly `count` records by their lengths, which hold what their flags say.

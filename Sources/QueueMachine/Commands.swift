@@ -76,6 +76,7 @@ enum CommandKind: UInt8 {
   case rescheduleMessage = 20
   case redriveQueue = 21
   case publish = 32
+  case refusePublish = 33
   case subscribe = 48
   case setCredit = 49
   case unsubscribe = 50
@@ -102,16 +103,20 @@ package enum CommandWriter {
   ///
   /// - Parameters:
   ///   - producer: whom its publishes belong to; 0 for a session that does not publish.
+  ///   - epoch: `none` takes the producer over; the epoch of an earlier session goes on with it,
+  ///     or is refused with `producerFenced` if it was taken over since, or is forgotten.
   ///   - timeout: how long the session outlives its connection; 0 ends it with the connection.
   ///   - name: for people, at most `FixedLimits.sessionNameBytesMax` bytes.
   package static func openSession(
-    origin: SessionOrigin, kind: SessionKind, producer: ProducerID, timeout: Nanoseconds,
-    name: String, into payload: inout [UInt8]
+    origin: SessionOrigin, kind: SessionKind, producer: ProducerID,
+    epoch: ProducerEpoch = .none, timeout: Nanoseconds, name: String,
+    into payload: inout [UInt8]
   ) {
     let start = begin(.openSession, &payload)
     put(origin, &payload)
     payload.put(kind.rawValue)
     payload.put(producer)
+    payload.put(epoch)
     payload.put(timeout)
     payload.putShortText(name)
     end(start, &payload)
@@ -275,6 +280,24 @@ package enum CommandWriter {
     payload.put(queue)
     payload.put(count)
     payload.append(contentsOf: run)
+    end(start, &payload)
+  }
+
+  /// Answers `count` of the producer's numbers from `first` with a refusal, as `publish` answers
+  /// with confirms: for publishes that are wrong in themselves, so that their numbers are used up
+  /// and the producer can go on behind them.
+  ///
+  /// - Parameter refusal: one that is final (`Refusal.isFinal`).
+  package static func refusePublish(
+    _ session: SessionID, first: PublishSequence, answeredThrough: PublishSequence,
+    count: UInt32, _ refusal: Refusal, into payload: inout [UInt8]
+  ) {
+    let start = begin(.refusePublish, &payload)
+    payload.put(session)
+    payload.put(first)
+    payload.put(answeredThrough)
+    payload.put(count)
+    payload.put(refusal.rawValue)
     end(start, &payload)
   }
 

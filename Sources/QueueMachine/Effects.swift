@@ -63,8 +63,10 @@ package enum Reply: Hashable, Sendable {
 
 /// One thing to do. Ranges are places in the arrays of the `EffectList`.
 package enum Effect: Hashable, Sendable {
-  /// `lastSequence` is the producer's last known publish, 0 for a producer not known.
-  case sessionOpened(SessionOrigin, SessionID, lastSequence: PublishSequence)
+  /// `lastSequence` is the producer's last known publish, 0 for a producer not known; `epoch` is
+  /// the producer's, `none` for a session without one.
+  case sessionOpened(
+    SessionOrigin, SessionID, lastSequence: PublishSequence, epoch: ProducerEpoch)
   case sessionOpenRefused(SessionOrigin, Refusal)
   /// The session goes on through `origin`. `lastSequence` and `settledThrough` are the last
   /// publish and the last settle that the machine knows: the client sends again what comes after.

@@ -56,7 +56,7 @@ extension MachineState {
       return
     }
     var run = ProducerState.Run(first: first, count: UInt64(count), firstID: 0, refusal: nil)
-    if let queue = slot(of: command.queue) {
+    if command.refusal == nil, let queue = slot(of: command.queue) {
       if queues[queue].hasLimit {
         storeWithinLimit(command, after: known, queue, producer, origin, &effects)
         return
@@ -70,7 +70,7 @@ extension MachineState {
       run.firstID = id.rawValue
     } else {
       hash.fold(.publishRefused, first, UInt64(count))
-      run.refusal = .queueNotFound
+      run.refusal = command.refusal ?? .queueNotFound
     }
     producers[producer].answer(run)
     if effects.wants(origin) {

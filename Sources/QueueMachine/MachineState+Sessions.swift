@@ -5,6 +5,13 @@ import Base
 
 extension MachineState {
   mutating func openSession(_ command: OpenSession, _ effects: inout EffectList) {
+    if command.epoch != .none,
+      slot(of: command.producer).map({ producers[$0].epoch }) != command.epoch
+    {
+      // Another client has published under these numbers, or may have.
+      effects.add(.sessionOpenRefused(command.origin, .producerFenced), for: command.origin)
+      return
+    }
     if sessions.count >= limits.sessions {
       effects.add(.sessionOpenRefused(command.origin, .tooManySessions), for: command.origin)
       return
@@ -21,11 +28,16 @@ extension MachineState {
     session.timeout = min(command.timeout, limits.sessionTimeoutMax)
     sessionSlots.insert(sessions.insert(session), for: id.rawValue)
     var lastSequence = PublishSequence.zero
+    var epoch = ProducerEpoch.none
     if command.producer.rawValue != 0 {
       let producer = takeProducer(command.producer, for: id, &effects)
+      if command.epoch == .none { producers[producer].epoch = ProducerEpoch(commandNumber) }
+      epoch = producers[producer].epoch
       lastSequence = PublishSequence(rawValue: producers[producer].lastSequence)
     }
-    effects.add(.sessionOpened(command.origin, id, lastSequence: lastSequence), for: command.origin)
+    effects.add(
+      .sessionOpened(command.origin, id, lastSequence: lastSequence, epoch: epoch),
+      for: command.origin)
   }
 
   /// Makes `session` the one that may publish for the producer.

@@ -97,6 +97,7 @@ struct MachineState: Sendable {
   ) throws(ByteReaderError) {
     switch frame.kind {
     case .publish: publish(try Publish(&reader, at: frame.offset), &effects)
+    case .refusePublish: publish(try Publish(refused: &reader), &effects)
     case .settle: settle(try Settle(&reader), &effects)
     case .extend: extend(try Extend(&reader), &effects)
     case .openSession: openSession(try OpenSession(&reader), &effects)

@@ -32,6 +32,8 @@ struct ProducerState: Sendable {
   var id = ProducerID(0)
   /// The live session that may publish; `none` while the producer is idle.
   var session = SessionID.none
+  /// Drawn by the session that took it over last.
+  var epoch = ProducerEpoch.none
   /// The end of its last session; `never` while it has one.
   var idleSince = MachineTime.never
   /// The last number answered for good.

@@ -6,7 +6,7 @@
 //   u32 queues, by id:    id, name, settings, u32 dead-letter queue (0 none), next token, counters,
 //                         u8 flags, u64 count + 16 bytes each of the line, then of the returned by
 //                         id, then of the delayed by id with u64 due each, u32 notes by message id
-//   u32 producers, by id: id, session, idle since, last sequence, u32 runs
+//   u32 producers, by id: id, session, epoch, idle since, last sequence, u32 runs
 //   u32 sessions, by id:  id, name, kind, origin, producer, timeout, deadline, settled, refusals,
 //                         u32 consumers by id: serial, queue, credit, deliveries, deadline, held
 //   per queue:            u32 count + serials of its rotation, next first
@@ -194,6 +194,7 @@ private struct SnapshotWriter {
   mutating func put(_ producer: ProducerState) {
     bytes.put(producer.id)
     bytes.put(producer.session)
+    bytes.put(producer.epoch)
     bytes.put(producer.idleSince)
     bytes.put(producer.lastSequence)
     bytes.put(UInt32(producer.runs.count))

@@ -106,6 +106,7 @@ extension MachineState {
     var producer = ProducerState()
     producer.id = try reader.key()
     producer.session = try reader.identifier()
+    producer.epoch = try reader.identifier()
     producer.idleSince = try reader.identifier()
     producer.lastSequence = try reader.integer()
     var runs = RingBuffer<ProducerState.Run>()

@@ -76,6 +76,8 @@ final class ClientConnection {
   var awaitsLargeAnswer = false
   /// Messages published and not answered.
   var unansweredPublishes = 0
+  /// Why publishes taken were wrong, for their answers: of the last few only.
+  private var publishFaults: [(first: PublishSequence, detail: String)] = []
   /// The last settle or extend taken, and the last one answered.
   var lastCommand = CommandSequence.zero
   var answeredCommand = CommandSequence.zero
@@ -134,8 +136,20 @@ final class ClientConnection {
     confirmedCount = 0
     settledThrough = .zero
     unansweredPublishes = 0
+    publishFaults = []
     lastCommand = .zero
     answeredCommand = .zero
+  }
+
+  func note(_ detail: String, of first: PublishSequence) {
+    if publishFaults.count == ClientGatewayLimits.publishFaults { publishFaults.removeFirst() }
+    publishFaults.append((first, detail))
+  }
+
+  /// The sentence noted about the publish, once; empty if there is none.
+  func takeDetail(of first: PublishSequence) -> String {
+    guard let place = publishFaults.firstIndex(where: { $0.first == first }) else { return "" }
+    return publishFaults.remove(at: place).detail
   }
 
   /// Takes the tagged request out; nil for a tag that this connection did not give.

@@ -43,7 +43,8 @@ extension ClientGateway {
       guard let client = sessions[session.rawValue] else { return }
       writeGathered(to: client)
       client.unansweredPublishes = max(0, client.unansweredPublishes - Int(count))
-      send(.publishRefused(first: first, count: count, refusal, detail: ""), to: client)
+      let detail = client.takeDetail(of: first)
+      send(.publishRefused(first: first, count: count, refusal, detail: detail), to: client)
     case .settleRefused(let session, let sequence, let consumer, let range, let refusal):
       guard let client = sessions[session.rawValue] else { return }
       send(
@@ -61,8 +62,8 @@ extension ClientGateway {
       cancel(consumer, of: session)
     case .reply(let requester, let tag, let reply):
       answer(requester, tag, reply)
-    case .sessionOpened(let origin, let session, let lastSequence):
-      opened(origin, session, lastSequence)
+    case .sessionOpened(let origin, let session, let lastSequence, let epoch):
+      opened(origin, session, lastSequence, epoch)
     case .sessionOpenRefused(let origin, let refusal):
       openRefused(origin, refusal)
     case .sessionAttached(let origin, let session, let lastSequence, let settledThrough):
@@ -140,7 +141,8 @@ extension ClientGateway {
 // Sessions.
 extension ClientGateway {
   private mutating func opened(
-    _ origin: SessionOrigin, _ session: SessionID, _ lastSequence: PublishSequence
+    _ origin: SessionOrigin, _ session: SessionID, _ lastSequence: PublishSequence,
+    _ epoch: ProducerEpoch
   ) {
     guard let client = clients[origin.connection], case .opening(let request) = client.session
     else {
@@ -151,7 +153,9 @@ extension ClientGateway {
     }
     client.session = .attached(session)
     sessions.insert(client, for: session.rawValue)
-    send(.sessionOpened(session: session, lastSequence: lastSequence), request: request, to: client)
+    send(
+      .sessionOpened(session: session, lastSequence: lastSequence, epoch: epoch),
+      request: request, to: client)
   }
 
   private mutating func openRefused(_ origin: SessionOrigin, _ refusal: Refusal) {

@@ -35,11 +35,11 @@ extension ClientGateway {
         publish.run, recordBytesMax: configuration.limits.messageBytes)
       guard count == publish.count else {
         let detail = "\(publish.count) messages announced and \(count) sent"
-        refuse(publish, .messageMalformed, detail, client)
+        refuseForGood(publish, .messageMalformed, detail, client, session, now, &replica)
         return .taken
       }
     } catch {
-      refuse(publish, error.refusal, error.sentence, client)
+      refuseForGood(publish, error.refusal, error.sentence, client, session, now, &replica)
       return .taken
     }
     replica.submit(now: now) {
@@ -50,6 +50,21 @@ extension ClientGateway {
     client.unansweredPublishes += publish.count
     counters.published += publish.count
     return .taken
+  }
+
+  /// Refuses what is wrong in itself through the log, where it uses its numbers up: the producer
+  /// could never go on behind them otherwise, and is told the same when it asks again.
+  private mutating func refuseForGood(
+    _ publish: PublishView, _ refusal: Refusal, _ detail: String, _ client: ClientConnection,
+    _ session: SessionID, _ now: MonotonicTime, _ replica: inout Replica
+  ) {
+    client.note(detail, of: publish.first)
+    replica.submit(now: now) {
+      CommandWriter.refusePublish(
+        session, first: publish.first, answeredThrough: publish.answeredThrough,
+        count: UInt32(publish.count), refusal, into: &$0)
+    }
+    client.unansweredPublishes += publish.count
   }
 
   private mutating func refuse(
@@ -203,14 +218,14 @@ extension ClientGateway {
   ) {
     let origin = origin(of: client)
     switch (frame, client.session) {
-    case (.openSession(let producer, let timeout, let name), .none),
-      (.openSession(let producer, let timeout, let name), .lost):
+    case (.openSession(let producer, let epoch, let timeout, let name), .none),
+      (.openSession(let producer, let epoch, let timeout, let name), .lost):
       client.session = .opening(request)
       let shortName = name.clipped(toBytes: FixedLimits.sessionNameBytesMax)
       replica.submit(now: now) {
         CommandWriter.openSession(
-          origin: origin, kind: .native, producer: producer, timeout: timeout, name: shortName,
-          into: &$0)
+          origin: origin, kind: .native, producer: producer, epoch: epoch, timeout: timeout,
+          name: shortName, into: &$0)
       }
     case (.attachSession(let attach), .none), (.attachSession(let attach), .lost):
       let consumersMax = min(

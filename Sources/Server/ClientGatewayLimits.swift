@@ -10,6 +10,8 @@ enum ClientGatewayLimits {
   static let readBytesPerTurn = 256 << 10
   /// Requests of one connection that wait for their reply; more are refused.
   static let waitingRequestsPerConnection = 1_024
+  /// Sentences kept for publishes of one connection that are about to be refused.
+  static let publishFaults = 16
   /// Reads of all connections that wait for the leader to be sure of itself; more are refused.
   static let waitingReads = 8_192
   /// Requests about the node and the members that wait for the loop; more are refused.

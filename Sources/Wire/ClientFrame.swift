@@ -10,9 +10,12 @@ package enum ClientFrame {
   case hello(client: String)
   /// Reply: `pong`.
   case ping
-  /// Opens a session that outlives its connection by `timeout`. It takes the producer over from
-  /// any earlier session. Reply: `sessionOpened`.
-  case openSession(producer: ProducerID, timeout: Nanoseconds, name: String)
+  /// Opens a session that outlives its connection by `timeout`; 0 asks for the node's usual time.
+  /// It takes the producer over from any earlier session. With the epoch of an earlier session of
+  /// the same client it only goes on with the producer: it is refused with `producerFenced` if
+  /// another client has taken it over since. Reply: `sessionOpened`.
+  case openSession(
+    producer: ProducerID, epoch: ProducerEpoch = .none, timeout: Nanoseconds, name: String)
   /// Comes back to a session after a lost connection. Reply: `sessionAttached`, or `refused` with
   /// `sessionNotFound`.
   case attachSession(AttachRequest)
@@ -109,7 +112,7 @@ package struct SettleRequest: Hashable, Sendable {
   package var answeredThrough: CommandSequence
   package var kind: SettleKind
   package var consumer: ConsumerID
-  /// In the order given, at most `rangesMax`.
+  /// Ascending and apart, from 1; at most `rangesMax`.
   package var ranges: [DeliveryRange]
   /// For `negative`: in place of the queue's own wait before the next delivery.
   package var delay: Nanoseconds?
@@ -203,8 +206,9 @@ extension ClientFrame {
       break
     case .hello(let client):
       bytes.putClippedText(client)
-    case .openSession(let producer, let timeout, let name):
+    case .openSession(let producer, let epoch, let timeout, let name):
       bytes.put(producer)
+      bytes.put(epoch)
       bytes.put(timeout)
       bytes.putClippedText(name)
     case .attachSession(let request):
@@ -283,8 +287,8 @@ extension ClientFrame {
     case .ping: return .ping
     case .openSession:
       return .openSession(
-        producer: try reader.identifier(), timeout: try reader.identifier(),
-        name: try reader.text())
+        producer: try reader.identifier(), epoch: try reader.identifier(),
+        timeout: try reader.identifier(), name: try reader.text())
     case .attachSession: return .attachSession(try AttachRequest(&reader))
     case .closeSession: return .closeSession
     case .resolveQueue: return .resolveQueue(name: try reader.text())

@@ -8,8 +8,10 @@ package enum ServerFrame {
   case helloReply(HelloReply)
   case pong
   /// `lastSequence` is the highest that the cluster knows of the producer, 0 for a new one: a
-  /// program that comes back with its producer id goes on behind it.
-  case sessionOpened(session: SessionID, lastSequence: PublishSequence)
+  /// program that comes back with its producer id goes on behind it. With `epoch` the client can
+  /// open its next session without taking the producer over from another client.
+  case sessionOpened(
+    session: SessionID, lastSequence: PublishSequence, epoch: ProducerEpoch = .none)
   /// `lastSequence` and `settledThrough` are the last publish and command that the cluster has of
   /// the session: later ones must be sent again, and those before whose answers were lost may be.
   /// Followed by `holding` for each consumer that the request named (or `consumerCancelled`), then
@@ -322,9 +324,10 @@ extension ServerFrame {
     switch self {
     case .pong, .deliver, .producerFenced: break
     case .helloReply(let reply): reply.encode(into: &bytes)
-    case .sessionOpened(let session, let lastSequence):
+    case .sessionOpened(let session, let lastSequence, let epoch):
       bytes.put(session)
       bytes.put(lastSequence)
+      bytes.put(epoch)
     case .sessionAttached(let session, let lastSequence, let settledThrough):
       bytes.put(session)
       bytes.put(lastSequence)
@@ -408,7 +411,8 @@ extension ServerFrame {
     case .pong: return .pong
     case .sessionOpened:
       return .sessionOpened(
-        session: try reader.identifier(), lastSequence: try reader.identifier())
+        session: try reader.identifier(), lastSequence: try reader.identifier(),
+        epoch: try reader.identifier())
     case .sessionAttached:
       return .sessionAttached(
         session: try reader.identifier(), lastSequence: try reader.identifier(),

@@ -43,7 +43,7 @@ struct TestClient {
       }
     }
     for effect in leader.effects {
-      if case .sessionOpened(_, let opened, _) = effect { session = opened }
+      if case .sessionOpened(_, let opened, _, _) = effect { session = opened }
       if case .reply(_, _, .queueDeclared(let declared, _)) = effect { queue = declared }
     }
   }

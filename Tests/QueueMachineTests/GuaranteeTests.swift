@@ -81,6 +81,68 @@ import Testing
       rig.machine.outcome(of: PublishSequence(1), by: ProducerID(7)) == .refused(.queueNotFound))
   }
 
+  /// Two clients under one producer id: the first must not take the second's message for its own.
+  @Test func g4_producerThatWasTakenOverCannotBeGoneOnWith() throws {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let first = rig.open(producer: 7)
+    let epoch = ProducerEpoch(first.rawValue)
+    rig.publish(first, 1, to: queue)
+    // The first client's publish 2 is on its way when its session ends.
+    rig.apply { CommandWriter.closeSession(first, into: &$0) }
+    let other = rig.open(producer: 7)
+    rig.publish(other, 2, to: queue)
+    rig.apply { CommandWriter.closeSession(other, into: &$0) }
+    try rig.restart()
+    #expect(
+      rig.tryOpen(producer: 7, epoch: epoch) == [
+        .plain(.sessionOpenRefused(rig.origin, .producerFenced))
+      ])
+    #expect(rig.machine.sessionCount == 0)
+    // Whoever took it last goes on.
+    let second = SessionID(rawValue: rig.index.next.rawValue << 20)
+    #expect(
+      rig.tryOpen(producer: 7, epoch: ProducerEpoch(other.rawValue)) == [
+        .plain(
+          .sessionOpened(
+            rig.origin, second, lastSequence: PublishSequence(2),
+            epoch: ProducerEpoch(other.rawValue)))
+      ])
+    #expect(rig.publish(second, 3, to: queue).count == 1)
+    // Who was forgotten may have had a successor that was forgotten too.
+    #expect(
+      rig.tryOpen(producer: 8, epoch: ProducerEpoch(1)) == [
+        .plain(.sessionOpenRefused(rig.origin, .producerFenced))
+      ])
+  }
+
+  @Test func g4_publishRefusedBeforeTheLogUsesItsNumbersUp() throws {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 7)
+    rig.publish(session, 1, to: queue)
+    func refuse() -> [Seen] {
+      rig.apply {
+        CommandWriter.refusePublish(
+          session, first: PublishSequence(2), answeredThrough: .zero, count: 2, .messageTooLarge,
+          into: &$0)
+      }
+    }
+    let refused = refuse()
+    #expect(
+      refused == [
+        .plain(.refused(session, first: PublishSequence(2), count: 2, .messageTooLarge))
+      ])
+    try rig.restart()
+    #expect(refuse() == refused)
+    // Also if it is asked for again with what would be stored.
+    #expect(rig.publish(session, 2, to: queue, bodies: [1, 2]) == refused)
+    rig.publish(session, 4, to: queue)
+    #expect(rig.summary(queue).ready == 2)
+    #expect(
+      rig.machine.outcome(of: PublishSequence(3), by: ProducerID(7)) == .refused(.messageTooLarge))
+  }
+
   @Test func g4_answersSurviveTheSessionAndAreForgottenOnlyWhenSeen() {
     let rig = Rig()
     let queue = rig.declare("q")

@@ -86,6 +86,7 @@ struct Model {
 
   struct Producer {
     var session: SessionID?
+    var epoch: UInt64 = 0
     var idleSince: UInt64 = 0
     var forgottenThrough: UInt64 = 0
     /// Of the numbers after `forgottenThrough`.
@@ -568,8 +569,13 @@ struct Model {
   // Sessions.
 
   mutating func openSession(
-    _ origin: SessionOrigin, _ kind: SessionKind, _ producer: ProducerID, _ timeout: UInt64
+    _ origin: SessionOrigin, _ kind: SessionKind, _ producer: ProducerID, epoch: UInt64,
+    _ timeout: UInt64
   ) {
+    if epoch > 0, producers[producer]?.epoch != epoch {
+      seen.append(.plain(.sessionOpenRefused(origin, .producerFenced)))
+      return
+    }
     if sessions.count >= limits.sessions {
       seen.append(.plain(.sessionOpenRefused(origin, .tooManySessions)))
       return
@@ -580,14 +586,20 @@ struct Model {
         id: id, origin: origin, node: origin.node, kind: kind, producer: producer,
         timeout: timeout))
     var last: UInt64 = 0
+    var current: UInt64 = 0
     if producer.rawValue != 0 {
       var known = producers[producer] ?? Producer()
       if let older = known.session { tell(older, .producerFenced(older)) }
       known.session = id
+      if epoch == 0 { known.epoch = id.rawValue }
+      current = known.epoch
       last = known.last
       producers[producer] = known
     }
-    tell(id, .sessionOpened(origin, id, lastSequence: PublishSequence(last)))
+    tell(
+      id,
+      .sessionOpened(
+        origin, id, lastSequence: PublishSequence(last), epoch: ProducerEpoch(current)))
   }
 
   mutating func attachSession(
@@ -741,7 +753,7 @@ struct Model {
 
   mutating func publish(
     _ session: SessionID, first: UInt64, answeredThrough: UInt64, queue: QueueID,
-    records: [Record]
+    records: [Record], refusal: Refusal? = nil
   ) {
     func refuse(_ from: UInt64, _ refusal: Refusal) -> Effect {
       .refused(
@@ -787,13 +799,13 @@ struct Model {
       tell(session, refuse(new, .tooManyUnanswered))
       return
     }
-    if let q = queuePlace(queue) {
+    if refusal == nil, let q = queuePlace(queue) {
       for record in records[Int(new - first)...] {
         producer.answers.append(store(record, q))
       }
       if queues[q].settings.overflow == .dropOldest, isOver(q, 0, 0) { trim(q) }
     } else {
-      for _ in new..<end { producer.answers.append(.refused(.queueNotFound)) }
+      for _ in new..<end { producer.answers.append(.refused(refusal ?? .queueNotFound)) }
     }
     answer(session, producer.runs(new..<end))
   }

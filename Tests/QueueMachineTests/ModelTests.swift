@@ -188,7 +188,8 @@ struct Comparison: ~Copyable {
       }
     }
     let expected: Set<String> = [
-      "sessionOpened", "sessionOpenRefused tooManySessions", "sessionAttached",
+      "sessionOpened", "sessionOpenRefused tooManySessions",
+      "sessionOpenRefused producerFenced", "refused messageTooLarge", "sessionAttached",
       "sessionAttachRefused sessionNotFound", "holding", "sessionEnded closed",
       "sessionEnded expired", "producerFenced", "confirmed", "deliver", "settled", "lapsed",
       "consumerCancelled", "refused sessionNotFound", "refused producerFenced",

@@ -6,7 +6,7 @@ import Base
 @testable import QueueMachine
 
 enum Command {
-  case open(connection: Int, kind: SessionKind, producer: Int, timeout: Int)
+  case open(connection: Int, kind: SessionKind, producer: Int, epoch: Int, timeout: Int)
   case attach(session: Int, connection: Int, received: Int)
   case detach(session: Int, connection: Int)
   case close(session: Int)
@@ -94,7 +94,7 @@ extension Command {
     case ..<7:
       return .open(
         connection: number(4), kind: number(3) == 0 ? .amqp : .native, producer: number(5),
-        timeout: number(3))
+        epoch: number(4), timeout: number(3))
     case ..<12: return .attach(session: number(30), connection: number(4), received: number(6))
     case ..<15: return .detach(session: number(30), connection: number(6))
     case ..<16: return .close(session: number(30))
@@ -302,12 +302,15 @@ struct Script {
 
   mutating func carryOut(_ command: Command, _ model: inout Model) {
     switch command {
-    case .open(let connection, let kind, let producer, let timeout):
+    case .open(let connection, let kind, let producer, let epoch, let timeout):
       let timeout = UInt64(timeout) * 5 * Step.second
+      let known = model.producers[ProducerID(UInt64(producer))]?.epoch ?? 3
+      let epoch = [0, 0, known, known / 2][epoch]
       CommandWriter.openSession(
         origin: origin(connection), kind: kind, producer: ProducerID(UInt64(producer)),
-        timeout: Nanoseconds(timeout), name: "n", into: &payload)
-      model.openSession(origin(connection), kind, ProducerID(UInt64(producer)), timeout)
+        epoch: ProducerEpoch(epoch), timeout: Nanoseconds(timeout), name: "n", into: &payload)
+      model.openSession(
+        origin(connection), kind, ProducerID(UInt64(producer)), epoch: epoch, timeout)
     case .attach(let number, let connection, let received):
       attach(session(number, model), origin(connection), received, &model)
     case .detach(let number, let connection):
@@ -442,6 +445,15 @@ struct Script {
         Model.Record(
           offset: start, size: records.count - start, delay: span(body.delay)?.rawValue,
           timeToLive: span(body.timeToLive)?.rawValue))
+    }
+    if bodies.count == 4, bodies[0].bytes < 10 {
+      CommandWriter.refusePublish(
+        id, first: PublishSequence(first), answeredThrough: PublishSequence(answeredThrough),
+        count: 4, .messageTooLarge, into: &payload)
+      model.publish(
+        id, first: first, answeredThrough: answeredThrough, queue: queue, records: places,
+        refusal: .messageTooLarge)
+      return
     }
     records.withUnsafeBytes {
       CommandWriter.publish(

@@ -101,13 +101,20 @@ final class Rig {
     producer: UInt64 = 0, timeout: Nanoseconds = .seconds(10), origin: SessionOrigin? = nil,
     kind: SessionKind = .native
   ) -> SessionID {
-    let seen = apply {
+    let seen = tryOpen(producer: producer, timeout: timeout, origin: origin, kind: kind)
+    for case .plain(.sessionOpened(_, let session, _, _)) in seen { return session }
+    stopForBug("open: \(seen)")
+  }
+
+  func tryOpen(
+    producer: UInt64 = 0, epoch: ProducerEpoch = .none, timeout: Nanoseconds = .seconds(10),
+    origin: SessionOrigin? = nil, kind: SessionKind = .native
+  ) -> [Seen] {
+    apply {
       CommandWriter.openSession(
-        origin: origin ?? self.origin, kind: kind, producer: ProducerID(producer),
+        origin: origin ?? self.origin, kind: kind, producer: ProducerID(producer), epoch: epoch,
         timeout: timeout, name: "test", into: &$0)
     }
-    for case .plain(.sessionOpened(_, let session, _)) in seen { return session }
-    stopForBug("open: \(seen)")
   }
 
   @discardableResult

@@ -248,7 +248,10 @@ import Testing
     #expect(
       seen == [
         .plain(.producerFenced(first)),
-        .plain(.sessionOpened(elsewhere, second, lastSequence: PublishSequence(1))),
+        .plain(
+          .sessionOpened(
+            elsewhere, second, lastSequence: PublishSequence(1),
+            epoch: ProducerEpoch(second.rawValue))),
       ])
     #expect(
       rig.publish(first, 2, to: queue) == [

@@ -55,7 +55,8 @@ import Wire
       switch number(below: 24) {
       case 0:
         .openSession(
-          producer: ProducerID(extreme()), timeout: Nanoseconds(extreme()), name: name())
+          producer: ProducerID(extreme()), epoch: ProducerEpoch(extreme()),
+          timeout: Nanoseconds(extreme()), name: name())
       case 1:
         .attachSession(
           AttachRequest(

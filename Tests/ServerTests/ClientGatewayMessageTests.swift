@@ -69,8 +69,9 @@ import Wire
       MessageParts(body: [UInt8](repeating: 0, count: MessageRecord.fixedBytes)), to: &run)
     client.publish(run: run, count: 2, to: queue)
     try harness.run(until: "refusal") { client.publishRefusals.count == 3 }
-    // A queue that is not there.
-    client.nextSequence = 1
+    // A queue that is not there. The numbers of the wrong ones are used up: they must not be
+    // given again, and the producer goes on behind them.
+    #expect(client.nextSequence == 5)
     client.publish([[1]], to: QueueID(4711))
     try harness.run(until: "refusal") { client.publishRefusals.count == 4 }
     #expect(

@@ -156,6 +156,24 @@ import Wire
     try harness.run(until: "refused") { first.publishRefusals == [.producerFenced] }
   }
 
+  @Test func onlyWhoeverTookAProducerLastGoesOnWithIt() throws {
+    let harness = try GatewayHarness.leading()
+    let first = try harness.client(producer: 5)
+    let second = try harness.client(producer: 5)
+    let third = try harness.greetedClient()
+    func open(_ epoch: ProducerEpoch) throws -> ServerFrame {
+      try third.ask(
+        .openSession(
+          producer: ProducerID(5), epoch: epoch, timeout: .seconds(10), name: ""))
+    }
+    #expect(try open(ProducerEpoch(first.session.rawValue)).refusal == .producerFenced)
+    let epoch = ProducerEpoch(second.session.rawValue)
+    guard case .sessionOpened(_, _, epoch) = try open(epoch) else {
+      Issue.record("not gone on with")
+      return
+    }
+  }
+
   // MARK: Leadership
 
   @Test func withoutALeaderOnlyTheNodeItselfAnswers() throws {

@@ -406,7 +406,7 @@ final class TestClient {
     producer: ProducerID = ProducerID(7), timeout: Nanoseconds = .seconds(10)
   ) throws {
     let reply = try ask(.openSession(producer: producer, timeout: timeout, name: "test"))
-    guard case .sessionOpened(let opened, _) = reply else {
+    guard case .sessionOpened(let opened, _, _) = reply else {
       Issue.record("no session but \(reply)")
       return
     }

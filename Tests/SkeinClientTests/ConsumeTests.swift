@@ -220,10 +220,11 @@ import Wire
     pair.failOver(keepingSessions: false)
     _ = await pair.second.take(.attachSession)
     try await pair.second.take(.openSession).read { frame in
-      guard case .openSession(let producer, _, _) = frame else {
+      guard case .openSession(let producer, let epoch, _, _) = frame else {
         throw WrongFrame(kind: .openSession)
       }
       #expect(producer == ProducerID(client.producer))
+      #expect(epoch == ProducerEpoch(1_100))
     }
     let publish = try await pair.second.take(.publish).publish()
     #expect(publish.first == 1 && publish.bodies == ["p"])

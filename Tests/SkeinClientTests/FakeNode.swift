@@ -67,6 +67,8 @@ final class FakeNode: Sendable {
     var lastSequence: UInt64 = 0
     var settledThrough: UInt64 = 0
     var cluster: UInt64 = 1
+    /// As if another client had taken every producer over.
+    var refusesEpochs = false
     /// Answers nothing at all, like a stopped process.
     var isSilent = false
     /// Sent instead of any answer, like a stranger on the port.
@@ -219,11 +221,21 @@ final class FakeNode: Sendable {
           frameBytesMax: script.frameBytesMax, publishWindow: script.window, creditMax: 65_535))
     case .ping: return .pong
     case .openSession:
+      let epoch = try received.read { frame -> ProducerEpoch in
+        guard case .openSession(_, let epoch, _, _) = frame else {
+          throw WrongFrame(kind: .openSession)
+        }
+        return epoch
+      }
+      guard epoch == .none || !script.refusesEpochs else {
+        return .refused(.producerFenced, detail: "", leader: "")
+      }
       let session = SessionID(script.nextSession)
       script.nextSession += 1
       script.sessions.insert(session.rawValue)
       return .sessionOpened(
-        session: session, lastSequence: PublishSequence(script.lastSequence))
+        session: session, lastSequence: PublishSequence(script.lastSequence),
+        epoch: ProducerEpoch(session.rawValue + 1_000))
     case .attachSession:
       let session = try received.read { frame -> SessionID in
         guard case .attachSession(let request) = frame else {

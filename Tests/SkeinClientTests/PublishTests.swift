@@ -295,6 +295,29 @@ import Wire
     await client.close()
   }
 
+  @Test func `Publishes of a lost session are not sent under another client's numbers`()
+    async throws
+  {
+    let pair = try Pair()
+    let client = try await pair.connect()
+    let publishing = Task { try await client.publish(Message("a"), to: "jobs") }
+    _ = await pair.first.take(.publish)
+    pair.second.change { $0.refusesEpochs = true }
+    pair.failOver(keepingSessions: false)
+    await #expect(
+      throws: SkeinError.outcomeUnknown(PublishReference(producer: client.producer, sequence: 1))
+    ) { _ = try await publishing.value }
+    await #expect(throws: SkeinError.producerFenced) {
+      _ = try await client.publish(Message("b"), to: "jobs")
+    }
+    #expect(pair.second.count(.publish) == 0)
+    // Consuming goes on, in a session without a producer.
+    let consumer = try await client.consume("jobs")
+    pair.second.deliver(1, [(1, "c")])
+    #expect(try await consumer.nextBatch().map(\.text) == ["c"])
+    await client.close()
+  }
+
   @Test func `A queue that is gone is asked for again by the next publish`() async throws {
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)

@@ -43,7 +43,8 @@ enum Samples {
   static var client: [ClientFrame] {
     [
       .hello(client: "test 1.0 ü"), .ping,
-      .openSession(producer: ProducerID(77), timeout: .seconds(10), name: "worker"),
+      .openSession(
+        producer: ProducerID(77), epoch: ProducerEpoch(8), timeout: .seconds(10), name: "worker"),
       .attachSession(
         AttachRequest(
           session: SessionID(5),
@@ -102,7 +103,9 @@ enum Samples {
           addresses: ["127.0.0.1:7401", "127.0.0.1:7402"], version: "0.1",
           messageBytesMax: 16 << 20, frameBytesMax: 17 << 20, publishWindow: 65536,
           creditMax: 10000)),
-      .pong, .sessionOpened(session: SessionID(5), lastSequence: PublishSequence(3)),
+      .pong,
+      .sessionOpened(
+        session: SessionID(5), lastSequence: PublishSequence(3), epoch: ProducerEpoch(6)),
       .sessionAttached(
         session: SessionID(5), lastSequence: PublishSequence(3),
         settledThrough: CommandSequence(2)),

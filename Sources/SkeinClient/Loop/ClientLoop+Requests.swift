@@ -125,6 +125,11 @@ extension ClientLoop {
 
   private func handleOpenRefused(_ refusal: Refusal, detail: String) {
     session = .none
+    if refusal == .producerFenced {
+      // The numbers may be another client's publishes by now.
+      handleFenced()
+      return
+    }
     sessionRetryTime = now + .milliseconds(100)
     let error = SkeinError.refusal(refusal, detail: detail)
     sessionRefusal = error

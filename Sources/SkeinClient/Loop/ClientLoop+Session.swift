@@ -45,7 +45,8 @@ extension ClientLoop {
       else { return }
       let opened = ask(
         .openSession(
-          producer: ProducerID(shared.book.producer), timeout: options.sessionTimeout.nanoseconds,
+          producer: canPublish ? ProducerID(shared.book.producer) : ProducerID(0),
+          epoch: canPublish ? producerEpoch : .none, timeout: options.sessionTimeout.nanoseconds,
           name: String(options.name.prefix(63))), .openSession)
       if opened { session = .opening }
     case .detached(let id):
@@ -60,10 +61,16 @@ extension ClientLoop {
     }
   }
 
-  func handleSessionOpened(_ id: SessionID, lastSequence: PublishSequence) {
+  /// Once nothing can be published any more, what is consumed goes on without a producer.
+  private var canPublish: Bool { shared.book.failure == nil }
+
+  func handleSessionOpened(
+    _ id: SessionID, lastSequence: PublishSequence, epoch: ProducerEpoch
+  ) {
     session = .open(id)
     hadSession = true
     sessionRefusal = nil
+    producerEpoch = epoch
     if options.producer != nil { shared.book.begin(behind: lastSequence.rawValue) }
     checkPublishes(lastSequence)
     for waiter in sessionWaiters { waiter.promise.keep(.success(())) }
@@ -122,7 +129,8 @@ extension ClientLoop {
   }
 
   /// The cluster has given the session up: what was delivered has lapsed, what was published and
-  /// not answered is sent again under its old numbers in a new session of the same producer.
+  /// not answered is sent again under its old numbers in a new session of the same producer, unless
+  /// another client has taken the producer over meanwhile.
   func loseSession() {
     session = .none
     settles.failAll(.requestUnknown("the settlement"))

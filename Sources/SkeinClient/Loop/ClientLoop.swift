@@ -66,6 +66,8 @@ final class ClientLoop {
   /// No subscription begins or ends before: the node pushed back.
   var consumerRetryTime = MonotonicTime.zero
   var settles = SettleQueue()
+  /// Of the last session: with it the next one goes on with the producer.
+  var producerEpoch = ProducerEpoch.none
 
   /// Starts the loop on its own thread.
   static func start(_ shared: ClientShared) throws(SkeinError) {
@@ -277,9 +279,9 @@ extension ClientLoop {
     case .leaderChanged(_, let address): handleLeaderChanged(address)
     case .refused(let refusal, let detail, let leader):
       handleRefused(view.request, refusal, detail: detail, leader: leader)
-    case .sessionOpened(let id, let lastSequence):
+    case .sessionOpened(let id, let lastSequence, let epoch):
       ownRequests[view.request.rawValue] = nil
-      handleSessionOpened(id, lastSequence: lastSequence)
+      handleSessionOpened(id, lastSequence: lastSequence, epoch: epoch)
     case .sessionAttached(let id, let lastSequence, let settledThrough):
       ownRequests[view.request.rawValue] = nil
       handleSessionAttached(id, lastSequence: lastSequence, settledThrough: settledThrough)
