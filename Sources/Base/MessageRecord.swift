@@ -70,6 +70,10 @@ package enum MessageRecord {
   package static let timeToLiveFlag: UInt8 = 2
   /// No record may be larger, whatever is configured: a reference keeps its size in 28 bits.
   package static let recordBytesMax = (1 << 28) - 1
+  /// The most that a record has besides its key, content type, headers and body.
+  package static let headBytesMax = fixedBytes + 16
+  /// The largest key, content type, headers and body together, whatever is configured.
+  package static let contentBytesMax = recordBytesMax - headBytesMax
   /// Limits of the fields with a 16-bit length, checked by the client before it encodes.
   package static let shortFieldMax = Int(UInt16.max)
 
@@ -117,10 +121,10 @@ package enum MessageRecord {
 
   /// Checks a run from a client and counts its records.
   ///
-  /// - Parameter recordBytesMax: the largest record allowed, bytes.
+  /// - Parameter contentBytesMax: the most that a record may have besides its head, bytes.
   /// - Throws: `MessageRecordError` with the offset of the first record that is wrong.
   package static func check(
-    _ run: UnsafeRawBufferPointer, recordBytesMax: Int
+    _ run: UnsafeRawBufferPointer, contentBytesMax: Int
   ) throws(MessageRecordError) -> Int {
     var offset = 0
     var count = 0
@@ -128,8 +132,9 @@ package enum MessageRecord {
       guard run.count - offset >= fixedBytes else { throw .truncated(offset: offset) }
       let recordBytes = size(in: run, at: offset)
       guard recordBytes >= fixedBytes else { throw .lengthsDisagree(offset: offset) }
-      guard recordBytes <= recordBytesMax else {
-        throw .tooLarge(bytes: recordBytes, limit: recordBytesMax, offset: offset)
+      let headBytes = fixedBytes + flags(in: run, at: offset).nonzeroBitCount * 8
+      guard recordBytes - headBytes <= contentBytesMax else {
+        throw .tooLarge(bytes: recordBytes - headBytes, limit: contentBytesMax, offset: offset)
       }
       guard recordBytes <= run.count - offset else { throw .truncated(offset: offset) }
       let record = UnsafeRawBufferPointer(rebasing: run[offset..<offset + recordBytes])

@@ -29,6 +29,8 @@
   case tooManyConsumers = 27
   /// The producer had said that it saw the answer to this publish, so the answer is forgotten.
   case answerForgotten = 28
+  /// The consumers of the session could hold too many messages together.
+  case tooMuchCredit = 29
   // Messages and deliveries.
   case messageTooLarge = 40
   case messageMalformed = 41

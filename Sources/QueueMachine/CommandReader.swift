@@ -54,6 +54,7 @@ struct OpenSession {
   var kind: SessionKind
   var producer: ProducerID
   var epoch: ProducerEpoch
+  var sessionsMax: UInt32
   var timeout: Nanoseconds
   var name: String
 
@@ -62,6 +63,7 @@ struct OpenSession {
     kind = try reader.kind()
     producer = try reader.identifier()
     epoch = try reader.identifier()
+    sessionsMax = try reader.integer()
     timeout = try reader.identifier()
     name = try reader.shortText()
   }

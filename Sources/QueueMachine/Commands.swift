@@ -105,11 +105,13 @@ package enum CommandWriter {
   ///   - producer: whom its publishes belong to; 0 for a session that does not publish.
   ///   - epoch: `none` takes the producer over; the epoch of an earlier session goes on with it,
   ///     or is refused with `producerFenced` if it was taken over since, or is forgotten.
+  ///   - sessionsMax: the most sessions that there may be then, as the proposer is configured.
+  ///     Above it a detached session that holds nothing makes room.
   ///   - timeout: how long the session outlives its connection; 0 ends it with the connection.
   ///   - name: for people, at most `FixedLimits.sessionNameBytesMax` bytes.
   package static func openSession(
     origin: SessionOrigin, kind: SessionKind, producer: ProducerID,
-    epoch: ProducerEpoch = .none, timeout: Nanoseconds, name: String,
+    epoch: ProducerEpoch = .none, sessionsMax: UInt32 = .max, timeout: Nanoseconds, name: String,
     into payload: inout [UInt8]
   ) {
     let start = begin(.openSession, &payload)
@@ -117,6 +119,7 @@ package enum CommandWriter {
     payload.put(kind.rawValue)
     payload.put(producer)
     payload.put(epoch)
+    payload.put(sessionsMax)
     payload.put(timeout)
     payload.putShortText(name)
     end(start, &payload)

@@ -1,17 +1,23 @@
-// Every bound of the machine, in one place (G13). The configurable ones enter at init and must be
-// the same on all nodes of a cluster, since they decide what is refused: Server makes them part of
-// the configuration that members compare. The fixed ones are part of the format.
+// Every bound of the machine, in one place (G13). All are part of the format: they decide what is
+// refused, so a replica with others, or the same one after a change of its file, would contradict
+// what was answered. What a node's configuration allows is less, and is checked by whoever proposes.
 
 import Base
 
-/// What a machine takes before it refuses. Equal on all nodes of a cluster.
+/// What a machine takes before it refuses. The same on all nodes and in all runs: only tests use
+/// others than these.
 package struct MachineLimits: Hashable, Sendable {
   /// Queues that may exist at once.
-  package var queues = 10_000
-  /// Sessions that may exist at once, detached ones included.
-  package var sessions = 20_000
+  package var queues = 100_000
+  /// Sessions that may exist at once, detached ones included. `openSession` names a lower number.
+  package var sessions = 100_000
+  /// Consumers of all sessions, ended ones that still hold messages included.
+  package var consumers = 1_000_000
   /// Consumers of one session, ended ones that still hold messages included.
   package var consumersPerSession = 2_048
+  /// Messages that the consumers of one session may hold together: all of them come again in one
+  /// go when the session is attached.
+  package var creditPerSession = 262_144
   /// Producers remembered after their last session ended; over this the one idle longest goes,
   /// even before `producerMemory` is over. Those of live sessions are not counted and never go.
   package var idleProducers = 100_000
@@ -24,6 +30,13 @@ package struct MachineLimits: Hashable, Sendable {
   /// Refused ranges of settles that a session has not said to have seen. One settle begun below
   /// this may go over it by as many ranges as it has.
   package var unansweredRefusals = 4_096
+  /// The same of all sessions together. Above it a session may have `refusalsWhenFull`, so that
+  /// nobody's acknowledgements depend on what others do not answer.
+  package var refusals = 1 << 20
+  package var refusalsWhenFull = 64
+  /// Runs of answers kept of all producers without a session. A producer that becomes idle above
+  /// it keeps its last run only.
+  package var idleRuns = 1 << 20
   /// The longest time that a session may stay detached before it ends.
   package var sessionTimeoutMax: Nanoseconds = .seconds(24 * 3600)
   /// The longest lease that an extension may ask for, from the time of asking.

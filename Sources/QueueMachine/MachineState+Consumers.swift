@@ -26,6 +26,7 @@ extension MachineState {
     if found {
       let consumer = sessions[session].consumers[place].slot
       if consumers[consumer].queueSlot != queue { return .consumerDiffers }
+      if !mayHold(command.credit, consumer, session) { return .tooMuchCredit }
       hash.fold(.subscribed, consumers[consumer].serial, UInt64(command.credit))
       if !consumers[consumer].isSubscribed {
         consumers[consumer].isSubscribed = true
@@ -35,6 +36,8 @@ extension MachineState {
       return nil
     }
     if sessions[session].consumers.count >= limits.consumersPerSession { return .tooManyConsumers }
+    if consumers.count >= limits.consumers { return .tooManyConsumers }
+    if !mayHold(command.credit, nil, session) { return .tooMuchCredit }
     var consumer = ConsumerState()
     consumer.serial = commandNumber
     consumer.id = command.consumer
@@ -61,6 +64,10 @@ extension MachineState {
     if command.credit > FixedLimits.creditMax {
       effects.add(refusal(command.session, command.tag, .settingInvalid), for: origin)
     } else if let consumer = sessions[session].slot(of: command.consumer) {
+      guard mayHold(command.credit, consumer, session) else {
+        effects.add(refusal(command.session, command.tag, .tooMuchCredit), for: origin)
+        return
+      }
       hash.fold(.creditSet, consumers[consumer].serial, UInt64(command.credit))
       changeCredit(of: consumer, to: command.credit)
       effects.add(
@@ -68,6 +75,21 @@ extension MachineState {
     } else {
       effects.add(refusal(command.session, command.tag, .consumerNotFound), for: origin)
     }
+  }
+
+  /// Whether the session's consumers may hold so many together if `consumer`, or a new one, gets
+  /// this credit. Less than before is always fine.
+  private func mayHold(_ credit: UInt32, _ consumer: Int?, _ session: Int) -> Bool {
+    if let consumer, consumers[consumer].isSubscribed, credit <= consumers[consumer].credit {
+      return true
+    }
+    var most = Int(credit)
+    for member in sessions[session].consumers {
+      let other = consumers[member.slot]
+      let isMeant = member.slot == consumer
+      most += isMeant ? max(0, other.held.count - Int(credit)) : other.holdsAtMost
+    }
+    return most <= limits.creditPerSession
   }
 
   private mutating func changeCredit(of consumer: Int, to credit: UInt32) {
@@ -122,6 +144,7 @@ extension MachineState {
     invariant(found, "consumer \(consumers[consumer].id) not among its session's")
     sessions[session].consumers.remove(at: place)
     consumers.remove(consumer)
+    noteIfResting(session)
   }
 
   private func refusal(_ session: SessionID, _ tag: RequestTag, _ refusal: Refusal) -> Effect {

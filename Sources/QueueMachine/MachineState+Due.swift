@@ -163,6 +163,7 @@ extension MachineState {
   mutating func forgetProducer(_ producer: ProducerID) {
     guard let slot = slot(of: producer) else { return }
     hash.fold(.producerForgotten, producer.rawValue)
+    idleRuns -= producers[slot].runs.count
     idleProducers.remove(producer.rawValue)
     producerSlots.remove(producer.rawValue)
     producers.remove(slot)

@@ -30,6 +30,17 @@ extension MachineState {
     invariant(detached == sessionDeadlines.count, "session deadlines")
     let idle = producers.slots.count { producers[$0].session == .none }
     invariant(idle == idleProducers.count, "idle producers")
+    let idleProducerRuns = producers.slots.filter { producers[$0].session == .none }
+      .reduce(0) { $0 + producers[$1].runs.count }
+    invariant(idleProducerRuns == idleRuns, "\(idleProducerRuns) runs of idle producers")
+    let refusals = sessions.slots.reduce(0) { $0 + sessions[$1].refusals.count }
+    invariant(refusals == refusalCount, "\(refusals) refusals remembered")
+    let resting = sessions.slots.count { slot in
+      sessions[slot].origin == nil
+        && sessions[slot].consumers.allSatisfy { consumers[$0.slot].held.isEmpty }
+    }
+    invariant(resting == restingSessions.count, "resting sessions")
+    restingSessions.checkOrder()
   }
 
   private func checkQueue(_ slot: Int) {

@@ -129,6 +129,12 @@ extension MachineState {
     }
   }
 
+  var queueCount: Int { queues.count }
+
+  func consumers(of session: SessionID) -> [ConsumerID] {
+    slot(of: session).map { sessions[$0].consumers.map(\.id) } ?? []
+  }
+
   var sessionCount: Int { sessions.count }
   var consumerCount: Int { consumers.count }
 

@@ -5,15 +5,15 @@ import Base
 
 extension MachineState {
   mutating func openSession(_ command: OpenSession, _ effects: inout EffectList) {
+    guard makeRoom(for: command, &effects) else {
+      effects.add(.sessionOpenRefused(command.origin, .tooManySessions), for: command.origin)
+      return
+    }
     if command.epoch != .none,
       slot(of: command.producer).map({ producers[$0].epoch }) != command.epoch
     {
       // Another client has published under these numbers, or may have.
       effects.add(.sessionOpenRefused(command.origin, .producerFenced), for: command.origin)
-      return
-    }
-    if sessions.count >= limits.sessions {
-      effects.add(.sessionOpenRefused(command.origin, .tooManySessions), for: command.origin)
       return
     }
     let id = SessionID(rawValue: commandNumber)
@@ -40,6 +40,28 @@ extension MachineState {
       for: command.origin)
   }
 
+  /// Where there are too many sessions, the detached one that holds nothing and would end first
+  /// ends now, so that clients that come and go cannot lock others out.
+  private mutating func makeRoom(
+    for command: OpenSession, _ effects: inout EffectList
+  ) -> Bool {
+    if sessions.count < min(limits.sessions, Int(command.sessionsMax)) { return true }
+    guard let first = restingSessions.first, let session = sessionSlots[first.key] else {
+      return false
+    }
+    while let member = sessions[session].consumers.first { removeConsumer(member.slot) }
+    end(session, .expired, &effects)
+    return sessions.count < min(limits.sessions, Int(command.sessionsMax))
+  }
+
+  /// Notes a detached session of which nothing is held any more.
+  mutating func noteIfResting(_ session: Int) {
+    guard sessions[session].origin == nil else { return }
+    let members = sessions[session].consumers
+    for member in members where !consumers[member.slot].held.isEmpty { return }
+    restingSessions.set(sessions[session].id.rawValue, to: sessions[session].deadline)
+  }
+
   /// Makes `session` the one that may publish for the producer.
   private mutating func takeProducer(
     _ producer: ProducerID, for session: SessionID, _ effects: inout EffectList
@@ -55,6 +77,7 @@ extension MachineState {
     if let older = self.slot(of: producers[slot].session) {
       effects.add(.producerFenced(sessions[older].id), for: sessions[older].origin)
     }
+    if producers[slot].session == .none { idleRuns -= producers[slot].runs.count }
     idleProducers.remove(producer.rawValue)
     producers[slot].idleSince = .never
     producers[slot].session = session
@@ -73,6 +96,7 @@ extension MachineState {
     sessions[session].node = command.origin.node
     sessions[session].deadline = .never
     sessionDeadlines.remove(command.session.rawValue)
+    restingSessions.remove(command.session.rawValue)
     let members = sessions[session].consumers
     for member in members { maybeJoinRotation(member.slot) }
     if effects.wants(command.origin) { tellWhatIsHeld(session, command, &effects) }
@@ -167,6 +191,7 @@ extension MachineState {
     sessionDeadlines.set(id.rawValue, to: sessions[session].deadline)
     let members = sessions[session].consumers
     for member in members { leaveRotation(member.slot) }
+    noteIfResting(session)
   }
 
   mutating func closeSession(_ id: SessionID, _ effects: inout EffectList) {
@@ -183,9 +208,15 @@ extension MachineState {
     if let producer = slot(of: sessions[session].producer), producers[producer].session == id {
       producers[producer].session = .none
       producers[producer].idleSince = clock
+      if idleRuns + producers[producer].runs.count > limits.idleRuns {
+        producers[producer].keepLastRun()
+      }
+      idleRuns += producers[producer].runs.count
       idleProducers.set(producers[producer].id.rawValue, to: clock)
     }
+    refusalCount -= sessions[session].refusals.count
     sessionDeadlines.remove(id.rawValue)
+    restingSessions.remove(id.rawValue)
     sessionSlots.remove(id.rawValue)
     sessions.remove(session)
     while idleProducers.count > limits.idleProducers, let oldest = idleProducers.first {

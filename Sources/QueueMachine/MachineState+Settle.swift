@@ -155,6 +155,7 @@ extension MachineState {
     consumers[consumer].held.tidy()
     if consumers[consumer].isSubscribed {
       maybeJoinRotation(consumer)
+      if consumers[consumer].held.isEmpty { noteIfResting(consumers[consumer].sessionSlot) }
     } else if consumers[consumer].held.isEmpty {
       removeConsumer(consumer)
     }
@@ -172,6 +173,7 @@ extension MachineState {
       refusal.sequence <= order.answeredThrough
     {
       _ = sessions[session].refusals.popFirst()
+      refusalCount -= 1
     }
     let origin = sessions[session].origin
     if order.sequence.rawValue > 0, order.sequence <= sessions[session].settled {
@@ -182,7 +184,11 @@ extension MachineState {
       refuse(order, .sequenceGap, origin, &effects)
       return nil
     }
-    if sessions[session].refusals.count >= limits.unansweredRefusals {
+    let remembered = sessions[session].refusals.count
+    if remembered >= limits.unansweredRefusals
+      || refusalCount >= limits.refusals
+        && remembered + order.ranges.count > limits.refusalsWhenFull
+    {
       refuse(order, .tooManyUnanswered, origin, &effects)
       return nil
     }
@@ -245,6 +251,7 @@ extension MachineState {
     _ effects: inout EffectList
   ) {
     hash.fold(.settleRefused, range.first.rawValue, UInt64(refusal.rawValue))
+    refusalCount += 1
     sessions[session].refusals.append(
       SettleRefusal(
         sequence: order.sequence, consumer: order.consumer, range: range, refusal: refusal))

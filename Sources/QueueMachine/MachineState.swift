@@ -32,6 +32,12 @@ struct MachineState: Sendable {
   var queueDeadlines = DeadlineHeap()
   /// By id, of detached sessions.
   var sessionDeadlines = DeadlineHeap()
+  /// By id, of detached sessions that hold nothing, at their deadlines.
+  var restingSessions = DeadlineHeap()
+  /// Remembered by all sessions together.
+  var refusalCount = 0
+  /// Runs of answers of all producers without a session.
+  var idleRuns = 0
   /// By id, of producers without a session: since when.
   var idleProducers = DeadlineHeap()
 

@@ -249,6 +249,8 @@ struct ConsumerState: Sendable {
   var rotationPlace = Rotation.none
 
   var isInRotation: Bool { rotationPlace != Rotation.none }
+  /// What it may hold at once from now on.
+  var holdsAtMost: Int { max(isSubscribed ? Int(credit) : 0, held.count) }
   var creditLeft: Int { max(0, Int(credit) - held.count) }
 }
 

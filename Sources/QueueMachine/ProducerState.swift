@@ -54,6 +54,10 @@ struct ProducerState: Sendable {
     }
   }
 
+  mutating func keepLastRun() {
+    while runs.count > 1 { _ = runs.popFirst() }
+  }
+
   /// Adds the answer to the numbers after `lastSequence`.
   mutating func answer(_ run: Run) {
     invariant(run.first == lastSequence + 1, "answer to \(run.first) after \(lastSequence)")

@@ -66,6 +66,9 @@ package struct QueueMachine: ~Copyable {
   package func origin(of session: SessionID) -> SessionOrigin? { state.origin(of: session) }
   /// All sessions by id.
   package func sessions() -> [SessionSummary] { state.sessionSummaries() }
+  package var queueCount: Int { state.queueCount }
+  /// The session's consumers by id, ended ones that still hold messages included.
+  package func consumers(of session: SessionID) -> [ConsumerID] { state.consumers(of: session) }
   package var sessionCount: Int { state.sessionCount }
   package var consumerCount: Int { state.consumerCount }
   /// What became of a publish (G4).

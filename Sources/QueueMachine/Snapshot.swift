@@ -29,7 +29,7 @@ package enum SnapshotError: Error, Equatable, Sendable {
 enum SnapshotFormat {
   /// "SKQM"
   static let magic: UInt32 = 0x4d51_4b53
-  static let version: UInt32 = 3
+  static let version: UInt32 = 4
 }
 
 /// A machine's state at one moment, which the running machine no longer changes. Shares memory with

@@ -121,6 +121,7 @@ extension MachineState {
     producerSlots.insert(producers.insert(producer), for: producer.id.rawValue)
     if producer.session == .none {
       idleProducers.set(producer.id.rawValue, to: producer.idleSince)
+      idleRuns += producer.runs.count
     }
   }
 
@@ -144,6 +145,7 @@ extension MachineState {
       guard let refusal = Refusal(rawValue: try reader.integer()) else {
         throw SnapshotFault.reference
       }
+      refusalCount += 1
       session.refusals.append(
         SettleRefusal(sequence: sequence, consumer: consumer, range: range, refusal: refusal))
     }
@@ -155,6 +157,7 @@ extension MachineState {
       sessions[slot].consumers.append(
         SessionState.Member(id: consumers[consumer].id, slot: consumer))
     }
+    noteIfResting(slot)
   }
 
   private mutating func readConsumer(

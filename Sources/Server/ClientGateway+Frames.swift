@@ -120,7 +120,7 @@ extension ClientGateway {
       addresses: replica.consensus.membership.members.map(\.clientAddress), version: version,
       messageBytesMax: UInt32(clamping: configuration.limits.messageBytes),
       frameBytesMax: UInt32(clamping: frameBytesMax),
-      publishWindow: UInt32(clamping: configuration.limits.publishesInFlight),
+      publishWindow: UInt32(clamping: publishWindow),
       creditMax: FixedLimits.creditMax)
   }
 

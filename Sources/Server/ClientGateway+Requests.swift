@@ -22,7 +22,7 @@ extension ClientGateway {
       refuse(publish, .overloaded, noSpace, client)
       return .taken
     }
-    let unansweredMax = configuration.limits.publishesInFlight
+    let unansweredMax = publishWindow
     guard publish.count <= publishCountMax,
       client.unansweredPublishes + publish.count <= unansweredMax
     else {
@@ -32,7 +32,7 @@ extension ClientGateway {
     }
     do throws(MessageRecordError) {
       let count = try MessageRecord.check(
-        publish.run, recordBytesMax: configuration.limits.messageBytes)
+        publish.run, contentBytesMax: configuration.limits.messageBytes)
       guard count == publish.count else {
         let detail = "\(publish.count) messages announced and \(count) sent"
         refuseForGood(publish, .messageMalformed, detail, client, session, now, &replica)
@@ -221,11 +221,13 @@ extension ClientGateway {
     case (.openSession(let producer, let epoch, let timeout, let name), .none),
       (.openSession(let producer, let epoch, let timeout, let name), .lost):
       client.session = .opening(request)
+      let sessionsMax = UInt32(clamping: configuration.limits.sessions)
+      let span = sessionTimeout(timeout)
       let shortName = name.clipped(toBytes: FixedLimits.sessionNameBytesMax)
       replica.submit(now: now) {
         CommandWriter.openSession(
-          origin: origin, kind: .native, producer: producer, epoch: epoch, timeout: timeout,
-          name: shortName, into: &$0)
+          origin: origin, kind: .native, producer: producer, epoch: epoch,
+          sessionsMax: sessionsMax, timeout: span, name: shortName, into: &$0)
       }
     case (.attachSession(let attach), .none), (.attachSession(let attach), .lost):
       let consumersMax = min(
@@ -252,6 +254,14 @@ extension ClientGateway {
     }
   }
 
+  /// How long a session outlives its connection whose client asks for so long: 0 is for the usual
+  /// time, and a client that is gone must not keep others out for days.
+  private func sessionTimeout(_ asked: Nanoseconds) -> Nanoseconds {
+    let usual = configuration.timeouts.session
+    let most = Nanoseconds(rawValue: usual.rawValue * ClientGatewayLimits.sessionTimeoutFactor)
+    return asked == .zero ? usual : min(asked, most)
+  }
+
   private mutating func takeConsumerRequest(
     _ frame: ClientFrame, _ request: RequestID, from client: ClientConnection, now: MonotonicTime,
     replica: inout Replica
@@ -263,6 +273,12 @@ extension ClientGateway {
     switch frame {
     case .subscribe(let consumer, let queue, let credit):
       guard isValid(credit: credit, atLeast: 1, request, client) else { return }
+      let known = replica.machine.consumers(of: session)
+      guard known.count < configuration.limits.consumersPerSession || known.contains(consumer)
+      else {
+        refuse(request, .tooManyConsumers, "the session has \(known.count)", to: client)
+        return
+      }
       let tag = expectReply(to: request, from: client)
       replica.submit(now: now) {
         CommandWriter.subscribe(
@@ -306,6 +322,11 @@ extension ClientGateway {
       guard isValid(name, request, client) else { return }
       if let fault = settings.fault {
         refuse(request, .settingInvalid, fault, to: client)
+        return
+      }
+      let queueCount = replica.machine.queueCount
+      if queueCount >= configuration.limits.queues, replica.machine.queue(named: name) == nil {
+        refuse(request, .tooManyQueues, "there are \(queueCount) queues", to: client)
         return
       }
       let tag = expectReply(to: request, from: client)
@@ -415,7 +436,7 @@ extension MessageRecordError {
     case .lengthsDisagree(let offset): "the lengths in the record at \(offset) do not add up"
     case .unknownFlags(let flags, let offset): "the record at \(offset) has unknown flags \(flags)"
     case .tooLarge(let bytes, let limit, let offset):
-      "the record at \(offset) has \(bytes) bytes, \(limit) are allowed"
+      "the message at \(offset) has \(bytes) bytes, \(limit) are allowed"
     case .notUTF8(let offset): "the record at \(offset) has text that is no UTF-8"
     }
   }

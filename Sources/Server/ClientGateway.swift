@@ -67,6 +67,9 @@ struct ClientGateway: ~Copyable {
   let connectionOptions: ConnectionOptions
   /// The largest payload of a client's frame.
   let frameBytesMax: Int
+  /// Publishes of one session that may be unanswered: what is configured, if the machine keeps the
+  /// answers to so many.
+  let publishWindow: Int
   /// Messages in one publish: the machine numbers those of an entry in 20 bits.
   let publishCountMax: Int
 
@@ -128,8 +131,9 @@ struct ClientGateway: ~Copyable {
     self.version = version
     self.poller = poller
     frameBytesMax = configuration.limits.messageBytes + Frame.overheadBytes
-    publishCountMax = min(
-      configuration.limits.publishesInFlight, FixedLimits.publishesPerEntry / 2)
+    publishWindow = min(
+      configuration.limits.publishesInFlight, Int(MachineLimits().unansweredMessages))
+    publishCountMax = min(publishWindow, FixedLimits.publishesPerEntry / 2)
     connectionOptions = ConnectionOptions(
       outboundLimit: configuration.limits.clientWriteBytes,
       unreadMax: Frame.headerBytes + frameBytesMax)

@@ -10,6 +10,8 @@ enum ClientGatewayLimits {
   static let readBytesPerTurn = 256 << 10
   /// Requests of one connection that wait for their reply; more are refused.
   static let waitingRequestsPerConnection = 1_024
+  /// The longest time that a session outlives its connection, in `timeouts.session`.
+  static let sessionTimeoutFactor: UInt64 = 6
   /// Sentences kept for publishes of one connection that are about to be refused.
   static let publishFaults = 16
   /// Reads of all connections that wait for the leader to be sure of itself; more are refused.

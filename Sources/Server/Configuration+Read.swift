@@ -1,6 +1,7 @@
 // From a file to a checked configuration. Reports everything that is wrong at once.
 
 import Base
+import QueueMachine
 import Transport
 
 extension ServerConfiguration {
@@ -130,6 +131,8 @@ extension ServerConfiguration {
   ) -> Limits {
     var section = file.section("limits", &findings)
     var limits = Limits()
+    // More than the queue machine takes would be refused all the same.
+    let machine = MachineLimits()
     let megabyte = 1 << 20
     let writes = megabyte...(4096 * megabyte)
     limits.messageBytes = section.bytes(
@@ -137,10 +140,12 @@ extension ServerConfiguration {
     limits.connections = section.count(
       "connections", in: 1...1_000_000, default: limits.connections, &findings)
     limits.sessions = section.count(
-      "sessions", in: 1...1_000_000, default: limits.sessions, &findings)
-    limits.queues = section.count("queues", in: 1...1_000_000, default: limits.queues, &findings)
+      "sessions", in: 1...machine.sessions, default: limits.sessions, &findings)
+    limits.queues = section.count(
+      "queues", in: 1...machine.queues, default: limits.queues, &findings)
     limits.consumersPerSession = section.count(
-      "consumersPerSession", in: 1...65_536, default: limits.consumersPerSession, &findings)
+      "consumersPerSession", in: 1...machine.consumersPerSession,
+      default: limits.consumersPerSession, &findings)
     limits.publishesInFlight = section.count(
       "publishesInFlight", in: 1...1_000_000, default: limits.publishesInFlight, &findings)
     limits.uncommittedBytes = section.bytes(

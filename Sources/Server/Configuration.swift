@@ -41,7 +41,7 @@ package struct ServerConfiguration: Hashable, Sendable {
 
   /// Everything that could grow has its bound here (G13).
   package struct Limits: Hashable, Sendable {
-    /// Largest message: key, headers and body together.
+    /// Largest message: key, headers and body together, without the head of its record.
     package var messageBytes: Int = 16 << 20
     /// Client connections at a time.
     package var connections: Int = 4096
@@ -73,7 +73,8 @@ package struct ServerConfiguration: Hashable, Sendable {
     /// A follower that hears nothing for a time between these two stands for election.
     package var electionMin: Nanoseconds = .milliseconds(300)
     package var electionMax: Nanoseconds = .milliseconds(600)
-    /// A session without a connection for so long ends, and what it holds goes back (G7).
+    /// A session without a connection for so long ends, and what it holds goes back (G7), unless
+    /// its client asked for another time; six times as much is the most that it gets.
     package var session: Nanoseconds = .seconds(10)
     /// A connection that sends nothing for so long, not even a heartbeat, is closed.
     package var silentConnection: Nanoseconds = .seconds(30)

@@ -83,7 +83,7 @@ struct ClusterKnowledge: Sendable {
   var leader: String = ""
   var publishWindow = 65_536
   var creditMax = 65_535
-  var recordBytesMax = MessageRecord.recordBytesMax
+  var contentBytesMax = MessageRecord.contentBytesMax
 }
 
 final class ClientShared: Sendable {

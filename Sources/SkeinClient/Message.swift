@@ -134,14 +134,15 @@ extension Message {
 
   /// The bytes of the message's record. Throws what makes it impossible to store.
   @discardableResult
-  func check(recordBytesMax: Int) throws(SkeinError) -> Int {
+  func check(contentBytesMax: Int) throws(SkeinError) -> Int {
     for span in [delay, timeToLive] {
       if let span, span < .zero {
         throw .invalidMessage("its delay or time to live is negative")
       }
     }
-    var bytes = MessageRecord.fixedBytes + body.count
-    bytes += (delay == nil ? 0 : 8) + (timeToLive == nil ? 0 : 8)
+    let headBytes =
+      MessageRecord.fixedBytes + (delay == nil ? 0 : 8) + (timeToLive == nil ? 0 : 8)
+    var bytes = headBytes + body.count
     if !headers.isEmpty || !key.isEmpty || !contentType.isEmpty {
       let short = MessageRecord.shortFieldMax
       guard headers.count <= short else {
@@ -155,8 +156,10 @@ extension Message {
       bytes += key.utf8.count + contentType.utf8.count
       for header in headers { bytes += 6 + header.name.utf8.count + header.value.count }
     }
-    guard bytes <= recordBytesMax else {
-      throw .messageTooLarge(bytes: bytes, limit: recordBytesMax)
+    // The node's limit is about the message, not about the head of its record.
+    let contentBytes = bytes - headBytes
+    guard contentBytes <= contentBytesMax else {
+      throw .messageTooLarge(bytes: contentBytes, limit: contentBytesMax)
     }
     return bytes
   }

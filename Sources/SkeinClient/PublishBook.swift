@@ -119,7 +119,7 @@ final class PublishBook: Sendable {
     var tickets: [Ticket] = []
     /// Some tickets are for one sequence within the range of another.
     var ticketsOverlap = false
-    var recordBytesMax = MessageRecord.recordBytesMax
+    var contentBytesMax = MessageRecord.contentBytesMax
     var chunkCountMax = PublishChunk.countMax
     var chunkBytesMax = PublishChunk.bytesMax
     /// Set once nothing can be published any more.
@@ -297,7 +297,7 @@ extension PublishBook.State {
     _ message: Message, owner: Int, queue: QueueID
   ) throws(SkeinError) -> PublishBook.Staged {
     if let failure { throw failure }
-    let bytes = try message.check(recordBytesMax: recordBytesMax)
+    let bytes = try message.check(contentBytesMax: contentBytesMax)
     guard owners[owner].hasSpace else { return .full }
     if filling.count > 0,
       filling.owner != owner || filling.queue != queue || filling.count >= chunkCountMax
@@ -399,9 +399,9 @@ extension PublishBook {
 
   /// What the cluster takes, and where a producer that was known before goes on. The latter only
   /// before anything was published.
-  func configure(recordBytesMax: Int, runBytesMax: Int, window: Int) {
+  func configure(contentBytesMax: Int, runBytesMax: Int, window: Int) {
     state.withLock { state in
-      state.recordBytesMax = min(recordBytesMax, MessageRecord.recordBytesMax)
+      state.contentBytesMax = min(contentBytesMax, MessageRecord.contentBytesMax)
       state.chunkBytesMax = min(runBytesMax, PublishChunk.bytesMax)
       state.chunkCountMax = max(1, min(window, PublishChunk.countMax))
     }

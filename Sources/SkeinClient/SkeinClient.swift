@@ -104,8 +104,8 @@ extension SkeinClient {
   public func publish(
     _ messages: [Message], to queue: String
   ) async throws(SkeinError) -> [MessageReceipt] {
-    let limit = shared.knowledge.withLock { $0.recordBytesMax }
-    for message in messages { try message.check(recordBytesMax: limit) }
+    let limit = shared.knowledge.withLock { $0.contentBytesMax }
+    for message in messages { try message.check(contentBytesMax: limit) }
     let id = try await queueID(named: queue)
     let owner = ownOwner()
     var promises: [(Promise<PublishBook.Receipts>, PublishReference)] = []

@@ -106,6 +106,8 @@ public enum RefusalReason: UInt16, CaseIterable, Sendable {
   case consumerDiffers = 26
   case tooManyConsumers = 27
   case answerForgotten = 28
+  /// The prefetches of the client's consumers are too large together.
+  case tooMuchCredit = 29
   case messageTooLarge = 40
   case messageMalformed = 41
   case messageNotFound = 42

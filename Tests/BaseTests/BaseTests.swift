@@ -97,13 +97,15 @@ import Testing
     for count in 1..<bytes.count where count != first {
       #expect(throws: MessageRecordError.self) {
         try Array(bytes[..<count]).withUnsafeBytes {
-          try MessageRecord.check($0, recordBytesMax: 1_000)
+          try MessageRecord.check($0, contentBytesMax: 1_000)
         }
       }
     }
-    #expect(try bytes.withUnsafeBytes { try MessageRecord.check($0, recordBytesMax: 1_000) } == 2)
+    #expect(try bytes.withUnsafeBytes { try MessageRecord.check($0, contentBytesMax: 1_000) } == 2)
     #expect(throws: MessageRecordError.self) {
-      try bytes.withUnsafeBytes { try MessageRecord.check($0, recordBytesMax: first - 1) }
+      try bytes.withUnsafeBytes {
+        try MessageRecord.check($0, contentBytesMax: first - MessageRecord.headBytesMax - 1)
+      }
     }
   }
 
@@ -116,7 +118,7 @@ import Testing
         var changed = bytes
         changed[at] = value
         let count = changed.withUnsafeBytes {
-          try? MessageRecord.check($0, recordBytesMax: 1 << 20)
+          try? MessageRecord.check($0, contentBytesMax: 1 << 20)
         }
         #expect(count == nil || count == 1)
       }

@@ -77,6 +77,15 @@ struct Model {
     var settled: UInt64 = 0
     var refusals: [SettleRefusal] = []
     var consumers: [Consumer] = []
+
+    var isResting: Bool { origin == nil && consumers.allSatisfy(\.held.isEmpty) }
+
+    /// What all consumers but one could hold at once.
+    func holdsAtMost(without id: ConsumerID) -> Int {
+      consumers.filter { $0.id != id }.reduce(0) {
+        $0 + max($1.isSubscribed ? $1.credit : 0, $1.held.count)
+      }
+    }
   }
 
   enum Answer: Equatable {
@@ -92,6 +101,10 @@ struct Model {
     /// Of the numbers after `forgottenThrough`.
     var answers: [Answer] = []
     var last: UInt64 { forgottenThrough + UInt64(answers.count) }
+
+    var allRuns: [(first: UInt64, count: UInt32, answer: Answer)] {
+      runs(forgottenThrough + 1..<last + 1)
+    }
 
     /// Maximal runs of answers that could be one effect: (first number, count, answer of first).
     func runs(_ numbers: Range<UInt64>) -> [(first: UInt64, count: UInt32, answer: Answer)] {
@@ -570,14 +583,21 @@ struct Model {
 
   mutating func openSession(
     _ origin: SessionOrigin, _ kind: SessionKind, _ producer: ProducerID, epoch: UInt64,
-    _ timeout: UInt64
+    sessionsMax: Int, _ timeout: UInt64
   ) {
-    if epoch > 0, producers[producer]?.epoch != epoch {
-      seen.append(.plain(.sessionOpenRefused(origin, .producerFenced)))
+    let most = min(limits.sessions, sessionsMax)
+    if sessions.count >= most,
+      let resting = sessions.filter({ $0.isResting })
+        .min(by: { ($0.deadline!, $0.id) < ($1.deadline!, $1.id) })
+    {
+      end(resting.id, .expired)
+    }
+    if sessions.count >= most {
+      seen.append(.plain(.sessionOpenRefused(origin, .tooManySessions)))
       return
     }
-    if sessions.count >= limits.sessions {
-      seen.append(.plain(.sessionOpenRefused(origin, .tooManySessions)))
+    if epoch > 0, producers[producer]?.epoch != epoch {
+      seen.append(.plain(.sessionOpenRefused(origin, .producerFenced)))
       return
     }
     let id = SessionID(rawValue: index << 20 | command)
@@ -664,6 +684,13 @@ struct Model {
     for (producer, state) in producers where state.session == id {
       producers[producer]!.session = nil
       producers[producer]!.idleSince = clock
+      let others = producers.filter { $0.value.session == nil && $0.key != producer }
+      let kept = others.reduce(0) { $0 + $1.value.allRuns.count }
+      let runs = state.allRuns
+      if kept + runs.count > limits.idleRuns, let last = runs.last {
+        producers[producer]!.answers.removeFirst(Int(last.first - state.forgottenThrough - 1))
+        producers[producer]!.forgottenThrough = last.first - 1
+      }
     }
     while true {
       let idle = producers.filter { $0.value.session == nil }
@@ -878,10 +905,19 @@ struct Model {
         reply(requester, tag, refuse(.consumerDiffers))
         return
       }
+      if !mayHold(credit, id, s) {
+        reply(requester, tag, refuse(.tooMuchCredit))
+        return
+      }
       sessions[s].consumers[c].isSubscribed = true
       sessions[s].consumers[c].credit = credit
-    } else if sessions[s].consumers.count >= limits.consumersPerSession {
+    } else if sessions[s].consumers.count >= limits.consumersPerSession
+      || sessions.reduce(0, { $0 + $1.consumers.count }) >= limits.consumers
+    {
       reply(requester, tag, refuse(.tooManyConsumers))
+      return
+    } else if !mayHold(credit, id, s) {
+      reply(requester, tag, refuse(.tooMuchCredit))
       return
     } else {
       sessions[s].consumers.append(
@@ -890,6 +926,13 @@ struct Model {
     }
     refresh(session, id)
     reply(requester, tag, .subscribed(id, queue))
+  }
+
+  func mayHold(_ credit: Int, _ id: ConsumerID, _ s: Int) -> Bool {
+    let present = sessions[s].consumers.first { $0.id == id }
+    if let present, present.isSubscribed, credit <= present.credit { return true }
+    let most = max(credit, present?.held.count ?? 0) + sessions[s].holdsAtMost(without: id)
+    return most <= limits.creditPerSession
   }
 
   mutating func setCredit(
@@ -901,6 +944,10 @@ struct Model {
     } else if !(0...65_535).contains(credit) {
       reply(requester, tag, .refused(.settingInvalid, detail: ""))
     } else if let (s, c) = find(session, id) {
+      if !mayHold(credit, id, s) {
+        reply(requester, tag, .refused(.tooMuchCredit, detail: ""))
+        return
+      }
       sessions[s].consumers[c].credit = credit
       refresh(session, id)
       reply(requester, tag, .creditSet(id))
@@ -958,7 +1005,11 @@ struct Model {
       for range in ranges { tell(session, refusal(range, .sequenceGap)) }
       return
     }
-    if sessions[s].refusals.count >= limits.unansweredRefusals {
+    let remembered = sessions[s].refusals.count
+    let all = sessions.reduce(0) { $0 + $1.refusals.count }
+    if remembered >= limits.unansweredRefusals
+      || all >= limits.refusals && remembered + ranges.count > limits.refusalsWhenFull
+    {
       for range in ranges { tell(session, refusal(range, .tooManyUnanswered)) }
       return
     }

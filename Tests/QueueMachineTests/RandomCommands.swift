@@ -56,13 +56,14 @@ struct Step {
     func number(_ limit: Int) -> Int { Int.random(in: 0..<limit, using: &random) }
     let dead = [0, 0, 8, 9, 10][number(5)]
     let first = [
-      // Refused: its own dead-letter queue.
+      // Refused: its own dead-letter queue, and one that is not there.
       Command.declare(name: 0, settings: 5, bySession: 10),
+      .declare(name: 5, settings: 3, bySession: 10),
       .declare(name: 4, settings: 0, bySession: 10),
       .declare(name: 3, settings: dead, bySession: 10),
       .declare(name: number(2), settings: [2, 3, 4, 7, 8, 10][number(6)], bySession: 10),
       .declare(name: 2, settings: number(settingsCount), bySession: 10),
-      .open(connection: 1, kind: .native, producer: 1, timeout: 2),
+      .open(connection: 1, kind: .native, producer: 1, epoch: 0, timeout: 2),
     ]
     return [Step(advance: 0, commands: first)]
       + (1..<count).map { _ in .random(&random) }
@@ -159,6 +160,11 @@ struct Script {
     limits.queues = 5
     limits.sessions = 6
     limits.consumersPerSession = 2
+    limits.consumers = 8
+    limits.creditPerSession = 10
+    limits.refusals = 6
+    limits.refusalsWhenFull = 2
+    limits.idleRuns = 4
     limits.idleProducers = 2
     limits.producerMemory = .seconds(20)
     limits.unansweredMessages = 24
@@ -306,11 +312,14 @@ struct Script {
       let timeout = UInt64(timeout) * 5 * Step.second
       let known = model.producers[ProducerID(UInt64(producer))]?.epoch ?? 3
       let epoch = [0, 0, known, known / 2][epoch]
+      let sessionsMax = connection == 3 ? 4 : 1_000
       CommandWriter.openSession(
         origin: origin(connection), kind: kind, producer: ProducerID(UInt64(producer)),
-        epoch: ProducerEpoch(epoch), timeout: Nanoseconds(timeout), name: "n", into: &payload)
+        epoch: ProducerEpoch(epoch), sessionsMax: UInt32(sessionsMax),
+        timeout: Nanoseconds(timeout), name: "n", into: &payload)
       model.openSession(
-        origin(connection), kind, ProducerID(UInt64(producer)), epoch: epoch, timeout)
+        origin(connection), kind, ProducerID(UInt64(producer)), epoch: epoch,
+        sessionsMax: sessionsMax, timeout)
     case .attach(let number, let connection, let received):
       attach(session(number, model), origin(connection), received, &model)
     case .detach(let number, let connection):

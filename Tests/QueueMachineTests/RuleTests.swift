@@ -491,6 +491,121 @@ import Testing
     #expect(rig.summary(queue).ready == 4)
   }
 
+  @Test func aDetachedSessionThatHoldsNothingMakesRoom() throws {
+    var limits = MachineLimits()
+    limits.sessions = 4
+    let rig = Rig(limits: limits)
+    let queue = rig.declare("q")
+    let holds = rig.open(timeout: .seconds(60))
+    rig.subscribe(holds, 1, queue, credit: 1)
+    let attached = rig.open(producer: 1)
+    rig.publish(attached, 1, to: queue)
+    let late = rig.open(timeout: .seconds(3_600))
+    let early = rig.open(timeout: .seconds(1_800))
+    for session in [holds, late, early] { rig.detach(session) }
+    try rig.restart(limits: limits)
+    #expect(rig.tryOpen().first == .plain(.sessionEnded(early, .expired)))
+    #expect(rig.tryOpen().first == .plain(.sessionEnded(late, .expired)))
+    #expect(rig.tryOpen() == [.plain(.sessionOpenRefused(rig.origin, .tooManySessions))])
+    // What it holds lapses, and it is one that holds nothing.
+    rig.tick(.seconds(30))
+    #expect(rig.tryOpen().first == .plain(.sessionEnded(holds, .expired)))
+    #expect(rig.machine.sessionCount == 4)
+    #expect(rig.machine.consumerCount == 0)
+  }
+
+  @Test func theProposersLimitOfSessionsIsKept() {
+    let rig = Rig()
+    _ = rig.open()
+    let seen = rig.apply {
+      CommandWriter.openSession(
+        origin: rig.origin, kind: .native, producer: ProducerID(0), sessionsMax: 1,
+        timeout: .seconds(1), name: "", into: &$0)
+    }
+    #expect(seen == [.plain(.sessionOpenRefused(rig.origin, .tooManySessions))])
+  }
+
+  @Test func creditOfASessionIsBoundedSoThatItCanAlwaysBeAttached() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open()
+    for consumer in UInt32(1)...4 { rig.subscribe(session, consumer, queue, credit: 65_535) }
+    func refused(_ seen: [Seen]) -> Bool {
+      guard case .plain(.reply(_, _, .refused(.tooMuchCredit, _)))? = seen.first else {
+        return false
+      }
+      return true
+    }
+    #expect(!refused(rig.subscribe(session, 5, queue, credit: 4)))
+    #expect(refused(rig.subscribe(session, 6, queue, credit: 1)))
+    func set(_ credit: UInt32) -> [Seen] {
+      rig.apply {
+        CommandWriter.setCredit(
+          session, consumer: ConsumerID(5), tag: RequestTag(1), credit: credit, into: &$0)
+      }
+    }
+    #expect(refused(set(5)))
+    #expect(!refused(set(1)))
+    #expect(!refused(rig.subscribe(session, 6, queue, credit: 3)))
+  }
+
+  @Test func consumersOfAllSessionsAreBounded() {
+    var limits = MachineLimits()
+    limits.consumers = 2
+    let rig = Rig(limits: limits)
+    let queue = rig.declare("q")
+    let sessions = (0..<3).map { _ in rig.open() }
+    for session in sessions { rig.subscribe(session, 1, queue) }
+    #expect(rig.machine.consumerCount == 2)
+    // One that is there is not a further one.
+    #expect(rig.subscribe(sessions[0], 1, queue, credit: 3).count == 1)
+    #expect(rig.machine.consumers(of: sessions[2]).isEmpty)
+  }
+
+  @Test func refusalsOfAllSessionsAreBoundedButFewAreAlwaysTaken() {
+    var limits = MachineLimits()
+    limits.refusals = 3
+    limits.refusalsWhenFull = 2
+    let rig = Rig(limits: limits)
+    let hoarder = rig.open()
+    rig.settle(hoarder, 1, .acknowledge, [1...1, 2...2, 3...3])
+    func isPushedBack(_ seen: [Seen]) -> Bool {
+      guard case .plain(.settleRefused(_, _, _, _, .tooManyUnanswered))? = seen.first else {
+        return false
+      }
+      return true
+    }
+    #expect(isPushedBack(rig.settle(hoarder, 2, .acknowledge, [4...4])))
+    let other = rig.open()
+    #expect(isPushedBack(rig.settle(other, 1, .acknowledge, [1...1, 2...2, 3...3])))
+    #expect(!isPushedBack(rig.settle(other, 1, .acknowledge, [1...1, 2...2])))
+    rig.apply { CommandWriter.closeSession(hoarder, into: &$0) }
+    #expect(!isPushedBack(rig.settle(other, 2, .acknowledge, [1...1, 2...2, 3...3])))
+  }
+
+  @Test func answersOfIdleProducersAreBounded() throws {
+    var limits = MachineLimits()
+    limits.idleRuns = 3
+    let rig = Rig(limits: limits)
+    let queue = rig.declare("q")
+    for producer in UInt64(1)...2 {
+      let session = rig.open(producer: producer)
+      for sequence in UInt64(1)...2 { rig.publish(session, sequence, to: queue) }
+      rig.apply { CommandWriter.closeSession(session, into: &$0) }
+    }
+    try rig.restart(limits: limits)
+    func outcome(_ producer: UInt64, _ sequence: UInt64) -> PublishOutcome {
+      rig.machine.outcome(of: PublishSequence(sequence), by: ProducerID(producer))
+    }
+    #expect(outcome(1, 1) != .answerForgotten)
+    #expect(outcome(2, 1) == .answerForgotten)
+    #expect(outcome(2, 2) != .answerForgotten)
+    // Not stored again for that.
+    let session = rig.open(producer: 2)
+    rig.publish(session, 1, to: queue)
+    #expect(rig.summary(queue).ready == 4)
+  }
+
   @Test func idleProducersAreBoundedAndTheOldestGoes() {
     var limits = MachineLimits()
     limits.idleProducers = 2

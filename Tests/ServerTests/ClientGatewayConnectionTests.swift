@@ -27,6 +27,9 @@ import Wire
     #expect(hello.version == "test")
     #expect(hello.messageBytesMax == 16 << 20)
     #expect(hello.frameBytesMax > hello.messageBytesMax)
+    // What is configured is more than the machine keeps answers to.
+    #expect(harness.gateway.configuration.limits.publishesInFlight == 100_000)
+    #expect(hello.publishWindow == 65_536)
     #expect(harness.gateway.connectionCount == 1)
     guard case .pong = try client.ask(.ping) else {
       Issue.record("no pong")

@@ -50,6 +50,23 @@ import Wire
     #expect(harness.replica.machine.summary(of: queue)?.ready == 2)
   }
 
+  @Test func aMessageOfExactlyTheLimitIsTaken() throws {
+    let harness = try GatewayHarness.leading { $0.limits.messageBytes = 1000 }
+    let client = try harness.client()
+    let queue = try client.declare("q")
+    var run: [UInt8] = []
+    let body = [UInt8](repeating: 0, count: 1000)
+    MessageRecord.append(MessageParts(body: body), to: &run)
+    MessageRecord.append(
+      MessageParts(body: body, delay: .zero, timeToLive: .seconds(9)), to: &run)
+    client.publish(run: run, count: 2, to: queue)
+    try harness.run(until: "answer") { client.confirmed + client.publishRefusals.count > 0 }
+    #expect(client.confirmed == 2)
+    // The head's room is not the body's.
+    client.publish([[UInt8](repeating: 0, count: 1001)], to: queue)
+    try harness.run(until: "refusal") { client.publishRefusals == [.messageTooLarge] }
+  }
+
   @Test func wrongPublishesAreRefusedByNameAndTheConnectionGoesOn() throws {
     let harness = try GatewayHarness.leading { $0.limits.messageBytes = 1000 }
     let client = try harness.client()

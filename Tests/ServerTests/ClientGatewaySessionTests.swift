@@ -156,6 +156,58 @@ import Wire
     try harness.run(until: "refused") { first.publishRefusals == [.producerFenced] }
   }
 
+  /// The node's own file decides before the log; what the machine decides is the same everywhere.
+  @Test func configuredLimitsAreKeptBeforeAnythingIsProposed() throws {
+    let harness = try GatewayHarness.leading {
+      $0.limits.queues = 1
+      $0.limits.consumersPerSession = 1
+      $0.limits.sessions = 2
+    }
+    #expect(MachineLimits().queues == 100_000)
+    let client = try harness.client()
+    let queue = try client.declare("q")
+    #expect(
+      try client.ask(.declareQueue(name: "r", settings: QueueSettings())).refusal == .tooManyQueues)
+    #expect(try client.declare("q") == queue)
+    try client.subscribe(1, to: queue, credit: 1)
+    try client.subscribe(1, to: queue, credit: 2)
+    #expect(
+      try client.ask(.subscribe(consumer: ConsumerID(2), queue: queue, credit: 1)).refusal
+        == .tooManyConsumers)
+    let second = try harness.client(producer: 2)
+    let third = try harness.greetedClient()
+    let open = ClientFrame.openSession(
+      producer: ProducerID(3), timeout: .seconds(10), name: "")
+    #expect(try third.ask(open).refusal == .tooManySessions)
+    // One without a connection that holds nothing makes room.
+    second.close()
+    harness.settle()
+    guard case .sessionOpened = try third.ask(open) else {
+      Issue.record("locked out")
+      return
+    }
+    #expect(harness.replica.machine.sessionCount == 2)
+  }
+
+  @Test(arguments: [
+    (Nanoseconds.seconds(24 * 3600), Nanoseconds.seconds(12)), (.zero, .seconds(2)),
+    (.seconds(5), .seconds(5)),
+  ])
+  func sessionsOutliveTheirConnectionForABoundedTime(
+    asked: Nanoseconds, given: Nanoseconds
+  ) throws {
+    let harness = try GatewayHarness.leading { $0.timeouts.session = .seconds(2) }
+    let client = try harness.greetedClient()
+    try client.openSession(timeout: asked)
+    let machine = harness.replica.machine.clock
+    client.close()
+    harness.settle()
+    #expect(harness.replica.machine.origin(of: client.session) == nil)
+    let deadline = harness.replica.machine.nextDeadline
+    #expect(deadline >= machine + given)
+    #expect(deadline < machine + given + .seconds(1))
+  }
+
   @Test func onlyWhoeverTookAProducerLastGoesOnWithIt() throws {
     let harness = try GatewayHarness.leading()
     let first = try harness.client(producer: 5)

@@ -23,7 +23,7 @@ import Testing
     let next = try #require(queue.nextToSend)
     #expect(next.firstOpen == 3 && next.remaining == 2)
     let rest = next.chunk.run[next.openOffset...].withUnsafeBytes { bytes in
-      try? MessageRecord.check(bytes, recordBytesMax: 1000)
+      try? MessageRecord.check(bytes, contentBytesMax: 1000)
     }
     #expect(rest == 2)
   }

@@ -260,7 +260,7 @@ import Wire
     node.change { $0.messageBytesMax = 100 }
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     await #expect(throws: SkeinError.messageTooLarge(bytes: 101, limit: 100)) {
-      try await client.publish(Message(body: [UInt8](repeating: 0, count: 85)), to: "jobs")
+      try await client.publish(Message(body: [UInt8](repeating: 0, count: 101)), to: "jobs")
     }
     #expect(node.count(.publish) == 0)
     await client.close()

@@ -72,7 +72,7 @@ import Wire
 
   @Test func `Publishes are gathered into runs that the node takes`() throws {
     let book = PublishBook(producer: 1)
-    book.configure(recordBytesMax: 64 << 10, runBytesMax: (64 << 10) + 4064, window: 1000)
+    book.configure(contentBytesMax: 64 << 10, runBytesMax: (64 << 10) + 4064, window: 1000)
     let owner = book.addOwner(window: 1000, bytesMax: 64 << 20)
     for _ in 0..<200 {
       let message = Message(body: [UInt8](repeating: 1, count: 1000))

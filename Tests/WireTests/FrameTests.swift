@@ -147,7 +147,7 @@ import Testing
       #expect(publish.count == 2 && publish.queue == QueueID(3))
       #expect(publish.first == PublishSequence(10) && publish.last == PublishSequence(11))
       #expect(Array(publish.run) == Samples.run(["a", "bb"]))
-      #expect(try MessageRecord.check(publish.run, recordBytesMax: 1000) == 2)
+      #expect(try MessageRecord.check(publish.run, contentBytesMax: 1000) == 2)
     }
   }
 

@@ -151,7 +151,7 @@ extension ClientLoop {
   private static func areRecordsSound(_ deliver: DeliverView) -> Bool {
     do throws(MessageRecordError) {
       try deliver.forEachMessage { (_, record) throws(MessageRecordError) in
-        _ = try MessageRecord.check(record, recordBytesMax: MessageRecord.recordBytesMax)
+        _ = try MessageRecord.check(record, contentBytesMax: MessageRecord.contentBytesMax)
       }
       return true
     } catch {

@@ -94,11 +94,11 @@ extension ClientLoop {
       knowledge.addresses = leader.knownAddresses
       knowledge.publishWindow = max(1, Int(reply.publishWindow))
       knowledge.creditMax = max(1, Int(reply.creditMax))
-      knowledge.recordBytesMax = Int(reply.messageBytesMax)
+      knowledge.contentBytesMax = Int(reply.messageBytesMax)
     }
     let runBytesMax = max(1, Int(reply.frameBytesMax) - PublishView.fixedBytes)
     shared.book.configure(
-      recordBytesMax: Int(reply.messageBytesMax), runBytesMax: runBytesMax,
+      contentBytesMax: Int(reply.messageBytesMax), runBytesMax: runBytesMax,
       window: Int(reply.publishWindow))
     connectedCluster = reply.cluster
     publishes.window = max(1, Int(reply.publishWindow))
