@@ -67,19 +67,24 @@ extension MachineState {
         expires == .never || queue.expiries.time(of: message.id.rawValue) == expires,
         "message \(message.id) would never expire")
     }
-    var last = MessageID(rawValue: 0)
-    var lineCount = 0
-    queue.ready.line.forEachBlock { block in
-      lineCount += block.count
-      for message in block {
-        invariant(message.id > last, "message \(message.id) behind \(last)")
-        last = message.id
-        seeWaiting(message)
+    invariant(
+      queue.ready.higher.count + 1 == Int(queue.settings.priorities), "levels of \(queue.id)")
+    for number in 0...queue.ready.higher.count {
+      let level = queue.ready[level: number]
+      var last = MessageID(rawValue: 0)
+      var lineCount = 0
+      level.line.forEachBlock { block in
+        lineCount += block.count
+        for message in block {
+          invariant(message.id > last, "message \(message.id) behind \(last)")
+          last = message.id
+          seeWaiting(message)
+        }
       }
+      invariant(lineCount == level.line.count, "line of queue \(queue.id)")
+      level.returned.checkOrder()
+      level.returned.entries.forEach(seeWaiting)
     }
-    invariant(lineCount == queue.ready.line.count, "line of queue \(queue.id)")
-    queue.ready.returned.checkOrder()
-    queue.ready.returned.entries.forEach(seeWaiting)
     queue.delayed.checkOrder()
     for entry in queue.delayed.entries { seeWaiting(entry.message) }
     queue.expiries.checkOrder()

@@ -41,6 +41,7 @@ extension MachineState {
     queue.id = QueueID(rawValue: nextQueue)
     queue.name = name
     queue.settings = settings
+    queue.ready = ReadyQueue(levels: Int(settings.priorities))
     queue.nextToken = tokenFloor
     nextQueue += 1
     hash.fold(.queueDeclared, UInt64(queue.id.rawValue))
@@ -96,7 +97,7 @@ extension MachineState {
     hash.fold(.queuePurged, UInt64(queues[queue].id.rawValue), messages)
     let ready = queues[queue].ready
     let delayed = queues[queue].delayed
-    queues[queue].ready = ReadyQueue()
+    queues[queue].ready = ReadyQueue(levels: Int(queues[queue].settings.priorities))
     queues[queue].delayed = IndexedHeap()
     ready.forEach { queues[queue].removeNote(of: $0) }
     for entry in delayed.entries { queues[queue].removeNote(of: entry.message) }
@@ -157,7 +158,6 @@ extension QueueSettings {
 
   /// A setting that this version cannot keep yet: refused by name rather than not honoured.
   var unsupported: String? {
-    if priorities != 1 { return "priorities are not supported" }
     if keyLimit != 0 { return "keyed is not supported" }
     return nil
   }

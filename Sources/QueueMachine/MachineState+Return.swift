@@ -135,6 +135,7 @@ extension MachineState {
     let id = nextMessageID()
     hash.fold(id.rawValue)
     var moved = Waiting(id: id, offset: Int(message.offset), size: Int(message.size))
+    moved.set(priority: message.priority)
     let recordEntry = note?.recordEntry ?? .zero
     let span = queues[target].settings.timeToLive
     let expires = span == .zero ? MachineTime.never : clock + span

@@ -127,7 +127,7 @@ extension QueueState {
   var waitingCount: UInt64 { UInt64(ready.count + delayed.count) }
 
   /// Whether messages can be taken as they come, as long as their records ask for nothing.
-  var isPlain: Bool { settings.timeToLive == .zero }
+  var isPlain: Bool { settings.timeToLive == .zero && settings.priorities == 1 }
 
   var hasLimit: Bool { settings.lengthMax > 0 || settings.bytesMax > 0 }
 
@@ -178,7 +178,7 @@ extension QueueState {
   }
 
   /// Takes out the oldest message; where none is ready, the delayed one that is due first.
-  mutating func popOldest() -> Waiting? { ready.popFirst() ?? delayed.popFirst()?.message }
+  mutating func popOldest() -> Waiting? { ready.popOldest() ?? delayed.popFirst()?.message }
 
   /// Takes a new message in whose record or queue asks for more than a place in the line.
   ///
@@ -186,6 +186,9 @@ extension QueueState {
   @inline(never)
   mutating func admit(_ message: Waiting, record: UnsafeRawBufferPointer, at clock: MachineTime) {
     var message = message
+    if settings.priorities > 1 {
+      message.set(priority: Int(MessageRecord.priority(in: record, at: 0)))
+    }
     let wishes = RecordWishes(record, size: Int(message.size))
     let span = min(
       settings.timeToLive == .zero ? .longest : settings.timeToLive,

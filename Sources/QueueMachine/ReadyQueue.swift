@@ -1,6 +1,6 @@
 // The messages of a queue that wait to be delivered, 16 bytes each, in the order of their ids.
 //
-// New messages join a line of blocks; what comes back goes into a small heap in front of it, so
+// Messages of higher priorities wait beside them, each level by itself. New messages join a line of blocks; what comes back goes into a small heap in front of it, so
 // that a returned message has its own place again (G5). Messages that wait for their time stand
 // beside it (`QueueState.delayed`); the line's cost does not change by that.
 
@@ -16,6 +16,8 @@ struct Waiting: Hashable, Sendable {
   static let hasNote: UInt64 = 1 << 56
   /// It was in a consumer's hands before.
   static let wasDelivered: UInt64 = 1 << 57
+  /// Bits 58...62 are the priority, 0 where the queue that it was published to has none.
+  private static let priorityShift: UInt64 = 58
 
   @inline(__always)
   init(id: MessageID, offset: Int, size: Int) {
@@ -36,6 +38,11 @@ struct Waiting: Hashable, Sendable {
   var bits: UInt64 { packed }
   func has(_ flag: UInt64) -> Bool { packed & flag != 0 }
   mutating func set(_ flag: UInt64) { packed |= flag }
+
+  var priority: Int { Int(packed >> Self.priorityShift & 31) }
+
+  /// Of a message that has none yet.
+  mutating func set(priority: Int) { packed |= UInt64(min(priority, 31)) << Self.priorityShift }
 
   /// The record of a message that was never moved.
   var ownReference: RecordReference {
@@ -175,8 +182,8 @@ struct WaitingLine: Sendable {
   }
 }
 
-/// What waits, in the order in which it is to be delivered.
-struct ReadyQueue: Sendable {
+/// What waits at one level of priority, in the order in which it is to be delivered.
+struct ReadyLevel: Sendable {
   var line = WaitingLine()
   /// Messages that came back, the smallest id first.
   var returned = IndexedHeap<Waiting>()
@@ -222,5 +229,120 @@ struct ReadyQueue: Sendable {
     found.append(contentsOf: returned.entries.filter { $0.id > id })
     found.sort { $0.id < $1.id }
     return Array(found.prefix(limit))
+  }
+}
+
+/// What waits, in the order in which it is to be delivered: the highest level first, but a level
+/// that was passed over `passedOverMax` times since its last turn is next, so that nothing starves.
+struct ReadyQueue: Sendable {
+  /// Priority 0, and all of a queue without priorities.
+  var lowest = ReadyLevel()
+  /// The levels above it, by priority.
+  private(set) var higher: [ReadyLevel] = []
+  /// By level: how many messages of higher ones were delivered since its last turn, or since it was
+  /// empty. Empty without priorities.
+  private(set) var passedOver: [UInt32] = []
+
+  static let passedOverMax: UInt32 = 64
+
+  init(levels: Int = 1) {
+    if levels == 1 { return }
+    higher = Array(repeating: ReadyLevel(), count: levels - 1)
+    passedOver = Array(repeating: 0, count: levels)
+  }
+
+  @inline(__always)
+  var count: Int { higher.isEmpty ? lowest.count : countOfAll }
+  var isEmpty: Bool { count == 0 }
+
+  private var countOfAll: Int { higher.reduce(lowest.count) { $0 + $1.count } }
+
+  @inline(__always)
+  mutating func append(_ message: Waiting) {
+    if higher.isEmpty {
+      lowest.append(message)
+    } else {
+      change(level(of: message)) { $0.append(message) }
+    }
+  }
+
+  /// Back to its own place.
+  mutating func giveBack(_ message: Waiting) {
+    change(level(of: message)) { $0.giveBack(message) }
+  }
+
+  @inline(__always)
+  mutating func popFirst() -> Waiting? { higher.isEmpty ? lowest.popFirst() : popByPriority() }
+
+  @inline(never)
+  private mutating func popByPriority() -> Waiting? {
+    guard let top = (0...higher.count).last(where: { !self[level: $0].isEmpty }) else { return nil }
+    var chosen = top
+    for level in 0..<top {
+      if self[level: level].isEmpty {
+        passedOver[level] = 0
+      } else if chosen == top, passedOver[level] >= Self.passedOverMax {
+        chosen = level
+      }
+    }
+    for level in 0..<chosen where !self[level: level].isEmpty { passedOver[level] += 1 }
+    passedOver[chosen] = 0
+    return change(chosen) { $0.popFirst() }
+  }
+
+  /// The oldest of the lowest level: what makes room.
+  mutating func popOldest() -> Waiting? {
+    for level in 0...higher.count where !self[level: level].isEmpty {
+      return change(level) { $0.popFirst() }
+    }
+    return nil
+  }
+
+  /// Takes a message out wherever it stands; nil if it is not here.
+  mutating func remove(_ id: MessageID) -> Waiting? {
+    for level in 0...higher.count {
+      if let message = change(level, { $0.remove(id) }) { return message }
+    }
+    return nil
+  }
+
+  /// The message with this id, if it is here.
+  func message(_ id: MessageID) -> Waiting? {
+    for level in 0...higher.count {
+      if let message = self[level: level].message(id) { return message }
+    }
+    return nil
+  }
+
+  /// All messages, in no particular order.
+  func forEach(_ body: (Waiting) -> Void) {
+    lowest.forEach(body)
+    for level in higher { level.forEach(body) }
+  }
+
+  /// The messages with ids above `id` by id, at most `limit`.
+  func messages(after id: MessageID, limit: Int) -> [Waiting] {
+    var found = lowest.messages(after: id, limit: limit)
+    if higher.isEmpty { return found }
+    for level in higher { found += level.messages(after: id, limit: limit) }
+    found.sort { $0.id < $1.id }
+    return Array(found.prefix(limit))
+  }
+
+  /// Level 0 is the lowest.
+  subscript(level level: Int) -> ReadyLevel { level == 0 ? lowest : higher[level - 1] }
+
+  private func level(of message: Waiting) -> Int { min(message.priority, higher.count) }
+
+  private mutating func change<Result>(
+    _ level: Int, _ body: (inout ReadyLevel) -> Result
+  ) -> Result {
+    level == 0 ? body(&lowest) : body(&higher[level - 1])
+  }
+
+  /// For reading snapshots.
+  mutating func restore(_ level: Int, _ waiting: ReadyLevel, passedOver count: UInt32) {
+    change(level) { $0 = waiting }
+    if !higher.isEmpty { passedOver[level] = count }
   }
 }

@@ -4,7 +4,8 @@
 //   u32 "SKQM", u32 format, u64 applied index, u64 clock, u64 state hash, u32 next queue
 //   u64 token floor
 //   u32 queues, by id:    id, name, settings, u32 dead-letter queue (0 none), next token, counters,
-//                         u8 flags, u64 count + 16 bytes each of the line, then of the returned by
+//                         u8 flags, per level of priority u32 times passed over (only where there
+//                         are levels), u64 count + 16 bytes each of the line, then of the returned by
 //                         id, then of the delayed by id with u64 due each, u32 notes by message id
 //   u32 producers, by id: id, session, epoch, idle since, last sequence, u32 runs
 //   u32 sessions, by id:  id, name, kind, origin, producer, timeout, deadline, settled, refusals,
@@ -126,17 +127,9 @@ private struct SnapshotWriter {
     bytes.put(queue.nextToken)
     for counter in queue.counters { bytes.put(counter) }
     bytes.put(UInt8(queue.needsTrim ? 1 : 0))
-    bytes.put(UInt64(queue.ready.line.count))
-    queue.ready.line.forEachBlock { block in
-      // SAFETY: `Waiting` is two 64-bit integers without padding, little-endian on all targets.
-      block.withUnsafeBytes { bytes.append(contentsOf: $0) }
-      maybePass(chunk)
-    }
-    bytes.put(UInt64(queue.ready.returned.count))
-    for message in queue.ready.returned.entries.sorted(by: { $0.id < $1.id }) {
-      bytes.put(message.id)
-      bytes.put(message.bits)
-      maybePass(chunk)
+    for level in 0...queue.ready.higher.count {
+      if level > 0 || !queue.ready.higher.isEmpty { bytes.put(queue.ready.passedOver[level]) }
+      put(queue.ready[level: level], chunk)
     }
     bytes.put(UInt64(queue.delayed.count))
     for entry in queue.delayed.entries.sorted(by: { $0.message.id < $1.message.id }) {
@@ -148,6 +141,21 @@ private struct SnapshotWriter {
     bytes.put(UInt32(queue.notes.count))
     for id in queue.notes.sortedKeys {
       if let note = queue.notes[id] { put(note, of: id) }
+      maybePass(chunk)
+    }
+  }
+
+  private mutating func put(_ level: ReadyLevel, _ chunk: ([UInt8]) -> Void) {
+    bytes.put(UInt64(level.line.count))
+    level.line.forEachBlock { block in
+      // SAFETY: `Waiting` is two 64-bit integers without padding, little-endian on all targets.
+      block.withUnsafeBytes { bytes.append(contentsOf: $0) }
+      maybePass(chunk)
+    }
+    bytes.put(UInt64(level.returned.count))
+    for message in level.returned.entries.sorted(by: { $0.id < $1.id }) {
+      bytes.put(message.id)
+      bytes.put(message.bits)
       maybePass(chunk)
     }
   }

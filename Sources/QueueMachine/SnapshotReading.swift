@@ -77,15 +77,14 @@ extension MachineState {
     queue.deadLettered = try reader.integer()
     queue.dropped = try reader.integer()
     queue.needsTrim = try reader.integer(UInt8.self) != 0
-    for _ in 0..<(try reader.integer(UInt64.self)) {
-      let message = try Waiting(decoding: &reader)
-      queue.ready.append(message)
-      queue.bytes += message.size
-    }
-    for _ in 0..<(try reader.integer(UInt64.self)) {
-      let message = try Waiting(decoding: &reader)
-      queue.ready.giveBack(message)
-      queue.bytes += message.size
+    guard queue.settings.fault == nil else { throw SnapshotFault.reference }
+    let levels = Int(queue.settings.priorities)
+    queue.ready = ReadyQueue(levels: levels)
+    for number in 0..<levels {
+      let passedOver = levels == 1 ? 0 : try reader.integer(UInt32.self)
+      let level = try ReadyLevel(decoding: &reader)
+      level.forEach { queue.bytes += $0.size }
+      queue.ready.restore(number, level, passedOver: passedOver)
     }
     for _ in 0..<(try reader.integer(UInt64.self)) {
       let message = try Waiting(decoding: &reader)
@@ -213,6 +212,14 @@ private enum SnapshotFault: Error {
 extension Waiting {
   fileprivate init(decoding reader: inout ByteReader) throws {
     self.init(id: try reader.key(), packed: try reader.integer())
+  }
+}
+
+extension ReadyLevel {
+  fileprivate init(decoding reader: inout ByteReader) throws {
+    self.init()
+    for _ in 0..<(try reader.integer(UInt64.self)) { append(try Waiting(decoding: &reader)) }
+    for _ in 0..<(try reader.integer(UInt64.self)) { giveBack(try Waiting(decoding: &reader)) }
   }
 }
 

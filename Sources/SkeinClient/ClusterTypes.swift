@@ -32,7 +32,8 @@ public struct QueueOptions: Hashable, Sendable {
   /// The most bytes of waiting messages; 0 is no limit.
   public var maxBytes: UInt64 = 0
   public var overflow: Overflow = .reject
-  /// Levels of priority, 1...32.
+  /// Levels of priority, 1...32: the highest goes first, but a level that was passed over 64 times
+  /// gets its turn.
   public var priorities: Int = 1
   /// How many messages of one key may be held at once; 0 is a queue without keys.
   public var keyLimit: Int = 0

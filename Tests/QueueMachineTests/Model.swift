@@ -34,6 +34,7 @@ struct Model {
     var id: MessageID
     var reference: RecordReference
     var wasDelivered = false
+    var priority = 0
     /// When it becomes ready; nil if it is or was delivered.
     var due: UInt64?
     var expires: UInt64?
@@ -135,6 +136,8 @@ struct Model {
     var settings: QueueSettings
     /// By id.
     var ready: [Message] = []
+    /// By level of priority, see `next`.
+    var passedOver = Array(repeating: 0, count: 32)
     /// By id.
     var delayed: [Message] = []
     /// A message was moved here above the limits.
@@ -239,10 +242,29 @@ struct Model {
         message = queues[q].delayed.min { ($0.due!, $0.id) < ($1.due!, $1.id) }!
         queues[q].delayed.removeAll { $0.id == message.id }
       } else {
-        message = queues[q].ready.removeFirst()
+        let lowest = queues[q].ready.map { level($0, q) }.min()!
+        let place = queues[q].ready.firstIndex { level($0, q) == lowest }!
+        message = queues[q].ready.remove(at: place)
       }
       giveUp(message, in: queues[q].id, .overflowed, message.note.attempts)
     }
+  }
+
+  func level(_ message: Message, _ q: Int) -> Int {
+    min(message.priority, Int(queues[q].settings.priorities) - 1)
+  }
+
+  /// Takes the message that is to be delivered next.
+  mutating func next(_ q: Int) -> Message {
+    let levels = Set(queues[q].ready.map { level($0, q) }).sorted()
+    let top = levels.last!
+    for level in 0..<32 where level < top && !levels.contains(level) {
+      queues[q].passedOver[level] = 0
+    }
+    let chosen = levels.first { $0 < top && queues[q].passedOver[$0] >= 64 } ?? top
+    for level in levels where level < chosen { queues[q].passedOver[level] += 1 }
+    queues[q].passedOver[chosen] = 0
+    return queues[q].ready.remove(at: queues[q].ready.firstIndex { level($0, q) == chosen }!)
   }
 
   /// Whether the queue would be over its limits with so much more.
@@ -430,8 +452,8 @@ struct Model {
     let span = queues[target].settings.timeToLive.rawValue
     queues[target].ready.append(
       Message(
-        id: nextID(), reference: message.reference, expires: span > 0 ? clock + span : nil,
-        note: note))
+        id: nextID(), reference: message.reference, priority: message.priority,
+        expires: span > 0 ? clock + span : nil, note: note))
     if queues[target].settings.overflow == .dropOldest, isOver(target, 0, 0) {
       queues[target].needsTrim = true
     }
@@ -561,7 +583,7 @@ struct Model {
         for _ in 0..<share {
           let consumer = sessions[s].consumers[c]
           if queues[q].ready.isEmpty || consumer.held.count >= consumer.credit { break }
-          let message = queues[q].ready.removeFirst()
+          let message = next(q)
           let held = HeldMessage(
             delivery: consumer.nextDelivery, message: message, token: queues[q].nextToken,
             leaseEnd: clock + queues[q].settings.lease.rawValue, granted: clock,
@@ -842,6 +864,7 @@ struct Model {
     var size: Int
     var delay: UInt64?
     var timeToLive: UInt64?
+    var priority = 0
   }
 
   mutating func store(_ record: Record, _ q: Int) -> Answer {
@@ -857,6 +880,7 @@ struct Model {
       id: nextID(),
       reference: RecordReference(
         entry: LogIndex(index), offset: UInt32(record.offset), size: UInt32(record.size)))
+    if settings.priorities > 1 { message.priority = min(record.priority, 31) }
     message.expires = shortest.map { clock + $0 }
     queues[q].published += 1
     if let delay = record.delay, delay > 0 {

@@ -40,10 +40,10 @@ import Testing
       rig.declareReply("q", settings)
         == .refused(.settingInvalid, detail: "lease must be at least 1ms"))
     settings = QueueSettings()
-    settings.priorities = 4
+    settings.keyLimit = 1
     #expect(
       rig.declareReply("q", settings)
-        == .refused(.notSupported, detail: "priorities are not supported"))
+        == .refused(.notSupported, detail: "keyed is not supported"))
   }
 
   @Test func deadLetterQueueMustExistBeBeforeAndStay() {

@@ -442,3 +442,68 @@ import Testing
     #expect(rig.summary(dead).ready == 1)
   }
 }
+
+@Suite struct PriorityRules {
+  private func messages(_ priorities: [UInt8]) -> [MessageParts] {
+    priorities.map { MessageParts(body: [1], priority: $0) }
+  }
+
+  @Test func theHighestLevelGoesFirstAndEachIsFirstInFirstOut() throws {
+    let rig = Rig()
+    let queue = rig.declare("q") { $0.priorities = 3 }
+    let session = rig.open(producer: 1)
+    // What is above the highest level counts as that.
+    rig.publish(session, 1, to: queue, messages: messages([0, 2, 1, 200, 0, 2]))
+    try rig.restart()
+    let got = rig.subscribe(session, 1, queue).deliveries
+    #expect(got.map(\.id.ordinal) == [1, 3, 5, 2, 0, 4])
+  }
+
+  @Test func aReturnedMessageKeepsItsLevelAndItsPlace() throws {
+    let rig = Rig()
+    let queue = rig.declare("q") {
+      $0.priorities = 2
+      $0.retryDelay = .seconds(1)
+    }
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, messages: messages([1, 1, 0]))
+    rig.subscribe(session, 1, queue, credit: 1)
+    #expect(rig.settle(session, 1, .negative, [1...1]).deliveries.map(\.id.ordinal) == [1])
+    try rig.restart()
+    rig.tick(.seconds(1))
+    #expect(rig.settle(session, 2, .acknowledge, [2...2]).deliveries.map(\.id.ordinal) == [0])
+  }
+
+  @Test func aLevelPassedOverOftenEnoughIsNext() {
+    let rig = Rig()
+    let queue = rig.declare("q") { $0.priorities = 32 }
+    let session = rig.open(producer: 1)
+    let high = [UInt8](repeating: 31, count: 200)
+    rig.publish(session, 1, to: queue, messages: messages([0, 7] + high))
+    let got = rig.subscribe(session, 1, queue, credit: 300).deliveries.map(\.id.ordinal)
+    // 64 of the highest, then the two that waited, the lower first.
+    #expect(got.firstIndex(of: 0) == 64)
+    #expect(got.firstIndex(of: 1) == 65)
+    #expect(got.count == 202)
+  }
+
+  @Test func theLowestLevelMakesRoom() {
+    let rig = Rig()
+    let queue = rig.declare("q") {
+      $0.priorities = 2
+      $0.lengthMax = 2
+      $0.overflow = .dropOldest
+    }
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, messages: messages([1, 0, 0, 1]))
+    #expect(rig.machine.peek(queue, limit: 9).map(\.id.ordinal) == [0, 3])
+  }
+
+  @Test func aQueueWithoutLevelsIgnoresPriorities() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, messages: messages([0, 9]))
+    #expect(rig.subscribe(session, 1, queue).deliveries.map(\.id.ordinal) == [0, 1])
+  }
+}

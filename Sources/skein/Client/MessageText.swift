@@ -32,6 +32,9 @@ enum MessageText {
       members.append(.init(name: "bodyBase64", value: .text(base64(message.body))))
     }
     if !message.key.isEmpty { members.append(.init(name: "key", value: .text(message.key))) }
+    if message.priority > 0 {
+      members.append(.init(name: "priority", value: .integer(exactly: Int(message.priority))))
+    }
     if !message.contentType.isEmpty {
       members.append(.init(name: "contentType", value: .text(message.contentType)))
     }

@@ -21,6 +21,7 @@ enum Publish {
       Option("key", "KEY", "the key of all messages"),
       Option("header", "NAME=VALUE", "a header of all messages; may be repeated", repeats: true),
       Option("content-type", "TYPE", "the content type of all messages"),
+      Option("priority", "N", "of all messages, for queues declared with --priorities (default 0)"),
       Option("delay", "TIME", "deliver the messages so long after they are stored, not before"),
       Option("ttl", "TIME", "messages that waited so long go to the dead-letter queue, or away"),
       Option("window", "N", "at most N messages unconfirmed at a time (default 10000)"),
@@ -77,6 +78,7 @@ enum Publish {
     return Message(
       body: [], headers: headers, key: arguments.text("key") ?? "",
       contentType: arguments.text("content-type") ?? "",
+      priority: UInt8(try arguments.count("priority", in: 0...31) ?? 0),
       delay: try arguments.duration("delay", in: .zero...longest).map { Duration($0) },
       timeToLive: try arguments.duration("ttl", in: .milliseconds(1)...longest).map {
         Duration($0)

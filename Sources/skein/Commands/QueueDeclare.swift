@@ -23,6 +23,7 @@ enum QueueDeclare {
       Option(
         "retry-jitter", "SHARE",
         "how far a wait is moved up or down by chance, 0 to 1 (default 0)"),
+      Option("priorities", "N", "levels of priority, 1 to 32 (default 1)"),
       Option("ttl", "TIME", "messages that waited so long go to the dead-letter queue, or away"),
       Option("max-length", "N", "the most messages that may wait"),
       Option("max-bytes", "SIZE", "the most bytes that may wait"),
@@ -110,6 +111,9 @@ enum QueueDeclare {
         throw arguments.usage("--dead-letter: \"\(queue)\" is no queue name of 1 to 255 bytes")
       }
       options.deadLetterQueue = queue
+    }
+    if let levels = try arguments.count("priorities", in: 1...32) {
+      options.priorities = Int(levels)
     }
     try readRetry(arguments, longest, &options)
     try readBounds(arguments, longest, &options)

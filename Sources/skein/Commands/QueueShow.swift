@@ -38,6 +38,7 @@ extension QueueOverview {
         "retryMaxSeconds": options.retryDelayMax == .zero
           ? .null : .number(options.retryDelayMax.seconds),
         "retryJitter": .number(options.retryJitter),
+        "priorities": .integer(exactly: options.priorities),
         "ttlSeconds": options.timeToLive == .zero ? .null : .number(options.timeToLive.seconds),
         "maxLength": options.maxLength == 0 ? .null : .unsigned(options.maxLength),
         "maxBytes": options.maxBytes == 0 ? .null : .unsigned(options.maxBytes),
@@ -66,6 +67,7 @@ extension QueueOverview {
       ("dead-letter", options.deadLetterQueue.isEmpty ? none : options.deadLetterQueue),
       ("retry delay", span(options.retryDelay)), ("retry max", span(options.retryDelayMax)),
       ("retry jitter", "\(options.retryJitter)"), ("ttl", span(options.timeToLive)),
+      ("priorities", "\(options.priorities)"),
       (
         "limit", limits.isEmpty ? none : limits.joined(separator: ", ") + ", then \(overflow)"
       ),
