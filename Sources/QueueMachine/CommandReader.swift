@@ -205,7 +205,8 @@ struct Publish {
     runOffset = 0
   }
 
-  /// Whether the run is exactly `count` records by their lengths, which hold what their flags say.
+  /// Whether the run is exactly `count` records by their lengths, which have room for what
+  /// their flags and their keys say.
   var isWhole: Bool {
     var offset = 0
     for _ in 0..<count {
@@ -213,7 +214,9 @@ struct Publish {
       let size = MessageRecord.size(in: run, at: offset)
       guard size >= MessageRecord.fixedBytes, size <= run.count - offset else { return false }
       let flags = MessageRecord.flags(in: run, at: offset)
-      if flags != 0, size < MessageRecord.fixedBytes + flags.nonzeroBitCount * 8 { return false }
+      let keyBytes = run.loadUnaligned(fromByteOffset: offset + 8, as: UInt16.self)
+      let least = flags.nonzeroBitCount * 8 + Int(UInt16(littleEndian: keyBytes))
+      if least > 0, size < MessageRecord.fixedBytes + least { return false }
       offset += size
     }
     return offset == run.count && count > 0

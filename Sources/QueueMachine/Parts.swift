@@ -12,6 +12,8 @@ struct MessageNote: Sendable {
   var recordEntry = LogIndex.zero
   /// When it is too old, if it ever is.
   var expires = MachineTime.never
+  /// The hash of its key, where it came from a queue with keys; else 0.
+  var key: UInt64 = 0
   /// Behind a reference, since most notes are without one.
   private var box: StoryBox?
 
@@ -57,6 +59,8 @@ struct QueueState: Sendable {
   var deadLetterUsers = 0
 
   var ready = ReadyQueue()
+  /// Only of a queue with keys.
+  var keys = KeyTable()
   /// What waits for its time.
   var delayed = IndexedHeap<DelayedMessage>()
   /// By message id, for ready, delayed and leased messages.
@@ -124,10 +128,12 @@ struct QueueState: Sendable {
 // What waits, and what is kept about single messages.
 extension QueueState {
   /// Messages that wait, ready or delayed: what the length limit counts.
-  var waitingCount: UInt64 { UInt64(ready.count + delayed.count) }
+  var waitingCount: UInt64 { UInt64(ready.count + delayed.count + keys.blockedCount) }
 
   /// Whether messages can be taken as they come, as long as their records ask for nothing.
-  var isPlain: Bool { settings.timeToLive == .zero && settings.priorities == 1 }
+  var isPlain: Bool {
+    settings.timeToLive == .zero && settings.priorities == 1 && settings.keyLimit == 0
+  }
 
   var hasLimit: Bool { settings.lengthMax > 0 || settings.bytesMax > 0 }
 
@@ -174,7 +180,7 @@ extension QueueState {
   /// Takes out a message that waits; nil if none with this id does.
   mutating func removeWaiting(_ id: MessageID) -> Waiting? {
     if id.rawValue == 0 { return nil }
-    return delayed.remove(id.rawValue)?.message ?? ready.remove(id)
+    return delayed.remove(id.rawValue)?.message ?? ready.remove(id) ?? keys.removeBlocked(id)
   }
 
   /// Takes out the oldest message; where none is ready, the delayed one that is due first.
@@ -198,10 +204,14 @@ extension QueueState {
       note(&message) { $0.expires = expires }
       expiries.set(message.id.rawValue, to: expires)
     }
+    if settings.keyLimit > 0, wishes.key != 0 {
+      message.set(Waiting.hasKey)
+      keys.add(message.id, key: wishes.key)
+    }
     if let delay = wishes.delay, delay > .zero {
       delayed.set(DelayedMessage(due: clock + delay, message: message))
     } else {
-      ready.append(message)
+      join(message)
     }
   }
 }
@@ -215,6 +225,8 @@ extension Nanoseconds {
 private struct RecordWishes {
   var delay: Nanoseconds?
   var timeToLive: Nanoseconds?
+  /// The hash of its key; 0 if it has none.
+  var key: UInt64 = 0
 
   /// - Parameter record: begins with a record that passed `Publish.isWhole`.
   init(_ record: UnsafeRawBufferPointer, size: Int) {
@@ -230,6 +242,10 @@ private struct RecordWishes {
     }
     delay = span(MessageRecord.delayFlag)
     timeToLive = span(MessageRecord.timeToLiveFlag)
+    // SAFETY: `Publish.isWhole` has seen that the key lies within the record.
+    let count = Int(UInt16(littleEndian: record.loadUnaligned(fromByteOffset: 8, as: UInt16.self)))
+    invariant(offset + count <= size && size <= record.count, "key of \(count) bytes")
+    if count > 0 { key = KeyTable.hash(record[offset..<offset + count]) }
   }
 }
 

@@ -16,6 +16,8 @@ struct Waiting: Hashable, Sendable {
   static let hasNote: UInt64 = 1 << 56
   /// It was in a consumer's hands before.
   static let wasDelivered: UInt64 = 1 << 57
+  /// Its queue has keys and it has one, so its place there is to be given up when it leaves.
+  static let hasKey: UInt64 = 1 << 63
   /// Bits 58...62 are the priority, 0 where the queue that it was published to has none.
   private static let priorityShift: UInt64 = 58
 
@@ -187,9 +189,11 @@ struct ReadyLevel: Sendable {
   var line = WaitingLine()
   /// Messages that came back, the smallest id first.
   var returned = IndexedHeap<Waiting>()
+  /// In place of the line in a queue with keys: by their turns.
+  var turns = IndexedHeap<Turn>()
 
-  var count: Int { line.count + returned.count }
-  var isEmpty: Bool { line.isEmpty && returned.isEmpty }
+  var count: Int { line.count + returned.count + turns.count }
+  var isEmpty: Bool { count == 0 }
 
   @inline(__always)
   mutating func append(_ message: Waiting) { line.append(message) }
@@ -199,7 +203,7 @@ struct ReadyLevel: Sendable {
 
   @inline(__always)
   mutating func popFirst() -> Waiting? {
-    returned.isEmpty ? line.popFirst() : popEarlier()
+    returned.isEmpty ? line.popFirst() ?? turns.popFirst()?.message : popEarlier()
   }
 
   @inline(never)
@@ -211,22 +215,26 @@ struct ReadyLevel: Sendable {
 
   /// Takes a message out wherever it stands; nil if it is not here.
   mutating func remove(_ id: MessageID) -> Waiting? {
-    returned.remove(id.rawValue) ?? line.remove(id)
+    returned.remove(id.rawValue) ?? turns.remove(id.rawValue)?.message ?? line.remove(id)
   }
 
   /// The message with this id, if it is here.
-  func message(_ id: MessageID) -> Waiting? { returned[id.rawValue] ?? line.message(id) }
+  func message(_ id: MessageID) -> Waiting? {
+    returned[id.rawValue] ?? turns[id.rawValue]?.message ?? line.message(id)
+  }
 
   /// All messages, in no particular order.
   func forEach(_ body: (Waiting) -> Void) {
     line.forEachBlock { $0.forEach(body) }
     returned.entries.forEach(body)
+    for turn in turns.entries { body(turn.message) }
   }
 
   /// The messages with ids above `id` by id, at most `limit`.
   func messages(after id: MessageID, limit: Int) -> [Waiting] {
     var found = line.messages(after: id, limit: limit)
     found.append(contentsOf: returned.entries.filter { $0.id > id })
+    for turn in turns.entries where turn.message.id > id { found.append(turn.message) }
     found.sort { $0.id < $1.id }
     return Array(found.prefix(limit))
   }
@@ -264,6 +272,11 @@ struct ReadyQueue: Sendable {
     } else {
       change(level(of: message)) { $0.append(message) }
     }
+  }
+
+  /// In a queue with keys: behind all that have a turn already.
+  mutating func append(_ message: Waiting, turn: UInt64) {
+    change(level(of: message)) { $0.turns.set(Turn(number: turn, message: message)) }
   }
 
   /// Back to its own place.
