@@ -106,7 +106,8 @@ struct KeyTable: Sendable {
   // For reading snapshots.
 
   mutating func restoreOut(_ message: Waiting) {
-    let key = key(of: message.id)
+    // A forged snapshot may have the mark without the key.
+    let key = max(1, key(of: message.id))
     if rooms.update(key, { $0.out += 1 }) == nil { rooms.insert(Room(out: 1), for: key) }
   }
 
@@ -116,6 +117,15 @@ struct KeyTable: Sendable {
 }
 
 extension QueueState {
+  /// The messages with ids above `id` that are ready but for their key, by id, at most `limit`.
+  func readyOrBlocked(after id: MessageID, limit: Int) -> [Waiting] {
+    var found = ready.messages(after: id, limit: limit)
+    if keys.blockedCount == 0 { return found }
+    keys.forEachBlocked { if $0.id > id { found.append($0) } }
+    found.sort { $0.id < $1.id }
+    return Array(found.prefix(limit))
+  }
+
   /// Makes a message ready that is not out, or lets it wait for others of its key.
   mutating func join(_ message: Waiting) {
     if settings.keyLimit == 0 {

@@ -119,11 +119,11 @@ extension MachineState {
     {
       queues[queue].expiries.remove(first.key)
       // One that is held expires when it comes back.
-      guard let message = queues[queue].removeWaiting(MessageID(rawValue: first.key)) else {
-        continue
-      }
+      guard let (message, isOut) = queues[queue].removeWaiting(MessageID(rawValue: first.key))
+      else { continue }
       dueWork += 1
-      giveUp(message, in: queue, .expired, attempts: queues[queue].attempts(of: message))
+      giveUp(
+        message, in: queue, .expired, attempts: queues[queue].attempts(of: message), isOut: isOut)
     }
   }
 

@@ -84,7 +84,13 @@ extension MachineState {
       invariant(lineCount == level.line.count, "line of queue \(queue.id)")
       level.returned.checkOrder()
       level.returned.entries.forEach(seeWaiting)
+      level.turns.checkOrder()
+      for turn in level.turns.entries {
+        invariant(turn.number < queue.keys.nextTurn, "turn \(turn.number) of \(queue.id)")
+        seeWaiting(turn.message)
+      }
     }
+    checkKeys(queue, seeWaiting)
     queue.delayed.checkOrder()
     for entry in queue.delayed.entries { seeWaiting(entry.message) }
     queue.expiries.checkOrder()
@@ -113,6 +119,36 @@ extension MachineState {
     invariant(queue.ready.isEmpty || takers.isEmpty, "queue \(queue.id) left unassigned")
     let users = queues.slots.count { queues[$0].deadLetterSlot == slot }
     invariant(users == queue.deadLetterUsers, "dead-letter users of queue \(queue.id)")
+  }
+
+  private func checkKeys(_ queue: QueueState, _ see: (Waiting) -> Void) {
+    var blocked = 0
+    queue.keys.forEachBlocked { message in
+      blocked += 1
+      see(message)
+    }
+    invariant(blocked == queue.keys.blockedCount, "blocked messages of queue \(queue.id)")
+    var out: [UInt64: UInt32] = [:]
+    func count(_ message: Waiting) {
+      if message.has(Waiting.hasKey) { out[queue.keys.key(of: message.id), default: 0] += 1 }
+    }
+    queue.ready.forEach(count)
+    for entry in queue.delayed.entries where entry.message.has(Waiting.wasDelivered) {
+      count(entry.message)
+    }
+    for consumer in consumers.slots where queues[consumers[consumer].queueSlot].id == queue.id {
+      consumers[consumer].held.forEach { count($0.message) }
+    }
+    invariant(out[0] == nil, "a message of queue \(queue.id) lost its key")
+    for key in queue.keys.rooms.sortedKeys {
+      guard let room = queue.keys.rooms[key] else { continue }
+      invariant(room.out == out[key] ?? 0, "\(room.out) out of key \(key)")
+      invariant(room.out > 0 && room.out <= queue.settings.keyLimit, "\(room.out) out")
+      invariant(
+        room.blocked.isEmpty || room.out == queue.settings.keyLimit, "blocked without reason")
+      room.blocked.checkOrder()
+    }
+    invariant(out.count == queue.keys.rooms.count, "keys of queue \(queue.id)")
   }
 
   private func checkConsumer(_ slot: Int) {

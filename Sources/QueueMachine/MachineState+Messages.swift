@@ -7,15 +7,16 @@ extension MachineState {
   mutating func cancelMessage(_ command: NameMessage, _ effects: inout EffectList) {
     let reply =
       switch takeWaiting(command) {
-      case .success((let message, let queue)): cancel(message, in: queue)
+      case .success(let found): cancel(found.message, isOut: found.isOut, in: found.queue)
       case .failure(let refusal): Reply.refused(refusal, detail: "\(command.message)")
       }
     self.reply(reply, to: command.requester, command.tag, &effects)
   }
 
-  private mutating func cancel(_ message: Waiting, in queue: Int) -> Reply {
+  private mutating func cancel(_ message: Waiting, isOut: Bool, in queue: Int) -> Reply {
     hash.fold(.cancelled, message.id.rawValue)
-    queues[queue].removeNote(of: message)
+    queues[queue].leave(message, isOut: isOut)
+    markDirty(queue)
     queues[queue].bytes -= message.size
     return .messageCancelled
   }
@@ -23,7 +24,12 @@ extension MachineState {
   mutating func rescheduleMessage(_ command: NameMessage, _ effects: inout EffectList) {
     let reply: Reply
     switch takeWaiting(command) {
-    case .success((let message, let queue)):
+    case .success((let message, let isOut, let queue)):
+      // What a consumer had keeps its place among those of its key.
+      if isOut, !message.has(Waiting.wasDelivered) {
+        queues[queue].giveUpPlace(of: message)
+        markDirty(queue)
+      }
       delay(message, in: queue, until: clock + command.delay)
       // What is due now is ready at once, like what a nack gives no delay.
       if command.delay == .zero, let found = queues[queue].delayed.remove(message.id.rawValue) {
@@ -39,10 +45,10 @@ extension MachineState {
   /// Takes the message that a command names out of its queue's lists.
   private mutating func takeWaiting(
     _ command: NameMessage
-  ) -> Result<(Waiting, queue: Int), Refusal> {
+  ) -> Result<(message: Waiting, isOut: Bool, queue: Int), Refusal> {
     guard let queue = queueNames[command.queue] else { return .failure(.queueNotFound) }
-    if let message = queues[queue].removeWaiting(command.message) {
-      return .success((message, queue))
+    if let (message, isOut) = queues[queue].removeWaiting(command.message) {
+      return .success((message, isOut, queue))
     }
     return .failure(isHeld(command.message, from: queue) ? .messageLeased : .messageNotFound)
   }
@@ -73,7 +79,9 @@ extension MachineState {
 
   private mutating func redrive(_ command: RedriveQueue, _ queue: Int) -> Reply {
     if case .message(let id) = command.which {
-      guard id.rawValue != 0, let message = queues[queue].ready.message(id) else {
+      guard id.rawValue != 0,
+        let message = queues[queue].ready.message(id) ?? queues[queue].keys.blocked(id)
+      else {
         return .refused(
           isHeld(id, from: queue) ? .messageLeased : .messageNotFound, detail: "\(id)")
       }
@@ -84,7 +92,7 @@ extension MachineState {
     let most = FixedLimits.redrivePerCommand
     let through =
       command.through.rawValue == 0 ? MessageID(entry: appliedIndex, ordinal: 0) : command.through
-    let found = queues[queue].ready.messages(after: command.after, limit: most)
+    let found = queues[queue].readyOrBlocked(after: command.after, limit: most)
     var moved: UInt64 = 0
     var skipped: UInt64 = 0
     for message in found {
@@ -121,15 +129,17 @@ extension MachineState {
     guard let dead = deadLetterNote(of: message, in: queue),
       let target = queueNames[dead.originQueue],
       queues[target].settings.overflow == .dropOldest || !queues[target].isFull(for: message.size),
-      queues[queue].ready.remove(message.id) != nil
+      let (_, isOut) = queues[queue].removeWaiting(message.id)
     else { return false }
     hash.fold(.redriven, message.id.rawValue)
-    let note = queues[queue].removeNote(of: message)
+    let key = queues[queue].keys.key(of: message.id)
+    let note = queues[queue].leave(message, isOut: isOut)
+    markDirty(queue)
     queues[queue].bytes -= message.size
     var story = note?.story ?? MessageStory()
     story.deadLetter = nil
     story.add(MessageEvent(kind: .redriven, time: clock, queue: queues[queue].name))
-    move(message, note, story, to: target)
+    move(message, note, story, key: key, to: target)
     return true
   }
 }

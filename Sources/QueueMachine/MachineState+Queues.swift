@@ -95,12 +95,19 @@ extension MachineState {
     guard let queue = queueNames[name] else { return .refused(.queueNotFound, detail: name) }
     let messages = queues[queue].waitingCount
     hash.fold(.queuePurged, UInt64(queues[queue].id.rawValue), messages)
-    let ready = queues[queue].ready
-    let delayed = queues[queue].delayed
+    var gone: [(message: Waiting, isOut: Bool)] = []
+    // First those that wait for others of their key, so that none of them is let out.
+    queues[queue].keys.forEachBlocked { gone.append(($0, false)) }
+    for (message, _) in gone { _ = queues[queue].keys.removeBlocked(message.id) }
+    queues[queue].ready.forEach { gone.append(($0, true)) }
+    for entry in queues[queue].delayed.entries {
+      gone.append((entry.message, entry.message.has(Waiting.wasDelivered)))
+    }
     queues[queue].ready = ReadyQueue(levels: Int(queues[queue].settings.priorities))
     queues[queue].delayed = IndexedHeap()
-    ready.forEach { queues[queue].removeNote(of: $0) }
-    for entry in delayed.entries { queues[queue].removeNote(of: entry.message) }
+    for (message, isOut) in gone where message.has(Waiting.hasNote | Waiting.hasKey) {
+      queues[queue].leave(message, isOut: isOut)
+    }
     queues[queue].bytes = queues[queue].leasedBytes
     return .queuePurged(messages: messages)
   }
@@ -158,7 +165,9 @@ extension QueueSettings {
 
   /// A setting that this version cannot keep yet: refused by name rather than not honoured.
   var unsupported: String? {
-    if keyLimit != 0 { return "keyed is not supported" }
+    if keyLimit != 0, overflow == .dropOldest, lengthMax != 0 || bytesMax != 0 {
+      return "keyed with overflow drop-oldest is not supported"
+    }
     return nil
   }
 }

@@ -14,8 +14,9 @@ extension MachineState {
   private func summary(slot: Int) -> QueueSummary {
     let queue = queues[slot]
     return QueueSummary(
-      id: queue.id, name: queue.name, settings: queue.settings, ready: UInt64(queue.ready.count),
-      leased: queue.leased, delayed: UInt64(queue.delayed.count), consumers: queue.consumers,
+      id: queue.id, name: queue.name, settings: queue.settings,
+      ready: UInt64(queue.ready.count + queue.keys.blockedCount), leased: queue.leased,
+      delayed: UInt64(queue.delayed.count), consumers: queue.consumers,
       bytes: queue.bytes,
       published: queue.published, delivered: queue.delivered, acknowledged: queue.acknowledged,
       redelivered: queue.redelivered, deadLettered: queue.deadLettered)
@@ -26,7 +27,7 @@ extension MachineState {
   func peek(_ queue: QueueID, after: MessageID?, limit: Int) -> [PeekedMessage] {
     guard let slot = slot(of: queue), limit > 0 else { return [] }
     let start = after ?? MessageID(rawValue: 0)
-    var found = queues[slot].ready.messages(after: start, limit: limit).map { message in
+    var found = queues[slot].readyOrBlocked(after: start, limit: limit).map { message in
       peeked(message, in: slot, state: .ready)
     }
     for entry in queues[slot].delayed.entries where entry.message.id > start {
@@ -80,7 +81,7 @@ extension MachineState {
     if let entry = queues[queue].delayed[id.rawValue] {
       return MessageBiography(message: peeked(entry, in: queue))
     }
-    if let message = queues[queue].ready.message(id) {
+    if let message = queues[queue].ready.message(id) ?? queues[queue].keys.blocked(id) {
       return MessageBiography(message: peeked(message, in: queue, state: .ready))
     }
     var found: MessageBiography?
@@ -146,6 +147,7 @@ extension MachineState {
   func forEachLiveRecord(_ body: (RecordReference) -> Void) {
     for slot in queues.slots {
       queues[slot].ready.forEach { body(queues[slot].reference(of: $0)) }
+      queues[slot].keys.forEachBlocked { body(queues[slot].reference(of: $0)) }
       for entry in queues[slot].delayed.entries {
         body(queues[slot].reference(of: entry.message))
       }

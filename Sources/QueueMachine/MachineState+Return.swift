@@ -85,7 +85,12 @@ extension MachineState {
       queues[queue].expiries.set(message.id.rawValue, to: expires)
       delay(message, in: queue, until: clock)
     } else {
-      queues[queue].ready.giveBack(message)
+      // In a queue with keys what was never delivered takes a turn, others keep their place.
+      if queues[queue].settings.keyLimit > 0, !message.has(Waiting.wasDelivered) {
+        queues[queue].join(message)
+      } else {
+        queues[queue].ready.giveBack(message)
+      }
       markDirty(queue)
     }
   }
@@ -100,9 +105,11 @@ extension MachineState {
   /// where there is none. Part of the entry that decided it, so it happens exactly once.
   mutating func giveUp(
     _ message: Waiting, in queue: Int, _ reason: DeadLetterReason, attempts: UInt32,
-    error: String = "", event: MessageEvent? = nil
+    error: String = "", event: MessageEvent? = nil, isOut: Bool = true
   ) {
-    let note = queues[queue].removeNote(of: message)
+    let key = queues[queue].keys.key(of: message.id)
+    let note = queues[queue].leave(message, isOut: isOut)
+    markDirty(queue)
     queues[queue].bytes -= message.size
     let target = queues[queue].deadLetterSlot
     guard target >= 0 else {
@@ -124,31 +131,37 @@ extension MachineState {
       MessageEvent(
         kind: .deadLettered, time: clock, queue: queues[queue].name, reason: reason))
     hash.fold(.deadLettered, message.id.rawValue, UInt64(reason.rawValue))
-    move(message, note, story, to: target)
+    move(message, note, story, key: key, to: target)
   }
 
   /// Puts a message that left its queue into another under a new id, where its attempts and errors
   /// begin anew.
   mutating func move(
-    _ message: Waiting, _ note: MessageNote?, _ story: MessageStory, to target: Int
+    _ message: Waiting, _ note: MessageNote?, _ story: MessageStory, key: UInt64, to target: Int
   ) {
     let id = nextMessageID()
     hash.fold(id.rawValue)
     var moved = Waiting(id: id, offset: Int(message.offset), size: Int(message.size))
     moved.set(priority: message.priority)
     let recordEntry = note?.recordEntry ?? .zero
+    let key = key != 0 ? key : note?.key ?? 0
     let span = queues[target].settings.timeToLive
     let expires = span == .zero ? MachineTime.never : clock + span
     queues[target].note(&moved) { fresh in
       fresh.recordEntry = recordEntry == .zero ? message.id.entry : recordEntry
       fresh.expires = expires
+      fresh.key = key
       var story = story
       story.lastError = ""
       story.firstTry = .never
       fresh.story = story
     }
     if expires != .never { queues[target].expiries.set(id.rawValue, to: expires) }
-    queues[target].ready.append(moved)
+    if queues[target].settings.keyLimit > 0, key != 0 {
+      moved.set(Waiting.hasKey)
+      queues[target].keys.add(id, key: key)
+    }
+    queues[target].join(moved)
     queues[target].bytes += moved.size
     if queues[target].settings.overflow == .dropOldest, queues[target].isOverfull {
       queues[target].needsTrim = true

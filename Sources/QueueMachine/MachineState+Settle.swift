@@ -92,12 +92,15 @@ extension MachineState {
       machine.hash.fold(message.id.rawValue)
       count += 1
       bytes += message.size
-      if message.has(Waiting.hasNote) { machine.queues[queue].removeNote(of: message) }
+      if message.has(Waiting.hasNote | Waiting.hasKey) {
+        machine.queues[queue].leave(message, isOut: true)
+      }
     }
     queues[queue].leased -= count
     queues[queue].leasedBytes -= bytes
     queues[queue].bytes -= bytes
     queues[queue].acknowledged += count
+    if queues[queue].settings.keyLimit > 0 { markDirty(queue) }
   }
 
   private mutating func giveBack(

@@ -164,10 +164,21 @@ extension QueueState {
     message.set(Waiting.hasNote)
   }
 
-  /// Removes what is kept about a message that leaves the queue.
+  /// Removes what is kept about a message that leaves the queue for good; where it was out, the
+  /// next of its key is ready then.
   @discardableResult
   @inline(never)
-  mutating func removeNote(of message: Waiting) -> MessageNote? {
+  mutating func leave(_ message: Waiting, isOut: Bool) -> MessageNote? {
+    let note = removeNote(of: message)
+    if message.has(Waiting.hasKey) {
+      if isOut { giveUpPlace(of: message) }
+      keys.forget(message.id)
+    }
+    return note
+  }
+
+  /// Removes what is kept about a message that leaves the queue.
+  private mutating func removeNote(of message: Waiting) -> MessageNote? {
     guard message.has(Waiting.hasNote) else { return nil }
     expiries.remove(message.id.rawValue)
     return notes.remove(message.id.rawValue)
@@ -177,10 +188,15 @@ extension QueueState {
     message.has(Waiting.hasNote) ? notes[message.id.rawValue]?.expires ?? .never : .never
   }
 
-  /// Takes out a message that waits; nil if none with this id does.
-  mutating func removeWaiting(_ id: MessageID) -> Waiting? {
+  /// Takes out a message that waits; nil if none with this id does. `isOut` is what `leave` has to
+  /// know of it.
+  mutating func removeWaiting(_ id: MessageID) -> (message: Waiting, isOut: Bool)? {
     if id.rawValue == 0 { return nil }
-    return delayed.remove(id.rawValue)?.message ?? ready.remove(id) ?? keys.removeBlocked(id)
+    if let message = delayed.remove(id.rawValue)?.message {
+      return (message, message.has(Waiting.wasDelivered))
+    }
+    if let message = ready.remove(id) { return (message, true) }
+    return keys.removeBlocked(id).map { ($0, false) }
   }
 
   /// Takes out the oldest message; where none is ready, the delayed one that is due first.

@@ -4,9 +4,12 @@
 //   u32 "SKQM", u32 format, u64 applied index, u64 clock, u64 state hash, u32 next queue
 //   u64 token floor
 //   u32 queues, by id:    id, name, settings, u32 dead-letter queue (0 none), next token, counters,
-//                         u8 flags, per level of priority u32 times passed over (only where there
+//                         u8 flags, with keys u64 next turn, u64 count + u64 id, u64 hash of all
+//                         messages with a key, u64 count + 16 bytes of those that wait for others;
+//                         per level of priority u32 times passed over (only where there
 //                         are levels), u64 count + 16 bytes each of the line, then of the returned by
-//                         id, then of the delayed by id with u64 due each, u32 notes by message id
+//                         id, then with keys of those by turn with u64 turn each, then of the
+//                         delayed by id with u64 due each, u32 notes by message id
 //   u32 producers, by id: id, session, epoch, idle since, last sequence, u32 runs
 //   u32 sessions, by id:  id, name, kind, origin, producer, timeout, deadline, settled, refusals,
 //                         u32 consumers by id: serial, queue, credit, deliveries, deadline, held
@@ -30,7 +33,7 @@ package enum SnapshotError: Error, Equatable, Sendable {
 enum SnapshotFormat {
   /// "SKQM"
   static let magic: UInt32 = 0x4d51_4b53
-  static let version: UInt32 = 4
+  static let version: UInt32 = 6
 }
 
 /// A machine's state at one moment, which the running machine no longer changes. Shares memory with
@@ -127,9 +130,11 @@ private struct SnapshotWriter {
     bytes.put(queue.nextToken)
     for counter in queue.counters { bytes.put(counter) }
     bytes.put(UInt8(queue.needsTrim ? 1 : 0))
+    if queue.settings.keyLimit > 0 { put(queue.keys, chunk) }
     for level in 0...queue.ready.higher.count {
       if level > 0 || !queue.ready.higher.isEmpty { bytes.put(queue.ready.passedOver[level]) }
       put(queue.ready[level: level], chunk)
+      if queue.settings.keyLimit > 0 { put(queue.ready[level: level].turns, chunk) }
     }
     bytes.put(UInt64(queue.delayed.count))
     for entry in queue.delayed.entries.sorted(by: { $0.message.id < $1.message.id }) {
@@ -160,11 +165,40 @@ private struct SnapshotWriter {
     }
   }
 
+  private mutating func put(_ keys: KeyTable, _ chunk: ([UInt8]) -> Void) {
+    bytes.put(keys.nextTurn)
+    bytes.put(UInt64(keys.keys.count))
+    for id in keys.keys.sortedKeys {
+      bytes.put(id)
+      bytes.put(keys.keys[id] ?? 0)
+      maybePass(chunk)
+    }
+    var blocked: [Waiting] = []
+    keys.forEachBlocked { blocked.append($0) }
+    bytes.put(UInt64(blocked.count))
+    for message in blocked.sorted(by: { $0.id < $1.id }) {
+      bytes.put(message.id)
+      bytes.put(message.bits)
+      maybePass(chunk)
+    }
+  }
+
+  private mutating func put(_ turns: IndexedHeap<Turn>, _ chunk: ([UInt8]) -> Void) {
+    bytes.put(UInt64(turns.count))
+    for turn in turns.entries.sorted(by: { $0.number < $1.number }) {
+      bytes.put(turn.message.id)
+      bytes.put(turn.message.bits)
+      bytes.put(turn.number)
+      maybePass(chunk)
+    }
+  }
+
   private mutating func put(_ note: MessageNote, of id: UInt64) {
     bytes.put(id)
     bytes.put(note.attempts)
     bytes.put(note.recordEntry)
     bytes.put(note.expires)
+    bytes.put(note.key)
     bytes.put(UInt8(note.story == nil ? 0 : 1))
     if let story = note.story { put(story) }
   }

@@ -78,17 +78,25 @@ extension MachineState {
     queue.dropped = try reader.integer()
     queue.needsTrim = try reader.integer(UInt8.self) != 0
     guard queue.settings.fault == nil else { throw SnapshotFault.reference }
+    if queue.settings.keyLimit > 0 { try Self.readKeys(of: &queue, &reader) }
     let levels = Int(queue.settings.priorities)
     queue.ready = ReadyQueue(levels: levels)
     for number in 0..<levels {
       let passedOver = levels == 1 ? 0 : try reader.integer(UInt32.self)
-      let level = try ReadyLevel(decoding: &reader)
-      level.forEach { queue.bytes += $0.size }
+      var level = try ReadyLevel(decoding: &reader)
+      if queue.settings.keyLimit > 0 { try level.readTurns(&reader) }
+      level.forEach { message in
+        queue.bytes += message.size
+        if message.has(Waiting.hasKey) { queue.keys.restoreOut(message) }
+      }
       queue.ready.restore(number, level, passedOver: passedOver)
     }
     for _ in 0..<(try reader.integer(UInt64.self)) {
       let message = try Waiting(decoding: &reader)
       queue.delayed.set(DelayedMessage(due: try reader.identifier(), message: message))
+      if message.has(Waiting.hasKey), message.has(Waiting.wasDelivered) {
+        queue.keys.restoreOut(message)
+      }
       queue.bytes += message.size
     }
     for _ in 0..<(try reader.integer(UInt32.self)) {
@@ -99,6 +107,24 @@ extension MachineState {
       if note.expires != .never { queue.expiries.set(id.rawValue, to: note.expires) }
     }
     return (queue, target)
+  }
+
+  private static func readKeys(
+    of queue: inout QueueState, _ reader: inout ByteReader
+  ) throws {
+    queue.keys.nextTurn = try reader.integer()
+    for _ in 0..<(try reader.integer(UInt64.self)) {
+      let id = try reader.key(MessageID.self)
+      let key = try reader.integer(UInt64.self)
+      guard key != 0 else { throw SnapshotFault.reference }
+      queue.keys.add(id, key: key)
+    }
+    for _ in 0..<(try reader.integer(UInt64.self)) {
+      let message = try Waiting(decoding: &reader)
+      guard queue.keys.key(of: message.id) != 0 else { throw SnapshotFault.reference }
+      queue.keys.restoreBlocked(message)
+      queue.bytes += message.size
+    }
   }
 
   private mutating func readProducer(_ reader: inout ByteReader) throws {
@@ -184,6 +210,7 @@ extension MachineState {
       queues[queue].bytes += held.message.size
       queues[queue].leased += 1
       queues[queue].leasedBytes += held.message.size
+      if held.message.has(Waiting.hasKey) { queues[queue].keys.restoreOut(held.message) }
     }
     if consumer.isSubscribed { queues[queue].consumers += 1 }
     let slot = consumers.insert(consumer)
@@ -223,12 +250,22 @@ extension ReadyLevel {
   }
 }
 
+extension ReadyLevel {
+  fileprivate mutating func readTurns(_ reader: inout ByteReader) throws {
+    for _ in 0..<(try reader.integer(UInt64.self)) {
+      let message = try Waiting(decoding: &reader)
+      turns.set(Turn(number: try reader.integer(), message: message))
+    }
+  }
+}
+
 extension MessageNote {
   fileprivate init(decoding reader: inout ByteReader) throws {
     self.init()
     attempts = try reader.integer()
     recordEntry = try reader.identifier()
     expires = try reader.identifier()
+    key = try reader.integer()
     if try reader.integer(UInt8.self) != 0 { story = try MessageStory(decoding: &reader) }
   }
 }

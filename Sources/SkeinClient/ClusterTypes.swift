@@ -35,7 +35,9 @@ public struct QueueOptions: Hashable, Sendable {
   /// Levels of priority, 1...32: the highest goes first, but a level that was passed over 64 times
   /// gets its turn.
   public var priorities: Int = 1
-  /// How many messages of one key may be held at once; 0 is a queue without keys.
+  /// How many messages of one key may be out at once, from when they may be delivered until they
+  /// leave the queue: 1 keeps strict order. Different keys take turns. 0 is a queue without keys.
+  /// Not together with `Overflow.dropOldest`.
   public var keyLimit: Int = 0
 
   public init() {}

@@ -35,6 +35,10 @@ struct Model {
     var reference: RecordReference
     var wasDelivered = false
     var priority = 0
+    /// 0 is none.
+    var key = 0
+    /// In a queue with keys, among the ready ones: may be delivered, and when.
+    var turn: Int?
     /// When it becomes ready; nil if it is or was delivered.
     var due: UInt64?
     var expires: UInt64?
@@ -136,6 +140,7 @@ struct Model {
     var settings: QueueSettings
     /// By id.
     var ready: [Message] = []
+    var nextTurn = 1
     /// By level of priority, see `next`.
     var passedOver = Array(repeating: 0, count: 32)
     /// By id.
@@ -227,7 +232,8 @@ struct Model {
       queues[q].delayed.removeAll { $0.id == message.id }
       giveUp(message, in: queues[q].id, .expired, message.note.attempts)
     }
-    for message in queues[q].delayed where message.due! <= clock {
+    let due = queues[q].delayed.filter { $0.due! <= clock }
+    for message in due.sorted(by: { ($0.due!, $0.id) < ($1.due!, $1.id) }) {
       queues[q].delayed.removeAll { $0.id == message.id }
       makeReady(message, in: queues[q].id)
     }
@@ -254,9 +260,54 @@ struct Model {
     min(message.priority, Int(queues[q].settings.priorities) - 1)
   }
 
+  /// What may be delivered: in a queue with keys only what has a turn or was delivered before.
+  func deliverable(_ q: Int) -> [Message] {
+    queues[q].settings.keyLimit == 0
+      ? queues[q].ready : queues[q].ready.filter { $0.turn != nil || $0.wasDelivered }
+  }
+
+  /// How many of the key may be or were delivered and did not leave.
+  func out(_ q: Int, _ key: Int) -> Int {
+    let held = sessions.flatMap(\.consumers).filter { $0.queue == queues[q].id }.flatMap(\.held)
+    return deliverable(q).count { $0.key == key } + held.count { $0.message.key == key }
+      + queues[q].delayed.count { $0.key == key && $0.wasDelivered }
+  }
+
+  mutating func join(_ message: Message, _ q: Int) {
+    var message = message
+    message.due = nil
+    let limit = Int(queues[q].settings.keyLimit)
+    if limit > 0, message.key == 0 || out(q, message.key) < limit { takeTurn(&message, q) }
+    queues[q].ready.append(message)
+    queues[q].ready.sort { $0.id < $1.id }
+  }
+
+  mutating func takeTurn(_ message: inout Message, _ q: Int) {
+    message.turn = queues[q].nextTurn
+    queues[q].nextTurn += 1
+  }
+
+  /// After a message of the key left.
+  mutating func letNextOut(_ q: Int, _ key: Int) {
+    let limit = Int(queues[q].settings.keyLimit)
+    while key != 0, limit > 0, out(q, key) < limit {
+      let blocked = queues[q].ready.filter {
+        $0.key == key && $0.turn == nil && !$0.wasDelivered
+      }
+      guard let next = blocked.min(by: { (-$0.priority, $0.id) < (-$1.priority, $1.id) }) else {
+        return
+      }
+      let place = queues[q].ready.firstIndex { $0.id == next.id }!
+      var message = next
+      takeTurn(&message, q)
+      queues[q].ready[place] = message
+    }
+  }
+
   /// Takes the message that is to be delivered next.
   mutating func next(_ q: Int) -> Message {
-    let levels = Set(queues[q].ready.map { level($0, q) }).sorted()
+    let deliverable = deliverable(q)
+    let levels = Set(deliverable.map { level($0, q) }).sorted()
     let top = levels.last!
     for level in 0..<32 where level < top && !levels.contains(level) {
       queues[q].passedOver[level] = 0
@@ -264,7 +315,15 @@ struct Model {
     let chosen = levels.first { $0 < top && queues[q].passedOver[$0] >= 64 } ?? top
     for level in levels where level < chosen { queues[q].passedOver[level] += 1 }
     queues[q].passedOver[chosen] = 0
-    return queues[q].ready.remove(at: queues[q].ready.firstIndex { level($0, q) == chosen }!)
+    // In a queue with keys what came back goes first, the rest by turns; else all goes by id.
+    let isKeyed = queues[q].settings.keyLimit > 0
+    func order(_ message: Message) -> (Int, MessageID) {
+      (!isKeyed || message.wasDelivered ? 0 : message.turn!, message.id)
+    }
+    var message = deliverable.filter { level($0, q) == chosen }.min { order($0) < order($1) }!
+    queues[q].ready.removeAll { $0.id == message.id }
+    message.turn = nil
+    return message
   }
 
   /// Whether the queue would be over its limits with so much more.
@@ -300,6 +359,8 @@ struct Model {
     for session in ended {
       for consumer in session.consumers {
         for held in consumer.held {
+          let (s, c) = find(session.id, consumer.id)!
+          sessions[s].consumers[c].held.removeAll { $0.delivery == held.delivery }
           fail(
             held, of: session.id, consumer.id, in: consumer.queue,
             Failure(kind: .consumerGone, error: "consumer is gone"))
@@ -357,6 +418,10 @@ struct Model {
     var message = message
     message.due = nil
     let q = queuePlace(queue)!
+    if queues[q].settings.keyLimit > 0, !message.wasDelivered {
+      join(message, q)
+      return
+    }
     queues[q].ready.append(message)
     queues[q].ready.sort { $0.id < $1.id }
   }
@@ -364,6 +429,7 @@ struct Model {
   mutating func delay(_ message: Message, in queue: QueueID, until due: UInt64) {
     var message = message
     message.due = due
+    message.turn = nil
     let q = queuePlace(queue)!
     queues[q].delayed.append(message)
     queues[q].delayed.sort { $0.id < $1.id }
@@ -425,6 +491,7 @@ struct Model {
     _ error: String = "", _ event: MessageEvent? = nil
   ) {
     let q = queuePlace(queue)!
+    letNextOut(q, message.key)
     guard let target = queues.firstIndex(where: { $0.name == queues[q].settings.deadLetterQueue })
     else {
       queues[q].dropped += 1
@@ -450,10 +517,10 @@ struct Model {
     note.error = ""
     note.firstTry = nil
     let span = queues[target].settings.timeToLive.rawValue
-    queues[target].ready.append(
+    join(
       Message(
-        id: nextID(), reference: message.reference, priority: message.priority,
-        expires: span > 0 ? clock + span : nil, note: note))
+        id: nextID(), reference: message.reference, priority: message.priority, key: message.key,
+        expires: span > 0 ? clock + span : nil, note: note), target)
     if queues[target].settings.overflow == .dropOldest, isOver(target, 0, 0) {
       queues[target].needsTrim = true
     }
@@ -464,13 +531,13 @@ struct Model {
   mutating func cancel(
     _ requester: Requester, _ tag: RequestTag, _ name: String, _ id: MessageID
   ) {
-    takeWaiting(requester, tag, name, id) { _, _, _ in .messageCancelled }
+    takeWaiting(requester, tag, name, id, isCancel: true) { _, _, _ in .messageCancelled }
   }
 
   mutating func reschedule(
     _ requester: Requester, _ tag: RequestTag, _ name: String, _ id: MessageID, _ delay: UInt64
   ) {
-    takeWaiting(requester, tag, name, id) { model, message, queue in
+    takeWaiting(requester, tag, name, id, isCancel: false) { model, message, queue in
       if delay == 0 {
         model.makeReady(message, in: queue)
       } else {
@@ -482,7 +549,7 @@ struct Model {
 
   private mutating func takeWaiting(
     _ requester: Requester, _ tag: RequestTag, _ name: String, _ id: MessageID,
-    _ act: (inout Model, Message, QueueID) -> Reply
+    isCancel: Bool, _ act: (inout Model, Message, QueueID) -> Reply
   ) {
     guard let q = queues.firstIndex(where: { $0.name == name }) else {
       reply(requester, tag, .refused(.queueNotFound, detail: "\(id)"))
@@ -495,6 +562,7 @@ struct Model {
     }
     queues[q].ready.removeAll { $0.id == id }
     queues[q].delayed.removeAll { $0.id == id }
+    if !message.wasDelivered || isCancel { letNextOut(q, message.key) }
     let answer = act(&self, message, queues[q].id)
     reply(requester, tag, answer)
   }
@@ -553,7 +621,9 @@ struct Model {
         continue
       }
       moved += 1
+      let key = message.key
       queues[q].ready.removeAll { $0.id == message.id }
+      letNextOut(q, key)
       var note = message.note
       note.deadLetter = nil
       note.add(
@@ -575,14 +645,14 @@ struct Model {
     for q in queues.indices {
       let takers = queues[q].rotation.count
       if takers == 0 { continue }
-      let share = max(1, queues[q].ready.count / takers)
-      while !queues[q].ready.isEmpty, !queues[q].rotation.isEmpty {
+      let share = max(1, deliverable(q).count / takers)
+      while !deliverable(q).isEmpty, !queues[q].rotation.isEmpty {
         let place = queues[q].rotation.removeFirst()
         let (s, c) = find(place.session, place.consumer)!
         var deliveries: [Delivery] = []
         for _ in 0..<share {
           let consumer = sessions[s].consumers[c]
-          if queues[q].ready.isEmpty || consumer.held.count >= consumer.credit { break }
+          if deliverable(q).isEmpty || consumer.held.count >= consumer.credit { break }
           let message = next(q)
           let held = HeldMessage(
             delivery: consumer.nextDelivery, message: message, token: queues[q].nextToken,
@@ -865,6 +935,7 @@ struct Model {
     var delay: UInt64?
     var timeToLive: UInt64?
     var priority = 0
+    var key = 0
   }
 
   mutating func store(_ record: Record, _ q: Int) -> Answer {
@@ -881,12 +952,13 @@ struct Model {
       reference: RecordReference(
         entry: LogIndex(index), offset: UInt32(record.offset), size: UInt32(record.size)))
     if settings.priorities > 1 { message.priority = min(record.priority, 31) }
+    if settings.keyLimit > 0 { message.key = record.key }
     message.expires = shortest.map { clock + $0 }
     queues[q].published += 1
     if let delay = record.delay, delay > 0 {
       self.delay(message, in: queues[q].id, until: clock + delay)
     } else {
-      queues[q].ready.append(message)
+      join(message, q)
     }
     return .stored(message.id)
   }
@@ -1002,10 +1074,10 @@ struct Model {
 
   // Settling.
 
-  /// `act` gets the place of a held delivery and says whether it is out of the consumer's hands.
+  /// `act` gets each held delivery, which is out of the consumer's hands if `takes`.
   private mutating func visit(
     _ session: SessionID, _ sequence: UInt64, _ answeredThrough: UInt64, _ id: ConsumerID,
-    _ ranges: [DeliveryRange], _ act: (inout Model, HeldMessage, QueueID) -> Bool
+    _ ranges: [DeliveryRange], takes: Bool, _ act: (inout Model, HeldMessage, QueueID) -> Void
   ) {
     func refusal(_ range: DeliveryRange, _ refusal: Refusal) -> Effect {
       .settleRefused(session, CommandSequence(sequence), id, range, refusal)
@@ -1068,9 +1140,9 @@ struct Model {
         if let held = sessions[s].consumers[c].held.first(where: { $0.delivery == delivery }) {
           if let gap = stale { refuse(&self, DeliveryRange(gap), .staleDelivery) }
           stale = nil
-          if act(&self, held, queue) {
-            sessions[s].consumers[c].held.removeAll { $0.delivery == delivery }
-          }
+          // Out of the consumer's hands before the act, which may let others of its key out.
+          if takes { sessions[s].consumers[c].held.removeAll { $0.delivery == delivery } }
+          act(&self, held, queue)
         } else {
           stale = (stale?.lowerBound ?? delivery)...delivery
         }
@@ -1094,9 +1166,11 @@ struct Model {
     _ session: SessionID, _ sequence: UInt64, _ answeredThrough: UInt64, _ kind: SettleKind,
     _ id: ConsumerID, _ ranges: [DeliveryRange], _ error: String, delay: UInt64?
   ) {
-    visit(session, sequence, answeredThrough, id, ranges) { model, held, queue in
+    visit(session, sequence, answeredThrough, id, ranges, takes: true) { model, held, queue in
       switch kind {
-      case .acknowledge: model.queues[model.queuePlace(queue)!].acknowledged += 1
+      case .acknowledge:
+        model.queues[model.queuePlace(queue)!].acknowledged += 1
+        model.letNextOut(model.queuePlace(queue)!, held.message.key)
       case .negative:
         model.fail(
           held, of: session, id, in: queue, Failure(kind: .failed, error: error, delay: delay))
@@ -1107,7 +1181,6 @@ struct Model {
           model.event(held, of: session, id, in: queue, failure))
       case .release: model.giveBack(held.message, to: queue)
       }
-      return true
     }
   }
 
@@ -1115,12 +1188,11 @@ struct Model {
     _ session: SessionID, _ sequence: UInt64, _ answeredThrough: UInt64, _ id: ConsumerID,
     _ ranges: [DeliveryRange], _ duration: UInt64
   ) {
-    visit(session, sequence, answeredThrough, id, ranges) { model, held, _ in
+    visit(session, sequence, answeredThrough, id, ranges, takes: false) { model, held, _ in
       let (s, c) = model.find(session, id)!
       let place = model.sessions[s].consumers[c].held.firstIndex { $0.delivery == held.delivery }!
       model.sessions[s].consumers[c].held[place].leaseEnd =
         model.clock + min(duration, model.limits.extensionMax.rawValue)
-      return false
     }
   }
 

@@ -34,6 +34,7 @@ enum Command {
     var delay = 0
     var timeToLive = 0
     var priority = 0
+    var key = 0
   }
 
   /// Which deliveries.
@@ -55,14 +56,15 @@ struct Step {
   /// A beginning in which something can happen, and random steps behind it.
   static func script(_ random: inout SeededRandom, count: Int) -> [Step] {
     func number(_ limit: Int) -> Int { Int.random(in: 0..<limit, using: &random) }
-    let dead = [0, 0, 8, 9, 10, 12][number(6)]
+    let dead = [0, 0, 8, 9, 10, 12, 15][number(7)]
     let first = [
       // Refused: its own dead-letter queue, and one that is not there.
       Command.declare(name: 0, settings: 5, bySession: 10),
       .declare(name: 5, settings: 3, bySession: 10),
       .declare(name: 4, settings: 0, bySession: 10),
       .declare(name: 3, settings: dead, bySession: 10),
-      .declare(name: number(2), settings: [2, 3, 4, 7, 8, 10, 13, 14][number(8)], bySession: 10),
+      .declare(
+        name: number(2), settings: [2, 3, 4, 7, 8, 10, 13, 14, 16, 17][number(10)], bySession: 10),
       .declare(name: 2, settings: number(settingsCount), bySession: 10),
       .open(connection: 1, kind: .native, producer: 1, epoch: 0, timeout: 2),
     ]
@@ -71,7 +73,7 @@ struct Step {
   }
 
   /// Numbers that `Script.settings` knows.
-  static let settingsCount = 15
+  static let settingsCount = 18
 
   static func random(_ random: inout SeededRandom) -> Step {
     let spans: [UInt64] = [
@@ -116,7 +118,8 @@ extension Command {
         bodies: (0...number(6)).map { _ in
           Body(
             bytes: number(40), delay: number(5) == 0 ? number(4) + 1 : 0,
-            timeToLive: number(5) == 0 ? number(4) + 1 : 0, priority: number(4) * number(15))
+            timeToLive: number(5) == 0 ? number(4) + 1 : 0, priority: number(4) * number(15),
+            key: number(4))
         })
     case ..<64:
       return .subscribe(
@@ -216,6 +219,18 @@ struct Script {
       settings.lengthMax = 12
       settings.overflow = .dropOldest
       settings.deadLetterQueue = "dead"
+    case 15: settings.keyLimit = 1
+    case 16:
+      settings.keyLimit = 1
+      settings.retryDelay = .seconds(1)
+      settings.deliveriesMax = 2
+      settings.deadLetterQueue = "dead"
+    case 17:
+      settings.keyLimit = 2
+      settings.priorities = 3
+      settings.timeToLive = .seconds(9)
+      settings.lengthMax = 9
+      settings.deadLetterQueue = "graves"
     case 14:
       settings.priorities = 2
       settings.timeToLive = .seconds(8)
@@ -461,13 +476,14 @@ struct Script {
       let start = records.count
       MessageRecord.append(
         MessageParts(
-          body: [UInt8](repeating: 7, count: body.bytes), priority: UInt8(body.priority),
+          body: [UInt8](repeating: 7, count: body.bytes),
+          key: body.key == 0 ? "" : "key \(body.key)", priority: UInt8(body.priority),
           delay: span(body.delay),
           timeToLive: span(body.timeToLive)), to: &records)
       places.append(
         Model.Record(
           offset: start, size: records.count - start, delay: span(body.delay)?.rawValue,
-          timeToLive: span(body.timeToLive)?.rawValue, priority: body.priority))
+          timeToLive: span(body.timeToLive)?.rawValue, priority: body.priority, key: body.key))
     }
     if bodies.count == 4, bodies[0].bytes < 10 {
       CommandWriter.refusePublish(

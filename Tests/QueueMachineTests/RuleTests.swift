@@ -41,9 +41,12 @@ import Testing
         == .refused(.settingInvalid, detail: "lease must be at least 1ms"))
     settings = QueueSettings()
     settings.keyLimit = 1
+    settings.lengthMax = 5
+    settings.overflow = .dropOldest
     #expect(
       rig.declareReply("q", settings)
-        == .refused(.notSupported, detail: "keyed is not supported"))
+        == .refused(
+          .notSupported, detail: "keyed with overflow drop-oldest is not supported"))
   }
 
   @Test func deadLetterQueueMustExistBeBeforeAndStay() {

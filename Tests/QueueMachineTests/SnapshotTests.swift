@@ -109,8 +109,8 @@ enum Transcript {
       _ = try QueueMachine(snapshot: newer).clock
     }
     var older = bytes
-    older[4] = 3
-    #expect(throws: SnapshotError.unknownFormat(3)) { _ = try QueueMachine(snapshot: older).clock }
+    older[4] = 5
+    #expect(throws: SnapshotError.unknownFormat(5)) { _ = try QueueMachine(snapshot: older).clock }
   }
 
   /// A snapshot whose checksum is right although its inside is not must still not crash.

@@ -507,3 +507,62 @@ import Testing
     #expect(rig.subscribe(session, 1, queue).deliveries.map(\.id.ordinal) == [0, 1])
   }
 }
+
+@Suite struct KeyRules {
+  private func messages(_ keys: String) -> [MessageParts] {
+    keys.map { MessageParts(body: [1], key: $0 == "-" ? "" : String($0)) }
+  }
+
+  @Test func oneKeyGoesInOrderAndOthersInParallel() throws {
+    let rig = Rig()
+    let queue = rig.declare("q") { $0.keyLimit = 1 }
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, messages: messages("aaabab-"))
+    #expect(rig.subscribe(session, 1, queue).deliveries.map(\.id.ordinal) == [0, 3, 6])
+    #expect(rig.summary(queue).ready == 4)
+    try rig.restart()
+    #expect(rig.settle(session, 1, .acknowledge, [1...1]).deliveries.map(\.id.ordinal) == [1])
+    #expect(rig.settle(session, 2, .acknowledge, [2...2]).deliveries.map(\.id.ordinal) == [5])
+  }
+
+  @Test func aRetryKeepsItsKeyWaiting() throws {
+    let rig = Rig()
+    let queue = rig.declare("q") {
+      $0.keyLimit = 1
+      $0.retryDelay = .seconds(1)
+    }
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, messages: messages("aa"))
+    rig.subscribe(session, 1, queue)
+    #expect(rig.settle(session, 1, .negative, [1...1]).deliveries.isEmpty)
+    try rig.restart()
+    #expect(rig.tick(.seconds(1)).deliveries.map(\.id.ordinal) == [0])
+    #expect(rig.settle(session, 2, .acknowledge, [2...2]).deliveries.map(\.id.ordinal) == [1])
+  }
+
+  @Test func keysTakeTurnsHoweverLongOneIs() {
+    let rig = Rig()
+    let queue = rig.declare("q") { $0.keyLimit = 1 }
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, messages: messages("aaaaaaaabbc"))
+    var got = rig.subscribe(session, 1, queue, credit: 1).deliveries.map(\.id.ordinal)
+    for number in UInt64(1)...5 {
+      got += rig.settle(session, number, .acknowledge, [number...number]).deliveries
+        .map(\.id.ordinal)
+    }
+    #expect(got == [0, 8, 10, 1, 9, 2])
+  }
+
+  @Test func aKeyThatLeftCostsNothing() {
+    let rig = Rig()
+    let queue = rig.declare("q") { $0.keyLimit = 2 }
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, messages: messages("abcabcabc"))
+    rig.subscribe(session, 1, queue)
+    rig.settle(session, 1, .acknowledge, [1...9])
+    rig.settle(session, 2, .acknowledge, [7...9])
+    let state = rig.machine.state.queues[rig.machine.state.queues.slots[0]]
+    #expect(state.keys.rooms.isEmpty && state.keys.keys.isEmpty)
+    #expect(rig.summary(queue).acknowledged == 9)
+  }
+}

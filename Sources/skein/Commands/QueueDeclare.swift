@@ -24,6 +24,10 @@ enum QueueDeclare {
         "retry-jitter", "SHARE",
         "how far a wait is moved up or down by chance, 0 to 1 (default 0)"),
       Option("priorities", "N", "levels of priority, 1 to 32 (default 1)"),
+      Option(
+        "keyed", "N",
+        "keep the order of each key: at most N of its messages are out at a time (1 for strict"
+          + " order)"),
       Option("ttl", "TIME", "messages that waited so long go to the dead-letter queue, or away"),
       Option("max-length", "N", "the most messages that may wait"),
       Option("max-bytes", "SIZE", "the most bytes that may wait"),
@@ -114,6 +118,9 @@ enum QueueDeclare {
     }
     if let levels = try arguments.count("priorities", in: 1...32) {
       options.priorities = Int(levels)
+    }
+    if let most = try arguments.count("keyed", in: 1...UInt64(UInt32.max)) {
+      options.keyLimit = Int(most)
     }
     try readRetry(arguments, longest, &options)
     try readBounds(arguments, longest, &options)

@@ -39,6 +39,7 @@ extension QueueOverview {
           ? .null : .number(options.retryDelayMax.seconds),
         "retryJitter": .number(options.retryJitter),
         "priorities": .integer(exactly: options.priorities),
+        "keyed": options.keyLimit == 0 ? .null : .integer(exactly: options.keyLimit),
         "ttlSeconds": options.timeToLive == .zero ? .null : .number(options.timeToLive.seconds),
         "maxLength": options.maxLength == 0 ? .null : .unsigned(options.maxLength),
         "maxBytes": options.maxBytes == 0 ? .null : .unsigned(options.maxBytes),
@@ -68,6 +69,7 @@ extension QueueOverview {
       ("retry delay", span(options.retryDelay)), ("retry max", span(options.retryDelayMax)),
       ("retry jitter", "\(options.retryJitter)"), ("ttl", span(options.timeToLive)),
       ("priorities", "\(options.priorities)"),
+      ("keyed", options.keyLimit == 0 ? none : "\(options.keyLimit)"),
       (
         "limit", limits.isEmpty ? none : limits.joined(separator: ", ") + ", then \(overflow)"
       ),
