@@ -858,6 +858,8 @@ struct Model {
     let messages = UInt64(queues[q].ready.count + queues[q].delayed.count)
     queues[q].ready = []
     queues[q].delayed = []
+    // All levels are empty now.
+    queues[q].passedOver = Array(repeating: 0, count: 32)
     reply(requester, tag, .queuePurged(messages: messages))
   }
 

@@ -487,6 +487,18 @@ import Testing
     #expect(got.count == 202)
   }
 
+  @Test func aPurgeForgetsWhoWasPassedOver() {
+    let rig = Rig()
+    let queue = rig.declare("q") { $0.priorities = 2 }
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, messages: messages([0] + [UInt8](repeating: 1, count: 60)))
+    rig.subscribe(session, 1, queue, credit: 60)
+    rig.ask { CommandWriter.purgeQueue($0, tag: $1, name: "q", into: &$2) }
+    rig.publish(session, 62, to: queue, messages: messages([0] + [UInt8](repeating: 1, count: 10)))
+    let got = rig.settle(session, 1, .acknowledge, [1...60]).deliveries
+    #expect(got.map(\.id.ordinal) == Array(1...10) + [0])
+  }
+
   @Test func theLowestLevelMakesRoom() {
     let rig = Rig()
     let queue = rig.declare("q") {
