@@ -47,8 +47,10 @@ extension Consensus {
   /// The leader of this term told its commit index.
   mutating func recoveryTold(commit: LogIndex) {
     guard let target = recovery?.target else { return }
-    let isOfEarlierTerm = log.term(at: target.index).map { [term] in $0 != term } ?? false
-    if target.term != term || isOfEarlierTerm {
+    // Of an earlier term, or swallowed by a snapshot that was installed since.
+    let isUseless =
+      log.term(at: target.index).map { [term] in $0 != term } ?? (target.index < log.base.index)
+    if target.term != term || isUseless {
       recovery?.target = LogPosition(term: hardState.term, index: commit)
     }
   }

@@ -74,6 +74,24 @@ import Testing
     #expect(node.consensus.recovery?.isDone == true)
   }
 
+  @Test("G11: a commit index that a snapshot swallowed gives way to the next one")
+  func wipedTakesSnapshot() {
+    let node = LoneNode(canVote: false)
+    node.receive(.preVoteReply(VoteReply(term: Term(4), isGranted: false)), from: 3)
+    // Told before the log has anything, and gone when the snapshot is in force.
+    node.receive(appendRequest(6, after: position(40, 6), commit: 30), from: 2)
+    node.persistHardState()
+    let chunk = SnapshotChunk(
+      term: Term(6), last: position(60, 6), membership: node.consensus.membership, offset: 0,
+      byteCount: 10, isLast: true)
+    node.receive(.snapshot(chunk), from: 2)
+    node.input { $0.snapshotInstalled(last: chunk.last, now: node.now, into: &$1) }
+    #expect(node.consensus.recovery?.isDone == false)
+    node.receive(appendRequest(6, after: position(60, 6), terms: [6], commit: 61), from: 2)
+    node.persistLog()
+    #expect(node.consensus.recovery?.isDone == true)
+  }
+
   @Test("a refused pre-vote for term 0 carries the term and changes nothing")
   func inquiry() {
     let node = LoneNode(log: [3])
