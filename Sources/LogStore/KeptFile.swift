@@ -206,7 +206,10 @@ final class KeptWriter {
     }
     lastWritten = (entry, offset)
     let recordBytes = FragmentHeader.recordBytes(bytes.count)
-    if let kept, kept.bytes + UInt64(recordBytes) > fileBytesMax { try breakFile() }
+    // An entry lies in one file, which is found by its entries, even if that file grows over it.
+    if let kept, kept.range.last != entry, kept.bytes + UInt64(recordBytes) > fileBytesMax {
+      try breakFile()
+    }
     if kept == nil { try begin(at: entry) }
     guard var current = kept else { return }
     let head = FragmentHeader(

@@ -98,6 +98,21 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     #expect(throws: LogReadError.notInLog(live[0].entry)) { try again.record(live[0]) }
   }
 
+  @Test("What is kept of one entry lies in one file, also where that file grows over its size")
+  func keptEntriesAreWhole() throws {
+    let disk = MemoryFileSystem()
+    var options = smallOptions()
+    options.rewriteBelowPercent = 90
+    let (store, _) = try LogStore.open(disk, options)
+    try store.append(1...8, bytes: 9600)
+    // No two neighbours, so that each record is a fragment of its own.
+    let live = references(1...6, each: 150).filter { $0.offset % 128 == 0 }
+    try store.run(try store.takeSnapshot(at: LogIndex(8)))
+    try clean(store, keepFrom: 9, live)
+    #expect(store.figures.keptFiles > 1)
+    for record in live { #expect(try store.record(record) == bytes(record, of: 9600)) }
+  }
+
   @Test("A file that a stream still reads is not removed")
   func pins() throws {
     let disk = MemoryFileSystem()
