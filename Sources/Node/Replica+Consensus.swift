@@ -60,12 +60,12 @@ extension Replica {
 
   /// Ends the time of forming once the verdict is there.
   package mutating func maybeBegin(now: MonotonicTime) {
-    guard let verdict = formation?.verdict(now: now) else { return }
+    guard isForming, let verdict = formation?.verdict(now: now) else { return }
     switch verdict {
     case .waiting:
       return
     case .isNew:
-      formation = nil
+      isForming = false
       isMemoryLost = false
       clock.observe(wallClock, at: now)
       consensus.nothingWasForgotten()
@@ -78,6 +78,7 @@ extension Replica {
       }
       return
     case .hasHistory(let witness):
+      isForming = false
       formation = nil
       outputs.append(.memoryLost)
       outputs.append(
@@ -92,7 +93,7 @@ extension Replica {
     _ message: PeerMessage, _ payloads: [[UInt8]], from peer: NodeID, now: MonotonicTime
   ) {
     // Before the past of this disk is known, taking part could contradict it.
-    if formation != nil { return }
+    if isForming { return }
     var memberships: [MembershipEntry] = []
     if case .append(let request) = message {
       guard request.entries.count == payloads.count else { return }

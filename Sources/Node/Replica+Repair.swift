@@ -23,6 +23,8 @@ struct Repair: Sendable {
   var deadline = MonotonicTime.never
   /// How often a peer was asked, to take them in turn.
   var questions = 0
+  /// How many of the last questions brought nothing.
+  var inVain = 0
   let patience: Nanoseconds
 
   /// How many records are asked for at a time, and answered.
@@ -73,6 +75,14 @@ struct Repair: Sendable {
       next = 0
     }
     return true
+  }
+
+  /// Keeps only what is still wanted of the records that have not come yet.
+  mutating func keepOpen(where isWanted: (RecordReference) -> Bool) {
+    needed = (needed[next...] + missing).filter(isWanted)
+    needed.sort { ($0.entry, $0.offset) < ($1.entry, $1.offset) }
+    missing = []
+    next = 0
   }
 
   /// A part of the damage of which everything needed has come, to be written now: all of it at the
@@ -152,6 +162,11 @@ extension Replica {
     guard repair.openCount > 0, now >= repair.deadline else { return }
     let others = consensus.membership.members.map(\.id).filter { $0 != id }
     guard !others.isEmpty else { return }
+    if repair.inVain >= others.count {
+      dropSettledRepairs()
+      guard repair.openCount > 0 else { return }
+    }
+    repair.inVain += 1
     let peer = others[repair.questions % others.count]
     repair.deadline = now + repair.patience
     // If it does not answer, the next one is asked.
@@ -159,10 +174,25 @@ extension Replica {
     outputs.append(.send(to: peer, .fetchRecords(Array(repair.question))))
   }
 
+  /// Nobody keeps the records of messages that were settled meanwhile: they need not come.
+  private mutating func dropSettledRepairs() {
+    repair.inVain = 0
+    var open: Set<RecordReference> = []
+    repair.keepOpen {
+      open.insert($0)
+      return true
+    }
+    var wanted: Set<RecordReference> = []
+    machine.forEachLiveRecord { if open.contains($0) { wanted.insert($0) } }
+    repair.keepOpen { wanted.contains($0) }
+    writeRepairs()
+  }
+
   mutating func receiveRecords(
     _ references: [RecordReference], _ bodies: [[UInt8]], now: MonotonicTime
   ) {
     guard repair.take(references, bodies) else { return }
+    repair.inVain = 0
     writeRepairs()
     guard repair.openCount > 0 else { return }
     // This peer has them: go on with it at once.

@@ -65,6 +65,8 @@ package struct Replica: ~Copyable {
   var waitingReads: [(ticket: ReadTicket, index: LogIndex)] = []
 
   // Beginning, comparing, repairing.
+  /// Present until this node has a past: also after it formed, others may still have to hear whom
+  /// it heard.
   var formation: Formation?
   var differingFounder: NodeID?
   /// The members that the configuration gave, while this node has no past.
@@ -115,6 +117,7 @@ package struct Replica: ~Copyable {
         formation = Formation(
           own: id, members: state.snapshotMembership.members.map(\.id), founders: founders,
           begin: now + configuration.consensus.electionTimeoutMax)
+        isForming = true
       } else {
         // It joins a cluster that is there already.
         outputs.append(.memoryLost)
@@ -129,7 +132,7 @@ package struct Replica: ~Copyable {
   package var isLeader: Bool { consensus.isLeader && !isHalted }
   package var leader: NodeID? { isHalted ? nil : consensus.leader }
   /// Whether this node still waits to learn if the cluster is new.
-  package var isForming: Bool { formation != nil }
+  package internal(set) var isForming = false
   package var recordsToRepair: Int { repair.openCount }
 
   /// Whether a leader may take more commands: else they are pushed back (G13).
@@ -185,7 +188,9 @@ package struct Replica: ~Copyable {
   /// When `tick` wants to be called next, at the latest.
   package func nextDeadline(now: MonotonicTime) -> MonotonicTime {
     var deadline = consensus.nextDeadline
-    if let formation { deadline = min(deadline, formation.begin) }
+    if isForming, let formation, formation.begin > now {
+      deadline = min(deadline, formation.begin)
+    }
     if isLeader, tickIndex <= applied, !consensus.isHandingOver {
       deadline = min(deadline, clock.monotonicTime(of: machine.nextDeadline, now: now))
     }

@@ -39,6 +39,8 @@ final class ReplicaCluster {
   var network: [(from: NodeID, to: NodeID, PeerEnvelope)] = []
   /// Links that lose everything, one way.
   var cut: Set<[NodeID]> = []
+  /// Nodes whose logs have no records of old entries any more.
+  var forgets: Set<NodeID> = []
   let membership: Membership
   var snapshotBytes = 1 << 30
   var cacheBytes = 1 << 20
@@ -241,7 +243,7 @@ final class ReplicaCluster {
   private func answer(_ references: [RecordReference], from node: TestNode, to peer: NodeID) {
     var found: [RecordReference] = []
     var bodies: [[UInt8]] = []
-    for reference in references {
+    for reference in references where !forgets.contains(node.id) {
       guard let entry = node.entries.first(where: { $0.index == reference.entry }) else { continue }
       let start = Int(reference.offset)
       found.append(reference)

@@ -62,6 +62,14 @@ struct TestClient {
     sequence += UInt64(bodies.count)
   }
 
+  func purge() {
+    submit {
+      CommandWriter.purgeQueue(
+        .connection(SessionOrigin(node: NodeID(1), connection: 1)), tag: RequestTag(3), name: "q",
+        into: &$0)
+    }
+  }
+
   func subscribe(credit: UInt32) {
     let (session, queue) = (session, queue)
     submit {
@@ -268,6 +276,50 @@ struct TestClient {
       try body.withUnsafeBytes { try MessageRecord.parts(of: $0).body }
     }
     #expect(bodies == [Array("one".utf8), Array("two".utf8)])
+  }
+
+  @Test("Records that were settled while nobody had them any more are not waited for (G11)")
+  func repairOfSettled() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    var client = TestClient(cluster: cluster)
+    client.begin()
+    client.publish(["one"])
+    cluster.run(until: "the confirm") { _ in client.isConfirmed(through: 1) }
+    let leader = try #require(cluster.leader)
+    let hurt = try #require(cluster.nodes.first { $0.id != leader.id })
+    cluster.run(until: "applied") { _ in hurt.replica?.applied == leader.replica?.applied }
+    #expect(hurt.replica?.takeSnapshot() == true)
+    cluster.step()
+    cluster.crash(hurt)
+    hurt.damaged = [LogIndex(1)...LogIndex(100)]
+    client.purge()
+    cluster.run(until: "the purge") { _ in
+      leader.replica?.machine.summaries().allSatisfy { $0.ready == 0 } == true
+    }
+    // The others have cleaned their logs since.
+    for node in cluster.nodes where node.id != hurt.id {
+      cluster.forgets.insert(node.id)
+    }
+    cluster.start(hurt)
+    cluster.run(until: "the end of the repair") { _ in hurt.replica?.recordsToRepair == 0 }
+    #expect(hurt.repairs.map(\.references) == [[]])
+  }
+
+  @Test("A node that formed still tells those who start again whom it heard")
+  func formedNodeAnswers() throws {
+    let cluster = ReplicaCluster(3)
+    let node = cluster.nodes[0]
+    cluster.start(node)
+    let founders = try #require(node.introduction?.founders)
+    for peer in [UInt32(2), 3] {
+      let introduction = Introduction(
+        node: NodeID(peer), cluster: "test", term: .zero, heard: [NodeID(1)],
+        founders: founders)
+      node.replica?.receive(.introduction(introduction), from: NodeID(peer), now: cluster.now)
+    }
+    #expect(node.replica?.isForming == false)
+    #expect(node.introduction?.heard == [NodeID(2), NodeID(3)])
   }
 
   @Test("A node whose state differs is told so and stops; the others go on (G14)")
