@@ -257,6 +257,8 @@ struct NodeLoop: ~Copyable {
     problems.halted = reason
     markerDeadline = .never
     phase = .halted(reason)
+    // Nothing is written any more, so nothing is to be waited for.
+    markerDeadline = .never
     peers.close()
     replica.halt()
   }
