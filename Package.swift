@@ -71,6 +71,7 @@ let package = Package(
     tests("SkeinClientTests", imports: ["Base", "Wire", "Transport", "SkeinClient"]),
     tests("HistoryTests", imports: ["Base", "History"]),
     tests("CommandTests", imports: ["Base", "Wire", "Server", "SkeinClient", "skein"]),
+    tests("SimulatorTests", imports: ["Base", "LogStore", "Simulator"]),
     tests("PackageTests", imports: []),
   ],
   swiftLanguageModes: [.v6]

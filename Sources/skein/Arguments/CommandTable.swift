@@ -30,6 +30,7 @@ enum CommandTable {
     MemberList.command, MemberAdd.command, MemberRemove.command,
     LeaderTransfer.command,
     Check.command,
+    Sim.command,
   ]
 
   /// What a call asks for.

@@ -1,0 +1,159 @@
+// What must hold in the cluster after every step: one leader a term, logs that match, committed
+// entries that never change, replicas whose states are equal at equal index.
+
+import Base
+import Consensus
+import LogStore
+import Node
+import QueueMachine
+
+final class ClusterChecks {
+  private struct EntryFacts {
+    var checksum: Checksum
+    var kind: EntryKind
+    var previousTerm: Term?
+  }
+
+  unowned let simulation: Simulation
+  private var leaders: [Term: Int] = [:]
+  private var entries: [LogPosition: EntryFacts] = [:]
+  /// The term of each committed entry, from 1 on.
+  private var committed: [Term?] = [nil]
+  private var hashes: [LogIndex: UInt64] = [:]
+  private(set) var commit = LogIndex.zero
+
+  init(_ simulation: Simulation) { self.simulation = simulation }
+
+  // MARK: After every step
+
+  func afterStep(_ life: NodeLife) {
+    life.steps += 1
+    life.replica.consensus.checkInvariants()
+    if life.steps & 63 == 0 { life.store.checkInvariants() }
+    if life.steps & 255 == 0 { life.replica.machine.checkInvariants() }
+    checkCommitted(life)
+    let applied = life.replica.applied
+    if applied > life.checkedApplied {
+      life.checkedApplied = applied
+      compare(life.replica.machine.stateHash, after: applied, at: life.node)
+    }
+    simulation.digest(
+      life.node.place, life.replica.applied.rawValue, life.replica.machine.stateHash)
+  }
+
+  private func checkCommitted(_ life: NodeLife) {
+    let commit = life.replica.consensus.commit
+    guard commit > life.checkedCommit else { return }
+    var index = max(life.checkedCommit.next, life.replica.consensus.logBase.index)
+    while index <= commit {
+      checkCommitted(index, life)
+      index = index.next
+    }
+    life.checkedCommit = commit
+    if commit > self.commit { self.commit = commit }
+  }
+
+  private func checkCommitted(_ index: LogIndex, _ life: NodeLife) {
+    guard index > .zero, let term = life.replica.consensus.term(at: index) else { return }
+    let place = Int(index.rawValue)
+    while committed.count <= place { committed.append(nil) }
+    if let known = committed[place] {
+      if known != term {
+        simulation.violated(
+          "committed entries never change",
+          "\(life.node) has entry \(index) of term \(term) committed, and it was committed with term"
+            + " \(known)")
+      }
+    } else {
+      committed[place] = term
+      simulation.note(.commits)
+    }
+  }
+
+  func compare(_ hash: UInt64, after index: LogIndex, at node: SimulatedNode) {
+    if let known = hashes[index] {
+      if known != hash {
+        simulation.violated(
+          "G14",
+          "\(node) has another state after entry \(index) than the replica that was there first")
+      }
+    } else {
+      hashes[index] = hash
+    }
+  }
+
+  // MARK: Logs
+
+  func willStore(_ operations: [LogOperation], at life: NodeLife) {
+    for operation in operations {
+      switch operation {
+      case .append(let entries):
+        for entry in entries { check(entry, at: life) }
+      case .truncate(let from):
+        simulation.note(.truncations)
+        simulation.trace { "\(life.node) removes its entries from \(from)" }
+        if from <= life.checkedCommit {
+          simulation.violated(
+            "committed entries never change", "\(life.node) removes committed entries from \(from)")
+        }
+      case .saveHardState: break
+      }
+    }
+  }
+
+  func wasRead(_ entries: [Entry], at life: NodeLife) {
+    for entry in entries { check(entry, at: life) }
+  }
+
+  /// Equal index and term are the same entry, with the same one before it (figure 3.2).
+  private func check(_ entry: Entry, at life: NodeLife) {
+    let previous = life.replica.consensus.term(at: entry.index.previous)
+    let position = entry.header.position
+    guard let known = entries[position] else {
+      entries[position] = EntryFacts(
+        checksum: entry.header.payloadChecksum, kind: entry.header.kind, previousTerm: previous)
+      return
+    }
+    if known.checksum != entry.header.payloadChecksum || known.kind != entry.header.kind {
+      simulation.violated("log matching", "\(life.node) has another entry at \(position)")
+    }
+    if let before = known.previousTerm, let previous, before != previous,
+      life.replica.consensus.term(at: entry.index) == position.term
+    {
+      simulation.violated(
+        "log matching",
+        "\(life.node) has an entry of term \(previous) before \(position), not \(before)")
+    }
+  }
+
+  // MARK: Leaders
+
+  func becameLeader(_ life: NodeLife, _ term: Term) {
+    simulation.note(.elections)
+    simulation.trace { "\(life.node) leads term \(term)" }
+    if let other = leaders[term], other != life.node.place {
+      simulation.violated(
+        "one leader a term", "\(life.node) and node \(other + 1) lead term \(term)")
+    }
+    leaders[term] = life.node.place
+    simulation.leaderBegan(life.node.place)
+    guard commit > .zero, let known = committed[Int(commit.rawValue)] else { return }
+    let consensus = life.replica.consensus.term(at: commit)
+    if life.replica.consensus.lastIndex < commit || (consensus != nil && consensus != known) {
+      simulation.violated(
+        "leader completeness",
+        "\(life.node) leads term \(term) without the committed entry \(commit) of term \(known)")
+    }
+  }
+
+  /// A confirm leaves only for what a majority has on disk (G1).
+  func willConfirm(_ index: LogIndex, at life: NodeLife) {
+    let voters = life.replica.consensus.membership.voters
+    let holders = voters.count { simulation.nodes[simulation.place($0)].durable >= index }
+    if holders <= voters.count / 2 {
+      simulation.violated(
+        "G1",
+        "\(life.node) confirms entry \(index), which is on \(holders) of \(voters.count) disks")
+    }
+  }
+}

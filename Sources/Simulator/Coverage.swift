@@ -1,0 +1,58 @@
+// What happened in a run, counted: whoever reads the table sees that the faults hit and which
+// interesting states were reached. A counter that stays at zero over many seeds says that something
+// is not tried.
+
+/// One thing that can happen.
+package enum Happening: Int, CaseIterable, Sendable {
+  case events, simulatedSeconds
+  // Faults.
+  case kills, powerLosses, wholeClusterStops, crashesInsideJob, crashesInsideRecovery
+  case unsyncedLost, tornWrites, pauses, partitions, oneWayCuts, isolatedLeaders, rings, clogs
+  case resets, slowDisks, failedSyncs, fullDisks, bitFlips, zeroedSectors, misdirectedWrites
+  case staleSectors, truncatedFiles, deletedFiles, wipedDisks, emptiedDirectories, transfers
+  case membersAdded, membersRemoved
+  // What the cluster did about it.
+  case elections, leaderChanges, commits, truncations, halts, restarts, restartsWithDamage
+  case tornTailsCut, logsCut, memoryLost, memoryRestored, logsMended
+  case repairs, snapshots, cleanings, snapshotsSent, snapshotsInstalled, snapshotStreamsFailed
+  case readsFromLog, damageFoundRunning, linearizableReads, promotions
+  // What the clients did and saw.
+  case sessionsOpened, sessionsAttached, sessionsLost, clientCrashes, publishes, publishesRepeated
+  case confirms, deliveries, redeliveries, acks, nacks, rejects, releases, extends, leasesOverrun
+  case staleSettles, deadLetters, leasesSurvivingLeaderChange, lateDeliveries, unknownAcks
+  case drainedMessages
+
+  /// In the table and in JSON.
+  package var name: String { "\(self)" }
+
+  /// Every long run must reach these, or the simulator no longer tries what it is for.
+  package static let mustReach: [Happening] = [
+    .kills, .powerLosses, .crashesInsideJob, .unsyncedLost, .tornWrites, .pauses, .partitions,
+    .oneWayCuts, .isolatedLeaders, .resets, .failedSyncs, .fullDisks, .bitFlips, .wipedDisks,
+    .elections, .leaderChanges, .truncations, .halts, .restartsWithDamage, .tornTailsCut, .logsCut,
+    .memoryLost, .memoryRestored, .repairs, .snapshots, .cleanings, .snapshotsInstalled,
+    .sessionsAttached, .clientCrashes, .publishesRepeated, .redeliveries, .leasesOverrun,
+    .staleSettles, .deadLetters, .leasesSurvivingLeaderChange,
+  ]
+}
+
+/// How often each thing happened.
+package struct Coverage: Sendable {
+  private var counts = [UInt64](repeating: 0, count: Happening.allCases.count)
+
+  package init() {}
+
+  package subscript(_ happening: Happening) -> UInt64 {
+    get { counts[happening.rawValue] }
+    set { counts[happening.rawValue] = newValue }
+  }
+
+  mutating func note(_ happening: Happening) { counts[happening.rawValue] += 1 }
+
+  package mutating func add(_ other: Coverage) {
+    for place in counts.indices { counts[place] += other.counts[place] }
+  }
+
+  /// Those of the must-reach list that never happened.
+  package var missing: [Happening] { Happening.mustReach.filter { self[$0] == 0 } }
+}

@@ -1,0 +1,49 @@
+// What will happen when: a binary heap over simulated time. Events of the same instant come in the
+// order in which they were scheduled, so that a seed always tells the same story.
+
+/// Events by time, then by the order of scheduling.
+struct EventQueue<Event> {
+  private struct Item {
+    var time: UInt64
+    var order: UInt64
+    var event: Event
+  }
+
+  private var heap: [Item] = []
+  private var nextOrder: UInt64 = 0
+
+  var isEmpty: Bool { heap.isEmpty }
+  var count: Int { heap.count }
+
+  mutating func schedule(_ event: Event, at time: UInt64) {
+    heap.append(Item(time: time, order: nextOrder, event: event))
+    nextOrder += 1
+    var place = heap.count - 1
+    while place > 0 {
+      let parent = (place - 1) / 2
+      guard isBefore(place, parent) else { break }
+      heap.swapAt(place, parent)
+      place = parent
+    }
+  }
+
+  mutating func next() -> (time: UInt64, event: Event)? {
+    guard let first = heap.first, let last = heap.popLast() else { return nil }
+    if heap.isEmpty { return (first.time, first.event) }
+    heap[0] = last
+    var place = 0
+    while true {
+      var least = place
+      for child in [2 * place + 1, 2 * place + 2]
+      where child < heap.count && isBefore(child, least) { least = child }
+      if least == place { break }
+      heap.swapAt(place, least)
+      place = least
+    }
+    return (first.time, first.event)
+  }
+
+  private func isBefore(_ left: Int, _ right: Int) -> Bool {
+    (heap[left].time, heap[left].order) < (heap[right].time, heap[right].order)
+  }
+}

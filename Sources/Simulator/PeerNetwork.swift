@@ -1,0 +1,346 @@
+// The network between nodes. Every node dials every other and sends on what it dialled, as the
+// server's `PeerLinks` does, so a pair has two connections that live and die each for itself. Within
+// a connection order holds; across connections nothing does. A cut link delays what TCP would send
+// again; who waits too long hangs up.
+
+import Base
+import Consensus
+import Node
+
+/// One connection, dialled by `from` to speak to `to`.
+final class PeerConnection {
+  let number: Int
+  let from: Int
+  let to: Int
+  let fromLife: Int
+  let toLife: Int
+  enum Flying {
+    case envelope(PeerEnvelope)
+    case end
+  }
+  var flight = RingBuffer<Flying>()
+  /// Arrivals that found the link cut; they come when it heals.
+  var stalled = 0
+  var stalledSince: UInt64?
+  var lastArrival: UInt64 = 0
+  var isUp = false
+  var isOpenAtDialler = true
+  var isOpenAtListener = true
+  /// The listener knows who dialled.
+  var isIntroduced = false
+
+  init(_ number: Int, from: Int, to: Int, fromLife: Int, toLife: Int) {
+    self.number = number
+    self.from = from
+    self.to = to
+    self.fromLife = fromLife
+    self.toLife = toLife
+  }
+}
+
+final class PeerNetwork {
+  unowned let simulation: Simulation
+  private let nodes: Int
+  private var connections: [Int: PeerConnection] = [:]
+  private var nextNumber = 1
+  /// By dialler and listener.
+  private var dialled: [PeerConnection?]
+  private var accepted: [PeerConnection?]
+  private var members: [UInt64]
+  private var pauses: [UInt64]
+  /// Messages from one place to another do not get through.
+  private var cuts: [Bool]
+  /// Messages take this many times as long.
+  private var clogs: [UInt64]
+
+  init(_ simulation: Simulation, nodes: Int) {
+    self.simulation = simulation
+    self.nodes = nodes
+    let pairs = nodes * nodes
+    dialled = Array(repeating: nil, count: pairs)
+    accepted = Array(repeating: nil, count: pairs)
+    members = Array(repeating: 0, count: nodes)
+    pauses = Array(repeating: 20, count: pairs)
+    cuts = Array(repeating: false, count: pairs)
+    clogs = Array(repeating: 1, count: pairs)
+  }
+
+  private func pair(_ from: Int, _ to: Int) -> Int { from * nodes + to }
+
+  // MARK: Weather
+
+  func isCut(_ from: Int, _ to: Int) -> Bool { cuts[pair(from, to)] }
+
+  func cut(_ from: Int, _ to: Int) { cuts[pair(from, to)] = true }
+
+  func clog(_ from: Int, _ to: Int, _ factor: UInt64) { clogs[pair(from, to)] = factor }
+
+  var hasTrouble: Bool { cuts.contains(true) || clogs.contains { $0 > 1 } }
+
+  /// All links are whole again; what waited sets out anew.
+  func heal() {
+    for place in cuts.indices {
+      cuts[place] = false
+      clogs[place] = 1
+    }
+    for number in connections.keys.sorted() {
+      guard let connection = connections[number] else { continue }
+      connection.stalledSince = nil
+      let waiting = connection.stalled
+      connection.stalled = 0
+      for _ in 0..<waiting { scheduleArrival(connection) }
+    }
+  }
+
+  // MARK: Dialling
+
+  func setMembers(_ membership: Membership, of place: Int) {
+    let before = members[place]
+    var mask: UInt64 = 0
+    for member in membership.members where member.id != simulation.id(place) {
+      mask |= 1 << UInt64(simulation.place(member.id))
+    }
+    members[place] = mask
+    for other in 0..<nodes where mask & ~before & (1 << UInt64(other)) != 0 {
+      simulation.schedule(.dial(place, other), at: simulation.now)
+    }
+  }
+
+  /// A process began: it dials everybody.
+  func begin(_ place: Int, _ membership: Membership) {
+    members[place] = 0
+    for other in 0..<nodes { pauses[pair(place, other)] = 20 }
+    setMembers(membership, of: place)
+  }
+
+  func dial(_ from: Int, _ to: Int) {
+    let place = pair(from, to)
+    guard let life = simulation.nodes[from].life, life.isTakingPart,
+      members[from] & (1 << UInt64(to)) != 0, dialled[place] == nil
+    else { return }
+    let pause = UInt64.milliseconds(pauses[place])
+    pauses[place] = min(500, pauses[place] * 2)
+    guard let other = simulation.nodes[to].life, other.isTakingPart, !isCut(from, to),
+      !isCut(to, from)
+    else {
+      simulation.schedule(.dial(from, to), at: simulation.now + pause)
+      return
+    }
+    let connection = PeerConnection(
+      nextNumber, from: from, to: to, fromLife: life.number, toLife: other.number)
+    nextNumber += 1
+    dialled[place] = connection
+    connections[connection.number] = connection
+    simulation.schedule(
+      .peerUp(connection.number), at: simulation.now + delay(from, to) + delay(to, from))
+  }
+
+  func up(_ number: Int) {
+    guard let connection = connections[number], connection.isOpenAtDialler,
+      let life = simulation.nodes[connection.from].life, life.number == connection.fromLife
+    else { return }
+    guard let other = simulation.nodes[connection.to].life, other.number == connection.toLife,
+      other.isTakingPart
+    else {
+      hangUp(connection, tellsListener: false)
+      return
+    }
+    connection.isUp = true
+    pauses[pair(connection.from, connection.to)] = 20
+    put(.envelope(.introduction(life.replica.introduction)), into: connection)
+    life.receive(.peerConnected(connection.to))
+  }
+
+  // MARK: Sending
+
+  /// A bit for each node id whose connection takes more.
+  func peersWithRoom(from: Int) -> UInt64 {
+    var mask: UInt64 = 0
+    for to in 0..<nodes {
+      guard let connection = dialled[pair(from, to)], connection.isUp,
+        connection.isOpenAtDialler, connection.flight.count < 256
+      else { continue }
+      mask |= 1 << UInt64(simulation.id(to).rawValue)
+    }
+    return mask
+  }
+
+  func isConnected(_ from: Int, to: Int) -> Bool {
+    guard let connection = dialled[pair(from, to)] else { return false }
+    return connection.isUp && connection.isOpenAtDialler
+  }
+
+  func send(_ envelope: PeerEnvelope, from: Int, to: Int) {
+    guard let connection = dialled[pair(from, to)], connection.isUp, connection.isOpenAtDialler,
+      connection.flight.count < 1024
+    else { return }
+    put(.envelope(simulation.throughCodec(envelope)), into: connection)
+  }
+
+  private func put(_ flying: PeerConnection.Flying, into connection: PeerConnection) {
+    connection.flight.append(flying)
+    scheduleArrival(connection)
+  }
+
+  private func scheduleArrival(_ connection: PeerConnection) {
+    let arrival = simulation.now + delay(connection.from, connection.to)
+    connection.lastArrival = max(connection.lastArrival, arrival)
+    simulation.schedule(.peerArrival(connection.number), at: connection.lastArrival)
+  }
+
+  private func delay(_ from: Int, _ to: Int) -> UInt64 {
+    var delay = simulation.chance.skewed(simulation.plan.delay)
+    if simulation.chance.permille(simulation.lossPermille) {
+      // TCP sends again what was lost.
+      delay += .milliseconds(simulation.chance.within(200...800))
+    }
+    return delay * clogs[pair(from, to)]
+  }
+
+  func arrive(_ number: Int) {
+    guard let connection = connections[number] else { return }
+    if isCut(connection.from, connection.to) {
+      connection.stalled += 1
+      if connection.stalledSince == nil {
+        connection.stalledSince = simulation.now
+        simulation.schedule(
+          .peerSilence(number), at: simulation.now + simulation.plan.silence)
+      }
+      return
+    }
+    guard let flying = connection.flight.popFirst() else { return }
+    guard simulation.nodes[connection.to].isPowered else {
+      // Nobody answers: only patience ends this.
+      if connection.isOpenAtDialler, connection.stalledSince == nil {
+        connection.stalledSince = simulation.now
+        simulation.schedule(.peerSilence(number), at: simulation.now + simulation.plan.silence)
+      }
+      return
+    }
+    guard connection.isOpenAtListener, let life = simulation.nodes[connection.to].life,
+      life.number == connection.toLife
+    else {
+      // Nobody there: the dialler hears of it.
+      if connection.isOpenAtDialler { reset(connection) }
+      return
+    }
+    switch flying {
+    case .end: closeAtListener(connection, life)
+    case .envelope(let envelope): deliver(envelope, over: connection, to: life)
+    }
+  }
+
+  private func deliver(
+    _ envelope: PeerEnvelope, over connection: PeerConnection, to life: NodeLife
+  ) {
+    if !connection.isIntroduced {
+      connection.isIntroduced = true
+      let place = pair(connection.from, connection.to)
+      // The newer connection counts; the older one may not have noticed yet that it is dead.
+      if let older = accepted[place], older !== connection {
+        older.isOpenAtListener = false
+        if older.isOpenAtDialler { reset(older) }
+      }
+      accepted[place] = connection
+    }
+    life.receive(.envelope(envelope, from: connection.from))
+  }
+
+  // MARK: Ends
+
+  private func closeAtListener(_ connection: PeerConnection, _ life: NodeLife) {
+    connection.isOpenAtListener = false
+    forget(connection)
+    let place = pair(connection.from, connection.to)
+    guard accepted[place] === connection else { return }
+    accepted[place] = nil
+    life.receive(.peerDisconnected(connection.from))
+    // The other direction may live on: then the peer is still there.
+    if let back = dialled[pair(connection.to, connection.from)], back.isUp, back.isOpenAtDialler {
+      life.receive(.peerConnected(connection.from))
+    }
+  }
+
+  /// The dialler learns, a little later, that nobody is there.
+  private func reset(_ connection: PeerConnection) {
+    simulation.schedule(
+      .peerReset(connection.number), at: simulation.now + delay(connection.to, connection.from))
+  }
+
+  /// The connection ends for the dialler, unless nothing can reach it.
+  func resetArrived(_ number: Int) {
+    guard let connection = connections[number], connection.isOpenAtDialler else { return }
+    if isCut(connection.to, connection.from) {
+      simulation.schedule(.peerReset(number), at: simulation.now + .milliseconds(200))
+      return
+    }
+    hangUp(connection, tellsListener: false)
+  }
+
+  /// Nothing got through for long: the dialler gives up.
+  func silence(_ number: Int) {
+    guard let connection = connections[number], connection.isOpenAtDialler,
+      let since = connection.stalledSince, simulation.now >= since + simulation.plan.silence
+    else { return }
+    hangUp(connection, tellsListener: true)
+  }
+
+  private func hangUp(_ connection: PeerConnection, tellsListener: Bool) {
+    let wasUp = connection.isUp
+    connection.isOpenAtDialler = false
+    connection.isUp = false
+    let place = pair(connection.from, connection.to)
+    if dialled[place] === connection { dialled[place] = nil }
+    if tellsListener {
+      put(.end, into: connection)
+    } else {
+      connection.isOpenAtListener = false
+      forget(connection)
+    }
+    guard let life = simulation.nodes[connection.from].life, life.number == connection.fromLife
+    else { return }
+    simulation.schedule(
+      .dial(connection.from, connection.to),
+      at: simulation.now + .milliseconds(pauses[place]))
+    if wasUp { life.receive(.peerDisconnected(connection.to)) }
+  }
+
+  private func forget(_ connection: PeerConnection) {
+    if !connection.isOpenAtDialler && !connection.isOpenAtListener {
+      connections[connection.number] = nil
+    }
+  }
+
+  /// A connection breaks in the middle: each side hears of it in its own time.
+  func breakConnection(_ from: Int, _ to: Int) {
+    guard let connection = dialled[pair(from, to)], connection.isUp else { return }
+    connection.flight.removeAll()
+    hangUp(connection, tellsListener: true)
+  }
+
+  /// The process ended. A killed one closes its connections at once; one without power says
+  /// nothing, and the others find out when they speak to it.
+  func closeAll(of place: Int, isSilent: Bool) {
+    for other in 0..<nodes {
+      if let out = dialled[pair(place, other)] {
+        dialled[pair(place, other)] = nil
+        out.isOpenAtDialler = false
+        out.isUp = false
+        if isSilent { out.flight.removeAll() } else { put(.end, into: out) }
+      }
+      accepted[pair(other, place)] = nil
+      if let back = dialled[pair(other, place)] {
+        back.isOpenAtListener = false
+        if !isSilent { reset(back) } else { back.stalledSince = nil }
+      }
+    }
+    members[place] = 0
+  }
+
+  /// The machine runs again: what still speaks to its former life is told off.
+  func answerFormerLife(of place: Int) {
+    for other in 0..<nodes {
+      if let back = dialled[pair(other, place)], !back.isOpenAtListener { reset(back) }
+    }
+  }
+}

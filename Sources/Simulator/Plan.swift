@@ -1,0 +1,162 @@
+// What a seed draws before it begins: the size of everything and which faults come how often. Each
+// seed has its own mix (swarm testing): a run without partitions finds what partitions would hide.
+
+import Base
+import Consensus
+import LogStore
+
+/// A kind of fault that the nemesis may choose.
+enum FaultKind: CaseIterable {
+  case kill, powerLoss, stopAll, pause, partition, cutOneWay, isolateLeader, ring, clog, reset
+  case slowDisk, failSync, fillDisk, damage, wipe, transfer, snapshot, killLeader
+}
+
+struct Plan {
+  let nodes: Int
+  /// Nodes whose disks may be damaged: a minority, the same for the whole run, since what is
+  /// damaged may stay unnoticed for long.
+  let victims: [Int]
+  let duration: UInt64
+  let faults: [(kind: FaultKind, weight: Int)]
+  let faultPause: ClosedRange<UInt64>
+  let delay: ClosedRange<UInt64>
+  let lossPermille: Int
+  let syncTime: ClosedRange<UInt64>
+  let driftPPM: Int
+  let silence: UInt64
+  let storeOptions: StoreOptions
+  let snapshotBytes: Int
+  let cacheBytes: Int
+  let batchBytes: Int
+  let linkBytes: Int
+  let chunkBytes: Int
+  let usesCodec: Bool
+  let queues: [QueuePlan]
+  let clients: [ClientPlan]
+  let sessionTimeout: Nanoseconds
+  let electionMin: Nanoseconds
+  let heartbeat: Nanoseconds
+  let windowBytes: Int
+  let windowMessages: Int
+
+  struct QueuePlan {
+    let name: String
+    let settings: QueueSettings
+  }
+
+  struct ClientPlan {
+    let queuesPublished: [Int]
+    let queuesConsumed: [Int]
+    let pause: ClosedRange<UInt64>
+    let batch: Int
+    let window: Int
+    let credit: Int
+    let workTime: ClosedRange<UInt64>
+    /// Per mille of deliveries that end so; the rest is acknowledged.
+    let nack: Int
+    let reject: Int
+    let release: Int
+    let extend: Int
+    let overrun: Int
+    let crash: Int
+    let bodyMax: Int
+  }
+
+  init(seed: UInt64) {
+    var chance = Chance(seed: seed)
+    nodes = chance.permille(150) ? 5 : 3
+    let order = Self.shuffled(Array(0..<nodes), &chance)
+    let canDamage = chance.permille(600)
+    victims = canDamage ? Array(order.prefix(nodes / 2)) : []
+    duration = .seconds(chance.within(15...50))
+    var faults: [(kind: FaultKind, weight: Int)] = []
+    for kind in FaultKind.allCases where chance.permille(550) {
+      if victims.isEmpty && (kind == .damage || kind == .wipe) { continue }
+      faults.append((kind, chance.within(1...6)))
+    }
+    self.faults = faults
+    let pauseMin = chance.within(UInt64(50)...1500)
+    faultPause = .milliseconds(pauseMin) ... .milliseconds(pauseMin * 4)
+    let delayMin = chance.within(UInt64(20)...1000) * 1000
+    delay = delayMin...(delayMin * chance.within(UInt64(2)...40))
+    lossPermille = chance.permille(400) ? chance.within(1...30) : 0
+    let sync = chance.within(UInt64(50)...3000) * 1000
+    syncTime = sync...(sync * chance.within(UInt64(2)...20))
+    driftPPM = chance.permille(500) ? chance.within(1...20_000) : 0
+    silence = .seconds(chance.within(2...10))
+    var options = StoreOptions()
+    options.segmentBytes = UInt64(chance.within(4...16)) * 4096
+    options.recoveryReadBytes = chance.flip() ? 8 << 10 : 64 << 10
+    options.rewriteBelowPercent = UInt64(chance.within(10...90))
+    options.sparesMax = chance.within(0...4)
+    options.sparesReady = chance.within(0...2)
+    storeOptions = options
+    snapshotBytes = chance.permille(700) ? 1 << chance.within(10...16) : 1 << 30
+    cacheBytes = 1 << chance.within(9...18)
+    batchBytes = 1 << chance.within(9...20)
+    linkBytes = 1 << chance.within(10...20)
+    chunkBytes = 1 << chance.within(7...16)
+    usesCodec = chance.permille(200)
+    sessionTimeout = .seconds(chance.within(1...10))
+    let election = chance.within(UInt64(100)...600)
+    electionMin = .milliseconds(election)
+    heartbeat = .milliseconds(max(1, election / chance.within(UInt64(3)...8)))
+    windowBytes = 1 << chance.within(9...20)
+    windowMessages = chance.within(2...64)
+    queues = Self.queues(&chance)
+    let queueCount = queues.count
+    clients = (0..<chance.within(2...6)).map { _ in Self.client(queueCount, &chance) }
+  }
+
+  private static func queues(_ chance: inout Chance) -> [QueuePlan] {
+    var queues: [QueuePlan] = []
+    for number in 0..<chance.within(1...3) {
+      var settings = QueueSettings()
+      settings.lease = .milliseconds(chance.within(300...8000))
+      if chance.permille(600) {
+        var dead = QueueSettings()
+        dead.lease = settings.lease
+        queues.append(QueuePlan(name: "dead-\(number)", settings: dead))
+        settings.deadLetterQueue = "dead-\(number)"
+        settings.deliveriesMax = UInt32(chance.within(1...5))
+      }
+      queues.append(QueuePlan(name: "queue-\(number)", settings: settings))
+    }
+    return queues
+  }
+
+  private static func client(_ queues: Int, _ chance: inout Chance) -> ClientPlan {
+    let all = shuffled(Array(0..<queues), &chance)
+    let isCalm = chance.permille(300)
+    let pause = chance.within(UInt64(5)...400)
+    let work = chance.within(UInt64(1)...300)
+    return ClientPlan(
+      queuesPublished: Array(all.prefix(chance.within(0...2))),
+      queuesConsumed: Array(all.suffix(chance.within(0...2))),
+      pause: .milliseconds(pause) ... .milliseconds(pause * 3), batch: chance.within(1...6),
+      window: chance.within(1...40), credit: chance.within(1...20),
+      workTime: .milliseconds(work) ... .milliseconds(work * 4),
+      nack: isCalm ? 0 : chance.within(0...150), reject: isCalm ? 0 : chance.within(0...40),
+      release: isCalm ? 0 : chance.within(0...60), extend: isCalm ? 0 : chance.within(0...80),
+      overrun: isCalm ? 0 : chance.within(0...60), crash: isCalm ? 0 : chance.within(0...3),
+      bodyMax: 1 << chance.within(4...12))
+  }
+
+  private static func shuffled(_ items: [Int], _ chance: inout Chance) -> [Int] {
+    var items = items
+    for place in stride(from: items.count - 1, to: 0, by: -1) {
+      items.swapAt(place, chance.below(place + 1))
+    }
+    return items
+  }
+}
+
+extension Plan.ClientPlan {
+  /// Takes everything out of one queue, once the faults are over.
+  init(drains queue: Int) {
+    self.init(
+      queuesPublished: [], queuesConsumed: [queue], pause: .seconds(1) ... .seconds(2), batch: 1,
+      window: 1, credit: 50, workTime: 1...2, nack: 0, reject: 0, release: 0, extend: 0,
+      overrun: 0, crash: 0, bodyMax: 1)
+  }
+}

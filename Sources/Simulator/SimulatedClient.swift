@@ -1,0 +1,590 @@
+// A client as a state machine: one session, a producer with its window and resends, consumers that
+// work, fail, hang, hand back, overrun their leases and die. It follows the rules of the client
+// library: sequences without gaps, everything unanswered is sent again.
+
+import Base
+import QueueMachine
+
+/// What a client means to do at some time.
+enum ClientAction {
+  case connect
+  case publish
+  case settle(session: SessionID, ConsumerID, DeliveryID, SettleKind)
+  case extend(session: SessionID, ConsumerID, DeliveryID)
+  /// Nothing may have come over this connection for long.
+  case patience(connection: Int)
+}
+
+final class SimulatedClient {
+  private struct Chunk {
+    let first: UInt64
+    let queue: Int
+    let values: [Int]
+    let run: [UInt8]
+    var answered: Int = 0
+    var isSent = false
+    var wasSent = false
+  }
+
+  private struct Settlement {
+    let number: UInt64
+    let consumer: ConsumerID
+    let delivery: DeliveryID
+    let value: Int
+    let token: FencingToken
+    let queue: Int
+    /// nil for an extension.
+    let kind: SettleKind?
+    let extension_: Nanoseconds
+    var isRefused = false
+    var timesSent = 0
+  }
+
+  private struct Subscription {
+    let consumer: ConsumerID
+    let queue: Int
+    var isSubscribed = false
+    var request: RequestNumber?
+    var received = DeliveryID(0)
+    var held: [DeliveryID: (value: Int, token: FencingToken, leader: Int)] = [:]
+  }
+
+  unowned let simulation: Simulation
+  let place: Int
+  let plan: Plan.ClientPlan
+  private(set) var incarnation = 0
+  /// Unique in the run: the process's name in histories.
+  private(set) var process = 0
+  private var isDead = false
+
+  private var connection: ClientConnection?
+  private var nodeWanted: Int?
+  private var lastHeard: UInt64 = 0
+  private var session: SessionID?
+  private var isAttached = false
+  private var sessionRequest: RequestNumber?
+  private var nextRequest: RequestNumber = 1
+
+  private var nextSequence: UInt64 = 1
+  private var chunks: [Chunk] = []
+  private var nextSettle: UInt64 = 1
+  private var settlements: [Settlement] = []
+  private var sentSettlements = 0
+  private var subscriptions: [Subscription] = []
+
+  init(_ simulation: Simulation, place: Int, plan: Plan.ClientPlan) {
+    self.simulation = simulation
+    self.place = place
+    self.plan = plan
+  }
+
+  /// Begins a life: a new process with a producer of its own.
+  func begin() {
+    incarnation += 1
+    process = simulation.nextProcess()
+    isDead = false
+    connection = nil
+    session = nil
+    isAttached = false
+    sessionRequest = nil
+    nextSequence = 1
+    chunks = []
+    nextSettle = 1
+    settlements = []
+    sentSettlements = 0
+    subscriptions = plan.queuesConsumed.enumerated().map { number, queue in
+      Subscription(consumer: ConsumerID(UInt32(number + 1)), queue: queue)
+    }
+    act(.connect, after: .milliseconds(simulation.chance.within(1...50)))
+    act(.publish, after: .milliseconds(simulation.chance.within(1...200)))
+  }
+
+  private func act(_ action: ClientAction, after span: UInt64) {
+    simulation.schedule(.client(place, incarnation, action), at: simulation.now + span)
+  }
+
+  /// Nothing is on its way any more.
+  var isQuiet: Bool { chunks.isEmpty && settlements.isEmpty }
+
+  var summary: String {
+    "client \(place + 1): \(session == nil ? "no session" : isAttached ? "attached" : "detached"),"
+      + " \(chunks.count) publishes and \(settlements.count) settlements unanswered,"
+      + " \(subscriptions.reduce(0) { $0 + $1.held.count }) held"
+  }
+
+  private func request() -> RequestNumber {
+    defer { nextRequest += 1 }
+    return nextRequest
+  }
+
+  private func send(_ request: ClientRequest) {
+    if let connection { simulation.clientNetwork.send(request, over: connection) }
+  }
+
+  // MARK: Actions
+
+  func perform(_ action: ClientAction) {
+    if isDead { return }
+    switch action {
+    case .connect: connect()
+    case .publish:
+      publish()
+      let pause = simulation.isDraining ? .milliseconds(100) : simulation.chance.within(plan.pause)
+      act(.publish, after: pause)
+    case .settle(let session, let consumer, let delivery, let kind):
+      if session == self.session { settle(consumer, delivery, kind) }
+    case .extend(let session, let consumer, let delivery):
+      if session == self.session { settle(consumer, delivery, nil) }
+    case .patience(let number):
+      guard let connection, connection.number == number else { return }
+      if simulation.now > lastHeard + .seconds(3) {
+        simulation.clientNetwork.closeFromClient(connection)
+        closed(connection)
+      } else {
+        send(.ping)
+        act(.patience(connection: number), after: .seconds(1))
+      }
+    }
+  }
+
+  private func connect() {
+    guard connection == nil else { return }
+    let node = nodeWanted ?? simulation.chance.below(simulation.nodes.count)
+    nodeWanted = nil
+    guard let made = simulation.clientNetwork.connect(self, to: node) else {
+      act(.connect, after: .milliseconds(simulation.chance.within(10...200)))
+      return
+    }
+    connection = made
+    lastHeard = simulation.now
+    act(.patience(connection: made.number), after: .seconds(1))
+  }
+
+  /// The connection is gone: everything unanswered will be sent again.
+  func closed(_ closed: ClientConnection) {
+    guard closed === connection, closed.incarnation == incarnation else { return }
+    connection = nil
+    isAttached = false
+    sessionRequest = nil
+    for place in subscriptions.indices { subscriptions[place].request = nil }
+    act(.connect, after: .milliseconds(simulation.chance.within(1...100)))
+  }
+
+  private func leave(for node: Int?) {
+    guard let connection else { return }
+    nodeWanted = node
+    simulation.clientNetwork.closeFromClient(connection)
+    closed(connection)
+  }
+
+  /// The process dies: nothing is closed in order.
+  private func die() {
+    simulation.note(.clientCrashes)
+    simulation.trace { "\(self) dies with \(self.subscriptions.map(\.held.count)) held" }
+    for subscription in subscriptions {
+      for held in subscription.held.values.sorted(by: { $0.value < $1.value }) {
+        simulation.ledger.over(held.value, held.token)
+      }
+    }
+    for settlement in settlements where settlement.kind != nil {
+      simulation.ledger.settled(settlement.value, settlement.token, .unknown)
+    }
+    isDead = true
+    if let connection { simulation.clientNetwork.closeFromClient(connection) }
+    begin()
+  }
+
+  // MARK: Replies
+
+  func receive(_ reply: ServerReply, over connection: ClientConnection) {
+    guard connection === self.connection, connection.incarnation == incarnation else { return }
+    lastHeard = simulation.now
+    switch reply {
+    case .pong: break
+    case .leader(let leader): heard(leader)
+    case .sessionOpened(let request, let id):
+      guard request == sessionRequest else { return }
+      session = id
+      attached(isNew: true)
+    case .sessionAttached(let request, let id):
+      guard request == sessionRequest, id == session else { return }
+      attached(isNew: false)
+    case .sessionEnded(let id): if id == session { loseSession() }
+    case .producerFenced:
+      simulation.violated("G4", "\(self) is fenced and nobody else uses its producer")
+    case .queueDeclared(_, let queue): _ = queue
+    case .done(let request): done(request)
+    case .refused(let request, let refusal): refused(request, refusal)
+    case .confirmed(let first, let count, let id): confirmed(first.rawValue, Int(count), id)
+    case .publishRefused(let first, let count, let refusal):
+      publishRefused(first.rawValue, Int(count), refusal)
+    case .deliver(let consumer, let messages): take(messages, consumer)
+    case .settled(let through): settled(through.rawValue)
+    case .settleRefused(let number, let consumer, let range, let refusal):
+      settleRefused(number.rawValue, consumer, range, refusal)
+    case .lapsed(let consumer, let ranges): lapsed(consumer, ranges)
+    case .holding(let consumer, let through, let ranges): holding(consumer, through, ranges)
+    case .consumerCancelled(let consumer):
+      guard let place = subscriptions.firstIndex(where: { $0.consumer == consumer }) else { return }
+      subscriptions[place].isSubscribed = false
+    }
+  }
+
+  private func heard(_ leader: Int?) {
+    guard let connection else { return }
+    // Told of a change, also to the same node again, a session has to be taken up anew.
+    isAttached = false
+    sessionRequest = nil
+    if leader == connection.node {
+      beginSession()
+    } else if let leader {
+      leave(for: leader)
+    } else if simulation.chance.permille(300) {
+      leave(for: nil)
+    }
+  }
+
+  private func beginSession() {
+    let number = request()
+    sessionRequest = number
+    if let session {
+      send(
+        .attachSession(
+          number, session,
+          subscriptions.filter(\.isSubscribed).map {
+            ConsumerPosition(consumer: $0.consumer, lastDelivery: $0.received)
+          }))
+    } else {
+      send(
+        .openSession(
+          number, ProducerID(UInt64(process)), timeout: simulation.plan.sessionTimeout,
+          name: "p\(process)"))
+    }
+  }
+
+  private func attached(isNew: Bool) {
+    simulation.note(isNew ? .sessionsOpened : .sessionsAttached)
+    isAttached = true
+    sessionRequest = nil
+    if !isNew {
+      for subscription in subscriptions where !subscription.held.isEmpty {
+        simulation.note(.leasesSurvivingLeaderChange)
+        break
+      }
+    }
+    for place in chunks.indices { chunks[place].isSent = false }
+    sentSettlements = 0
+    subscribe()
+    sendChunks()
+    sendSettlements()
+  }
+
+  private func subscribe() {
+    for place in subscriptions.indices
+    where !subscriptions[place].isSubscribed && subscriptions[place].request == nil {
+      guard let queue = simulation.queueIDs[subscriptions[place].queue] else { continue }
+      let number = request()
+      subscriptions[place].request = number
+      send(
+        .subscribe(
+          number, subscriptions[place].consumer, queue, credit: UInt32(plan.credit)))
+    }
+  }
+
+  private func done(_ request: RequestNumber) {
+    guard let place = subscriptions.firstIndex(where: { $0.request == request }) else { return }
+    subscriptions[place].request = nil
+    subscriptions[place].isSubscribed = true
+  }
+
+  private func refused(_ request: RequestNumber, _ refusal: Refusal) {
+    if let place = subscriptions.firstIndex(where: { $0.request == request }) {
+      subscriptions[place].request = nil
+    }
+    guard request == sessionRequest else {
+      if refusal == .notLeader { leave(for: nil) }
+      return
+    }
+    sessionRequest = nil
+    if refusal == .sessionNotFound { loseSession() } else { leave(for: nil) }
+  }
+
+  /// The cluster gave the session up: what was held has lapsed, what was published is published
+  /// again under its numbers in a new session.
+  private func loseSession() {
+    simulation.note(.sessionsLost)
+    simulation.trace { "\(self) lost its session" }
+    for place in subscriptions.indices {
+      let held = subscriptions[place].held.values.sorted { $0.value < $1.value }
+      for hold in held { simulation.ledger.over(hold.value, hold.token) }
+      subscriptions[place].held = [:]
+      subscriptions[place].received = DeliveryID(0)
+      subscriptions[place].isSubscribed = false
+      subscriptions[place].request = nil
+    }
+    for settlement in settlements where settlement.kind != nil {
+      if settlement.kind == .acknowledge { simulation.note(.unknownAcks) }
+      simulation.ledger.settled(settlement.value, settlement.token, .unknown)
+      simulation.ledger.over(settlement.value, settlement.token)
+    }
+    settlements = []
+    sentSettlements = 0
+    nextSettle = 1
+    session = nil
+    isAttached = false
+    leave(for: connection?.node)
+  }
+
+  // MARK: Publishing
+
+  private func publish() {
+    guard simulation.areQueuesDeclared else { return }
+    if !simulation.isDraining, let queue = simulation.chance.pick(plan.queuesPublished),
+      chunks.count < plan.window
+    {
+      let count = simulation.chance.within(1...plan.batch)
+      var run: [UInt8] = []
+      var values: [Int] = []
+      for _ in 0..<count {
+        let value = simulation.ledger.newMessage(queue: queue, process: process)
+        values.append(value)
+        let size = Int(simulation.chance.skewed(0...UInt64(plan.bodyMax)))
+        MessageRecord.append(MessageParts(body: Self.body(value, size)), to: &run)
+      }
+      chunks.append(Chunk(first: nextSequence, queue: queue, values: values, run: run))
+      nextSequence += UInt64(count)
+    }
+    sendChunks()
+    sendSettlements()
+  }
+
+  /// Eight bytes of number, then bytes that follow from it.
+  static func body(_ value: Int, _ size: Int) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(size + 8)
+    bytes.put(UInt64(value))
+    for place in 0..<size { bytes.append(UInt8(truncatingIfNeeded: value &* 31 &+ place)) }
+    return bytes
+  }
+
+  private func sendChunks() {
+    guard isAttached else { return }
+    let answered = PublishSequence((chunks.first?.first ?? nextSequence) - 1)
+    for place in chunks.indices where !chunks[place].isSent {
+      guard let queue = simulation.queueIDs[chunks[place].queue] else { return }
+      chunks[place].isSent = true
+      simulation.note(chunks[place].wasSent ? .publishesRepeated : .publishes)
+      chunks[place].wasSent = true
+      send(
+        .publish(
+          first: PublishSequence(chunks[place].first), answeredThrough: answered, queue,
+          count: UInt32(chunks[place].values.count), run: chunks[place].run))
+    }
+  }
+
+  private func confirmed(_ first: UInt64, _ count: Int, _ id: MessageID) {
+    for number in 0..<count {
+      guard let (chunk, value) = value(of: first + UInt64(number)) else { continue }
+      simulation.note(.confirms)
+      simulation.ledger.confirmed(value, MessageID(id.rawValue + UInt64(number)))
+      chunks[chunk].answered = Int(first + UInt64(number) - chunks[chunk].first) + 1
+    }
+    while let chunk = chunks.first, chunk.answered == chunk.values.count { chunks.removeFirst() }
+  }
+
+  private func value(of sequence: UInt64) -> (chunk: Int, value: Int)? {
+    guard
+      let place = chunks.firstIndex(where: {
+        $0.first <= sequence && sequence < $0.first + UInt64($0.values.count)
+      })
+    else { return nil }
+    return (place, chunks[place].values[Int(sequence - chunks[place].first)])
+  }
+
+  private func publishRefused(_ first: UInt64, _ count: Int, _ refusal: Refusal) {
+    switch refusal {
+    case .notLeader, .sessionNotFound:
+      leave(for: nil)
+    case _ where refusal.isFinal:
+      simulation.violated("G4", "\(self) is refused publish \(first) with \(refusal)")
+    default:
+      // Not now: everything from there on is sent again, in order, at the next turn.
+      for place in chunks.indices
+      where chunks[place].first + UInt64(chunks[place].values.count) > first {
+        chunks[place].isSent = false
+      }
+    }
+  }
+
+  // MARK: Consuming
+
+  private func take(_ messages: [DeliveredMessage], _ consumer: ConsumerID) {
+    guard let place = subscriptions.firstIndex(where: { $0.consumer == consumer }), let session
+    else { return }
+    for message in messages {
+      let delivery = message.delivery
+      guard delivery.delivery > subscriptions[place].received else { continue }
+      subscriptions[place].received = delivery.delivery
+      guard let value = Self.value(of: message.record) else {
+        simulation.violated("G11", "\(self) got bytes that nobody published, as \(delivery.id)")
+        return
+      }
+      subscriptions[place].held[delivery.delivery] = (value, delivery.token, 0)
+      simulation.ledger.delivered(
+        value,
+        Ledger.Delivered(
+          queue: subscriptions[place].queue, token: delivery.token, id: delivery.id,
+          attempt: delivery.attempt, granted: delivery.granted, leaseEnd: delivery.leaseEnd,
+          process: process, session: session, consumer: consumer, delivery: delivery.delivery,
+          isRedelivery: delivery.isRedelivery, term: simulation.currentTerm))
+      decide(consumer, delivery.delivery, session)
+      if isDead { return }
+    }
+  }
+
+  /// The message's number, if its bytes are the ones that were published under it.
+  private static func value(of record: [UInt8]) -> Int? {
+    let body = record.withUnsafeBytes { try? MessageRecord.parts(of: $0).body }
+    guard let body, body.count >= 8 else { return nil }
+    let value = body.withUnsafeBytes {
+      Int(truncatingIfNeeded: UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)))
+    }
+    return value >= 0 && body == self.body(value, body.count - 8) ? value : nil
+  }
+
+  /// What becomes of a message that came.
+  private func decide(_ consumer: ConsumerID, _ delivery: DeliveryID, _ session: SessionID) {
+    let work = simulation.chance.within(plan.workTime)
+    if simulation.isDraining {
+      simulation.note(.drainedMessages)
+      act(
+        .settle(session: session, consumer, delivery, .acknowledge),
+        after: .milliseconds(simulation.chance.within(1...20)))
+      return
+    }
+    var share = simulation.chance.below(1000)
+    func isNext(_ part: Int) -> Bool {
+      share -= part
+      return share < 0
+    }
+    if isNext(plan.crash) { return die() }
+    var kind = SettleKind.acknowledge
+    var time = work
+    if isNext(plan.nack) {
+      kind = .negative
+    } else if isNext(plan.reject) {
+      kind = .reject
+    } else if isNext(plan.release) {
+      kind = .release
+    } else if isNext(plan.extend) {
+      act(.extend(session: session, consumer, delivery), after: work / 2)
+      time = work + .seconds(1)
+    } else if isNext(plan.overrun) {
+      // Long beyond any lease, then as if nothing had been.
+      time = .seconds(simulation.chance.within(4...12))
+      simulation.note(.leasesOverrun)
+    }
+    act(.settle(session: session, consumer, delivery, kind), after: time)
+  }
+
+  private func settle(_ consumer: ConsumerID, _ delivery: DeliveryID, _ kind: SettleKind?) {
+    guard let place = subscriptions.firstIndex(where: { $0.consumer == consumer }),
+      let held = subscriptions[place].held[delivery]
+    else { return }
+    if let kind {
+      subscriptions[place].held[delivery] = nil
+      simulation.ledger.willSettle(held.value, held.token, kind)
+    }
+    let duration = Nanoseconds.milliseconds(simulation.chance.within(100...5000))
+    if kind == nil {
+      simulation.note(.extends)
+      simulation.ledger.extended(held.value, held.token, to: duration)
+    }
+    settlements.append(
+      Settlement(
+        number: nextSettle, consumer: consumer, delivery: delivery, value: held.value,
+        token: held.token, queue: subscriptions[place].queue, kind: kind, extension_: duration))
+    nextSettle += 1
+    sendSettlements()
+  }
+
+  private func sendSettlements() {
+    guard isAttached else { return }
+    let answered = CommandSequence((settlements.first?.number ?? nextSettle) - 1)
+    while sentSettlements < settlements.count {
+      settlements[sentSettlements].timesSent += 1
+      let settlement = settlements[sentSettlements]
+      sentSettlements += 1
+      let range = DeliveryRange(first: settlement.delivery, last: settlement.delivery)
+      if let kind = settlement.kind {
+        send(
+          .settle(
+            CommandSequence(settlement.number), answeredThrough: answered, kind,
+            settlement.consumer, [range]))
+      } else {
+        send(
+          .extend(
+            CommandSequence(settlement.number), answeredThrough: answered, settlement.consumer,
+            [range], settlement.extension_))
+      }
+    }
+  }
+
+  private func settled(_ through: UInt64) {
+    while let settlement = settlements.first, settlement.number <= through {
+      settlements.removeFirst()
+      sentSettlements = max(0, sentSettlements - 1)
+      guard let kind = settlement.kind else { continue }
+      // Asked again, the machine says that later ones are settled before it says that they are
+      // refused: until that is put right such an answer tells nothing.
+      let isDoubtful = settlement.timesSent > 1
+      simulation.ledger.settled(
+        settlement.value, settlement.token,
+        settlement.isRefused ? .refused : isDoubtful ? .unknown : .confirmed)
+      if settlement.isRefused { continue }
+      switch kind {
+      case .acknowledge: simulation.note(.acks)
+      case .negative: simulation.note(.nacks)
+      case .reject: simulation.note(.rejects)
+      case .release: simulation.note(.releases)
+      }
+    }
+  }
+
+  private func settleRefused(
+    _ number: UInt64, _ consumer: ConsumerID, _ range: DeliveryRange, _ refusal: Refusal
+  ) {
+    if refusal == .notLeader || refusal == .sessionNotFound { return leave(for: nil) }
+    if refusal == .staleDelivery { simulation.note(.staleSettles) }
+    if [.sequenceGap, .overloaded, .tooManyUnanswered].contains(refusal) {
+      // Not now: its number is not used up, so all is sent again from there.
+      sentSettlements = min(
+        sentSettlements, settlements.firstIndex { $0.number >= number } ?? sentSettlements)
+      return
+    }
+    for place in settlements.indices
+    where settlements[place].number == number && settlements[place].consumer == consumer
+      && range.first <= settlements[place].delivery && settlements[place].delivery <= range.last
+    { settlements[place].isRefused = true }
+  }
+
+  private func lapsed(_ consumer: ConsumerID, _ ranges: [DeliveryRange]) {
+    // A worker that overran goes on and finds out when it settles.
+    _ = ranges
+  }
+
+  /// After an attachment: what else this client has of the consumer has lapsed.
+  private func holding(
+    _ consumer: ConsumerID, _ through: DeliveryID, _ ranges: [DeliveryRange]
+  ) {
+    guard let place = subscriptions.firstIndex(where: { $0.consumer == consumer }) else { return }
+    for delivery in subscriptions[place].held.keys.sorted() where delivery <= through {
+      let isHeld = ranges.contains { $0.first <= delivery && delivery <= $0.last }
+      if !isHeld { subscriptions[place].held[delivery] = nil }
+    }
+  }
+}
+
+extension SimulatedClient: CustomStringConvertible {
+  var description: String { "process \(process)" }
+}

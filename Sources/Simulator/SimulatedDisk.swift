@@ -1,0 +1,342 @@
+// A disk in memory that forgets, tears, fills and damages as real ones do. What a process wrote is
+// seen by every later process of the machine; what was synced survives a loss of power; what lies
+// between may survive in part, sector by sector.
+
+import Base
+import LogStore
+
+/// One file. Only writes that are not synced remember what they replaced, so a sync costs nothing.
+final class SimulatedFile {
+  /// What was there before a write and what came: a loss of power takes back and puts in parts.
+  struct Unsynced {
+    var offset: Int
+    var before: [UInt8]
+    var after: [UInt8]
+    var lengthBefore: Int
+    var lengthAfter: Int
+  }
+
+  static let sectorBytes = 512
+
+  private(set) var bytes: [UInt8] = []
+  private(set) var unsynced: [Unsynced] = []
+  /// A sync of this file failed: what was unsynced then is never made durable by a later one.
+  var isPoisoned = false
+
+  func write(_ pieces: [[UInt8]], at offset: Int) {
+    let count = pieces.reduce(0) { $0 + $1.count }
+    let lengthBefore = bytes.count
+    let kept = max(0, min(bytes.count, offset + count) - offset)
+    let before = kept > 0 ? Array(bytes[offset..<offset + kept]) : []
+    if bytes.count < offset + count {
+      bytes.append(contentsOf: repeatElement(0, count: offset + count - bytes.count))
+    }
+    var at = offset
+    for piece in pieces {
+      bytes.replaceSubrange(at..<at + piece.count, with: piece)
+      at += piece.count
+    }
+    let after = pieces.count == 1 ? pieces[0] : Array(pieces.joined())
+    unsynced.append(
+      Unsynced(
+        offset: offset, before: before, after: after, lengthBefore: lengthBefore,
+        lengthAfter: bytes.count))
+  }
+
+  func resize(to length: Int) {
+    let lengthBefore = bytes.count
+    guard length != lengthBefore else { return }
+    let before = length < lengthBefore ? Array(bytes[length...]) : []
+    if length < lengthBefore {
+      bytes.removeLast(lengthBefore - length)
+    } else {
+      bytes.append(contentsOf: repeatElement(0, count: length - lengthBefore))
+    }
+    unsynced.append(
+      Unsynced(
+        offset: min(length, lengthBefore), before: before, after: [], lengthBefore: lengthBefore,
+        lengthAfter: length))
+  }
+
+  func synchronize() {
+    if !isPoisoned { unsynced.removeAll(keepingCapacity: true) }
+  }
+
+  /// Power was lost. Of each write that was not synced nothing, all, or some sectors are there.
+  func losePower(_ chance: inout Chance) -> PowerLoss {
+    defer { isPoisoned = false }
+    guard !unsynced.isEmpty else { return .nothing }
+    let writes = unsynced
+    unsynced = []
+    for write in writes.reversed() { takeBack(write) }
+    var loss = PowerLoss.nothing
+    if isPoisoned || chance.permille(400) {
+      loss = .all
+    } else if chance.permille(300) {
+      for write in writes { putWhole(write) }
+    } else {
+      for write in writes {
+        switch chance.below(4) {
+        case 0: loss.note(.some)
+        case 1: putWhole(write)
+        default:
+          loss.note(.torn)
+          putPart(write, &chance)
+        }
+      }
+    }
+    return loss
+  }
+
+  private func takeBack(_ write: Unsynced) {
+    if bytes.count > write.lengthBefore { bytes.removeLast(bytes.count - write.lengthBefore) }
+    if bytes.count < write.lengthBefore {
+      bytes.append(contentsOf: repeatElement(0, count: write.lengthBefore - bytes.count))
+    }
+    guard !write.before.isEmpty else { return }
+    let end = write.offset + write.before.count
+    bytes.replaceSubrange(write.offset..<end, with: write.before)
+  }
+
+  private func putWhole(_ write: Unsynced) {
+    if write.lengthAfter < write.lengthBefore, bytes.count > write.lengthAfter {
+      bytes.removeLast(bytes.count - write.lengthAfter)
+    }
+    let end = write.after.isEmpty ? write.lengthAfter : write.offset + write.after.count
+    if bytes.count < end { bytes.append(contentsOf: repeatElement(0, count: end - bytes.count)) }
+    bytes.replaceSubrange(write.offset..<write.offset + write.after.count, with: write.after)
+  }
+
+  /// Each sector by itself, and one of them perhaps in part.
+  private func putPart(_ write: Unsynced, _ chance: inout Chance) {
+    guard !write.after.isEmpty else {
+      if chance.flip() { putWhole(write) }
+      return
+    }
+    // Often a beginning got through, sometimes any sectors.
+    let isBeginning = chance.flip()
+    let cut = chance.below(write.after.count + 1)
+    var at = 0
+    while at < write.after.count {
+      let place = write.offset + at
+      let end = min(write.after.count, at + Self.sectorBytes - place % Self.sectorBytes)
+      let isThere = isBeginning ? end <= cut : chance.flip()
+      if isThere { patch(Array(write.after[at..<end]), at: place) }
+      at = end
+    }
+  }
+
+  private func patch(_ data: [UInt8], at offset: Int) {
+    if bytes.count < offset + data.count {
+      bytes.append(contentsOf: repeatElement(0, count: offset + data.count - bytes.count))
+    }
+    bytes.replaceSubrange(offset..<offset + data.count, with: data)
+  }
+
+  /// Changes bytes behind everybody's back, durably.
+  func damage(_ change: (inout [UInt8]) -> Void) { change(&bytes) }
+}
+
+/// What became of unsynced writes.
+enum PowerLoss: Int {
+  case nothing, some, all, torn
+
+  mutating func note(_ other: PowerLoss) { if other.rawValue > rawValue { self = other } }
+}
+
+/// The disk of one machine. Used by one thread: the simulation runs every job itself.
+final class SimulatedDisk: FileSystem, @unchecked Sendable {
+  // Unchecked: nothing of a simulation leaves its thread.
+  private(set) var files: [String: SimulatedFile] = [:]
+  private var durableFiles: [String: SimulatedFile] = [:]
+  /// Changes of names since the directory was synced, oldest first.
+  private var unsyncedNames: [[(name: String, file: SimulatedFile?)]] = []
+  private var bytesUsed = 0
+
+  /// Answers this many more changing calls, then none: the process died in the middle.
+  var callsLeft: Int?
+  /// So many syncs from now fail.
+  var failingSyncs = 0
+  var capacity = Int.max
+  private(set) var syncs = 0
+
+  /// Sorted, so that nothing depends on the order of a hash table.
+  var names: [String] { files.keys.sorted() }
+
+  private func step(_ operation: StorageFailure.Operation, _ path: String) throws(StorageFailure) {
+    guard let left = callsLeft else { return }
+    guard left > 0 else {
+      throw StorageFailure(operation, path, code: StorageFailure.ioCode, detail: "process died")
+    }
+    callsLeft = left - 1
+  }
+
+  private func grow(_ file: SimulatedFile, to length: Int, _ path: String) throws(StorageFailure) {
+    let growth = max(0, length - file.bytes.count)
+    guard bytesUsed + growth <= capacity else {
+      throw StorageFailure(.write, path, code: StorageFailure.noSpaceCode)
+    }
+    bytesUsed += growth
+  }
+
+  private func rename(_ changes: [(name: String, file: SimulatedFile?)]) {
+    for change in changes { files[change.name] = change.file }
+    unsyncedNames.append(changes)
+  }
+
+  // MARK: Harm
+
+  /// Power was lost: unsynced names go from some point on, unsynced bytes in part.
+  func losePower(_ chance: inout Chance) -> PowerLoss {
+    var loss = PowerLoss.nothing
+    let kept = chance.below(unsyncedNames.count + 1)
+    if kept < unsyncedNames.count { loss = .some }
+    files = durableFiles
+    for changes in unsyncedNames.prefix(kept) {
+      for change in changes { files[change.name] = change.file }
+    }
+    durableFiles = files
+    unsyncedNames = []
+    for name in names {
+      guard let file = files[name] else { continue }
+      loss.note(file.losePower(&chance))
+    }
+    measure()
+    return loss
+  }
+
+  /// Everything is gone: a new disk.
+  func wipe() {
+    files = [:]
+    durableFiles = [:]
+    unsyncedNames = []
+    measure()
+  }
+
+  /// The file's name is gone, durably.
+  func lose(_ name: String) {
+    files[name] = nil
+    durableFiles[name] = nil
+    unsyncedNames = []
+    durableFiles = files
+    measure()
+  }
+
+  func measure() { bytesUsed = files.values.reduce(0) { $0 + $1.bytes.count } }
+
+  var used: Int { bytesUsed }
+
+  // MARK: FileSystem
+
+  final class Handle: FileHandle, @unchecked Sendable {
+    let path: String
+    let file: SimulatedFile
+    let disk: SimulatedDisk
+
+    init(_ path: String, _ file: SimulatedFile, _ disk: SimulatedDisk) {
+      self.path = path
+      self.file = file
+      self.disk = disk
+    }
+
+    func write(_ pieces: [[UInt8]], at offset: UInt64) throws(StorageFailure) {
+      try disk.step(.write, path)
+      let count = pieces.reduce(0) { $0 + $1.count }
+      try disk.grow(file, to: Int(offset) + count, path)
+      file.write(pieces, at: Int(offset))
+    }
+
+    func read(
+      into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64
+    ) throws(StorageFailure) -> Int {
+      guard Int(offset) < file.bytes.count else { return 0 }
+      let count = min(buffer.count, file.bytes.count - Int(offset))
+      file.bytes.withUnsafeBytes { bytes in
+        buffer.copyMemory(
+          from: UnsafeRawBufferPointer(rebasing: bytes[Int(offset)..<Int(offset) + count]))
+      }
+      return count
+    }
+
+    func synchronize() throws(StorageFailure) {
+      try disk.step(.synchronize, path)
+      disk.syncs += 1
+      if disk.failingSyncs > 0 {
+        disk.failingSyncs -= 1
+        file.isPoisoned = true
+        throw StorageFailure(.synchronize, path, code: StorageFailure.ioCode)
+      }
+      file.synchronize()
+    }
+
+    func allocate(_ bytes: UInt64) throws(StorageFailure) {
+      try disk.step(.allocate, path)
+      guard Int(bytes) > file.bytes.count else { return }
+      try disk.grow(file, to: Int(bytes), path)
+      file.resize(to: Int(bytes))
+    }
+
+    func truncate(to bytes: UInt64) throws(StorageFailure) {
+      try disk.step(.truncate, path)
+      file.resize(to: Int(bytes))
+    }
+
+    func size() throws(StorageFailure) -> UInt64 { UInt64(file.bytes.count) }
+  }
+
+  func open(_ path: String, _ mode: OpenMode) throws(StorageFailure) -> any FileHandle {
+    if let file = files[path] {
+      if case .createNew = mode { throw StorageFailure(.open, path, code: 17) }
+      return Handle(path, file, self)
+    }
+    switch mode {
+    case .read, .readWrite:
+      throw StorageFailure(.open, path, code: StorageFailure.noSuchFileCode)
+    case .createIfMissing, .createNew:
+      try step(.open, path)
+      let file = SimulatedFile()
+      rename([(path, file)])
+      return Handle(path, file, self)
+    }
+  }
+
+  func createDirectory(_ path: String) throws(StorageFailure) {}
+
+  func list(_ directory: String) throws(StorageFailure) -> [String] {
+    let prefix = directory + "/"
+    return files.keys.filter { $0.hasPrefix(prefix) }.map { String($0.dropFirst(prefix.count)) }
+      .sorted()
+  }
+
+  func rename(_ old: String, to new: String) throws(StorageFailure) {
+    try step(.rename, old)
+    guard let file = files[old] else {
+      throw StorageFailure(.rename, old, code: StorageFailure.noSuchFileCode)
+    }
+    rename([(old, nil), (new, file)])
+  }
+
+  func remove(_ path: String) throws(StorageFailure) {
+    try step(.remove, path)
+    guard let file = files[path] else {
+      throw StorageFailure(.remove, path, code: StorageFailure.noSuchFileCode)
+    }
+    bytesUsed -= file.bytes.count
+    rename([(path, nil)])
+  }
+
+  func synchronizeDirectory(_ path: String) throws(StorageFailure) {
+    try step(.synchronizeDirectory, path)
+    durableFiles = files
+    unsyncedNames = []
+  }
+
+  final class Lock: DirectoryLock {}
+
+  /// A process that died holds no lock, and the simulation starts no second one.
+  func lock(_ path: String) throws(StorageFailure) -> LockOutcome { .taken(Lock()) }
+
+  func freeBytes(_ directory: String) throws(StorageFailure) -> UInt64 {
+    UInt64(max(0, capacity - bytesUsed))
+  }
+}

@@ -1,0 +1,44 @@
+// A machine of the cluster: its disk and its clock outlive the processes that run on it.
+
+import Base
+
+final class SimulatedNode {
+  let place: Int
+  let disk = SimulatedDisk()
+  /// How much faster its clocks run, parts per million.
+  let driftPPM: Int
+  /// What its wall clock is ahead.
+  let wallClock: UInt64
+  /// Its disk may be harmed.
+  let isVictim: Bool
+  private let syncTimes: ClosedRange<UInt64>
+
+  var life: NodeLife?
+  var isPowered = true
+  var slowUntil: (time: UInt64, factor: UInt64) = (0, 1)
+  unowned let simulation: Simulation
+  /// The last index that was ever durable here.
+  var durable = LogIndex.zero
+  /// Set while a restart is scheduled.
+  var isRestarting = false
+
+  init(_ simulation: Simulation, place: Int, chance: inout Chance) {
+    self.simulation = simulation
+    self.place = place
+    let plan = simulation.plan
+    driftPPM = plan.driftPPM == 0 ? 0 : chance.within(-plan.driftPPM...plan.driftPPM)
+    wallClock = .seconds(1_700_000_000 + chance.within(0...10_000))
+    isVictim = plan.victims.contains(place)
+    syncTimes = plan.syncTime
+  }
+
+  /// How long a write with its sync takes now.
+  func syncTime(_ chance: inout Chance) -> UInt64 {
+    let time = chance.skewed(syncTimes)
+    return simulation.now < slowUntil.time ? time * slowUntil.factor : time
+  }
+}
+
+extension SimulatedNode: CustomStringConvertible {
+  var description: String { "node \(place + 1)" }
+}

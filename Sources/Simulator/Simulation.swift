@@ -1,0 +1,595 @@
+// One seed: a cluster with its clients, first under faults, then healed and drained. Everything
+// happens in the order of simulated time, on one thread, by one generator.
+
+import Base
+import Consensus
+import LogStore
+import Node
+import QueueMachine
+
+/// Something that will happen.
+enum SimulationEvent {
+  // Numbers of nodes are places; lives guard against events of an earlier process.
+  case timer(Int, Int)
+  case inlineWritten(Int, Int)
+  case written(Int, Int)
+  case backgroundDone(Int, Int)
+  case resume(Int, Int)
+  case restart(Int)
+  case dial(Int, Int)
+  case peerUp(Int)
+  case peerArrival(Int)
+  case peerReset(Int)
+  case peerSilence(Int)
+  case clientUp(Int)
+  case requestArrival(Int)
+  case replyArrival(Int)
+  case clientClosed(Int)
+  case nodeHearsClose(Int)
+  case client(Int, Int, ClientAction)
+  case declareQueues
+  case fault
+  case heal
+  case look
+}
+
+/// A promise that was broken.
+package struct Violation: Sendable, CustomStringConvertible {
+  package let rule: String
+  package let text: String
+  /// Seconds of simulated time.
+  package let time: Double
+  package var description: String { "\(rule): \(text)" }
+}
+
+final class Simulation {
+  let seed: UInt64
+  let plan: Plan
+  var chance: Chance
+  private(set) var now: UInt64 = 0
+  private var queue = EventQueue<SimulationEvent>()
+  private(set) var nodes: [SimulatedNode] = []
+  private(set) var clients: [SimulatedClient] = []
+  private(set) var coverage = Coverage()
+  private(set) var violation: Violation?
+  private(set) var digestValue: UInt64 = 0xcbf2_9ce4_8422_2325
+
+  // Parts that know this one; made right after it, so never nil while it runs.
+  private(set) lazy var network = PeerNetwork(self, nodes: plan.nodes)
+  private(set) lazy var clientNetwork = ClientNetwork(self)
+  private(set) lazy var checks = ClusterChecks(self)
+  private(set) lazy var ledger = Ledger(self)
+
+  private(set) var queueIDs: [QueueID?]
+  private(set) var isDraining = false
+  private(set) var lossPermille: Int
+  private var nextLife = 1
+  private var lastProcess = 0
+  private var lastLeader: Int?
+  private var drainDeadline: UInt64 = 0
+  private var isDone = false
+  private let tellsStory: Bool
+  private(set) var story: [String] = []
+
+  init(seed: UInt64, tellsStory: Bool) {
+    self.seed = seed
+    self.tellsStory = tellsStory
+    plan = Plan(seed: seed)
+    chance = Chance(seed: seed ^ 0x5eed_5eed_5eed_5eed)
+    queueIDs = Array(repeating: nil, count: plan.queues.count)
+    lossPermille = plan.lossPermille
+  }
+
+  // MARK: Small things that all parts use
+
+  func id(_ place: Int) -> NodeID { NodeID(UInt32(place + 1)) }
+  func place(_ id: NodeID) -> Int { Int(id.rawValue) - 1 }
+  func note(_ happening: Happening) { coverage.note(happening) }
+
+  func schedule(_ event: SimulationEvent, at time: UInt64) {
+    if time != .max { queue.schedule(event, at: max(time, now)) }
+  }
+
+  func trace(_ text: () -> String) {
+    guard tellsStory else { return }
+    story.append("\(Self.seconds(now)) \(text())")
+  }
+
+  /// Votes are the part of consensus that a reader of a story wants to see.
+  func traceVote(_ envelope: PeerEnvelope, from place: Int, to node: SimulatedNode) {
+    guard tellsStory, case .consensus(let message, _) = envelope else { return }
+    switch message {
+    case .vote(let request):
+      trace { "\(node) is asked by node \(place + 1) for its vote in term \(request.term)" }
+    case .voteReply(let reply):
+      trace {
+        "\(node) \(reply.isGranted ? "gets" : "does not get") the vote of node \(place + 1) in term"
+          + " \(reply.term)"
+      }
+    default: break
+    }
+  }
+
+  static func seconds(_ time: UInt64) -> String {
+    let thousandths = "\(time / 1_000_000 % 1000)"
+    return "\(time / 1_000_000_000)."
+      + String(repeating: "0", count: 3 - thousandths.count) + thousandths
+  }
+
+  func violated(_ rule: String, _ text: String) {
+    guard violation == nil else { return }
+    violation = Violation(rule: rule, text: text, time: Double(now) / 1e9)
+    trace { "VIOLATION of \(rule): \(text)" }
+  }
+
+  func digest(_ values: UInt64...) {
+    for value in values {
+      digestValue = (digestValue ^ value) &* 0x0000_0100_0000_01b3
+      digestValue ^= digestValue >> 29
+    }
+  }
+
+  func digest(_ place: Int, _ applied: UInt64, _ hash: UInt64) {
+    digest(now, UInt64(place), applied, hash)
+  }
+
+  func nextProcess() -> Int {
+    lastProcess += 1
+    return lastProcess
+  }
+
+  /// One message in eight goes through the bytes of the wire, where the plan wants that.
+  func throughCodec(_ envelope: PeerEnvelope) -> PeerEnvelope {
+    guard plan.usesCodec, chance.permille(125) else { return envelope }
+    let (head, payloads) = PeerCodec.encode(envelope)
+    let bytes = head + payloads.joined()
+    do {
+      let decoded = try bytes.withUnsafeBytes { bytes in try PeerCodec.decode(bytes) }
+      if let decoded, decoded.envelope == envelope { return decoded.envelope }
+      violated("codec", "a frame changes on the wire: \(envelope)")
+    } catch {
+      violated("codec", "a frame cannot be read: \(error)")
+    }
+    return envelope
+  }
+
+  /// The term of the newest leader.
+  var currentTerm: Term {
+    nodes.compactMap { $0.life?.replica.consensus.term }.max() ?? .zero
+  }
+
+  /// The node that leads the newest term.
+  var leader: NodeLife? {
+    var best: NodeLife?
+    for node in nodes {
+      guard let life = node.life, life.isTakingPart, life.replica.isLeader else { continue }
+      if best.map({ $0.replica.consensus.term < life.replica.consensus.term }) ?? true {
+        best = life
+      }
+    }
+    return best
+  }
+
+  /// Whether the cluster has ended the session, by whoever knows most.
+  func isSessionOver(_ session: SessionID) -> Bool {
+    let lives = nodes.compactMap(\.life)
+    guard let life = lives.max(by: { $0.replica.applied < $1.replica.applied }) else {
+      return false
+    }
+    return life.replica.machine.held(by: session) == nil
+  }
+
+  func leaderBegan(_ place: Int) {
+    if lastLeader != nil, lastLeader != place { note(.leaderChanges) }
+    lastLeader = place
+  }
+
+  func afterStep(_ life: NodeLife) { checks.afterStep(life) }
+
+  var areQueuesDeclared: Bool { queueIDs.allSatisfy { $0 != nil } }
+
+  /// A record that the log should have and does not.
+  func recordUnavailable(_ delivery: Delivery, _ reason: String, at life: NodeLife) {
+    // The log may have been replaced since, or lease and message be gone.
+    trace { "\(life.node) has no bytes of message \(delivery.id): \(reason)" }
+  }
+
+  // MARK: The run
+
+  func run() {
+    for place in 0..<plan.nodes { nodes.append(SimulatedNode(self, place: place, chance: &chance)) }
+    for (place, plan) in plan.clients.enumerated() {
+      clients.append(SimulatedClient(self, place: place, plan: plan))
+    }
+    for node in nodes { schedule(.restart(node.place), at: .milliseconds(chance.within(0...300))) }
+    schedule(.declareQueues, at: .milliseconds(500))
+    schedule(.look, at: .milliseconds(100))
+    for client in clients { client.begin() }
+    if !plan.faults.isEmpty { schedule(.fault, at: chance.within(plan.faultPause)) }
+    schedule(.heal, at: plan.duration)
+    while violation == nil, !isDone, let (time, event) = queue.next() {
+      now = time
+      coverage.note(.events)
+      happen(event)
+    }
+    coverage[.simulatedSeconds] += now / 1_000_000_000
+    if violation == nil { ledger.checkEnd() }
+    // Parts refer to each other: let go, so that the memory is given back.
+    for node in nodes { node.life = nil }
+  }
+
+  private func life(_ place: Int, _ number: Int) -> NodeLife? {
+    guard let life = nodes[place].life, life.number == number else { return nil }
+    return life
+  }
+
+  private func happen(_ event: SimulationEvent) {
+    switch event {
+    case .timer(let place, let number): life(place, number)?.timer()
+    case .inlineWritten(let place, let number):
+      guard let life = life(place, number) else { return }
+      // The loop itself was waiting for the disk: nothing comes before it.
+      life.backlog.insert(.stored, at: 0)
+      life.unblock()
+    case .written(let place, let number): life(place, number)?.receive(.stored)
+    case .backgroundDone(let place, let number): life(place, number)?.receive(.background)
+    case .resume(let place, let number): life(place, number)?.unblock()
+    case .restart(let place): start(nodes[place])
+    case .dial(let from, let to): network.dial(from, to)
+    case .peerUp(let number): network.up(number)
+    case .peerArrival(let number): network.arrive(number)
+    case .peerReset(let number): network.resetArrived(number)
+    case .peerSilence(let number): network.silence(number)
+    case .clientUp(let number): clientNetwork.up(number)
+    case .requestArrival(let number): clientNetwork.requestArrived(number)
+    case .replyArrival(let number): clientNetwork.replyArrived(number)
+    case .clientClosed(let number): clientNetwork.closeArrived(number)
+    case .nodeHearsClose(let number): clientNetwork.closeReachedNode(number)
+    case .client(let place, let incarnation, let action):
+      if clients[place].incarnation == incarnation { clients[place].perform(action) }
+    case .declareQueues: declareQueues()
+    case .fault:
+      guard !isDraining else { return }
+      // A founder that has nothing on disk yet is no better than a wiped one.
+      if nodes.allSatisfy({ $0.durable > .zero }) { Nemesis(self).strike() }
+      schedule(.fault, at: now + chance.within(plan.faultPause))
+    case .heal: heal()
+    case .look: look()
+    }
+  }
+
+  // MARK: Lives of nodes
+
+  private var membership: Membership {
+    Membership(
+      members: (0..<plan.nodes).map {
+        Membership.Member(
+          id: id($0), peerAddress: "node-\($0 + 1):1", clientAddress: "node-\($0 + 1):2")
+      })
+  }
+
+  private func start(_ node: SimulatedNode) {
+    node.isRestarting = false
+    guard node.life == nil else { return }
+    node.isPowered = true
+    // Now and then the process dies again before it is up.
+    if !isDraining, chance.permille(50) { node.disk.callsLeft = chance.below(12) }
+    defer { node.disk.callsLeft = nil }
+    do throws(LogStoreError) {
+      let (store, recovery) = try LogStore.open(
+        directory: "/data", identity: StoreIdentity(cluster: "sim", node: id(node.place)),
+        options: plan.storeOptions, fileSystem: node.disk)
+      begin(node, store, recovery)
+    } catch {
+      failedToStart(node, error)
+    }
+  }
+
+  private func failedToStart(_ node: SimulatedNode, _ error: LogStoreError) {
+    trace { "\(node) cannot start: \(error)" }
+    if node.disk.callsLeft == 0 {
+      note(.crashesInsideRecovery)
+      if chance.flip() { losePower(node.disk) }
+    } else if case .storage(let failure) = error, failure.isNoSpace {
+      node.disk.capacity = .max
+    } else if case .storage(let failure) = error, failure.operation == .synchronize {
+      losePower(node.disk)
+    } else if node.isVictim {
+      // Whoever runs it empties the directory, as the message says.
+      note(.emptiedDirectories)
+      node.disk.wipe()
+    } else {
+      violated("G11", "\(node) cannot start, and nobody harmed its disk: \(error)")
+    }
+    restart(node, after: .milliseconds(chance.within(10...1000)))
+  }
+
+  private func begin(_ node: SimulatedNode, _ store: LogStore, _ recovery: Recovery) {
+    noteRecovery(recovery, of: node)
+    let clockBase = UInt64.seconds(chance.within(1...1000))
+    let number = nextLife
+    nextLife += 1
+    do {
+      let machine = try loadMachine(from: store)
+      let replica = Replica(
+        configuration: configuration(of: node), restored: restored(recovery, node),
+        machine: machine, now: MonotonicTime(clockBase))
+      let life = NodeLife(
+        simulation: self, node: node, number: number, store: store, replica: replica,
+        clockBase: clockBase)
+      node.life = life
+      var members = life.replica.consensus.membership
+      if members.members.isEmpty { members = membership }
+      network.answerFormerLife(of: node.place)
+      network.begin(node.place, members)
+      life.startUpkeep(now: life.localNow)
+      life.turn()
+    } catch {
+      violated("G11", "\(node) cannot read the snapshot that recovery found whole: \(error)")
+    }
+  }
+
+  private func noteRecovery(_ recovery: Recovery, of node: SimulatedNode) {
+    note(.restarts)
+    if recovery.tornBytes > 0 { note(.tornTailsCut) }
+    if recovery.isMemoryLost { note(.memoryLost) }
+    trace {
+      "\(node) starts: log through \(recovery.last)"
+        + (recovery.snapshot.map { ", snapshot through \($0.position)" } ?? "")
+        + (recovery.tornBytes > 0 ? ", \(recovery.tornBytes) torn bytes cut" : "")
+        + (recovery.isFresh ? ", empty directory" : "")
+        + (recovery.isMemoryLost && !recovery.isFresh ? ", memory lost" : "")
+        + recovery.damage.map { "; \($0)" }.joined()
+    }
+    var isHarmed = false
+    for report in recovery.damage {
+      if case .nothingLost = report.consequence { continue }
+      if case .logCutFrom = report.consequence { note(.logsCut) }
+      isHarmed = true
+    }
+    guard isHarmed else { return }
+    note(.restartsWithDamage)
+    if !node.isVictim {
+      violated(
+        "G11",
+        "\(node) takes a crash for damage: \(recovery.damage.map { "\($0)" }.joined(separator: "; "))"
+      )
+    }
+  }
+
+  private func configuration(of node: SimulatedNode) -> ReplicaConfiguration {
+    let consensus = ConsensusConfiguration(
+      id: id(node.place), seed: chance.next(), heartbeatInterval: plan.heartbeat,
+      electionTimeoutMin: plan.electionMin,
+      electionTimeoutMax: Nanoseconds(plan.electionMin.rawValue * 2),
+      windowBytesMax: plan.windowBytes, windowMessagesMax: plan.windowMessages)
+    var configuration = ReplicaConfiguration(consensus: consensus, cluster: "sim")
+    configuration.cacheBytesMax = plan.cacheBytes
+    configuration.unappliedBytesMax = 1 << 16
+    configuration.batchBytesMax = plan.batchBytes
+    configuration.snapshotBytes = plan.snapshotBytes
+    configuration.readBytesMax = 1 << 12
+    return configuration
+  }
+
+  /// What the disk held, as the server's `ServerConfiguration.restored` says it.
+  private func restored(_ recovery: Recovery, _ node: SimulatedNode) -> RestoredReplica {
+    let snapshot = recovery.snapshot?.position ?? .zero
+    var base = snapshot
+    let first = recovery.firstIndex
+    if first <= LogIndex(1) {
+      base = .zero
+    } else if first <= snapshot.index,
+      let run = recovery.termRuns.last(where: { $0.first <= first })
+    {
+      base = LogPosition(term: run.term, index: first)
+    }
+    var runs: [TermRun] = []
+    for run in recovery.termRuns {
+      let first = max(run.first, base.index.next)
+      guard first <= recovery.last.index else { continue }
+      if runs.last?.first == first { runs.removeLast() }
+      runs.append(TermRun(first: first, term: run.term))
+    }
+    let state = RestoredState(
+      hardState: recovery.hardState, snapshot: snapshot,
+      snapshotMembership: recovery.snapshot?.membership ?? membership, logBase: base,
+      termRuns: runs, last: max(recovery.last.index, snapshot.index),
+      memberships: recovery.memberships.filter { $0.index > snapshot.index }.map {
+        MembershipEntry(index: $0.index, membership: $0.membership)
+      }, canVote: !recovery.isMemoryLost)
+    return RestoredReplica(
+      consensus: state, damaged: recovery.damagedEntries.map { $0.first...$0.last },
+      wallClock: MachineTime(node.wallClock + now))
+  }
+
+  func restart(_ node: SimulatedNode, after span: UInt64) {
+    guard !node.isRestarting else { return }
+    node.isRestarting = true
+    schedule(.restart(node.place), at: now + span)
+  }
+
+  /// Whoever runs it looks after it in a while.
+  func nodeHalted(_ node: SimulatedNode) { haltedNodes.insert(node.place) }
+
+  private var haltedNodes: Set<Int> = []
+
+  func nodeEnded(_ node: SimulatedNode) {
+    network.closeAll(of: node.place, isSilent: false)
+    clientNetwork.closeAll(of: node.place, isSilent: false)
+    node.life?.dieInsideJobs()
+    node.life = nil
+    restart(node, after: .milliseconds(chance.within(10...2000)))
+  }
+
+  /// The process is gone; with `power` what it did not sync may be too.
+  func crash(_ node: SimulatedNode, power: Bool) {
+    guard let life = node.life else { return }
+    // After a failed sync the page cache may hold what no disk has: the machine begins anew.
+    let wasHalted = haltedNodes.remove(node.place) != nil
+    let power = power || wasHalted
+    life.phase = .ended
+    network.closeAll(of: node.place, isSilent: power)
+    clientNetwork.closeAll(of: node.place, isSilent: power)
+    life.dieInsideJobs()
+    node.life = nil
+    if power {
+      node.isPowered = false
+      losePower(node.disk)
+    }
+  }
+
+  func losePower(_ disk: SimulatedDisk) {
+    switch disk.losePower(&chance) {
+    case .nothing: break
+    case .some, .all: note(.unsyncedLost)
+    case .torn:
+      note(.unsyncedLost)
+      note(.tornWrites)
+    }
+  }
+
+  // MARK: Queues
+
+  /// Whoever sets the cluster up: declares the queues through whichever node leads, again and
+  /// again until they are there.
+  private func declareQueues() {
+    if let life = leader, life.replica.hasRoom {
+      for (place, queue) in plan.queues.enumerated() {
+        if let id = life.replica.machine.queue(named: queue.name),
+          life.replica.applied <= checks.commit
+        {
+          queueIDs[place] = id
+          continue
+        }
+        let now = life.localNow
+        life.replica.submit(now: now) {
+          CommandWriter.declareQueue(
+            .connection(SessionOrigin(node: NodeID(1), connection: 0)), tag: RequestTag(1),
+            name: queue.name, settings: queue.settings, into: &$0)
+        }
+      }
+      life.timer()
+    }
+    if !areQueuesDeclared { schedule(.declareQueues, at: now + .milliseconds(200)) }
+  }
+
+  // MARK: The end
+
+  private func heal() {
+    trace { "the faults are over" }
+    isDraining = true
+    lossPermille = 0
+    network.heal()
+    clientNetwork.heal()
+    for node in nodes {
+      node.disk.capacity = .max
+      node.disk.failingSyncs = 0
+      node.slowUntil = (0, 1)
+      if let life = node.life, !life.isTakingPart {
+        stopHalted(node)
+      }
+      if node.life == nil { schedule(.restart(node.place), at: now + .milliseconds(100)) }
+    }
+    drainDeadline = now + .seconds(120)
+  }
+
+  /// A halted process is ended and its machine started anew, which also empties its caches.
+  private func stopHalted(_ node: SimulatedNode) { crash(node, power: true) }
+
+  /// Now and then: what waits for an operator, and whether all is done.
+  private func look() {
+    for node in nodes where haltedNodes.contains(node.place) && chance.permille(100) {
+      node.disk.capacity = .max
+      stopHalted(node)
+      restart(node, after: .milliseconds(chance.within(100...2000)))
+    }
+    if isDraining {
+      addDrainers()
+      if isDrained {
+        isDone = true
+        return
+      }
+      if now > drainDeadline {
+        violated("liveness", "not drained 120 s after the faults ended. " + whatEverybodyWaitsFor)
+        return
+      }
+    } else if let life = leader, chance.permille(100) {
+      let now = life.localNow
+      if let ticket = life.replica.beginRead(now: now) {
+        life.waitingReads.append((ticket, checks.commit))
+        life.timer()
+      }
+    }
+    schedule(.look, at: now + .milliseconds(100))
+  }
+
+  /// Queues that nobody consumes are drained by one client more for each.
+  private func addDrainers() {
+    guard clients.count == plan.clients.count, areQueuesDeclared else { return }
+    for queue in plan.queues.indices {
+      let plan = Plan.ClientPlan(drains: queue)
+      let client = SimulatedClient(self, place: clients.count, plan: plan)
+      clients.append(client)
+      client.begin()
+    }
+  }
+
+  private var isDrained: Bool {
+    guard areQueuesDeclared || plan.queues.isEmpty, let leader, clients.allSatisfy(\.isQuiet)
+    else { return false }
+    let commit = leader.replica.consensus.commit
+    for node in nodes {
+      guard let life = node.life, life.isTakingPart, life.replica.applied == commit,
+        life.replica.consensus.lastIndex == commit, !life.replica.isMemoryLost,
+        life.replica.recordsToRepair == 0, life.replica.consensus.hardState.floor == .zero
+      else { return false }
+    }
+    return leader.replica.machine.summaries().allSatisfy {
+      $0.ready + $0.leased + $0.delayed == 0
+    }
+  }
+
+  /// For whoever has to find out why nothing goes on.
+  var whatEverybodyWaitsFor: String {
+    var texts: [String] = []
+    for node in nodes {
+      guard let life = node.life else {
+        texts.append("\(node) is down")
+        continue
+      }
+      texts.append(Self.describe(life))
+    }
+    if let leader {
+      for summary in leader.replica.machine.summaries() {
+        texts.append("\(summary.name): \(summary.ready) ready, \(summary.leased) leased")
+      }
+    }
+    texts += clients.filter { !$0.isQuiet }.map(\.summary)
+    return texts.joined(separator: "; ")
+  }
+
+  private static func describe(_ life: NodeLife) -> String {
+    let consensus = life.replica.consensus.role
+    var text =
+      "\(life.node) \(consensus) term \(life.replica.consensus.term)"
+      + " last \(life.replica.consensus.lastIndex) persisted \(life.replica.consensus.persisted)"
+      + " commit \(life.replica.consensus.commit) applied \(life.replica.applied)"
+    if case .halted(let reason) = life.phase { text += " halted (\(reason))" }
+    if life.replica.isForming { text += " forming" }
+    if life.replica.isMemoryLost { text += " memory lost" }
+    if life.replica.recordsToRepair > 0 { text += " repairing \(life.replica.recordsToRepair)" }
+    let floor = life.replica.consensus.hardState.floor
+    if floor != .zero { text += " floor \(floor)" }
+    if life.storage.current != nil { text += " writing" }
+    if !life.replica.hasRoom {
+      text += " no room (\(life.replica.unappliedBytes) bytes not applied)"
+    }
+    if life.hasNoSpace { text += " no space" }
+    let waiting = life.clients.reduce(0) { $0 + $1.waiting.count }
+    if waiting > 0 { text += " \(waiting) requests waiting" }
+    let items = life.clients.reduce(0) { $0 + $1.outbox.count }
+    if items > 0 { text += " \(items) deliveries not sent" }
+    return text
+  }
+}

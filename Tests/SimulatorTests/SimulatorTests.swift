@@ -1,0 +1,92 @@
+// A few seeds, and that a seed is one story. Thousands are for `skein sim` in release.
+
+import Base
+import LogStore
+import Testing
+
+@testable import Simulator
+
+@Suite struct SimulatorTests {
+  @Test(arguments: [UInt64](1...3))
+  func promisesHold(seed: UInt64) {
+    let report = Simulator.run(seed: seed)
+    #expect(
+      report.violation == nil,
+      "\(report.violation?.description ?? "")\nskein sim --trace --seed \(seed)")
+    #expect(report.coverage[.confirms] > 0 || report.coverage[.publishes] == 0)
+  }
+
+  @Test func aSeedIsOneStory() {
+    let first = Simulator.run(seed: 7, tellsStory: true)
+    let second = Simulator.run(seed: 7, tellsStory: true)
+    #expect(first.digest == second.digest)
+    #expect(first.story == second.story)
+    #expect(first.digest != Simulator.run(seed: 8).digest)
+  }
+}
+
+@Suite struct SimulatedDiskTests {
+  private func made() throws -> (SimulatedDisk, any FileHandle) {
+    let disk = SimulatedDisk()
+    let file = try disk.open("/data/a", .createNew)
+    try disk.synchronizeDirectory("/data")
+    try file.write([[1, 2, 3, 4]], at: 0)
+    try file.synchronize()
+    return (disk, file)
+  }
+
+  @Test func whatWasSyncedSurvivesALossOfPower() throws {
+    for seed in UInt64(1)...50 {
+      let (disk, file) = try made()
+      try file.write([[9, 9], [9]], at: 2)
+      try file.truncate(to: 3)
+      var chance = Chance(seed: seed)
+      _ = disk.losePower(&chance)
+      let bytes = try #require(disk.files["/data/a"]).bytes
+      #expect(bytes.prefix(2) == [1, 2], "seed \(seed)")
+    }
+  }
+
+  @Test func namesThatWereNotSyncedMayGo() throws {
+    var fates: Set<Bool> = []
+    for seed in UInt64(1)...50 {
+      let (disk, _) = try made()
+      try disk.rename("/data/a", to: "/data/b")
+      var chance = Chance(seed: seed)
+      _ = disk.losePower(&chance)
+      #expect(disk.names.count == 1, "seed \(seed)")
+      fates.insert(disk.names == ["/data/b"])
+    }
+    #expect(fates == [true, false])
+  }
+
+  @Test func aFailedSyncIsNeverMadeGoodByALaterOne() throws {
+    let (disk, file) = try made()
+    try file.write([[7]], at: 0)
+    disk.failingSyncs = 1
+    #expect(throws: StorageFailure.self) { try file.synchronize() }
+    try file.synchronize()
+    var chance = Chance(seed: 1)
+    _ = disk.losePower(&chance)
+    #expect(disk.files["/data/a"]?.bytes == [1, 2, 3, 4])
+  }
+
+  @Test func aFullDiskSaysSo() throws {
+    let (disk, file) = try made()
+    disk.capacity = 5
+    let failure = #expect(throws: StorageFailure.self) { try file.write([[1, 2]], at: 4) }
+    #expect(failure?.isNoSpace == true)
+  }
+}
+
+@Suite struct EventQueueTests {
+  @Test func eventsComeInTheOrderOfTimeThenOfScheduling() {
+    var queue = EventQueue<Int>()
+    for (event, time) in [(1, 5), (2, 3), (3, 5), (4, 1), (5, 3)] {
+      queue.schedule(event, at: UInt64(time))
+    }
+    var order: [Int] = []
+    while let (_, event) = queue.next() { order.append(event) }
+    #expect(order == [4, 2, 5, 1, 3])
+  }
+}
