@@ -276,6 +276,7 @@ struct Model {
   mutating func join(_ message: Message, _ q: Int) {
     var message = message
     message.due = nil
+    message.turn = nil
     let limit = Int(queues[q].settings.keyLimit)
     if limit > 0, message.key == 0 || out(q, message.key) < limit { takeTurn(&message, q) }
     queues[q].ready.append(message)

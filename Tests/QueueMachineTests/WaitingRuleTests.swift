@@ -565,6 +565,20 @@ import Testing
     #expect(got == [0, 8, 10, 1, 9, 2])
   }
 
+  @Test func whatIsRescheduledGivesUpItsPlaceAmongItsKey() {
+    let rig = Rig()
+    let queue = rig.declare("q") { $0.keyLimit = 1 }
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, messages: messages("aab"))
+    rig.ask {
+      CommandWriter.rescheduleMessage(
+        $0, tag: $1, queue: "q", message: MessageID(entry: LogIndex(3), ordinal: 0), delay: .zero,
+        into: &$2)
+    }
+    #expect(rig.subscribe(session, 1, queue).deliveries.map(\.id.ordinal) == [2, 1])
+    #expect(rig.settle(session, 1, .acknowledge, [2...2]).deliveries.map(\.id.ordinal) == [0])
+  }
+
   @Test func aKeyThatLeftCostsNothing() {
     let rig = Rig()
     let queue = rig.declare("q") { $0.keyLimit = 2 }
