@@ -212,7 +212,9 @@ extension MachineState {
         .settleRefused(
           sessions[session].id, sequence, known.consumer, known.range, known.refusal))
     }
-    effects.addSettled(sessions[session].id, through: sessions[session].settled)
+    // Only through this one: the client asks for the later ones again too, and must hear of their
+    // refusals before it hears that they are carried out (G6).
+    effects.addSettled(sessions[session].id, through: sequence)
   }
 
   private mutating func finish(_ order: Order, _ session: Int, _ effects: inout EffectList) {
@@ -280,8 +282,8 @@ extension MachineState {
 extension EffectList {
   /// Adds to the answer before where that is of the same session: it is cumulative.
   fileprivate mutating func addSettled(_ session: SessionID, through sequence: CommandSequence) {
-    if case .settled(session, _)? = effects.last {
-      effects[effects.count - 1] = .settled(session, through: sequence)
+    if case .settled(session, let earlier)? = effects.last {
+      effects[effects.count - 1] = .settled(session, through: max(earlier, sequence))
     } else {
       effects.append(.settled(session, through: sequence))
     }

@@ -227,6 +227,26 @@ import Testing
     #expect(rig.summary(queue).leased == 1)
   }
 
+  @Test func g6_settlesSentAgainAreNotAnsweredBeyondThemselves() {
+    let rig = Rig()
+    let queue = rig.declare("q") { $0.lease = .seconds(5) }
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue)
+    rig.publish(session, 2, to: queue)
+    _ = rig.subscribe(session, 1, queue)
+    _ = rig.settle(session, 1, .acknowledge, [1...1])
+    _ = rig.tick(.seconds(5))
+    let stale = rig.settle(session, 2, .acknowledge, [2...2])
+    #expect(stale.count == 2)
+    // The answers were lost with the leader. The first one says nothing of the second, whose
+    // acknowledgement was refused.
+    #expect(
+      rig.settle(session, 1, .acknowledge, [1...1]) == [
+        .plain(.settled(session, through: CommandSequence(1)))
+      ])
+    #expect(rig.settle(session, 2, .acknowledge, [2...2]) == stale)
+  }
+
   @Test func g6_tokensGrowAlsoIfTheQueueIsDeletedAndDeclaredAnew() throws {
     let rig = Rig()
     var last = FencingToken(0)

@@ -1097,7 +1097,7 @@ struct Model {
           .settleRefused(
             session, known.sequence, known.consumer, known.range, known.refusal))
       }
-      settled(session, sessions[s].settled)
+      settled(session, sequence)
       return
     }
     if sequence != sessions[s].settled + 1 {
@@ -1161,8 +1161,12 @@ struct Model {
 
   mutating func settled(_ session: SessionID, _ through: UInt64) {
     guard isAttached(session) else { return }
-    if case .plain(.settled(session, _))? = seen.last { seen.removeLast() }
-    seen.append(.plain(.settled(session, through: CommandSequence(through))))
+    var through = CommandSequence(through)
+    if case .plain(.settled(session, let earlier))? = seen.last {
+      seen.removeLast()
+      through = max(through, earlier)
+    }
+    seen.append(.plain(.settled(session, through: through)))
   }
 
   mutating func settle(
