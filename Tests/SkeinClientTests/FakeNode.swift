@@ -400,11 +400,12 @@ struct Pair {
   }
 
   /// The second leads; it knows the sessions unless told otherwise.
-  func failOver(keepingSessions: Bool = true) {
+  func failOver(keepingSessions: Bool = true, forgettingPublishes: Bool = false) {
     let two = second.address
     let known = first.known
     second.change {
-      $0.lastSequence = known.lastSequence
+      // At once with the rest: the client may be there before this returns.
+      $0.lastSequence = forgettingPublishes ? 0 : known.lastSequence
       $0.settledThrough = keepingSessions ? known.settledThrough : 0
       $0.leader = NodeID(2)
       $0.leaderAddress = two

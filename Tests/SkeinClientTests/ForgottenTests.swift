@@ -25,8 +25,7 @@ import Wire
     let pair = try Pair()
     let client = try await pair.connect()
     try await publishOne(client, pair.first)
-    pair.failOver(keepingSessions: keepsSessions)
-    pair.second.change { $0.lastSequence = 0 }
+    pair.failOver(keepingSessions: keepsSessions, forgettingPublishes: true)
     _ = await pair.second.take(keepsSessions ? .attachSession : .openSession)
     _ = try await client.resolve("other")
     await #expect(
