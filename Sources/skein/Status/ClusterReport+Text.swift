@@ -91,13 +91,14 @@ extension ClusterReport {
   static func queueTable(
     _ queues: [QueueOverview], _ rates: [String: QueueRates], colours: Bool
   ) -> String {
-    var titles = ["queue", ">ready", ">leased", ">delayed", ">consumers", ">bytes"]
+    // `dead`: moved to the dead-letter queue since the queue was declared.
+    var titles = ["queue", ">ready", ">leased", ">delayed", ">dead", ">consumers", ">bytes"]
     if !rates.isEmpty { titles += [">in/s", ">out/s", ">acked/s"] }
     var table = Table(titles)
     for queue in queues {
       var row = [
         queue.name, grouped(queue.ready), grouped(queue.leased), grouped(queue.delayed),
-        "\(queue.consumers)", ByteCountText.rounded(queue.bytes),
+        grouped(queue.deadLettered), "\(queue.consumers)", ByteCountText.rounded(queue.bytes),
       ]
       if !rates.isEmpty {
         let own = rates[queue.name]
