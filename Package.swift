@@ -62,6 +62,7 @@ let package = Package(
     tests("LogStoreTests", imports: ["Base", "Consensus", "LogStore"]),
     tests("NodeTests", imports: ["Base", "Consensus", "QueueMachine", "Node"]),
     tests("WireTests", imports: ["Base", "Wire"]),
+    tests("AMQPTests", imports: ["Base", "AMQP"]),
     tests("TransportTests", imports: ["Base", "Transport"]),
     tests(
       "ServerTests",
