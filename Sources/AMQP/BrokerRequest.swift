@@ -235,8 +235,8 @@ package struct PublishRequest: Sendable {
   package var delay: UInt64?
   package var exchange: Range<Int>
   package var routingKey: Range<Int>
-  /// The `CC` and `BCC` headers hold further routing keys; see `MessageHeaders`.
-  package var hasCopies: Bool
+  /// Further routing keys, from the `CC` and `BCC` headers; `BCC` is gone from `properties`.
+  package var copies: [[UInt8]]
   /// Flags and values of the 14 properties, as they come back in `BrokerContent`.
   package var properties: Range<Int>
   /// The header table within `properties`, without its length; empty if there is none.
