@@ -113,7 +113,13 @@ extension Consensus {
     case .replicate: progress[place].next = max(progress[place].next, next)
     case .snapshot:
       // The follower got so far by itself or by an earlier message: the log suffices again.
-      guard verified >= log.base.index else { return }
+      guard verified >= log.base.index else {
+        // It has the snapshot that is being sent, and what it needs next is gone meanwhile.
+        if let sending = progress[place].transfer, verified >= sending.last.index {
+          needsSnapshot(at: place)
+        }
+        return
+      }
       progress[place].becomeReplicate(next: next)
     }
     if progress[place].next.previous < log.base.index { needsSnapshot(at: place) }

@@ -8,6 +8,10 @@ package struct MemberStatus: Hashable, Sendable {
   package let isConnected: Bool
   /// On the member's disk for certain.
   package let match: LogIndex
+  /// The first entry that was not sent yet.
+  package let next: LogIndex
+  /// Messages with entries that are not answered yet.
+  package let inFlight: Int
   package let mode: ReplicationMode
   package let lastHeard: MonotonicTime
 }
@@ -23,7 +27,8 @@ extension Consensus {
   package var memberStatuses: [MemberStatus] {
     progress.map {
       MemberStatus(
-        id: $0.id, isConnected: $0.isConnected, match: $0.match, mode: $0.mode,
+        id: $0.id, isConnected: $0.isConnected, match: $0.match, next: $0.next,
+        inFlight: $0.mode == .probe && $0.isProbeSent ? 1 : $0.window.count, mode: $0.mode,
         lastHeard: $0.lastHeard)
     }
   }

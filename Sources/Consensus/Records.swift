@@ -35,11 +35,17 @@ package struct HardState: Hashable, Sendable {
   /// The end of the log that this node has acknowledged at some time although damage took it away
   /// (G11). Candidates must be at least as up-to-date as this too; `zero` when nothing is missing.
   package var floor: LogPosition
+  /// This disk was there when its cluster was new: all initial members said that they had no past.
+  /// Noted before this node says so to anybody, and for ever: an empty log beside it was not wiped.
+  package var isFounder: Bool
 
-  package init(term: Term = .zero, vote: NodeID? = nil, floor: LogPosition = .zero) {
+  package init(
+    term: Term = .zero, vote: NodeID? = nil, floor: LogPosition = .zero, isFounder: Bool = false
+  ) {
     self.term = term
     self.vote = vote
     self.floor = floor
+    self.isFounder = isFounder
   }
 }
 

@@ -126,6 +126,8 @@ final class Opening {
       recovery.isFresh = true
     } else {
       try checkIdentity()
+      // The process before may have died between a new name and its way to the disk.
+      try fileSystem.synchronizeDirectory(directory)
     }
     try removeTemporaries()
     try readState()
@@ -204,9 +206,7 @@ extension Opening {
   private func readState() throws(StorageFailure) {
     var copies: [(record: StateRecord, slot: Int, copy: Int)] = []
     if names.contains(FileNames.state) {
-      let file = try fileSystem.open(path(FileNames.state), .readWrite)
-      // A save of the run before may still be in the page cache only.
-      try file.synchronize()
+      let file = try fileSystem.open(path(FileNames.state), .read)
       let bytes = try WholeFile.read(file, readBytes: 1 << 20)
       copies = StateSlots.copies(in: bytes).filter { $0.record.node == identity.node }
       for slot in 0..<2 {
@@ -238,8 +238,24 @@ extension Opening {
         .newerFormat(
           path: path(FileNames.state), found: newest.record.version, known: formatVersion))
     }
+    try settle(newest)
     state = newest.record
     slots = StateSlots(record: state, durableSlot: newest.slot)
+  }
+
+  /// Makes the newest save durable whatever became of it in the run before: it may never have been
+  /// synced, and after a failed sync another one would say that all is well. So it is written again.
+  /// Where it is on the disk this changes no byte, where it is not the other slot is durable: a
+  /// crash in the middle takes nothing away.
+  private func settle(
+    _ newest: (record: StateRecord, slot: Int, copy: Int)
+  ) throws(StorageFailure) {
+    let file = try fileSystem.open(path(FileNames.state), .readWrite)
+    for copy in 0..<2 {
+      let at = StateSlots.offset(slot: newest.slot, copy: copy)
+      try file.write([newest.record.encoded()], at: at)
+    }
+    try file.synchronize()
   }
 
   /// False if there is none: nothing says what is in force.
@@ -501,6 +517,7 @@ extension Opening {
     if hasLoss { try keepLosses() }
     try cutFiles(at: place, isTorn: scan.isTorn)
     takeStream(scan)
+    try rewriteTail(from: known.place)
     recovery.last = last
     if isBelowSnapshot { try leaveStream(base, scan) }
     try finishState(last)
@@ -574,9 +591,11 @@ extension Opening {
   private func cutFiles(at place: LogPlace, isTorn: Bool) throws(StorageFailure) {
     let later = segments.values.filter { $0.segment > place.segment }
       .sorted { $0.segment > $1.segment }
-    let zeroes = try remains(at: place)
+    let zeroes = try state.isCutting ? restBytes(at: place) : remains(at: place)
     recovery.tornBytes = isTorn ? UInt64(zeroes) : 0
     let isCut = !later.isEmpty || zeroes > 0
+    // Should the zeros not get to the disk, the next start cannot tell by looking: it is told.
+    state.isCutting = isCut
     if isCut || state != slots.record { try saveState() }
     if !later.isEmpty {
       // The highest goes first, so that a crash leaves no gap.
@@ -597,6 +616,29 @@ extension Opening {
         let offset = UInt64(place.offset) + UInt64(at)
         try file.write([[UInt8](repeating: 0, count: count)], at: offset)
         at += count
+      }
+      try file.synchronize()
+    }
+  }
+
+  /// Makes what lies behind the last place known to be synced durable before anything is built upon
+  /// it. To sync would not do: after a sync that failed the page cache shows what no disk has, and
+  /// the next sync does not write it. So the same bytes are written again.
+  private func rewriteTail(from known: LogPlace) throws(StorageFailure) {
+    for segment in log.stream where segment.segment >= known.segment {
+      // A segment's head goes with its first records.
+      let isKnown =
+        segment.segment == known.segment && known.offset > UInt32(FileHeader.blockBytes)
+      let first = isKnown ? UInt64(known.offset) : 0
+      let end = UInt64(segment.used)
+      if first >= end { continue }
+      let file = try fileSystem.open(path(FileNames.segment(segment.number)), .readWrite)
+      var at = first
+      while at < end {
+        let bytes = try file.readUpTo(Int(min(1 << 20, end - at)), at: at)
+        if bytes.isEmpty { break }
+        try file.write([bytes], at: at)
+        at += UInt64(bytes.count)
       }
       try file.synchronize()
     }
@@ -624,6 +666,13 @@ extension Opening {
     return max(0, end - Int(place.offset))
   }
 
+  /// How many bytes the segment's file has behind `place`.
+  private func restBytes(at place: LogPlace) throws(StorageFailure) -> Int {
+    guard let info = segments[place.segment] else { return 0 }
+    let file = try fileSystem.open(path(FileNames.segment(info.number)), .read)
+    return max(0, Int(try file.size()) - Int(place.offset))
+  }
+
   private func saveState() throws(StorageFailure) {
     let file = try fileSystem.open(path(FileNames.state), .readWrite)
     // Both slots: an older save must not bring back a synced place that was cut.
@@ -644,10 +693,11 @@ extension Opening {
     let newest = log.stream.last?.segment ?? manifest.streamFirst - 1
     if state.synced.place > synced.place || state.newestSegment > newest
       || state.hardState != slots.record.hardState
-      || state.isMemoryLost != slots.record.isMemoryLost
+      || state.isMemoryLost != slots.record.isMemoryLost || state.isCutting
     {
       state.synced = synced
       state.newestSegment = newest
+      state.isCutting = false
       try saveState()
     }
   }

@@ -15,7 +15,7 @@ import Consensus
 ///        0    4  magic "SKH1"
 ///        4    4  CRC-32C of bytes 8 to 127
 ///        8    4  format version
-///       12    4  flags, bit 0: memory lost
+///       12    4  flags, bit 0: memory lost, bit 1: founder, bit 2: a cut is under way
 ///       16    4  node
 ///       20    4  vote, 0 for none
 ///       24    8  number of the save; the highest counts
@@ -40,6 +40,23 @@ struct StateRecord: Equatable, Sendable {
   var isMemoryLost = false
   var synced = SyncedEnd()
   var newestSegment: UInt64 = 0
+  /// What lies behind the log's end may not have been overwritten yet.
+  var isCutting = false
+
+  private struct Flags: OptionSet {
+    let rawValue: UInt32
+    static let memoryLost = Flags(rawValue: 1)
+    static let founder = Flags(rawValue: 2)
+    static let cutting = Flags(rawValue: 4)
+  }
+
+  private var flags: Flags {
+    var flags = Flags()
+    if isMemoryLost { flags.insert(.memoryLost) }
+    if hardState.isFounder { flags.insert(.founder) }
+    if isCutting { flags.insert(.cutting) }
+    return flags
+  }
 
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
@@ -47,7 +64,7 @@ struct StateRecord: Equatable, Sendable {
     bytes.put(Self.magic)
     bytes.put(UInt32(0))
     bytes.put(version)
-    bytes.put(UInt32(isMemoryLost ? 1 : 0))
+    bytes.put(flags.rawValue)
     bytes.put(node)
     bytes.put(hardState.vote?.rawValue ?? 0)
     bytes.put(save)
@@ -74,7 +91,10 @@ struct StateRecord: Equatable, Sendable {
     do {
       try reader.skip(8)
       version = try reader.integer()
-      isMemoryLost = try reader.integer(UInt32.self) & 1 != 0
+      let flags = Flags(rawValue: try reader.integer())
+      isMemoryLost = flags.contains(.memoryLost)
+      hardState.isFounder = flags.contains(.founder)
+      isCutting = flags.contains(.cutting)
       node = try reader.identifier()
       let vote = try reader.identifier(NodeID.self)
       save = try reader.integer()

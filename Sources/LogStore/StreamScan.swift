@@ -270,7 +270,8 @@ final class StreamScan {
   }
 
   private func beginHole(at place: LogPlace, bytes: Int) {
-    let records = bytes / RecordHeader.bytes
+    // A file may end before its first record.
+    let records = max(0, bytes) / RecordHeader.bytes
     if holeRecords == nil { holePlace = place }
     holeRecords = (holeRecords ?? 0) + records
   }

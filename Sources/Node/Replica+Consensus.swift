@@ -50,11 +50,22 @@ extension Replica {
     guard formation != nil else { return }
     let heardBefore = formation?.heard
     formation?.receive(introduction)
-    if formation?.heard != heardBefore {
-      for member in appliedMembership.members where member.id != id {
-        outputs.append(.send(to: member.id, .introduction(self.introduction)))
-      }
+    if formation?.heard != heardBefore { introduceAgain() }
+    maybeBegin(now: now)
+  }
+
+  /// The others have to know what this node knows by now.
+  private mutating func introduceAgain() {
+    for member in appliedMembership.members where member.id != id {
+      outputs.append(.send(to: member.id, .introduction(introduction)))
     }
+  }
+
+  /// The note that this node is a founder may have reached the disk.
+  mutating func maybeFound(now: MonotonicTime) {
+    guard isForming, formation?.isFounder == false, consensus.isFounderDurably else { return }
+    formation?.noteFounding()
+    introduceAgain()
     maybeBegin(now: now)
   }
 
@@ -64,12 +75,16 @@ extension Replica {
     switch verdict {
     case .waiting:
       return
+    case .isFounder:
+      // Once: the disk is on it.
+      if consensus.hardState.isFounder { return }
+      consensus.noteFounding(into: &consensusOutputs)
     case .isNew:
       isForming = false
       isMemoryLost = false
       clock.observe(wallClock, at: now)
-      consensus.nothingWasForgotten()
-      outputs.append(.note("the cluster is new: all members were heard and have no past"))
+      consensus.nothingWasForgotten(now: now)
+      outputs.append(.note("the cluster is new: all initial members founded it together"))
     case .differs(let node):
       if differingFounder != node {
         differingFounder = node

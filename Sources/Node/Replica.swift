@@ -99,6 +99,8 @@ package struct Replica: ~Copyable {
     var state = restored.consensus
     let hasNoPast = state.hasNoPast
     founders = Checksum(of: state.snapshotMembership.encoded())
+    // Where the state file itself lost something its note counts for nothing.
+    if !state.canVote { state.hardState.isFounder = false }
     if hasNoPast { state.canVote = false }
     isMemoryLost = !state.canVote
     let id = configuration.consensus.id
@@ -116,6 +118,7 @@ package struct Replica: ~Copyable {
       if state.snapshotMembership.member(id) != nil {
         formation = Formation(
           own: id, members: state.snapshotMembership.members.map(\.id), founders: founders,
+          isFounder: state.hardState.isFounder,
           begin: now + configuration.consensus.electionTimeoutMax)
         isForming = true
       } else {
@@ -325,6 +328,7 @@ package struct Replica: ~Copyable {
     unstoredBytes -= pending.bytes
     if let hardState = pending.hardState {
       consensus.hardStatePersisted(hardState, now: now, into: &consensusOutputs)
+      maybeFound(now: now)
     }
     if let last = pending.last {
       consensus.logPersisted(through: last, now: now, into: &consensusOutputs)

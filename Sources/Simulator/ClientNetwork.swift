@@ -16,6 +16,8 @@ final class ClientConnection {
   var lastReply: UInt64 = 0
   var isOpenAtClient = true
   var isOpenAtNode = false
+  /// Arrivals that found the node cut off; they come when it can be reached again.
+  var stalled: [SimulationEvent] = []
 
   init(_ number: Int, client: Int, incarnation: Int, node: Int, life: Int) {
     self.number = number
@@ -85,20 +87,30 @@ final class ClientNetwork {
     simulation.schedule(.replyArrival(connection.number), at: connection.lastReply)
   }
 
+  /// Whether what arrives now has to wait: nothing is lost inside a connection that lives on.
+  private func hasStalled(_ event: SimulationEvent, _ number: Int) -> Bool {
+    guard let connection = connections[number], unreachable.contains(connection.node) else {
+      return false
+    }
+    connection.stalled.append(event)
+    return true
+  }
+
   func requestArrived(_ number: Int) {
+    if hasStalled(.requestArrival(number), number) { return }
     guard let connection = connections[number], let request = connection.requests.popFirst()
     else { return }
     guard connection.isOpenAtNode, let life = life(of: connection) else {
       if simulation.nodes[connection.node].isPowered { closeAtClient(connection) }
       return
     }
-    if unreachable.contains(connection.node) { return }
     life.receive(.request(request, connection))
   }
 
   func replyArrived(_ number: Int) {
+    if hasStalled(.replyArrival(number), number) { return }
     guard let connection = connections[number], let reply = connection.replies.popFirst(),
-      connection.isOpenAtClient, !unreachable.contains(connection.node)
+      connection.isOpenAtClient
     else { return }
     simulation.clients[connection.client].receive(reply, over: connection)
   }
@@ -122,6 +134,7 @@ final class ClientNetwork {
   }
 
   func closeArrived(_ number: Int) {
+    if hasStalled(.clientClosed(number), number) { return }
     if let connection = connections[number] { closeAtClient(connection) }
   }
 
@@ -133,6 +146,7 @@ final class ClientNetwork {
   }
 
   func closeReachedNode(_ number: Int) {
+    if hasStalled(.nodeHearsClose(number), number) { return }
     guard let connection = connections[number] else { return }
     connections[number] = nil
     guard connection.isOpenAtNode, let life = life(of: connection) else { return }
@@ -153,16 +167,31 @@ final class ClientNetwork {
     guard let number = simulation.chance.pick(connections.keys.sorted()),
       let connection = connections[number]
     else { return }
-    connection.replies.removeAll()
-    connection.requests.removeAll()
     if simulation.chance.flip() {
+      connection.replies.removeAll()
+      connection.requests.removeAll()
       closeFromClient(connection)
       simulation.clients[connection.client].closed(connection)
     } else if let life = life(of: connection), connection.isOpenAtNode {
+      connection.replies.removeAll()
+      connection.requests.removeAll()
       life.receive(.clientClosed(connection))
     }
   }
 
   func cutOff(_ node: Int) { unreachable.insert(node) }
-  func heal() { unreachable = [] }
+
+  /// Nodes can be reached again; what waited sets out anew, in its order.
+  func heal() {
+    unreachable = []
+    for number in connections.keys.sorted() {
+      guard let connection = connections[number], !connection.stalled.isEmpty else { continue }
+      let stalled = connection.stalled
+      connection.stalled = []
+      let arrival = simulation.now + delay()
+      connection.lastRequest = max(connection.lastRequest, arrival)
+      connection.lastReply = max(connection.lastReply, arrival)
+      for event in stalled { simulation.schedule(event, at: arrival) }
+    }
+  }
 }

@@ -170,6 +170,15 @@ final class PeerNetwork {
     return connection.isUp && connection.isOpenAtDialler
   }
 
+  /// For whoever has to find out why nothing goes on.
+  func describe(from: Int, to: Int) -> String {
+    guard let connection = dialled[pair(from, to)] else { return "not connected" }
+    return "connection \(connection.number) with \(connection.flight.count) on their way"
+      + (connection.isUp ? "" : ", not up") + (connection.isOpenAtListener ? "" : ", one-sided")
+      + (isCut(from, to) ? ", cut" : "")
+      + (connection.stalled > 0 ? ", \(connection.stalled) stalled" : "")
+  }
+
   func send(_ envelope: PeerEnvelope, from: Int, to: Int) {
     guard let connection = dialled[pair(from, to)], connection.isUp, connection.isOpenAtDialler,
       connection.flight.count < 1024
@@ -189,12 +198,12 @@ final class PeerNetwork {
   }
 
   private func delay(_ from: Int, _ to: Int) -> UInt64 {
-    var delay = simulation.chance.skewed(simulation.plan.delay)
+    var delay = simulation.chance.skewed(simulation.plan.delay) * clogs[pair(from, to)]
     if simulation.chance.permille(simulation.lossPermille) {
       // TCP sends again what was lost.
       delay += .milliseconds(simulation.chance.within(200...800))
     }
-    return delay * clogs[pair(from, to)]
+    return delay
   }
 
   func arrive(_ number: Int) {

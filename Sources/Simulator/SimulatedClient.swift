@@ -37,7 +37,6 @@ final class SimulatedClient {
     let kind: SettleKind?
     let extension_: Nanoseconds
     var isRefused = false
-    var timesSent = 0
   }
 
   private struct Subscription {
@@ -512,7 +511,6 @@ final class SimulatedClient {
     guard isAttached else { return }
     let answered = CommandSequence((settlements.first?.number ?? nextSettle) - 1)
     while sentSettlements < settlements.count {
-      settlements[sentSettlements].timesSent += 1
       let settlement = settlements[sentSettlements]
       sentSettlements += 1
       let range = DeliveryRange(first: settlement.delivery, last: settlement.delivery)
@@ -535,12 +533,8 @@ final class SimulatedClient {
       settlements.removeFirst()
       sentSettlements = max(0, sentSettlements - 1)
       guard let kind = settlement.kind else { continue }
-      // Asked again, the machine says that later ones are settled before it says that they are
-      // refused: until that is put right such an answer tells nothing.
-      let isDoubtful = settlement.timesSent > 1
       simulation.ledger.settled(
-        settlement.value, settlement.token,
-        settlement.isRefused ? .refused : isDoubtful ? .unknown : .confirmed)
+        settlement.value, settlement.token, settlement.isRefused ? .refused : .confirmed)
       if settlement.isRefused { continue }
       switch kind {
       case .acknowledge: simulation.note(.acks)

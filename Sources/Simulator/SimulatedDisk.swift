@@ -20,8 +20,9 @@ final class SimulatedFile {
 
   private(set) var bytes: [UInt8] = []
   private(set) var unsynced: [Unsynced] = []
-  /// A sync of this file failed: what was unsynced then is never made durable by a later one.
-  var isPoisoned = false
+  /// What is on the disk, where that differs from what processes see: a sync failed, and what was
+  /// to be written then is in the page cache only until the machine stops. nil otherwise.
+  private var onDisk: [UInt8]?
 
   func write(_ pieces: [[UInt8]], at offset: Int) {
     let count = pieces.reduce(0) { $0 + $1.count }
@@ -59,26 +60,45 @@ final class SimulatedFile {
   }
 
   func synchronize() {
-    if !isPoisoned { unsynced.removeAll(keepingCapacity: true) }
+    if var disk = onDisk {
+      onDisk = nil
+      for write in unsynced { putWhole(write, on: &disk) }
+      onDisk = disk
+    }
+    unsynced.removeAll(keepingCapacity: true)
+  }
+
+  /// The sync failed: nothing, or parts, of what was not synced is on the disk, and later syncs do
+  /// not know of it.
+  func failToSynchronize(_ chance: inout Chance) {
+    let cache = bytes
+    _ = losePower(&chance)
+    onDisk = bytes
+    bytes = cache
   }
 
   /// Power was lost. Of each write that was not synced nothing, all, or some sectors are there.
   func losePower(_ chance: inout Chance) -> PowerLoss {
-    defer { isPoisoned = false }
-    guard !unsynced.isEmpty else { return .nothing }
+    let hasDropped = onDisk != nil
+    guard !unsynced.isEmpty || hasDropped else { return .nothing }
     let writes = unsynced
     unsynced = []
-    for write in writes.reversed() { takeBack(write) }
-    var loss = PowerLoss.nothing
-    if isPoisoned || chance.permille(400) {
+    if let onDisk {
+      bytes = onDisk
+      self.onDisk = nil
+    } else {
+      for write in writes.reversed() { takeBack(write) }
+    }
+    var loss = hasDropped ? PowerLoss.some : .nothing
+    if chance.permille(400) {
       loss = .all
     } else if chance.permille(300) {
-      for write in writes { putWhole(write) }
+      for write in writes { putWhole(write, on: &bytes) }
     } else {
       for write in writes {
         switch chance.below(4) {
         case 0: loss.note(.some)
-        case 1: putWhole(write)
+        case 1: putWhole(write, on: &bytes)
         default:
           loss.note(.torn)
           putPart(write, &chance)
@@ -98,7 +118,7 @@ final class SimulatedFile {
     bytes.replaceSubrange(write.offset..<end, with: write.before)
   }
 
-  private func putWhole(_ write: Unsynced) {
+  private func putWhole(_ write: Unsynced, on bytes: inout [UInt8]) {
     if write.lengthAfter < write.lengthBefore, bytes.count > write.lengthAfter {
       bytes.removeLast(bytes.count - write.lengthAfter)
     }
@@ -110,7 +130,7 @@ final class SimulatedFile {
   /// Each sector by itself, and one of them perhaps in part.
   private func putPart(_ write: Unsynced, _ chance: inout Chance) {
     guard !write.after.isEmpty else {
-      if chance.flip() { putWhole(write) }
+      if chance.flip() { putWhole(write, on: &bytes) }
       return
     }
     // Often a beginning got through, sometimes any sectors.
@@ -134,7 +154,10 @@ final class SimulatedFile {
   }
 
   /// Changes bytes behind everybody's back, durably.
-  func damage(_ change: (inout [UInt8]) -> Void) { change(&bytes) }
+  func damage(_ change: (inout [UInt8]) -> Void) {
+    onDisk = nil
+    change(&bytes)
+  }
 }
 
 /// What became of unsynced writes.
@@ -157,8 +180,12 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
   var callsLeft: Int?
   /// So many syncs from now fail.
   var failingSyncs = 0
+  /// Decides what a sync that fails wrote all the same.
+  private var chance: Chance
   var capacity = Int.max
   private(set) var syncs = 0
+
+  init(seed: UInt64 = 0) { chance = Chance(seed: seed) }
 
   /// Sorted, so that nothing depends on the order of a hash table.
   var names: [String] { files.keys.sorted() }
@@ -263,7 +290,7 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
       disk.syncs += 1
       if disk.failingSyncs > 0 {
         disk.failingSyncs -= 1
-        file.isPoisoned = true
+        file.failToSynchronize(&disk.chance)
         throw StorageFailure(.synchronize, path, code: StorageFailure.ioCode)
       }
       file.synchronize()

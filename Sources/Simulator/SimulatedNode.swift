@@ -4,7 +4,7 @@ import Base
 
 final class SimulatedNode {
   let place: Int
-  let disk = SimulatedDisk()
+  let disk: SimulatedDisk
   /// How much faster its clocks run, parts per million.
   let driftPPM: Int
   /// What its wall clock is ahead.
@@ -26,6 +26,7 @@ final class SimulatedNode {
     self.simulation = simulation
     self.place = place
     let plan = simulation.plan
+    disk = SimulatedDisk(seed: simulation.seed &* 64 &+ UInt64(place))
     driftPPM = plan.driftPPM == 0 ? 0 : chance.within(-plan.driftPPM...plan.driftPPM)
     wallClock = .seconds(1_700_000_000 + chance.within(0...10_000))
     isVictim = plan.victims.contains(place)

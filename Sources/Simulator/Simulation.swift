@@ -250,8 +250,7 @@ final class Simulation {
     case .declareQueues: declareQueues()
     case .fault:
       guard !isDraining else { return }
-      // A founder that has nothing on disk yet is no better than a wiped one.
-      if nodes.allSatisfy({ $0.durable > .zero }) { Nemesis(self).strike() }
+      Nemesis(self).strike()
       schedule(.fault, at: now + chance.within(plan.faultPause))
     case .heal: heal()
     case .look: look()
@@ -293,7 +292,7 @@ final class Simulation {
     } else if case .storage(let failure) = error, failure.isNoSpace {
       node.disk.capacity = .max
     } else if case .storage(let failure) = error, failure.operation == .synchronize {
-      losePower(node.disk)
+      if chance.flip() { losePower(node.disk) }
     } else if node.isVictim {
       // Whoever runs it empties the directory, as the message says.
       note(.emptiedDirectories)
@@ -425,9 +424,7 @@ final class Simulation {
   /// The process is gone; with `power` what it did not sync may be too.
   func crash(_ node: SimulatedNode, power: Bool) {
     guard let life = node.life else { return }
-    // After a failed sync the page cache may hold what no disk has: the machine begins anew.
-    let wasHalted = haltedNodes.remove(node.place) != nil
-    let power = power || wasHalted
+    haltedNodes.remove(node.place)
     life.phase = .ended
     network.closeAll(of: node.place, isSilent: power)
     clientNetwork.closeAll(of: node.place, isSilent: power)
@@ -494,8 +491,8 @@ final class Simulation {
     drainDeadline = now + .seconds(120)
   }
 
-  /// A halted process is ended and its machine started anew, which also empties its caches.
-  private func stopHalted(_ node: SimulatedNode) { crash(node, power: true) }
+  /// A halted process is ended; its machine is started anew or goes on, with what its caches show.
+  private func stopHalted(_ node: SimulatedNode) { crash(node, power: chance.flip()) }
 
   /// Now and then: what waits for an operator, and whether all is done.
   private func look() {
@@ -559,6 +556,12 @@ final class Simulation {
         continue
       }
       texts.append(Self.describe(life))
+      for member in life.replica.consensus.memberStatuses {
+        texts.append(
+          "\(node) feeds node \(member.id): \(member.mode), match \(member.match), next"
+            + " \(member.next), \(member.inFlight) in flight, "
+            + network.describe(from: node.place, to: place(member.id)))
+      }
     }
     if let leader {
       for summary in leader.replica.machine.summaries() {
@@ -575,6 +578,16 @@ final class Simulation {
       "\(life.node) \(consensus) term \(life.replica.consensus.term)"
       + " last \(life.replica.consensus.lastIndex) persisted \(life.replica.consensus.persisted)"
       + " commit \(life.replica.consensus.commit) applied \(life.replica.applied)"
+    if !life.replica.isLeader {
+      text += life.replica.leader.map { " behind node \($0)" } ?? " without a leader"
+      if let leader = life.replica.leader {
+        let simulation = life.simulation
+        text +=
+          " ("
+          + simulation.network.describe(
+            from: life.node.place, to: simulation.place(leader)) + ")"
+      }
+    }
     if case .halted(let reason) = life.phase { text += " halted (\(reason))" }
     if life.replica.isForming { text += " forming" }
     if life.replica.isMemoryLost { text += " memory lost" }

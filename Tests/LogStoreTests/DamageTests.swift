@@ -115,6 +115,18 @@ struct Fixture {
 }
 
 @Suite struct DamageTests {
+  @Test("A segment cut shorter than its head is damage like any other (seed 10 of the simulator)")
+  func shorterThanTheHead() throws {
+    let fixture = try Fixture(hasSnapshot: false)
+    for name in files(fixture.disk, "segment-") {
+      for bytes in [400, 2500, 4000, 4090] {
+        let disk = fixture.disk.killed()
+        disk.damage(name) { $0.removeLast($0.count - bytes) }
+        try fixture.check(disk, "\(name) cut to \(bytes) bytes")
+      }
+    }
+  }
+
   @Test("Undamaged, the fixture comes back whole")
   func undamaged() throws {
     let fixture = try Fixture()

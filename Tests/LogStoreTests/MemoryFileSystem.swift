@@ -152,9 +152,14 @@ final class MemoryFileSystem: FileSystem, @unchecked Sendable {
       system.syncs += 1
       if let left = system.failSyncIn {
         system.failSyncIn = left == 0 ? nil : left - 1
-        if left == 0 { throw StorageFailure(.synchronize, path, code: 5) }
+        if left == 0 {
+          // As Linux does it: what was to be written is given up, later syncs do not know of it,
+          // and the page cache shows it until the machine stops.
+          file.unsynced = []
+          throw StorageFailure(.synchronize, path, code: 5)
+        }
       }
-      file.durable = file.current
+      for change in file.unsynced { file.apply(change, to: &file.durable) }
       file.unsynced = []
     }
 

@@ -19,23 +19,39 @@ import Testing
       founders: Checksum(rawValue: founders))
   }
 
-  @Test("A new cluster begins when everybody has heard everybody's empty past")
+  @Test("A new cluster begins when everybody is known to have noted that it is a founder")
   func newCluster() {
     var formation = Formation(
-      own: NodeID(1), members: members, founders: founders, begin: MonotonicTime(0))
+      own: NodeID(1), members: members, founders: founders, isFounder: false,
+      begin: MonotonicTime(0))
     #expect(formation.verdict(now: MonotonicTime(0)) == .waiting(for: [NodeID(2), NodeID(3)]))
     formation.receive(introduction(2))
+    #expect(formation.verdict(now: MonotonicTime(0)) == .waiting(for: [NodeID(3)]))
     formation.receive(introduction(3, heard: [1]))
+    #expect(formation.verdict(now: MonotonicTime(0)) == .isFounder)
+    #expect(formation.heard == [], "nothing is said before it is noted")
+    formation.noteFounding()
+    #expect(formation.heard == [NodeID(2), NodeID(3)])
     #expect(formation.verdict(now: MonotonicTime(0)) == .waiting(for: [NodeID(2)]))
     formation.receive(introduction(2, heard: [1, 3]))
     #expect(formation.verdict(now: MonotonicTime(0)) == .isNew)
-    #expect(formation.heard == [NodeID(2), NodeID(3)])
+  }
+
+  @Test("A founder that dies before it has a past begins like the others that began meanwhile")
+  func founderThatDied() {
+    var formation = Formation(
+      own: NodeID(1), members: members, founders: founders, isFounder: true,
+      begin: MonotonicTime(0))
+    #expect(formation.verdict(now: MonotonicTime(0)) == .waiting(for: [NodeID(2), NodeID(3)]))
+    formation.receive(introduction(2, term: 4))
+    #expect(formation.verdict(now: MonotonicTime(0)) == .isNew)
   }
 
   @Test("One member with a history is enough to know that this disk may have been wiped")
   func wiped() {
     var formation = Formation(
-      own: NodeID(1), members: members, founders: founders, begin: MonotonicTime(0))
+      own: NodeID(1), members: members, founders: founders, isFounder: false,
+      begin: MonotonicTime(0))
     formation.receive(introduction(2, term: 4))
     #expect(formation.verdict(now: MonotonicTime(0)) == .hasHistory(by: NodeID(2)))
     formation.receive(introduction(3, heard: [1]))
@@ -45,18 +61,21 @@ import Testing
   @Test("A member that began after hearing this node is no sign of a wiped disk")
   func begunMeanwhile() {
     var formation = Formation(
-      own: NodeID(1), members: members, founders: founders, begin: MonotonicTime(0))
+      own: NodeID(1), members: members, founders: founders, isFounder: false,
+      begin: MonotonicTime(0))
     formation.receive(introduction(2, heard: [1]))
     formation.receive(introduction(2, term: 1))
     #expect(formation.verdict(now: MonotonicTime(0)) == .waiting(for: [NodeID(3)]))
     formation.receive(introduction(3, heard: [1]))
+    formation.noteFounding()
     #expect(formation.verdict(now: MonotonicTime(0)) == .isNew)
   }
 
   @Test("Strangers without a past do not count; one with a past is a witness")
   func strangers() {
     var formation = Formation(
-      own: NodeID(1), members: members, founders: founders, begin: MonotonicTime(0))
+      own: NodeID(1), members: members, founders: founders, isFounder: false,
+      begin: MonotonicTime(0))
     formation.receive(introduction(9))
     #expect(formation.verdict(now: MonotonicTime(0)) == .waiting(for: [NodeID(2), NodeID(3)]))
     formation.receive(introduction(9, term: 4))
@@ -66,9 +85,10 @@ import Testing
   @Test("A node that is to be alone first listens whether the cluster has grown without it")
   func alone() {
     var formation = Formation(
-      own: NodeID(1), members: [NodeID(1)], founders: founders, begin: MonotonicTime(100))
+      own: NodeID(1), members: [NodeID(1)], founders: founders, isFounder: false,
+      begin: MonotonicTime(100))
     #expect(formation.verdict(now: MonotonicTime(99)) == .waiting(for: []))
-    #expect(formation.verdict(now: MonotonicTime(100)) == .isNew)
+    #expect(formation.verdict(now: MonotonicTime(100)) == .isFounder)
     formation.receive(introduction(2, term: 3))
     #expect(formation.verdict(now: MonotonicTime(100)) == .hasHistory(by: NodeID(2)))
   }
@@ -76,11 +96,12 @@ import Testing
   @Test("Nodes that were given different members do not found a cluster together")
   func different() {
     var formation = Formation(
-      own: NodeID(1), members: members, founders: founders, begin: MonotonicTime(0))
+      own: NodeID(1), members: members, founders: founders, isFounder: false,
+      begin: MonotonicTime(0))
     formation.receive(introduction(2, heard: [1], founders: 8))
     formation.receive(introduction(3, heard: [1]))
     #expect(formation.verdict(now: MonotonicTime(0)) == .differs(NodeID(2)))
     formation.receive(introduction(2, heard: [1]))
-    #expect(formation.verdict(now: MonotonicTime(0)) == .isNew)
+    #expect(formation.verdict(now: MonotonicTime(0)) == .isFounder)
   }
 }

@@ -254,6 +254,32 @@ struct TestClient {
     cluster.run(until: "the vote is back") { _ in !wiped.isMemoryLost }
   }
 
+  @Test("A founder that dies before it has a past is not taken for wiped (seed 102)")
+  func founderThatDies() throws {
+    let cluster = ReplicaCluster(3)
+    for node in cluster.nodes { cluster.start(node) }
+    let late = cluster[NodeID(3)]
+    let others = [cluster[NodeID(1)], cluster[NodeID(2)]]
+    cluster.run(until: "the others begin") { _ in
+      others.allSatisfy { $0.replica?.isForming == false }
+    }
+    #expect(late.hardState == HardState(isFounder: true))
+    cluster.crash(late)
+    cluster.run(until: "a leader") { $0.leader != nil }
+    let leader = try #require(cluster.leader)
+    // The other one's disk is lost: a minority of disks, so the rest must be able to go on.
+    let wiped = try #require(others.first { $0.id != leader.id })
+    cluster.crash(wiped)
+    wiped.entries = []
+    wiped.hardState = HardState()
+    cluster.crash(leader)
+    for node in cluster.nodes { cluster.start(node) }
+    cluster.run(until: "a leader again") { $0.leader != nil }
+    #expect(!late.isMemoryLost)
+    #expect(wiped.isMemoryLost)
+    cluster.run(until: "the vote is back") { _ in !wiped.isMemoryLost }
+  }
+
   @Test("Records lost to damage are fetched from the peers and written whole (G11)")
   func repair() throws {
     let cluster = ReplicaCluster(3)
@@ -318,6 +344,8 @@ struct TestClient {
         founders: founders)
       node.replica?.receive(.introduction(introduction), from: NodeID(peer), now: cluster.now)
     }
+    // The note that it is a founder goes to the disk first.
+    cluster.step()
     #expect(node.replica?.isForming == false)
     #expect(node.introduction?.heard == [NodeID(2), NodeID(3)])
   }

@@ -82,7 +82,7 @@ final class GatewayHarness {
     let harness = try GatewayHarness(unappliedBytesMax: unappliedBytesMax, configure)
     // A node that is to be alone first listens for others.
     harness.now = harness.now + .seconds(1)
-    for _ in 0..<3 { harness.turn() }
+    for _ in 0..<6 { harness.turn() }
     try #require(harness.isLeader)
     return harness
   }
