@@ -43,6 +43,7 @@ let package = Package(
         "Transport",
       ]),
     layer("SkeinClient", imports: ["Base", "Wire", "Transport"]),
+    layer("Bench", imports: ["CLinux", "Base", "Wire", "Transport"]),
     layer(
       "Simulator",
       imports: ["Base", "Consensus", "QueueMachine", "Node", "LogStore", "History"]),
@@ -52,7 +53,7 @@ let package = Package(
       name: "skein",
       dependencies: [
         "CLinux", "Base", "Wire", "Transport", "Server", "SkeinClient", "History", "Simulator",
-        "ChaosHarness",
+        "ChaosHarness", "Bench",
       ],
       exclude: ["README.md"]),
 
@@ -71,7 +72,9 @@ let package = Package(
       ]),
     tests("SkeinClientTests", imports: ["Base", "Wire", "Transport", "SkeinClient"]),
     tests("HistoryTests", imports: ["Base", "History"]),
-    tests("CommandTests", imports: ["Base", "Wire", "Server", "SkeinClient", "skein"]),
+    tests(
+      "CommandTests", imports: ["Base", "Wire", "Server", "SkeinClient", "Bench", "skein"]),
+    tests("BenchTests", imports: ["Base", "Wire", "Transport", "Bench"]),
     tests("SimulatorTests", imports: ["Base", "LogStore", "Simulator"]),
     tests("PackageTests", imports: []),
   ],

@@ -5,6 +5,7 @@
 #include "CLinuxPoll.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -22,3 +23,5 @@ int skein_accept(int listener, struct sockaddr *address, socklen_t *address_byte
 }
 
 int skein_name_thread(const char *name) { return pthread_setname_np(pthread_self(), name); }
+
+void skein_precise_timers(void) { (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL); }

@@ -218,7 +218,9 @@ extension NodeLoop {
       diskBytes: store.figures.diskBytes, memoryBytes: Self.residentBytes(),
       pid: UInt32(getpid()), uptime: now.since(started),
       sessions: UInt32(clamping: gateway.sessionCount),
-      connections: UInt32(clamping: gateway.connectionCount), version: Server.version,
+      connections: UInt32(clamping: gateway.connectionCount),
+      synchronizations: store.figures.synchronizations, bytesWritten: store.figures.bytesWritten,
+      version: Server.version,
       peers: replica.consensus.memberStatuses.map { member in
         PeerStatus(
           id: member.id, isConnected: member.isConnected, match: member.match,

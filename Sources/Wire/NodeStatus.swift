@@ -56,6 +56,10 @@ package struct NodeStatus: Hashable, Sendable {
   package var uptime: Nanoseconds
   package var sessions: UInt32
   package var connections: UInt32
+  /// Calls of fdatasync for the log since the node started.
+  package var synchronizations: UInt64
+  /// Bytes written to the log since the node started.
+  package var bytesWritten: UInt64
   package var version: String
   /// The other members, on the leader; else empty.
   package var peers: [PeerStatus]
@@ -66,7 +70,8 @@ package struct NodeStatus: Hashable, Sendable {
     id: NodeID, role: NodeRole, term: Term, leader: NodeID, commitIndex: LogIndex,
     appliedIndex: LogIndex, lastIndex: LogIndex, stateHash: UInt64, stateHashIndex: LogIndex,
     diskBytes: UInt64, memoryBytes: UInt64, pid: UInt32, uptime: Nanoseconds, sessions: UInt32,
-    connections: UInt32, version: String, peers: [PeerStatus] = [], problems: [String] = []
+    connections: UInt32, synchronizations: UInt64 = 0, bytesWritten: UInt64 = 0, version: String,
+    peers: [PeerStatus] = [], problems: [String] = []
   ) {
     self.id = id
     self.role = role
@@ -83,6 +88,8 @@ package struct NodeStatus: Hashable, Sendable {
     self.uptime = uptime
     self.sessions = sessions
     self.connections = connections
+    self.synchronizations = synchronizations
+    self.bytesWritten = bytesWritten
     self.version = version
     self.peers = peers
     self.problems = problems
@@ -144,6 +151,8 @@ extension NodeStatus {
     bytes.put(uptime)
     bytes.put(sessions)
     bytes.put(connections)
+    bytes.put(synchronizations)
+    bytes.put(bytesWritten)
     bytes.putClippedText(version)
     bytes.putList(peers) { $0.encode(into: &$1) }
     bytes.putList(problems) { $1.putClippedText($0) }
@@ -165,6 +174,8 @@ extension NodeStatus {
     uptime = try reader.identifier()
     sessions = try reader.integer()
     connections = try reader.integer()
+    synchronizations = try reader.integer()
+    bytesWritten = try reader.integer()
     version = try reader.text()
     peers = try reader.list(elementBytesMin: 29) { (reader) throws(FrameError) in
       try PeerStatus(&reader)

@@ -23,11 +23,12 @@ import Testing
       "Transport",
     ],
     "SkeinClient": ["Base", "Wire", "Transport"],
+    "Bench": ["CLinux", "Base", "Wire", "Transport"],
     "Simulator": ["Base", "Consensus", "QueueMachine", "Node", "LogStore", "History"],
     "ChaosHarness": ["Base", "SkeinClient", "History"],
     "skein": [
       "CLinux", "Base", "Consensus", "QueueMachine", "Node", "Wire", "AMQP", "LogStore",
-      "Transport", "Server", "SkeinClient", "History", "Simulator", "ChaosHarness",
+      "Transport", "Server", "SkeinClient", "History", "Simulator", "ChaosHarness", "Bench",
     ],
   ]
 
@@ -41,6 +42,7 @@ import Testing
     "Transport": ["Glibc", "Synchronization"],
     "Server": ["Glibc", "Synchronization"],
     "SkeinClient": ["Glibc", "Synchronization", "Dispatch", "Foundation", "FoundationEssentials"],
+    "Bench": ["Glibc"],
     "Simulator": ["Foundation", "FoundationEssentials"],
     "ChaosHarness": ["Glibc", "Synchronization", "Dispatch", "Foundation", "FoundationEssentials"],
     "skein": ["Glibc", "Synchronization", "Dispatch"],

@@ -23,4 +23,8 @@ int skein_accept(int listener, struct sockaddr *address, socklen_t *address_byte
 /// pthread_setname_np(3) on the calling thread; at most 15 bytes.
 int skein_name_thread(const char *name);
 
+/// prctl(2) with PR_SET_TIMERSLACK: waits of the calling thread end within a nanosecond of their
+/// time as far as the kernel can, instead of up to 50 microseconds later.
+void skein_precise_timers(void);
+
 #endif

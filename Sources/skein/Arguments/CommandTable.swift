@@ -15,6 +15,7 @@ enum CommandTable {
     Group(name: "message", summary: "single messages: what happened to them, cancel, reschedule"),
     Group(name: "member", summary: "who belongs to the cluster"),
     Group(name: "leader", summary: "who leads"),
+    Group(name: "bench", summary: "how fast a cluster is, every message checked"),
   ]
 
   static let commands: [Command] = [
@@ -31,7 +32,7 @@ enum CommandTable {
     LeaderTransfer.command,
     Check.command,
     Sim.command,
-  ]
+  ] + BenchCommands.commands
 
   /// What a call asks for.
   enum Call {
