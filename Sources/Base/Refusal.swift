@@ -42,6 +42,8 @@
   case queueFull = 45
   /// A consumer holds the message, so it cannot be cancelled, rescheduled or moved.
   case messageLeased = 46
+  /// A transaction gives back or stores more messages than one entry takes.
+  case transactionTooLarge = 47
   // Cluster.
   case notLeader = 60
   case noQuorum = 61

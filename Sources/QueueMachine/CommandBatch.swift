@@ -70,6 +70,11 @@ package enum CommandBatch {
       isSound = command.isWhole
       messages = Int(command.count)
     case .refusePublish: _ = try Publish(refused: &reader)
+    case .transact:
+      let command = try Transact(&reader, at: frame.offset)
+      isSound = command.isWhole
+      // What it stores in several queues is bounded by apply, which has it sent again.
+      messages = command.count
     case .subscribe: _ = try Subscribe(&reader, hasQueue: true)
     case .setCredit: _ = try Subscribe(&reader, hasQueue: false)
     case .unsubscribe: _ = try Unsubscribe(&reader)

@@ -207,7 +207,9 @@ struct Publish {
 
   /// Whether the run is exactly `count` records by their lengths, which have room for what
   /// their flags and their keys say.
-  var isWhole: Bool {
+  var isWhole: Bool { Self.isWhole(run, count: Int(count)) }
+
+  static func isWhole(_ run: UnsafeRawBufferPointer, count: Int) -> Bool {
     var offset = 0
     for _ in 0..<count {
       guard run.count - offset >= MessageRecord.fixedBytes else { return false }

@@ -77,6 +77,7 @@ enum CommandKind: UInt8 {
   case redriveQueue = 21
   case publish = 32
   case refusePublish = 33
+  case transact = 34
   case subscribe = 48
   case setCredit = 49
   case unsubscribe = 50
@@ -389,14 +390,14 @@ package enum CommandWriter {
     end(start, &payload)
   }
 
-  private static func begin(_ kind: CommandKind, _ payload: inout [UInt8]) -> Int {
+  static func begin(_ kind: CommandKind, _ payload: inout [UInt8]) -> Int {
     let start = payload.count
     payload.put(UInt32(0))
     payload.append(kind.rawValue)
     return start
   }
 
-  private static func end(_ start: Int, _ payload: inout [UInt8]) {
+  static func end(_ start: Int, _ payload: inout [UInt8]) {
     let length = payload.count - start
     invariant(length <= FixedLimits.payloadBytesMax, "command of \(length) bytes")
     payload.patch(UInt32(length), at: start)
@@ -419,7 +420,7 @@ package enum CommandWriter {
     }
   }
 
-  private static func put(_ ranges: some Collection<DeliveryRange>, _ payload: inout [UInt8]) {
+  static func put(_ ranges: some Collection<DeliveryRange>, _ payload: inout [UInt8]) {
     invariant(ranges.count <= FixedLimits.rangesPerSettle, "\(ranges.count) ranges in a settle")
     payload.put(UInt16(ranges.count))
     for range in ranges {

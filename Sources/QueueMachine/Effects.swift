@@ -81,8 +81,10 @@ package enum Effect: Hashable, Sendable {
   /// A later session of the same producer took over: this one can publish no more.
   case producerFenced(SessionID)
   case reply(Requester, RequestTag, Reply)
-  /// `count` publishes from `first` are stored under consecutive ids from `firstID`.
-  case confirmed(SessionID, first: PublishSequence, count: UInt32, firstID: MessageID)
+  /// `count` publishes from `first` are stored under consecutive ids from `firstID`: each under so
+  /// many as it has copies, one for each of its queues in the order in which they were named.
+  case confirmed(
+    SessionID, first: PublishSequence, count: UInt32, firstID: MessageID, copies: UInt32 = 1)
   /// `count` publishes from `first` are not stored. See `Refusal.isFinal`.
   case refused(SessionID, first: PublishSequence, count: UInt32, Refusal)
   /// Send `EffectList.deliveries[deliveries]` to the consumer.

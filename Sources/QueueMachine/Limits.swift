@@ -83,6 +83,12 @@ package enum FixedLimits {
   package static let settledPerEntry = 3 << 16
   /// Ranges in one settle or extend.
   package static let rangesPerSettle = 4_096
+  /// Messages that one transaction stores, each queue's counted.
+  package static let copiesPerTransaction = 1 << 16
+  /// Settles in one transaction, and parts of it: messages for the same queues.
+  package static let partsPerTransaction = 1_024
+  /// Queues that one part of a transaction names.
+  package static let queuesPerPart = 1_024
   /// Consumers listed in one attach.
   package static let consumersPerAttach = 65_535
   /// Bytes of a nack's error text; the proposer cuts longer ones.

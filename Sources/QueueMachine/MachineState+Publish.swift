@@ -136,10 +136,10 @@ extension MachineState {
   }
 
   /// The loop over messages.
-  private static func append(
+  static func append(
     _ run: UnsafeRawBufferPointer, at runOffset: Int, after known: Int, count: Int,
-    firstID: MessageID, to queue: inout QueueState, at clock: MachineTime,
-    hash: inout StateHash
+    firstID: MessageID, isShared: Bool = false, to queue: inout QueueState,
+    at clock: MachineTime, hash: inout StateHash
   ) {
     let isPlain = queue.isPlain
     var offset = 0
@@ -148,8 +148,8 @@ extension MachineState {
     for place in 0..<count {
       let size = recordSize(in: run, at: offset)
       let message = Waiting(
-        id: MessageID(rawValue: firstID.rawValue + UInt64(place)), offset: runOffset + offset,
-        size: size)
+        id: MessageID(rawValue: firstID.rawValue + UInt64(place)), isShared: isShared,
+        offset: runOffset + offset, size: size)
       hash.fold(message.bits)
       // SAFETY: the record has its fixed bytes, of which the flags are the last.
       let flags = run.load(
@@ -168,7 +168,7 @@ extension MachineState {
   /// The record's size, which was checked by whoever proposed the entry: reading outside would
   /// take a bug, and stops here.
   @inline(__always)
-  private static func recordSize(in run: UnsafeRawBufferPointer, at offset: Int) -> Int {
+  static func recordSize(in run: UnsafeRawBufferPointer, at offset: Int) -> Int {
     invariant(
       run.count - offset >= MessageRecord.fixedBytes, "record at \(offset) of \(run.count) bytes")
     // As `MessageRecord.size`, which is not inlined here.
@@ -197,14 +197,15 @@ extension MachineState {
 
 extension EffectList {
   /// The answer to `count` publishes; a nil run is forgotten and then begins at `first`.
-  fileprivate mutating func addAnswer(
+  mutating func addAnswer(
     _ run: ProducerState.Run?, to session: SessionID, first: UInt64, count: UInt64
   ) {
     let start = PublishSequence(rawValue: run?.first ?? first)
     if let run, run.refusal == nil {
       effects.append(
         .confirmed(
-          session, first: start, count: UInt32(count), firstID: MessageID(rawValue: run.firstID)))
+          session, first: start, count: UInt32(count), firstID: MessageID(rawValue: run.firstID),
+          copies: run.copies))
     } else {
       effects.append(
         .refused(

@@ -141,7 +141,8 @@ extension MachineState {
   ) {
     let id = nextMessageID()
     hash.fold(id.rawValue)
-    var moved = Waiting(id: id, offset: Int(message.offset), size: Int(message.size))
+    var moved = Waiting(
+      id: id, isShared: message.isShared, offset: Int(message.offset), size: Int(message.size))
     moved.set(priority: message.priority)
     let recordEntry = note?.recordEntry ?? .zero
     let key = key != 0 ? key : note?.key ?? 0

@@ -43,6 +43,25 @@ extension MachineState {
     afterHeldChanged(consumer)
   }
 
+  /// The same as a part of a transaction, which has seen that all of the ranges is held.
+  mutating func settleHeld(
+    _ part: Transact.SettlePart, of id: SessionID, _ session: Int, _ consumer: Int,
+    _ effects: inout EffectList
+  ) {
+    let order = Order(
+      session: id, sequence: .zero, answeredThrough: .zero, consumer: part.consumer,
+      ranges: part.ranges)
+    switch part.kind {
+    case .acknowledge: acknowledge(order, session, consumer, &effects)
+    case .negative, .reject, .release:
+      let end = FailedDelivery(
+        kind: part.kind == .reject ? .rejected : .failed, error: part.error, consumer: consumer,
+        delay: part.delay)
+      giveBack(order, part.kind, end, session, consumer, &effects)
+    }
+    afterHeldChanged(consumer)
+  }
+
   /// Sets the leases to end `duration` from now, sooner or later than before.
   mutating func extend(_ command: Extend, _ effects: inout EffectList) {
     let order = Order(

@@ -104,6 +104,7 @@ struct MachineState: Sendable {
     switch frame.kind {
     case .publish: publish(try Publish(&reader, at: frame.offset), &effects)
     case .refusePublish: publish(try Publish(refused: &reader), &effects)
+    case .transact: transact(try Transact(&reader, at: frame.offset), &effects)
     case .settle: settle(try Settle(&reader), &effects)
     case .extend: extend(try Extend(&reader), &effects)
     case .openSession: openSession(try OpenSession(&reader), &effects)

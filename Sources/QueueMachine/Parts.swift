@@ -138,7 +138,12 @@ extension QueueState {
   var hasLimit: Bool { settings.lengthMax > 0 || settings.bytesMax > 0 }
 
   /// Whether one more message of `size` bytes would be too much.
-  func isFull(for size: UInt64) -> Bool { isOver(waitingCount + 1, bytes - leasedBytes + size) }
+  func isFull(for size: UInt64) -> Bool { isFull(for: size, count: 1) }
+
+  /// The same of `count` messages of `size` bytes together.
+  func isFull(for size: UInt64, count: UInt64) -> Bool {
+    isOver(waitingCount + count, bytes - leasedBytes + size)
+  }
 
   var isOverfull: Bool { isOver(waitingCount, bytes - leasedBytes) }
 

@@ -12,20 +12,25 @@ struct ProducerState: Sendable {
     var firstID: UInt64
     /// nil if stored.
     var refusal: Refusal?
+    /// In how many queues each is stored: each has so many ids, one behind the other.
+    var copies: UInt32 = 1
 
     var last: UInt64 { first + count - 1 }
 
     /// Whether `next` goes on where this one ends.
     func joins(_ next: Run) -> Bool {
       next.first == first + count && next.refusal == refusal
-        && (refusal != nil || next.firstID == firstID + count)
+        && (refusal != nil || next.copies == copies && next.firstID == id(after: count))
     }
+
+    /// The first id of the message `count` behind the first.
+    private func id(after count: UInt64) -> UInt64 { firstID + count * UInt64(copies) }
 
     /// The part from `first` on, `count` long.
     func part(from first: UInt64, count: UInt64) -> Run {
       Run(
-        first: first, count: count, firstID: refusal == nil ? firstID + (first - self.first) : 0,
-        refusal: refusal)
+        first: first, count: count, firstID: refusal == nil ? id(after: first - self.first) : 0,
+        refusal: refusal, copies: copies)
     }
   }
 

@@ -8,7 +8,8 @@ import Base
 
 /// A message as a queue keeps it while it waits.
 struct Waiting: Hashable, Sendable {
-  var id: MessageID
+  /// The id, and in its highest bit, which no entry's number reaches, `isShared`.
+  private(set) var idBits: UInt64
   /// Bits 0...27 the record's offset in its entry's payload, 28...55 its size, 56...63 flags.
   private var packed: UInt64
 
@@ -21,19 +22,27 @@ struct Waiting: Hashable, Sendable {
   /// Bits 58...62 are the priority, 0 where the queue that it was published to has none.
   private static let priorityShift: UInt64 = 58
 
+  private static let sharedBit: UInt64 = 1 << 63
+
   @inline(__always)
-  init(id: MessageID, offset: Int, size: Int) {
+  init(id: MessageID, isShared: Bool = false, offset: Int, size: Int) {
     invariant(
       offset <= FixedLimits.payloadBytesMax && size <= FixedLimits.payloadBytesMax,
       "record at \(offset) of \(size) bytes")
-    self.id = id
+    idBits = id.rawValue | (isShared ? Self.sharedBit : 0)
     packed = UInt64(offset) | UInt64(size) << 28
   }
 
-  init(id: MessageID, packed: UInt64) {
-    self.id = id
+  /// For reading snapshots.
+  init(idBits: UInt64, packed: UInt64) {
+    self.idBits = idBits
     self.packed = packed
   }
+
+  @inline(__always)
+  var id: MessageID { MessageID(rawValue: idBits & ~Self.sharedBit) }
+  /// Other messages have the same record: it was published to several queues at once.
+  var isShared: Bool { idBits & Self.sharedBit != 0 }
 
   var offset: UInt32 { UInt32(packed & 0xfff_ffff) }
   var size: UInt64 { packed >> 28 & 0xfff_ffff }

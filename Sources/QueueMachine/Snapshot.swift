@@ -16,7 +16,8 @@
 //   per queue:            u32 count + serials of its rotation, next first
 //   u32 CRC-32C of all before
 //
-// All little-endian. A waiting message is written as it lies in memory: u64 id, u64 packed.
+// All little-endian. A waiting message is written as it lies in memory: u64 id (with the bit that says
+// that others share its record), u64 packed.
 
 import Base
 
@@ -33,7 +34,7 @@ package enum SnapshotError: Error, Equatable, Sendable {
 enum SnapshotFormat {
   /// "SKQM"
   static let magic: UInt32 = 0x4d51_4b53
-  static let version: UInt32 = 6
+  static let version: UInt32 = 7
 }
 
 /// A machine's state at one moment, which the running machine no longer changes. Shares memory with
@@ -138,7 +139,7 @@ private struct SnapshotWriter {
     }
     bytes.put(UInt64(queue.delayed.count))
     for entry in queue.delayed.entries.sorted(by: { $0.message.id < $1.message.id }) {
-      bytes.put(entry.message.id)
+      bytes.put(entry.message.idBits)
       bytes.put(entry.message.bits)
       bytes.put(entry.due)
       maybePass(chunk)
@@ -159,7 +160,7 @@ private struct SnapshotWriter {
     }
     bytes.put(UInt64(level.returned.count))
     for message in level.returned.entries.sorted(by: { $0.id < $1.id }) {
-      bytes.put(message.id)
+      bytes.put(message.idBits)
       bytes.put(message.bits)
       maybePass(chunk)
     }
@@ -177,7 +178,7 @@ private struct SnapshotWriter {
     keys.forEachBlocked { blocked.append($0) }
     bytes.put(UInt64(blocked.count))
     for message in blocked.sorted(by: { $0.id < $1.id }) {
-      bytes.put(message.id)
+      bytes.put(message.idBits)
       bytes.put(message.bits)
       maybePass(chunk)
     }
@@ -186,7 +187,7 @@ private struct SnapshotWriter {
   private mutating func put(_ turns: IndexedHeap<Turn>, _ chunk: ([UInt8]) -> Void) {
     bytes.put(UInt64(turns.count))
     for turn in turns.entries.sorted(by: { $0.number < $1.number }) {
-      bytes.put(turn.message.id)
+      bytes.put(turn.message.idBits)
       bytes.put(turn.message.bits)
       bytes.put(turn.number)
       maybePass(chunk)
@@ -246,6 +247,7 @@ private struct SnapshotWriter {
       bytes.put(run.count)
       bytes.put(run.firstID)
       bytes.put(run.refusal?.rawValue ?? 0)
+      bytes.put(run.copies)
     }
   }
 
@@ -285,7 +287,7 @@ private struct SnapshotWriter {
     bytes.put(UInt32(consumer.held.count))
     for held in consumer.held.all {
       bytes.put(held.delivery)
-      bytes.put(held.message.id)
+      bytes.put(held.message.idBits)
       bytes.put(held.message.bits)
       bytes.put(held.token)
       bytes.put(held.leaseEnd)

@@ -140,7 +140,7 @@ extension MachineState {
         ProducerState.Run(
           first: try reader.integer(), count: try reader.integer(),
           firstID: try reader.integer(),
-          refusal: Refusal(rawValue: try reader.integer())))
+          refusal: Refusal(rawValue: try reader.integer()), copies: try reader.integer()))
     }
     producer.restore(runs)
     producerSlots.insert(producers.insert(producer), for: producer.id.rawValue)
@@ -238,7 +238,8 @@ private enum SnapshotFault: Error {
 
 extension Waiting {
   fileprivate init(decoding reader: inout ByteReader) throws {
-    self.init(id: try reader.key(), packed: try reader.integer())
+    self.init(idBits: try reader.integer(), packed: try reader.integer())
+    if id.rawValue == 0 { throw SnapshotFault.reference }
   }
 }
 

@@ -10,7 +10,7 @@ enum Decision: UInt64 {
   case published, publishRefused, producerForgotten
   case subscribed, creditSet, unsubscribed
   case delivered, acknowledged, returned, failed, deadLettered, dropped, extended, settleRefused
-  case delayed, fellDue, cancelled, redriven
+  case delayed, fellDue, cancelled, redriven, transacted
 }
 
 struct StateHash: Hashable, Sendable {

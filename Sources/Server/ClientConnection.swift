@@ -85,6 +85,7 @@ final class ClientConnection {
   /// Confirms of this turn so far, one run: `confirmedCount` publishes from `confirmedFirst`.
   var confirmedFirst = PublishSequence.zero
   var confirmedMessage = MessageID(0)
+  var confirmedCopies: UInt32 = 1
   var confirmedCount: UInt32 = 0
   /// The settled watermark of this turn; 0 for none.
   var settledThrough = CommandSequence.zero

@@ -30,8 +30,8 @@ extension ClientGateway {
 
   private mutating func carryOut(_ effect: Effect, of list: borrowing EffectList) {
     switch effect {
-    case .confirmed(let session, let first, let count, let firstID):
-      confirm(session, first, count, firstID)
+    case .confirmed(let session, let first, let count, let firstID, let copies):
+      confirm(session, first, count, firstID, copies)
     case .deliver(let session, let consumer, let range):
       deliver(list.deliveries[range], to: consumer, of: session)
     case .settled(let session, let through):
@@ -83,13 +83,15 @@ extension ClientGateway {
 // Answers of the hot path.
 extension ClientGateway {
   private mutating func confirm(
-    _ session: SessionID, _ first: PublishSequence, _ count: UInt32, _ message: MessageID
+    _ session: SessionID, _ first: PublishSequence, _ count: UInt32, _ message: MessageID,
+    _ copies: UInt32
   ) {
     guard let client = sessions[session.rawValue] else { return }
     let gathered = client.confirmedCount
     let goesOn =
-      gathered > 0 && first.rawValue == client.confirmedFirst.rawValue + UInt64(gathered)
-      && message.rawValue == client.confirmedMessage.rawValue + UInt64(gathered)
+      gathered > 0 && copies == client.confirmedCopies
+      && first.rawValue == client.confirmedFirst.rawValue + UInt64(gathered)
+      && message.rawValue == client.confirmedMessage.rawValue + UInt64(gathered) * UInt64(copies)
     if goesOn {
       client.confirmedCount = gathered + count
     } else {
@@ -97,6 +99,7 @@ extension ClientGateway {
       client.confirmedFirst = first
       client.confirmedMessage = message
       client.confirmedCount = count
+      client.confirmedCopies = copies
     }
     client.unansweredPublishes = max(0, client.unansweredPublishes - Int(count))
     counters.confirmed += Int(count)
@@ -106,7 +109,8 @@ extension ClientGateway {
   private mutating func writeConfirmed(to client: ClientConnection) {
     guard client.confirmedCount > 0 else { return }
     let frame = ServerFrame.confirmed(
-      first: client.confirmedFirst, count: client.confirmedCount, message: client.confirmedMessage)
+      first: client.confirmedFirst, count: client.confirmedCount, message: client.confirmedMessage,
+      copies: client.confirmedCopies)
     client.confirmedCount = 0
     send(frame, to: client)
   }

@@ -18,18 +18,7 @@ extension ClientGateway {
       return .taken
     }
     guard replica.hasRoom else { return .noRoom }
-    if let noSpace {
-      refuse(publish, .overloaded, noSpace, client)
-      return .taken
-    }
-    let unansweredMax = publishWindow
-    guard publish.count <= publishCountMax,
-      client.unansweredPublishes + publish.count <= unansweredMax
-    else {
-      let detail = "\(client.unansweredPublishes) publishes are unanswered, \(unansweredMax) may be"
-      refuse(publish, .tooManyUnanswered, detail, client)
-      return .taken
-    }
+    guard maySend(publish, client) else { return .taken }
     do throws(MessageRecordError) {
       let count = try MessageRecord.check(
         publish.run, contentBytesMax: configuration.limits.messageBytes)
@@ -52,9 +41,26 @@ extension ClientGateway {
     return .taken
   }
 
+  /// Whether so many more can be taken now; refuses them otherwise, to be sent again later.
+  mutating func maySend(_ publish: PublishView, _ client: ClientConnection) -> Bool {
+    if let noSpace {
+      refuse(publish, .overloaded, noSpace, client)
+      return false
+    }
+    let unansweredMax = publishWindow
+    guard publish.count <= publishCountMax,
+      client.unansweredPublishes + publish.count <= unansweredMax
+    else {
+      let detail = "\(client.unansweredPublishes) publishes are unanswered, \(unansweredMax) may be"
+      refuse(publish, .tooManyUnanswered, detail, client)
+      return false
+    }
+    return true
+  }
+
   /// Refuses what is wrong in itself through the log, where it uses its numbers up: the producer
   /// could never go on behind them otherwise, and is told the same when it asks again.
-  private mutating func refuseForGood(
+  mutating func refuseForGood(
     _ publish: PublishView, _ refusal: Refusal, _ detail: String, _ client: ClientConnection,
     _ session: SessionID, _ now: MonotonicTime, _ replica: inout Replica
   ) {
@@ -76,7 +82,7 @@ extension ClientGateway {
       to: client)
   }
 
-  private mutating func refuseWithoutSession(
+  mutating func refuseWithoutSession(
     _ publish: PublishView, _ client: ClientConnection, _ replica: borrowing Replica
   ) {
     if case .lost = client.session { return }
@@ -123,7 +129,7 @@ extension ClientGateway {
     return .taken
   }
 
-  private func checkRanges(
+  func checkRanges(
     _ ranges: [DeliveryRange], of kind: FrameKind
   ) throws(FrameError) {
     guard ranges.count <= FixedLimits.rangesPerSettle else {
@@ -158,6 +164,8 @@ extension ClientGateway {
     replica: inout Replica
   ) throws(FrameError) -> Intake {
     switch frame {
+    case .transact(let transact):
+      return try takeTransact(transact, from: client, now: now, replica: &replica)
     case .settle(let settle):
       return try takeSettle(settle, from: client, now: now, replica: &replica)
     case .extend(let extend):

@@ -289,7 +289,7 @@ extension NodeLife {
 
   private func carryOut(_ effect: Effect, of list: EffectList) {
     switch effect {
-    case .confirmed(let session, let first, let count, let firstID):
+    case .confirmed(let session, let first, let count, let firstID, _):
       simulation.checks.willConfirm(firstID.entry, at: self)
       tell(session, .confirmed(first: first, count: count, firstID))
     case .deliver(let session, let consumer, let range):

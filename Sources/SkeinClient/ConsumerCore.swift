@@ -66,14 +66,18 @@ final class ConsumerCore: Sendable {
   let queue: String
   let queueID: QueueID
   let credit: UInt32
+  /// Whose consumer it is.
+  weak let client: SkeinClient?
   private let mailbox: Mailbox<LoopCommand>
   private let onFailure: (@Sendable (SettleFailure) -> Void)?
   private let state = Mutex(State())
 
   init(
     id: ConsumerID, queue: String, queueID: QueueID, credit: UInt32,
-    mailbox: Mailbox<LoopCommand>, onFailure: (@Sendable (SettleFailure) -> Void)?
+    client: SkeinClient?, mailbox: Mailbox<LoopCommand>,
+    onFailure: (@Sendable (SettleFailure) -> Void)?
   ) {
+    self.client = client
     self.id = id
     self.queue = queue
     self.queueID = queueID
@@ -141,17 +145,35 @@ extension ConsumerCore {
   /// For tests: tasks that wait for deliveries.
   var waiterCount: Int { state.withLock { $0.waiters.count } }
 
+  /// Takes a delivery out of the tasks' hands: a transaction will settle it.
+  func take(_ delivery: Delivery) throws(SkeinError) {
+    let fault = state.withLock { state -> SkeinError? in
+      if let fault = state.fault(of: delivery) { return fault }
+      state.holds.remove(delivery.number)
+      return nil
+    }
+    if let fault { throw fault }
+  }
+
+  /// The transaction was refused.
+  func giveBack(_ delivery: Delivery) {
+    state.withLock { state in
+      if delivery.generation == state.generation { state.holds.insert(.held, for: delivery.number) }
+    }
+  }
+
+  /// Whether a task has one of these that is not settled.
+  func holds(_ range: DeliveryRange) -> Bool {
+    state.withLock { state in
+      state.holds.sortedKeys.contains { range.first.rawValue <= $0 && $0 <= range.last.rawValue }
+    }
+  }
+
   private func stage(
     _ delivery: Delivery, _ action: SettleAction, _ promise: Promise<Outcome>?
   ) throws(SkeinError) {
     let result = state.withLock { state -> Result<Bool, SkeinError> in
-      guard delivery.generation == state.generation else { return .failure(.leaseLost) }
-      switch state.holds[delivery.number] {
-      case .held: break
-      case .lapsed: return .failure(.leaseLost)
-      case nil: return .failure(.alreadySettled)
-      }
-      if case .some(.some(let error)) = state.end { return .failure(error) }
+      if let fault = state.fault(of: delivery) { return .failure(fault) }
       if action.endsDelivery { state.holds.remove(delivery.number) }
       state.stage(delivery.delivery, action, promise)
       return .success(state.schedule())
@@ -182,6 +204,18 @@ extension ConsumerCore {
 }
 
 extension ConsumerCore.State {
+  /// Why the delivery cannot be settled.
+  fileprivate func fault(of delivery: Delivery) -> SkeinError? {
+    guard delivery.generation == generation else { return .leaseLost }
+    switch holds[delivery.number] {
+    case .held: break
+    case .lapsed: return .leaseLost
+    case nil: return .alreadySettled
+    }
+    if case .some(.some(let error)) = end { return error }
+    return nil
+  }
+
   fileprivate mutating func take(limit: Int) -> Result<ConsumerCore.Step, SkeinError> {
     let ready = inbox.count - inboxHead
     if ready > 0 {
@@ -290,7 +324,7 @@ extension ConsumerCore.State {
 // For the loop.
 extension ConsumerCore {
   /// The session's deliveries in one frame. What came before (as a repetition) is left out.
-  func receive(_ view: DeliverySource) {
+  func receive(_ view: DeliverySource, in session: SessionID) {
     let woken = state.withLock { state in
       view.forEachMessage { header, range in
         guard header.delivery.rawValue > state.received else { return }
@@ -299,7 +333,7 @@ extension ConsumerCore {
         state.inbox.append(
           Delivery(
             core: self, frame: view.bytes, record: range, delivery: header.delivery,
-            generation: state.generation, id: MessageIdentifier(header.message),
+            generation: state.generation, session: session, id: MessageIdentifier(header.message),
             attempt: Int(header.attempt), token: header.token.rawValue,
             isRedelivered: header.isRedelivery, lease: Duration(header.lease)))
       }

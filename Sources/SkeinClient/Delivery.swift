@@ -13,7 +13,9 @@ public struct Delivery: Sendable {
   let frame: [UInt8]
   let record: Range<Int>
   let delivery: DeliveryID
+  /// Of the client's sessions, by number and id, the one that it was made in.
   let generation: UInt64
+  let session: SessionID
 
   public let id: MessageIdentifier
   /// From 1: this is the n-th try.

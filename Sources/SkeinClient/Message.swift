@@ -77,9 +77,25 @@ public struct MessageIdentifier: Hashable, Comparable, Sendable, LosslessStringC
 
 /// What a confirmed publish gets: the message is on the disks of a majority.
 public struct MessageReceipt: Hashable, Sendable {
+  /// In the first queue that it was published to.
   public let id: MessageIdentifier
   /// By which the publish itself is known.
   public let reference: PublishReference
+  /// In how many queues it is stored.
+  public let copies: Int
+
+  init(id: MessageIdentifier, reference: PublishReference, copies: Int = 1) {
+    self.id = id
+    self.reference = reference
+    self.copies = copies
+  }
+
+  /// The id in each queue, in the order in which they were named.
+  public var ids: [MessageIdentifier] {
+    (0..<UInt64(copies)).map {
+      MessageIdentifier(Base.MessageID(rawValue: id.stored.rawValue + $0))
+    }
+  }
 }
 
 /// The name of a publish: its producer and its number among that producer's. With it one can ask

@@ -7,6 +7,7 @@
 
 import Base
 import Synchronization
+import Wire
 
 /// Consecutive publishes of one publisher: one frame.
 struct PublishChunk: Sendable {
@@ -18,6 +19,8 @@ struct PublishChunk: Sendable {
   var count: Int
   /// Message records.
   var run: [UInt8]
+  /// All of it is one, for several queues.
+  var transaction: ChunkTransaction?
 
   /// Chunks end before they grow beyond this, unless one record is larger by itself.
   static let bytesMax = 256 << 10
@@ -28,7 +31,7 @@ struct PublishChunk: Sendable {
   /// The same publishes in chunks that keep the limits, but for a record that is over them by
   /// itself.
   func split(runBytesMax: Int, countMax: Int) -> [PublishChunk] {
-    if run.count <= runBytesMax, count <= countMax { return [self] }
+    if run.count <= runBytesMax && count <= countMax || transaction != nil { return [self] }
     var parts: [PublishChunk] = []
     run.withUnsafeBytes { bytes in
       var start = 0
@@ -63,8 +66,9 @@ struct PublishAnswerRun: Sendable {
   var count: Int
   /// Of the chunk, if this answered its last record.
   var bytesReleased: Int
-  /// The first message's id; the others follow.
+  /// The first message's id; the others follow, each with as many as it has copies.
   var result: Result<Base.MessageID, SkeinError>
+  var copies: UInt64 = 1
 
   var last: UInt64 { first + UInt64(count) - 1 }
 }
@@ -122,6 +126,9 @@ final class PublishBook: Sendable {
     var contentBytesMax = MessageRecord.contentBytesMax
     var chunkCountMax = PublishChunk.countMax
     var chunkBytesMax = PublishChunk.bytesMax
+    /// The largest payload of a frame.
+    var frameBytesMax = Int.max
+    var window = Int.max
     /// Set once nothing can be published any more.
     var failure: SkeinError?
   }
@@ -209,6 +216,20 @@ extension PublishBook {
       state.tickets.append(
         Ticket(first: span.first, last: span.last, receipts: [], failures: [], promise: promise))
       return .success(.sent(first: span.first, last: span.last, wake: wakes))
+    }
+    return try result.get()
+  }
+
+  /// Takes in a transaction, which is a chunk of its own.
+  func stage(
+    _ order: TransactionOrder, owner: Int, promise: Promise<Receipts>
+  ) throws(SkeinError) -> Staged {
+    let result = state.withLock { state -> Result<Staged, SkeinError> in
+      do throws(SkeinError) {
+        return .success(try state.stage(order, owner: owner, promise: promise))
+      } catch {
+        return .failure(error)
+      }
     }
     return try result.get()
   }
@@ -323,6 +344,51 @@ extension PublishBook.State {
     return .sent(first: sequence, last: sequence, wake: wake)
   }
 
+  fileprivate mutating func stage(
+    _ order: TransactionOrder, owner: Int, promise: Promise<PublishBook.Receipts>
+  ) throws(SkeinError) -> PublishBook.Staged {
+    if let failure { throw failure }
+    guard owners[owner].hasSpace else { return .full }
+    guard order.messages.count <= window else {
+      throw .invalidMessage("\(order.messages.count) messages are over the limit of \(window)")
+    }
+    var chunk = PublishChunk(
+      owner: owner, queue: QueueID(0), first: next, count: order.messages.count, run: [])
+    var parts: [TransactPart] = []
+    var place = 0
+    for group in order.groups {
+      let start = chunk.run.count
+      for message in order.messages[place..<place + group.count] {
+        try message.check(contentBytesMax: contentBytesMax)
+        MessageRecord.append(message.parts, to: &chunk.run)
+      }
+      place += group.count
+      parts.append(
+        TransactPart(
+          queues: group.queues, count: group.count, runBytes: chunk.run.count - start))
+    }
+    let transaction = ChunkTransaction(order: order, parts: parts)
+    let headBytes = chunk.run.withUnsafeBytes {
+      transaction.head(first: next, answeredThrough: 0, run: $0).headBytes
+    }
+    guard headBytes + chunk.run.count <= frameBytesMax else {
+      throw .messageTooLarge(bytes: headBytes + chunk.run.count, limit: frameBytesMax)
+    }
+    chunk.transaction = transaction
+    seal()
+    staged.append(chunk)
+    let last = next + UInt64(chunk.count) - 1
+    tickets.append(
+      PublishBook.Ticket(first: next, last: last, receipts: [], failures: [], promise: promise))
+    defer { next = last + 1 }
+    owners[owner].outstanding += chunk.count
+    owners[owner].outstandingBytes += chunk.run.count
+    owners[owner].last = last
+    let wake = !isScheduled
+    isScheduled = true
+    return .sent(first: next, last: last, wake: wake)
+  }
+
   /// Ends the chunk being filled and makes room for the next of about the same size.
   fileprivate mutating func seal() {
     guard filling.count > 0 else { return }
@@ -404,6 +470,8 @@ extension PublishBook {
       state.contentBytesMax = min(contentBytesMax, MessageRecord.contentBytesMax)
       state.chunkBytesMax = min(runBytesMax, PublishChunk.bytesMax)
       state.chunkCountMax = max(1, min(window, PublishChunk.countMax))
+      state.frameBytesMax = runBytesMax + PublishView.fixedBytes
+      state.window = window
     }
   }
 
@@ -492,9 +560,10 @@ extension PublishBook.State {
           let reference = PublishReference(producer: producer, sequence: sequence)
           switch run.result {
           case .success(let id):
-            let own = Base.MessageID(rawValue: id.rawValue + (sequence - run.first))
+            let own = Base.MessageID(rawValue: id.rawValue + (sequence - run.first) * run.copies)
             tickets[index].receipts.append(
-              MessageReceipt(id: MessageIdentifier(own), reference: reference))
+              MessageReceipt(
+                id: MessageIdentifier(own), reference: reference, copies: Int(run.copies)))
           case .failure(let error):
             tickets[index].failures.append(PublishFailure(reference: reference, error: error))
           }

@@ -74,6 +74,9 @@ public final class SkeinClient: Sendable {
   /// The producer under which this client publishes.
   public var producer: UInt64 { shared.book.producer }
 
+  /// The most bytes that a message may have, its key and headers counted, as the cluster told.
+  public var messageBytesMax: Int { shared.knowledge.withLock { $0.contentBytesMax } }
+
   /// The client addresses of the cluster's members as far as they are known.
   public var knownAddresses: [String] { shared.knowledge.withLock { $0.addresses } }
 
@@ -219,7 +222,7 @@ extension SkeinClient {
   }
 
   /// The window of `publish(_:to:)`.
-  private func ownOwner() -> Int {
+  func ownOwner() -> Int {
     let most = shared.knowledge.withLock { $0.publishWindow }
     return queues.withLock { queues in
       if let owner = queues.owner { return owner }
@@ -232,7 +235,7 @@ extension SkeinClient {
   }
 
   /// The queue's id, asked for once.
-  private func queueID(named name: String) async throws(SkeinError) -> QueueID {
+  func queueID(named name: String) async throws(SkeinError) -> QueueID {
     if let known = queues.withLock({ $0.known[name] }) { return known }
     let id = try await resolve(name)
     queues.withLock { $0.known[name] = id }
@@ -249,6 +252,8 @@ extension SkeinClient {
       if queues.known[name] == id { queues.known[name] = nil }
     }
   }
+
+  func forgetQueueID(of name: String) { queues.withLock { $0.known[name] = nil } }
 
   func resolve(_ name: String) async throws(SkeinError) -> QueueID {
     try Self.check(queueName: name)
@@ -292,7 +297,7 @@ extension SkeinClient {
     }
     let core = ConsumerCore(
       id: ConsumerID(number), queue: queue, queueID: id, credit: UInt32(prefetch),
-      mailbox: shared.mailbox, onFailure: onSettleFailure)
+      client: self, mailbox: shared.mailbox, onFailure: onSettleFailure)
     let consumer = Consumer(client: self, core: core)
     let promise = Promise<Result<Void, SkeinError>>()
     shared.mailbox.post(.addConsumer(core, promise))

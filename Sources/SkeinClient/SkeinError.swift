@@ -116,6 +116,8 @@ public enum RefusalReason: UInt16, CaseIterable, Sendable {
   case queueFull = 45
   /// A consumer holds the message.
   case messageLeased = 46
+  /// A transaction has more messages than the cluster takes in one step.
+  case transactionTooLarge = 47
   case notLeader = 60
   case noQuorum = 61
   case overloaded = 62
@@ -171,6 +173,16 @@ extension SkeinError {
     case .deliveryNotFound: .alreadySettled
     case .producerFenced: .producerFenced
     default: .refused(RefusalReason(refusal), detail: detail)
+    }
+  }
+}
+
+extension SkeinError {
+  /// The cluster has answered that it did nothing.
+  var isRefusal: Bool {
+    switch self {
+    case .refused, .leaseLost, .alreadySettled: true
+    default: false
     }
   }
 }

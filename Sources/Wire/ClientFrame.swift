@@ -25,6 +25,8 @@ package enum ClientFrame {
   case resolveQueue(name: String)
   /// Answered by `confirmed` or `publishRefused` for each of its sequences.
   case publish(PublishView)
+  /// Settles and publishes in one step, all or nothing. Answered as a publish of its messages.
+  case transact(TransactView)
   /// What became of a publish. Reply: `outcomeReply`.
   case publishOutcome(producer: ProducerID, sequence: PublishSequence)
   /// Deliver from `queue`, at most `credit` unsettled messages at a time. The same request again is
@@ -168,6 +170,7 @@ extension ClientFrame {
     case .closeSession: .closeSession
     case .resolveQueue: .resolveQueue
     case .publish: .publish
+    case .transact: .transact
     case .publishOutcome: .publishOutcome
     case .subscribe: .subscribe
     case .setCredit: .setCredit
@@ -195,6 +198,7 @@ extension ClientFrame {
   /// Appends the whole frame.
   package func encode(request: RequestID = .none, into bytes: inout [UInt8]) {
     if case .publish(let publish) = self { return publish.encode(into: &bytes) }
+    if case .transact(let transact) = self { return transact.encode(into: &bytes) }
     let start = Frame.begin(kind, request: request, in: &bytes)
     encodePayload(into: &bytes)
     Frame.finish(start, in: &bytes)
@@ -202,7 +206,7 @@ extension ClientFrame {
 
   private func encodePayload(into bytes: inout [UInt8]) {
     switch self {
-    case .ping, .closeSession, .listQueues, .status, .memberList, .publish:
+    case .ping, .closeSession, .listQueues, .status, .memberList, .publish, .transact:
       break
     case .hello(let client):
       bytes.putClippedText(client)
@@ -274,6 +278,10 @@ extension ClientFrame {
   package init(decoding frame: FrameView) throws(FrameError) {
     if frame.kind == .publish {
       self = .publish(try PublishView(decoding: frame))
+      return
+    }
+    if frame.kind == .transact {
+      self = .transact(try TransactView(decoding: frame))
       return
     }
     var reader = FieldReader(frame)

@@ -48,6 +48,7 @@ import Base
   case cancelMessage = 26
   case rescheduleMessage = 27
   case redriveQueue = 28
+  case transact = 29
 
   case helloReply = 64
   case pong = 65

@@ -37,8 +37,10 @@ package enum ServerFrame {
   case memberListReply([MemberInfo])
 
   // News.
-  /// `count` publishes from `first` on are stored; their messages are numbered from `message` on.
-  case confirmed(first: PublishSequence, count: UInt32, message: MessageID)
+  /// `count` publishes from `first` on are stored; their messages are numbered from `message` on:
+  /// each has so many numbers as `copies`, one for each of its queues as they were named.
+  case confirmed(
+    first: PublishSequence, count: UInt32, message: MessageID, copies: UInt32 = 1)
   case publishRefused(first: PublishSequence, count: UInt32, Refusal, detail: String)
   case deliver(DeliverView)
   /// All settles and extends up to `through` are done, but for what was refused before.
@@ -357,9 +359,10 @@ extension ServerFrame {
 
   private func encodeNews(into bytes: inout [UInt8]) {
     switch self {
-    case .confirmed(let first, let count, let message):
+    case .confirmed(let first, let count, let message, let copies):
       bytes.put(first)
       bytes.put(count)
+      bytes.put(copies)
       bytes.put(message)
     case .publishRefused(let first, let count, let refusal, let detail):
       bytes.put(first)
@@ -453,9 +456,11 @@ extension ServerFrame {
   private static func decodeNews(_ reader: inout FieldReader) throws(FrameError) -> ServerFrame {
     switch reader.kind {
     case .confirmed:
+      let first = try reader.identifier(PublishSequence.self)
+      let count = try reader.integer(UInt32.self)
+      let copies = try reader.integer(UInt32.self)
       return .confirmed(
-        first: try reader.identifier(), count: try reader.integer(),
-        message: try reader.identifier())
+        first: first, count: count, message: try reader.identifier(), copies: copies)
     case .publishRefused:
       return .publishRefused(
         first: try reader.identifier(), count: try reader.integer(),

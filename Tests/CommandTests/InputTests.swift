@@ -53,6 +53,19 @@ import Testing
     #expect(try await Self.run("test \"$(cat)\" = hello", "hello").code == 0)
   }
 
+  @Test func whatACommandWritesIsKeptUpToALimit() async throws {
+    func run(_ command: String, _ limit: Int) async throws -> CommandOutcome {
+      try await CommandRunner.run(
+        command, body: Array("in".utf8), environment: [], outputMax: limit)
+    }
+    let whole = try await run("cat; echo out; echo no >&2; exit 3", 100)
+    #expect(String(decoding: whole.output, as: UTF8.self) == "inout\n")
+    #expect(whole.code == 3 && whole.lastError == "no" && !whole.isOutputCut)
+    let cut = try await run("head -c 300000 /dev/zero", 70_000)
+    #expect(cut.output.count == 70_000 && cut.isOutputCut && cut.code == 0)
+    #expect(try await run("exec >&-; true", 10).output.isEmpty)
+  }
+
   @Test func theExitCodeAndTheLastLineOfErrorsAreKept() async throws {
     let outcome = try await Self.run("echo first >&2; echo; echo last >&2; echo >&2; exit 7")
     #expect(outcome.code == 7)

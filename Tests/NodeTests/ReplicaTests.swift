@@ -82,7 +82,7 @@ struct TestClient {
   func isConfirmed(through sequence: UInt64) -> Bool {
     cluster.nodes.contains { node in
       node.effects.contains {
-        if case .confirmed(_, let first, let count, _) = $0 {
+        if case .confirmed(_, let first, let count, _, _) = $0 {
           first.rawValue + UInt64(count) > sequence
         } else {
           false

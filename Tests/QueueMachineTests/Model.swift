@@ -94,7 +94,7 @@ struct Model {
   }
 
   enum Answer: Equatable {
-    case stored(MessageID)
+    case stored(MessageID, copies: UInt32)
     case refused(Refusal)
   }
 
@@ -118,8 +118,9 @@ struct Model {
         let answer = answers[Int(number - forgottenThrough - 1)]
         if let last = runs.last {
           switch (last.answer, answer) {
-          case (.stored(let first), .stored(let id))
-          where id.rawValue == first.rawValue + UInt64(last.count):
+          case (.stored(let first, let copies), .stored(let id, let same))
+          where copies == same
+            && id.rawValue == first.rawValue + UInt64(last.count) * UInt64(copies):
             runs[runs.count - 1].count += 1
             continue
           case (.refused(let left), .refused(let right)) where left == right:
@@ -941,9 +942,11 @@ struct Model {
     var key = 0
   }
 
-  mutating func store(_ record: Record, _ q: Int) -> Answer {
+  /// Of a transaction that returns messages too it is checked before that.
+  mutating func store(_ record: Record, _ q: Int, isChecked: Bool = false) -> Answer {
     let settings = queues[q].settings
-    if settings.overflow == .reject
+    if isChecked {
+    } else if settings.overflow == .reject
       ? isOver(q, 1, record.size) : settings.bytesMax > 0 && record.size > settings.bytesMax
     {
       return .refused(.queueFull)
@@ -963,7 +966,7 @@ struct Model {
     } else {
       join(message, q)
     }
-    return .stored(message.id)
+    return .stored(message.id, copies: 1)
   }
 
   mutating func answer(
@@ -972,8 +975,10 @@ struct Model {
     for run in runs {
       let first = PublishSequence(run.first)
       switch run.answer {
-      case .stored(let id):
-        tell(session, .confirmed(session, first: first, count: run.count, firstID: id))
+      case .stored(let id, let copies):
+        tell(
+          session,
+          .confirmed(session, first: first, count: run.count, firstID: id, copies: copies))
       case .refused(let refusal):
         tell(session, .refused(session, first: first, count: run.count, refusal))
       }
@@ -1174,20 +1179,27 @@ struct Model {
     _ id: ConsumerID, _ ranges: [DeliveryRange], _ error: String, delay: UInt64?
   ) {
     visit(session, sequence, answeredThrough, id, ranges, takes: true) { model, held, queue in
-      switch kind {
-      case .acknowledge:
-        model.queues[model.queuePlace(queue)!].acknowledged += 1
-        model.letNextOut(model.queuePlace(queue)!, held.message.key)
-      case .negative:
-        model.fail(
-          held, of: session, id, in: queue, Failure(kind: .failed, error: error, delay: delay))
-      case .reject:
-        let failure = Failure(kind: .rejected, error: error)
-        model.giveUp(
-          held.message, in: queue, .rejected, held.attempt, error,
-          model.event(held, of: session, id, in: queue, failure))
-      case .release: model.giveBack(held.message, to: queue)
-      }
+      model.end(held, of: session, id, in: queue, kind, error, delay: delay)
+    }
+  }
+
+  /// What was taken out of the consumer's hands.
+  mutating func end(
+    _ held: HeldMessage, of session: SessionID, _ id: ConsumerID, in queue: QueueID,
+    _ kind: SettleKind, _ error: String, delay: UInt64?
+  ) {
+    switch kind {
+    case .acknowledge:
+      queues[queuePlace(queue)!].acknowledged += 1
+      letNextOut(queuePlace(queue)!, held.message.key)
+    case .negative:
+      fail(held, of: session, id, in: queue, Failure(kind: .failed, error: error, delay: delay))
+    case .reject:
+      let failure = Failure(kind: .rejected, error: error)
+      giveUp(
+        held.message, in: queue, .rejected, held.attempt, error,
+        event(held, of: session, id, in: queue, failure))
+    case .release: giveBack(held.message, to: queue)
     }
   }
 
@@ -1257,7 +1269,7 @@ struct Model {
     }
     if sequence <= producer.forgottenThrough { return .answerForgotten }
     switch producer.answers[Int(sequence - producer.forgottenThrough - 1)] {
-    case .stored(let id): return .stored(id)
+    case .stored(let id, _): return .stored(id)
     case .refused(let refusal): return .refused(refusal)
     }
   }

@@ -194,7 +194,10 @@ struct Comparison: ~Copyable {
       "sessionEnded expired", "producerFenced", "confirmed", "deliver", "settled", "lapsed",
       "consumerCancelled", "refused sessionNotFound", "refused producerFenced",
       "refused sequenceGap", "refused tooManyUnanswered", "refused queueNotFound",
-      "refused answerForgotten", "settleRefused staleDelivery", "settleRefused deliveryNotFound",
+      "refused answerForgotten",
+      "confirmed several", "refused malformedRequest", "refused staleDelivery",
+      "refused consumerNotFound", "refused deliveryNotFound", "settleRefused staleDelivery",
+      "settleRefused deliveryNotFound",
       "settleRefused consumerNotFound", "settleRefused sequenceGap",
       "settleRefused malformedRequest", "settleRefused tooManyUnanswered",
       "settleRefused sessionNotFound", "reply declared true",
@@ -235,7 +238,8 @@ struct Comparison: ~Copyable {
     case .reply(_, _, .creditSet): "reply creditSet"
     case .reply(_, _, .unsubscribed): "reply unsubscribed"
     case .reply(_, _, .refused(let refusal, _)): "reply \(refusal)"
-    case .confirmed: "confirmed"
+    case .confirmed(_, _, _, _, let copies):
+      copies == 1 ? "confirmed" : "confirmed several"
     case .refused(_, _, _, let refusal): "refused \(refusal)"
     case .deliver: "deliver"
     case .settled: "settled"

@@ -19,6 +19,10 @@ enum Command {
   case reschedule(name: Int, message: Int, delay: Int)
   case redrive(name: Int, which: Int, after: Int, limit: Int)
   case publish(session: Int, ahead: Int, answered: Int, queue: Int, bodies: [Body])
+  /// `holder` picks whose deliveries are settled: mostly the session's own.
+  case transact(
+    session: Int, ahead: Int, answered: Int, holder: Int, settles: [TransactSettle],
+    parts: [TransactPart])
   case subscribe(session: Int, consumer: Int, queue: Int, credit: Int)
   case setCredit(session: Int, consumer: Int, credit: Int)
   case unsubscribe(session: Int, consumer: Int, returnHeld: Bool)
@@ -35,6 +39,18 @@ enum Command {
     var timeToLive = 0
     var priority = 0
     var key = 0
+  }
+
+  struct TransactSettle {
+    var kind: SettleKind
+    var consumer: Int
+    var ranges: [Ranges]
+    var error: Int
+  }
+
+  struct TransactPart {
+    var queues: [Int]
+    var bodies: [Body]
   }
 
   /// Which deliveries.
@@ -94,6 +110,7 @@ extension Command {
   static func random(_ random: inout SeededRandom) -> Command {
     func number(_ limit: Int) -> Int { Int.random(in: 0..<limit, using: &random) }
     let ahead = [0, 0, 0, 0, 0, 0, -1, -2, -5, 1][number(10)]
+    if number(9) == 0 { return .randomTransaction(&random, ahead: ahead) }
     switch number(100) {
     case ..<7:
       return .open(
@@ -115,12 +132,7 @@ extension Command {
     case ..<54:
       return .publish(
         session: number(30), ahead: ahead, answered: number(12), queue: number(9),
-        bodies: (0...number(6)).map { _ in
-          Body(
-            bytes: number(40), delay: number(5) == 0 ? number(4) + 1 : 0,
-            timeToLive: number(5) == 0 ? number(4) + 1 : 0, priority: number(4) * number(15),
-            key: number(4))
-        })
+        bodies: (0...number(6)).map { _ in .random(&random) })
     case ..<64:
       return .subscribe(
         session: number(30), consumer: number(4), queue: number(8), credit: number(7))
@@ -139,6 +151,39 @@ extension Command {
         session: number(30), ahead: ahead, answered: number(12), consumer: number(4),
         ranges: [.random(&random)], duration: number(4))
     }
+  }
+}
+
+extension Command {
+  fileprivate static func randomTransaction(
+    _ random: inout SeededRandom, ahead: Int
+  ) -> Command {
+    func number(_ limit: Int) -> Int { Int.random(in: 0..<limit, using: &random) }
+    return .transact(
+      session: number(30), ahead: ahead, answered: number(12), holder: number(12),
+      settles: (0..<number(3)).map { _ in
+        TransactSettle(
+          kind: [.acknowledge, .acknowledge, .acknowledge, .negative, .reject, .release][number(6)],
+          consumer: number(4),
+          ranges: number(3) == 0
+            ? [.allHeld] : [.oneHeld(number(8))] + (number(12) == 0 ? [.random(&random)] : []),
+          error: number(3))
+      },
+      parts: (0...number(3)).map { _ in
+        TransactPart(
+          queues: (0...number(3)).map { _ in number(40) },
+          bodies: (0...number(3)).map { _ in .random(&random) })
+      })
+  }
+}
+
+extension Command.Body {
+  static func random(_ random: inout SeededRandom) -> Command.Body {
+    func number(_ limit: Int) -> Int { Int.random(in: 0..<limit, using: &random) }
+    return Command.Body(
+      bytes: number(40), delay: number(5) == 0 ? number(4) + 1 : 0,
+      timeToLive: number(5) == 0 ? number(4) + 1 : 0, priority: number(4) * number(15),
+      key: number(4))
   }
 }
 
@@ -374,6 +419,7 @@ struct Script {
     case .publish(let number, let ahead, let answeredNumber, let queueNumber, let bodies):
       publish(
         publisher(number, model), ahead, answeredNumber, queue(queueNumber, model), bodies, &model)
+    case .transact: transact(command, &model)
     case .subscribe, .setCredit, .unsubscribe: carryOutOnConsumer(command, &model)
     case .settle, .extend: carryOutOnDeliveries(command, &model)
     }
@@ -467,24 +513,8 @@ struct Script {
     let last = model.producers[producer]?.last ?? 0
     let first = sequence(last, ahead)
     let answeredThrough = answered(answeredNumber, last)
-    func span(_ number: Int) -> Nanoseconds? {
-      number == 0 ? nil : Nanoseconds(Self.spans[number - 1])
-    }
     var records: [UInt8] = []
-    var places: [Model.Record] = []
-    for body in bodies {
-      let start = records.count
-      MessageRecord.append(
-        MessageParts(
-          body: [UInt8](repeating: 7, count: body.bytes),
-          key: body.key == 0 ? "" : "key \(body.key)", priority: UInt8(body.priority),
-          delay: span(body.delay),
-          timeToLive: span(body.timeToLive)), to: &records)
-      places.append(
-        Model.Record(
-          offset: start, size: records.count - start, delay: span(body.delay)?.rawValue,
-          timeToLive: span(body.timeToLive)?.rawValue, priority: body.priority, key: body.key))
-    }
+    var places = Self.append(bodies, to: &records)
     if bodies.count == 4, bodies[0].bytes < 10 {
       CommandWriter.refusePublish(
         id, first: PublishSequence(first), answeredThrough: PublishSequence(answeredThrough),
@@ -502,6 +532,87 @@ struct Script {
     for place in places.indices { places[place].offset += payload.count - records.count }
     model.publish(
       id, first: first, answeredThrough: answeredThrough, queue: queue, records: places)
+  }
+
+  /// Where the records lie in `records`.
+  private static func append(
+    _ bodies: [Command.Body], to records: inout [UInt8]
+  ) -> [Model.Record] {
+    func span(_ number: Int) -> Nanoseconds? {
+      number == 0 ? nil : Nanoseconds(Self.spans[number - 1])
+    }
+    return bodies.map { body in
+      let start = records.count
+      MessageRecord.append(
+        MessageParts(
+          body: [UInt8](repeating: 7, count: body.bytes),
+          key: body.key == 0 ? "" : "key \(body.key)", priority: UInt8(body.priority),
+          delay: span(body.delay), timeToLive: span(body.timeToLive)), to: &records)
+      return Model.Record(
+        offset: start, size: records.count - start, delay: span(body.delay)?.rawValue,
+        timeToLive: span(body.timeToLive)?.rawValue, priority: body.priority, key: body.key)
+    }
+  }
+
+  private mutating func transact(_ command: Command, _ model: inout Model) {
+    guard
+      case .transact(
+        let number, let ahead, let answeredNumber, let holderNumber, let settles, let parts) =
+        command
+    else { return }
+    let id = transactor(number, settles.isEmpty, model)
+    let producer = model.sessions.first { $0.id == id }?.producer ?? ProducerID(0)
+    let last = model.producers[producer]?.last ?? 0
+    let first = sequence(last, ahead)
+    let answeredThrough = answered(answeredNumber, last)
+    let holder = holderNumber == 0 ? session(number + 1, model) : id
+    let mine = model.sessions.first { $0.id == id }?.consumers.filter { !$0.held.isEmpty } ?? []
+    let named = settles.map { settle in
+      let consumer =
+        mine.isEmpty
+        ? ConsumerID(UInt32(settle.consumer)) : mine[settle.consumer % mine.count].id
+      return TransactionSettle(
+        consumer: consumer, kind: settle.kind, ranges: ranges(settle.ranges, id, consumer, model),
+        delay: settle.error == 2 ? Nanoseconds(Self.spans[2]) : nil,
+        error: ["", "it broke", "é"][settle.error])
+    }
+    var records: [UInt8] = []
+    var known: [(queues: [QueueID], records: [Model.Record])] = []
+    var written: [TransactionPart] = []
+    for part in parts {
+      let start = records.count
+      let queues = part.queues.map { number in
+        number == 0 || model.queues.isEmpty
+          ? QueueID(UInt32(number)) : model.queues[number % model.queues.count].id
+      }
+      known.append((queues, Self.append(part.bodies, to: &records)))
+      written.append(
+        TransactionPart(
+          queues: queues, count: part.bodies.count, runBytes: records.count - start))
+    }
+    records.withUnsafeBytes {
+      CommandWriter.transact(
+        id, first: PublishSequence(first), answeredThrough: PublishSequence(answeredThrough),
+        holder: holder, settles: named, parts: written, run: $0, into: &payload)
+    }
+    for part in known.indices {
+      for place in known[part].records.indices {
+        known[part].records[place].offset += payload.count - records.count
+      }
+    }
+    model.transact(
+      id, first: first, answeredThrough: answeredThrough, holder: holder, settles: named,
+      parts: known)
+  }
+
+  /// Mostly one that may publish, and that holds something if it is to settle.
+  private func transactor(_ number: Int, _ onlyPublishes: Bool, _ model: Model) -> SessionID {
+    let able = model.sessions.filter { session in
+      model.producers[session.producer]?.session == session.id
+        && session.consumers.contains { !$0.held.isEmpty }
+    }
+    return onlyPublishes || able.isEmpty || number % 8 == 0
+      ? publisher(number, model) : able[number % able.count].id
   }
 
   private mutating func carryOutOnConsumer(_ command: Command, _ model: inout Model) {

@@ -357,7 +357,7 @@ final class TestClient {
         deliveries.append(
           Received(consumer: view.consumer, header: header, body: parts?.body ?? []))
       }
-    case .confirmed(_, let count, _):
+    case .confirmed(_, let count, _, _):
       confirmed += Int(count)
       confirmFrames += 1
       news.append(frame)

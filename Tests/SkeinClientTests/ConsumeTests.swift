@@ -382,8 +382,8 @@ import Wire
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let mailbox = try Mailbox<LoopCommand>()
     let core = ConsumerCore(
-      id: ConsumerID(1), queue: "jobs", queueID: QueueID(1), credit: 10, mailbox: mailbox,
-      onFailure: nil)
+      id: ConsumerID(1), queue: "jobs", queueID: QueueID(1), credit: 10, client: nil,
+      mailbox: mailbox, onFailure: nil)
     let consumer = try await client.consume("jobs")
     node.deliver(1, (1...3).map { ($0, "m") })
     let batch = try await consumer.nextBatch(max: 3)

@@ -81,7 +81,7 @@ final class FakeNode: Sendable {
 
     mutating func note(_ frame: ServerFrame) {
       switch frame {
-      case .confirmed(let first, let count, _):
+      case .confirmed(let first, let count, _, _):
         lastSequence = max(lastSequence, first.rawValue + UInt64(count) - 1)
       case .publishRefused(let first, let count, .queueFull, _),
         .publishRefused(let first, let count, .queueNotFound, _):

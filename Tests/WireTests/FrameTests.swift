@@ -114,8 +114,8 @@ import Testing
       Samples.bytes(
         .confirmed(first: PublishSequence(3), count: 2, message: MessageID(9)), request: .none)
         == [
-          20, 0, 0, 0, 70, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-          3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0,
+          24, 0, 0, 0, 70, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+          3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0,
         ])
     #expect(
       Samples.publishFrame(["Z"]).prefix(48) == [
@@ -148,6 +148,41 @@ import Testing
       #expect(publish.first == PublishSequence(10) && publish.last == PublishSequence(11))
       #expect(Array(publish.run) == Samples.run(["a", "bb"]))
       #expect(try MessageRecord.check(publish.run, contentBytesMax: 1000) == 2)
+    }
+  }
+
+  @Test func `A transaction hands out the run of each part`() throws {
+    try Samples.transactFrame(["a", "bb"]).withUnsafeBytes {
+      let view = try #require(try FrameDecoder.next(in: $0, limit: 1000))
+      let transact = try TransactView(decoding: view)
+      #expect(transact.count == 2 && transact.copies == 3 && transact.holder == SessionID(5))
+      #expect(transact.parts.map(\.queues.count) == [2, 1])
+      #expect(Array(transact.run(of: 0)) == Samples.run(["a"]))
+      #expect(Array(transact.run(of: 1)) == Samples.run(["bb"]))
+      #expect(transact.settles.map(\.kind) == [.acknowledge, .negative])
+    }
+  }
+
+  @Test func `A transaction for no queue, for too many, or with too short runs is refused`() {
+    func error(_ bytes: [UInt8]) -> FrameError? {
+      do throws(FrameError) {
+        _ = try Side.client.reencode(bytes)
+        return nil
+      } catch {
+        return error
+      }
+    }
+    #expect(
+      error(Samples.transactFrame(copies: 0))
+        == .invalidValue(.transact, field: "number of queues", value: 0))
+    #expect(
+      error(Samples.transactFrame(copies: 1025))
+        == .invalidValue(.transact, field: "number of queues", value: 1025))
+    #expect(error(Samples.transactFrame(copies: 1024)) == nil)
+    guard case .truncated(.transact, _, _, _) = error(Samples.transactFrame(runBytesMore: 1))
+    else {
+      Issue.record("a run that ends early was taken")
+      return
     }
   }
 

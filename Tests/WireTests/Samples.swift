@@ -119,6 +119,7 @@ enum Samples {
       .sessionEnded(session: SessionID(5), .expired),
       .queueReply(queue: QueueID(3), isNew: true),
       .confirmed(first: PublishSequence(1), count: 64, message: MessageID(1 << 20)),
+      .confirmed(first: PublishSequence(2), count: 1, message: MessageID(1 << 20), copies: 3),
       .publishRefused(first: PublishSequence(65), count: 2, .queueFull, detail: "jobs is full"),
       .outcomeReply(.stored(MessageID(17))), .outcomeReply(.refused(.queueFull)),
       .outcomeReply(.notSeen), .outcomeReply(.forgotten), .settled(through: CommandSequence(6)),
@@ -181,6 +182,38 @@ enum Samples {
     return bytes
   }
 
+  static func transactFrame(
+    _ bodies: [String] = ["a", "", "ccc"], copies: Int = 2, runBytesMore: Int = 0
+  ) -> [UInt8] {
+    let first = run([bodies[0]])
+    let rest = run(Array(bodies.dropFirst()))
+    var bytes: [UInt8] = []
+    (first + rest).withUnsafeBytes {
+      TransactView(
+        first: PublishSequence(10), answeredThrough: PublishSequence(9), holder: SessionID(5),
+        settles: [
+          TransactSettle(
+            consumer: ConsumerID(1),
+            ranges: [
+              DeliveryRange(first: DeliveryID(1), last: DeliveryID(4)),
+              DeliveryRange(first: DeliveryID(6), last: DeliveryID(6)),
+            ]),
+          TransactSettle(
+            consumer: ConsumerID(2), kind: .negative,
+            ranges: [DeliveryRange(first: DeliveryID(2), last: DeliveryID(2))],
+            delay: .seconds(1), error: "no"),
+        ],
+        parts: [
+          TransactPart(
+            queues: (0..<copies).map { QueueID(UInt32($0 + 3)) }, count: 1,
+            runBytes: first.count + runBytesMore),
+          TransactPart(queues: [QueueID(3)], count: bodies.count - 1, runBytes: rest.count),
+        ], run: $0
+      ).encode(into: &bytes)
+    }
+    return bytes
+  }
+
   static func deliverFrame(_ bodies: [String] = ["a", "", "ccc"]) -> [UInt8] {
     var bytes: [UInt8] = []
     var encoder = DeliverEncoder(ConsumerID(6), into: &bytes)
@@ -213,7 +246,9 @@ enum Samples {
     return bytes
   }
 
-  static var allClientBytes: [[UInt8]] { client.map { bytes($0) } + [publishFrame()] }
+  static var allClientBytes: [[UInt8]] {
+    client.map { bytes($0) } + [publishFrame(), transactFrame()]
+  }
   static var allServerBytes: [[UInt8]] { server.map { bytes($0) } + [deliverFrame()] }
 }
 

@@ -93,7 +93,7 @@ extension ClientLoop {
       guard settles.isOpen(sequence), now >= settles.pauseEnd else { return }
       settles.sendAgain()
       settles.pauseEnd = now + .milliseconds(20)
-    default: settles.refused(consumer, range, .refusal(refusal, detail: ""))
+    default: settles.refused(sequence, consumer, range, .refusal(refusal, detail: ""))
     }
   }
 
@@ -129,7 +129,7 @@ extension ClientLoop {
       return
     }
     if let entry = consumers[deliver.consumer.rawValue] {
-      entry.core.receive(DeliverySource(deliver, payload: payload))
+      entry.core.receive(DeliverySource(deliver, payload: payload), in: session.id)
       return
     }
     // The consumer has ended meanwhile: nobody will take this, but for what a task has already and

@@ -25,7 +25,14 @@ extension ClientLoop {
         // One message that this leader does not take. An earlier one may have stored it.
         publishes.noteSent()
         let reference = shared.book.reference(next.firstOpen)
-        noteAnswer(first: next.firstOpen, count: 1, result: .failure(.outcomeUnknown(reference)))
+        let count = next.chunk.transaction == nil ? 1 : next.remaining
+        noteAnswer(
+          first: next.firstOpen, count: count, result: .failure(.outcomeUnknown(reference)))
+        continue
+      }
+      if let transaction = next.chunk.transaction {
+        send(transaction, next.chunk, connection)
+        publishes.noteSent()
         continue
       }
       next.chunk.run.withUnsafeBytes { run in
@@ -42,8 +49,26 @@ extension ClientLoop {
     }
   }
 
-  func noteAnswer(first: UInt64, count: Int, result: Result<Base.MessageID, SkeinError>) {
-    publishes.answer(first: first, count: count, result: result, into: &answers)
+  /// Always the whole of it: a part that is answered already is answered again.
+  private func send(
+    _ transaction: ChunkTransaction, _ chunk: PublishChunk, _ connection: Connection
+  ) {
+    var head: [UInt8] = []
+    chunk.run.withUnsafeBytes { run in
+      transaction.head(
+        first: chunk.first,
+        answeredThrough: min(publishes.answeredThrough ?? 0, chunk.first - 1), run: run
+      ).encodeHead(into: &head)
+    }
+    let isTaken = connection.append(frame: head, shared: [chunk.run])
+    invariant(isTaken, "a connection with room takes no frame")
+  }
+
+  func noteAnswer(
+    first: UInt64, count: Int, result: Result<Base.MessageID, SkeinError>, copies: UInt32 = 1
+  ) {
+    publishes.answer(
+      first: first, count: count, result: result, copies: UInt64(copies), into: &answers)
   }
 
   func handlePublishRefused(first: UInt64, count: Int, _ refusal: Refusal, detail: String) {

@@ -13,6 +13,14 @@ enum SessionState {
   case attaching(SessionID)
   case open(SessionID)
 
+  /// `none` while there is none.
+  var id: SessionID {
+    switch self {
+    case .none, .opening: .none
+    case .detached(let id), .attaching(let id), .open(let id): id
+    }
+  }
+
   mutating func detach() {
     switch self {
     case .none, .opening: self = .none

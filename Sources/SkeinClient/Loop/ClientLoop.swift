@@ -163,8 +163,9 @@ final class ClientLoop {
     pumpRequests()
     guard case .open = session else { return }
     pumpConsumers()
-    pumpPublishes()
+    // An extension that was asked for before a transaction that ends the delivery comes before it.
     pumpSettles()
+    pumpPublishes()
   }
 
   /// Fails everything that is left, for whoever still waits.
@@ -287,8 +288,9 @@ extension ClientLoop {
       handleSessionAttached(id, lastSequence: lastSequence, settledThrough: settledThrough)
     case .sessionEnded(let id, _): handleSessionEnded(id)
     case .producerFenced: handleFenced()
-    case .confirmed(let first, let count, let message):
-      noteAnswer(first: first.rawValue, count: Int(count), result: .success(message))
+    case .confirmed(let first, let count, let message, let copies):
+      noteAnswer(
+        first: first.rawValue, count: Int(count), result: .success(message), copies: copies)
     case .publishRefused(let first, let count, let refusal, let detail):
       handlePublishRefused(first: first.rawValue, count: Int(count), refusal, detail: detail)
     case .deliver(let deliver): handleDeliver(deliver, payload: view.payload)

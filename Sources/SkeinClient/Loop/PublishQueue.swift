@@ -28,6 +28,7 @@ struct PublishQueue {
     let first: UInt64
     let count: Int
     let result: Result<Base.MessageID, SkeinError>
+    let copies: UInt64
   }
 
   private var pending = RingBuffer<Pending>()
@@ -140,21 +141,22 @@ struct PublishQueue {
 
   /// Takes an answer to `count` publishes from `first` on and appends whom it concerns to `runs`.
   mutating func answer(
-    first: UInt64, count: Int, result: Result<Base.MessageID, SkeinError>,
+    first: UInt64, count: Int, result: Result<Base.MessageID, SkeinError>, copies: UInt64 = 1,
     into runs: inout [PublishAnswerRun]
   ) {
-    answerInOrder(first: first, count: count, result: result, into: &runs)
+    answerInOrder(first: first, count: count, result: result, copies: copies, into: &runs)
     while let place = early.firstIndex(where: { answer in
       pending.first.map { answer.first <= $0.firstOpen } ?? true
     }) {
       let answer = early.remove(at: place)
       answerInOrder(
-        first: answer.first, count: answer.count, result: answer.result, into: &runs)
+        first: answer.first, count: answer.count, result: answer.result, copies: answer.copies,
+        into: &runs)
     }
   }
 
   private mutating func answerInOrder(
-    first: UInt64, count: Int, result: Result<Base.MessageID, SkeinError>,
+    first: UInt64, count: Int, result: Result<Base.MessageID, SkeinError>, copies: UInt64,
     into runs: inout [PublishAnswerRun]
   ) {
     var next = first
@@ -162,7 +164,9 @@ struct PublishQueue {
     while next < end, let head = pending.first {
       if next > head.firstOpen {
         early.append(
-          EarlyAnswer(first: next, count: Int(end - next), result: result.shifted(next - first)))
+          EarlyAnswer(
+            first: next, count: Int(end - next),
+            result: result.shifted((next - first) * copies), copies: copies))
         return
       }
       // What was answered before, on an earlier connection, is passed over.
@@ -174,7 +178,10 @@ struct PublishQueue {
         PublishAnswerRun(
           owner: head.chunk.owner, first: next, count: covered,
           bytesReleased: releasedEarly + (isWhole ? head.chunk.run.count : 0),
-          result: result.shifted(next - first)))
+          result: result.shifted((next - first) * copies), copies: copies))
+      if case .failure(let error) = result, error.isRefusal {
+        head.chunk.transaction?.order.giveDeliveriesBack()
+      }
       releasedEarly = 0
       if sent > 0 { inFlight -= covered }
       next += UInt64(covered)

@@ -107,7 +107,17 @@ struct SettleQueue {
   }
 
   /// Part of a settlement had no effect: whoever waits for it is told, else the consumer.
-  func refused(_ consumer: ConsumerID, _ range: DeliveryRange, _ error: SkeinError) {
+  func refused(
+    _ sequence: CommandSequence, _ consumer: ConsumerID, _ range: DeliveryRange,
+    _ error: SkeinError
+  ) {
+    let place = Int(clamping: sequence.rawValue &- first)
+    // A transaction may have ended the delivery meanwhile: being too late then harms nobody.
+    if place < pending.count, !pending[place].action.endsDelivery,
+      pending[place].core.map({ !$0.holds(range) }) ?? true, pending[place].waiters.isEmpty
+    {
+      return
+    }
     var isWaitedFor = false
     var core: ConsumerCore?
     for place in 0..<pending.count where pending[place].consumer == consumer {

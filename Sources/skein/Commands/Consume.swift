@@ -13,6 +13,10 @@ enum Consume {
       Option("count", "N", "stop after N messages"),
       Option("follow", nil, "wait for more when the queue is empty"),
       Option("exec", "CMD", "run CMD with /bin/sh for each message, its body on standard input"),
+      Option(
+        "publish-to", "LIST",
+        "publish what CMD writes to these queues, commas between, together with the acknowledgement"
+      ),
       Option("prefetch", "N", "hold up to N messages (default 1000, with --exec 1)"),
       .json,
     ] + Option.connection,
@@ -25,6 +29,11 @@ enum Consume {
       standard error is kept with it. CMD finds SKEIN_QUEUE, SKEIN_ID, SKEIN_ATTEMPT, SKEIN_TOKEN,
       SKEIN_KEY and a SKEIN_HEADER_NAME for every header in its environment. The lease is prolonged
       while CMD runs.
+
+      With --publish-to what CMD writes to standard output, without a line feed at its end, is a message
+      for each of these queues, with the key, the priority and the headers of the one that it was made
+      of. It is published in the same step that acknowledges the other: both happen or neither,
+      whatever dies meanwhile.
       """,
     run: .asynchronous(run))
 
@@ -35,13 +44,16 @@ enum Consume {
     guard exec == nil || !arguments.flag("json") else {
       throw arguments.usage("--json and --exec do not go together")
     }
+    let targets = try targets(arguments)
     return try await Interruption.cancels {
       try await Connection.with(arguments) { client in
         let consumer = try await client.consume(
           arguments.operands[0], prefetch: Int(min(prefetch, limit ?? prefetch)))
         let run = ConsumeRun(
           client, consumer, limit: limit, follow: arguments.flag("follow"))
-        if let exec {
+        if let exec, !targets.isEmpty {
+          try await run.transforming(exec, into: targets)
+        } else if let exec {
           try await run.executing(exec)
         } else {
           try await run.printing(arguments.flag("json") ? MessageText.json : MessageText.plain)
@@ -49,6 +61,22 @@ enum Consume {
         return .fine
       }
     }
+  }
+}
+
+extension Consume {
+  /// The queues of `--publish-to`.
+  private static func targets(_ arguments: Arguments) throws -> [String] {
+    guard let list = arguments.text("publish-to") else { return [] }
+    guard arguments.text("exec") != nil else {
+      throw arguments.usage("--publish-to needs --exec")
+    }
+    let names = list.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+    guard !names.contains("") else { throw arguments.usage("--publish-to names no queue") }
+    guard Set(names).count == names.count else {
+      throw arguments.usage("--publish-to names a queue twice")
+    }
+    return names
   }
 }
 
@@ -186,6 +214,71 @@ private final class ConsumeRun {
     }
     try await finish()
     StandardError.write("\(done) done, \(failed) failed\n")
+  }
+
+  /// As `executing`, with what the command writes published in the step that acknowledges.
+  func transforming(_ command: String, into queues: [String]) async throws {
+    var done = 0
+    var failed = 0
+    while true {
+      let batch = try await next()
+      if batch.isEmpty { break }
+      for (position, delivery) in batch.enumerated() {
+        if Task.isCancelled {
+          delivery.releaseSoon()
+          continue
+        }
+        let outcome = try await ConsumeRun.holding(batch[position...]) {
+          try await CommandRunner.run(
+            command, body: delivery.body, environment: MessageText.environment(delivery),
+            outputMax: client.messageBytesMax)
+        }
+        if outcome.code == 0, !outcome.isOutputCut {
+          let isDone = try await publish(outcome.output, of: delivery, to: queues)
+          if isDone { done += 1 } else { failed += 1 }
+        } else if Task.isCancelled {
+          delivery.releaseSoon()
+        } else {
+          delivery.retrySoon(error: ConsumeRun.words(of: outcome))
+          failed += 1
+        }
+      }
+    }
+    try await finish()
+    StandardError.write("\(done) done, \(failed) failed\n")
+  }
+
+  private static func words(of outcome: CommandOutcome) -> String {
+    if outcome.isOutputCut { return "it wrote more than a message can hold" }
+    return outcome.lastError.isEmpty ? "exit code \(outcome.code)" : outcome.lastError
+  }
+
+  /// False if the cluster refused: the message is tried again, here or elsewhere.
+  private func publish(
+    _ output: [UInt8], of delivery: Delivery, to queues: [String]
+  ) async throws -> Bool {
+    var message = delivery.message
+    message.body = output.last == UInt8(ascii: "\n") ? output.dropLast() : output
+    message.contentType = ""
+    message.delay = nil
+    message.timeToLive = nil
+    let made = message
+    // An interruption does not end what is on its way: else nobody would know what became of it.
+    let publishing = Task {
+      try await delivery.acknowledge(publishing: [OutgoingMessage(made, to: queues)])
+    }
+    do {
+      _ = try await publishing.value
+      return true
+    } catch SkeinError.leaseLost {
+      StandardError.write("skein: a lease was over before its message was done: it comes again\n")
+      return false
+    } catch let error as SkeinError {
+      guard case .refused = error else { throw error }
+      delivery.retrySoon(error: "\(error)")
+      StandardError.write("skein: \(error)\n")
+      return false
+    }
   }
 
   /// Runs `body` while the leases of `deliveries` are prolonged.

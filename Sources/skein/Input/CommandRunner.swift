@@ -10,31 +10,43 @@ struct CommandOutcome: Sendable {
   let code: Int32
   /// The last line that it wrote to standard error; empty if none.
   let lastError: String
+  /// What it wrote to standard output, if that was asked for.
+  var output: [UInt8] = []
+  /// It wrote more than was asked for; the rest is lost.
+  var isOutputCut = false
 }
 
 enum CommandRunner {
   private static let queue = DispatchQueue(label: "skein.exec", attributes: .concurrent)
 
   /// Runs `/bin/sh -c command` with `body` as its input and `environment` on top of ours. What it
-  /// writes goes where our own output goes.
+  /// writes goes where our own output goes, or with `outputMax` is kept up to so many bytes.
   static func run(
-    _ command: String, body: [UInt8], environment: [String]
+    _ command: String, body: [UInt8], environment: [String], outputMax: Int? = nil
   ) async throws -> CommandOutcome {
     let result: Result<CommandOutcome, any Error> = await withCheckedContinuation { continuation in
       queue.async {
         continuation.resume(
-          returning: Result { try runHere(command, body: body, environment: environment) })
+          returning: Result {
+            try runHere(command, body: body, environment: environment, outputMax)
+          })
       }
     }
     return try result.get()
   }
 
   private static func runHere(
-    _ command: String, body: [UInt8], environment: [String]
+    _ command: String, body: [UInt8], environment: [String], _ outputMax: Int?
   ) throws -> CommandOutcome {
-    let (pid, input, errors) = try starting.withLock { _ in try start(command, environment) }
-    var exchange = Exchange(input: input, errors: errors, body: body)
-    return CommandOutcome(code: exchange.run(pid), lastError: exchange.lastLine)
+    let (pid, input, errors, output) = try starting.withLock { _ in
+      try start(command, environment, keepsOutput: outputMax != nil)
+    }
+    var exchange = Exchange(
+      input: input, errors: errors, output: output, outputMax: outputMax ?? 0, body: body)
+    let code = exchange.run(pid)
+    return CommandOutcome(
+      code: code, lastError: exchange.lastLine, output: exchange.kept,
+      isOutputCut: exchange.isOutputCut)
   }
 
   /// Held while pipes are made and a command is started: the pipes of one must not get into
@@ -42,28 +54,36 @@ enum CommandRunner {
   private static let starting = Mutex(())
 
   private static func start(
-    _ command: String, _ environment: [String]
-  ) throws -> (pid: pid_t, input: Pipe, errors: Pipe) {
+    _ command: String, _ environment: [String], keepsOutput: Bool
+  ) throws -> (pid: pid_t, input: Pipe, errors: Pipe, output: Pipe?) {
     let input = try Pipe()
     let errors = try Pipe()
+    let output = keepsOutput ? try Pipe() : nil
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
     posix_spawn_file_actions_adddup2(&actions, input.readEnd, STDIN_FILENO)
     posix_spawn_file_actions_adddup2(&actions, errors.writeEnd, STDERR_FILENO)
+    if let output { posix_spawn_file_actions_adddup2(&actions, output.writeEnd, STDOUT_FILENO) }
     let pid = try spawn(
       ["sh", "-c", command], executable: "/bin/sh", actions: &actions, newSession: false,
       environment: environment)
     input.closeReadEnd()
     errors.closeWriteEnd()
-    return (pid, input, errors)
+    output?.closeWriteEnd()
+    return (pid, input, errors, output)
   }
 
   /// Feeds a command and listens to it until it ends.
   private struct Exchange {
     let input: Pipe
     let errors: Pipe
+    /// nil if it goes where ours goes.
+    let output: Pipe?
+    let outputMax: Int
     let body: [UInt8]
+    private(set) var kept: [UInt8] = []
+    private(set) var isOutputCut = false
     private var written = 0
     private var line: [UInt8] = []
     private(set) var lastLine = ""
@@ -74,27 +94,33 @@ enum CommandRunner {
     /// many milliseconds.
     private static let patience: Int32 = 20
 
-    init(input: Pipe, errors: Pipe, body: [UInt8]) {
+    init(input: Pipe, errors: Pipe, output: Pipe?, outputMax: Int, body: [UInt8]) {
       self.input = input
       self.errors = errors
+      self.output = output
+      self.outputMax = outputMax
       self.body = body
       input.makeWriteEndNonBlocking()
       if body.isEmpty { input.closeWriteEnd() }
     }
 
     mutating func run(_ pid: pid_t) -> Int32 {
-      while errors.readEnd >= 0 {
-        var wanted = [pollfd(fd: errors.readEnd, events: Int16(POLLIN), revents: 0)]
-        if input.writeEnd >= 0 {
-          wanted.append(pollfd(fd: input.writeEnd, events: Int16(POLLOUT), revents: 0))
-        }
+      while errors.readEnd >= 0 || (output?.readEnd ?? -1) >= 0 {
+        // One that is closed is -1, which is passed over.
+        var wanted = [
+          pollfd(fd: errors.readEnd, events: Int16(POLLIN), revents: 0),
+          pollfd(fd: input.writeEnd, events: Int16(POLLOUT), revents: 0),
+          pollfd(fd: output?.readEnd ?? -1, events: Int16(POLLIN), revents: 0),
+        ]
         let count = poll(&wanted, nfds_t(wanted.count), Exchange.patience)
         if count == 0, let code = Exchange.reap(pid, WNOHANG) {
           endLine()
           return code
         }
-        if count > 0, wanted[0].revents != 0 { listen() }
-        if count > 0, wanted.count > 1, wanted[1].revents != 0 { feed() }
+        guard count > 0 else { continue }
+        if wanted[0].revents != 0 { listen() }
+        if wanted[1].revents != 0 { feed() }
+        if wanted[2].revents != 0 { keepOutput() }
       }
       input.closeWriteEnd()
       endLine()
@@ -129,6 +155,20 @@ enum CommandRunner {
           line.append(byte)
         }
       }
+    }
+
+    private mutating func keepOutput() {
+      guard let output else { return }
+      var bytes = [UInt8](repeating: 0, count: 65_536)
+      let count = read(output.readEnd, &bytes, bytes.count)
+      if count < 0, errno == EINTR || errno == EAGAIN { return }
+      guard count > 0 else {
+        output.closeReadEnd()
+        return
+      }
+      let room = outputMax - kept.count
+      kept.append(contentsOf: bytes[..<min(count, room)])
+      isOutputCut = isOutputCut || count > room
     }
 
     private mutating func endLine() {
