@@ -462,7 +462,7 @@ package final class LoadLoop {
       progress = now
       result.delivered += UInt64(view.count)
       try lane.consumer?.take(view, now: now, book: book, latencies: &result.endToEnd)
-    case .confirmed(let first, let count, _):
+    case .confirmed(let first, let count, _, _):
       progress = now
       try lane.publisher?.confirm(
         first: first.rawValue, count: UInt64(count), now: now, book: book,
