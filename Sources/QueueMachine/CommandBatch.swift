@@ -25,9 +25,55 @@ package enum CommandBatch {
     var frames = try CommandFrames(payload)
     var commands = 0
     var messages = 0
+    try check(&frames, &commands, &messages, inBundle: false)
+    return commands
+  }
+
+  /// Checks bundles of commands (`CommandWriter.beginRelay`) that another node passed on: nothing
+  /// else may be among them.
+  ///
+  /// - Parameter bytes: commands without a stamp before them.
+  /// - Returns: each bundle's beginning, sequence and process, in their order.
+  package static func checkRelays(
+    _ bytes: UnsafeRawBufferPointer, from node: NodeID
+  ) throws(CommandBatchError) -> [RelayHead] {
+    var frames = CommandFrames(bytes, from: 0)
+    var heads: [RelayHead] = []
+    while true {
+      let start = frames.offset
+      guard let frame = try frames.next() else { return heads }
+      guard frame.kind == .relay else { throw .malformed(offset: start) }
+      var commands = 0
+      var messages = 0
+      var single = CommandFrames(
+        UnsafeRawBufferPointer(rebasing: bytes[..<frames.offset]), from: start)
+      try check(&single, &commands, &messages, inBundle: false)
+      do {
+        let relay = try Relay(frame)
+        guard relay.node == node else { throw CommandBatchError.malformed(offset: start) }
+        heads.append(
+          RelayHead(
+            range: start..<frames.offset, process: relay.process, sequence: relay.sequence))
+      } catch {
+        throw .malformed(offset: start)
+      }
+    }
+  }
+
+  private static func check(
+    _ frames: inout CommandFrames, _ commands: inout Int, _ messages: inout Int, inBundle: Bool
+  ) throws(CommandBatchError) {
     while let frame = try frames.next() {
       commands += 1
       guard commands <= FixedLimits.commandsPerEntry else { throw .tooManyCommands }
+      if frame.kind == .relay {
+        let start = frame.offset - CommandFrames.headerBytes
+        guard !inBundle else { throw .malformed(offset: start) }
+        var inner: CommandFrames
+        do { inner = try Relay(frame).commands } catch { throw .malformed(offset: start) }
+        try check(&inner, &commands, &messages, inBundle: true)
+        continue
+      }
       let start = frame.offset - CommandFrames.headerBytes
       do {
         messages += try checkFields(of: frame)
@@ -36,7 +82,6 @@ package enum CommandBatch {
       }
       guard messages <= FixedLimits.publishesPerEntry else { throw .tooManyPublishes }
     }
-    return commands
   }
 
   /// The stamp of a batch; the payload has at least its 8 bytes.
@@ -80,10 +125,35 @@ package enum CommandBatch {
     case .unsubscribe: _ = try Unsubscribe(&reader)
     case .settle: isSound = try Settle(&reader).ranges.count <= FixedLimits.rangesPerSettle
     case .extend: isSound = try Extend(&reader).ranges.count <= FixedLimits.rangesPerSettle
+    // Bundles are checked by their contents.
+    case .relay: isSound = false
+    case .endNodeSessions: _ = try reader.identifier(NodeID.self)
+    case .loseSession: _ = try reader.identifier(SessionID.self)
+    case .declareExchange: _ = try DeclareExchange(&reader)
+    case .deleteExchange: _ = try DeleteExchange(&reader)
+    case .bind, .unbind: _ = try ChangeBinding(&reader)
+    case .orderQueue: _ = try OrderQueue(&reader)
+    case .dropQueue: _ = try DropQueue(&reader)
+    case .clearQueue, .mark, .addVirtualHost: _ = try TopologyHead(&reader)
+    case .route:
+      let command = try Route(&reader, at: frame.offset)
+      isSound = command.isSound
+      messages = Int(command.count)
+    case .consume: _ = try Consume(&reader)
+    case .take: _ = try Take(&reader)
+    case .setUser: _ = try SetUser(&reader)
     }
     guard isSound, reader.isAtEnd else {
       throw .truncated(offset: reader.offset, needed: 0, available: reader.remaining)
     }
     return messages
   }
+}
+
+/// A bundle among others.
+package struct RelayHead: Hashable, Sendable {
+  /// Where it lies.
+  package var range: Range<Int>
+  package var process: UInt64
+  package var sequence: UInt64
 }

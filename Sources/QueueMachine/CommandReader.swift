@@ -21,6 +21,12 @@ struct CommandFrames {
   static let headerBytes = 5
 
   // SAFETY: the caller keeps `payload` alive while it walks.
+  /// The commands from `offset` to the payload's end, which is that of a bundle.
+  init(_ payload: UnsafeRawBufferPointer, from offset: Int) {
+    self.payload = payload
+    self.offset = offset
+  }
+
   init(_ payload: UnsafeRawBufferPointer) throws(CommandBatchError) {
     guard payload.count >= Self.stampBytes else { throw .truncated(offset: 0) }
     guard payload.count <= FixedLimits.payloadBytesMax else {

@@ -83,6 +83,23 @@ enum CommandKind: UInt8 {
   case unsubscribe = 50
   case settle = 51
   case extend = 52
+  // Of AMQP gateways: TopologyCommands.swift.
+  case relay = 64
+  case endNodeSessions = 65
+  case loseSession = 66
+  case declareExchange = 67
+  case deleteExchange = 68
+  case bind = 69
+  case unbind = 70
+  case orderQueue = 71
+  case dropQueue = 72
+  case clearQueue = 73
+  case route = 74
+  case consume = 75
+  case take = 76
+  case mark = 77
+  case addVirtualHost = 78
+  case setUser = 79
 }
 
 /// Appends commands to an entry's payload. Sizes over the limits are the caller's bug: it checks
@@ -167,7 +184,7 @@ package enum CommandWriter {
     end(start, &payload)
   }
 
-  /// All connections through `node` are lost.
+  /// All connections of native clients through `node` are lost.
   package static func nodeGone(_ node: NodeID, into payload: inout [UInt8]) {
     let start = begin(.nodeGone, &payload)
     payload.put(node)
@@ -409,7 +426,7 @@ package enum CommandWriter {
   }
 
   /// u64 session, 0 for none; u32 node, u64 connection.
-  private static func put(_ requester: Requester, _ payload: inout [UInt8]) {
+  static func put(_ requester: Requester, _ payload: inout [UInt8]) {
     switch requester {
     case .session(let session):
       payload.put(session)

@@ -59,6 +59,8 @@ package enum Reply: Hashable, Sendable {
   case unsubscribed(ConsumerID)
   /// With a sentence that says what exactly is wrong, possibly empty.
   case refused(Refusal, detail: String)
+  /// To an AMQP gateway.
+  case topology(TopologyReply)
 }
 
 /// One thing to do. Ranges are places in the arrays of the `EffectList`.
@@ -97,6 +99,8 @@ package enum Effect: Hashable, Sendable {
   case lapsed(SessionID, ConsumerID, ranges: Range<Int>)
   /// The consumer's queue was deleted, or an attach named a consumer that is no more.
   case consumerCancelled(SessionID, ConsumerID)
+  /// For an AMQP gateway.
+  case topology(TopologyEffect)
 }
 
 extension Refusal {

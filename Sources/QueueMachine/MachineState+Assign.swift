@@ -37,6 +37,7 @@ extension MachineState {
 
   /// Assigns what the command made ready or made room for, queue by queue in order of their ids.
   mutating func assignDirty(_ effects: inout EffectList) {
+    if !doomedQueues.isEmpty { deleteDoomed(&effects) }
     if dirtyQueues.isEmpty { return }
     if dirtyQueues.count > 1 {
       dirtyQueues.sort { queues[$0].id < queues[$1].id }
@@ -86,7 +87,7 @@ extension MachineState {
   }
 
   /// The loop over messages.
-  private static func handOut(
+  static func handOut(
     _ count: Int, from queue: inout QueueState, to consumer: inout ConsumerState,
     granted: MachineTime, leaseEnd: MachineTime, hash: inout StateHash,
     deliveries: inout [Delivery], isWanted: Bool

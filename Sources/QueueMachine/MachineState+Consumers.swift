@@ -19,7 +19,7 @@ extension MachineState {
     }
   }
 
-  private mutating func maybeSubscribe(_ command: Subscribe, _ session: Int) -> Refusal? {
+  mutating func maybeSubscribe(_ command: Subscribe, _ session: Int) -> Refusal? {
     if !(1...FixedLimits.creditMax).contains(command.credit) { return .settingInvalid }
     guard let queue = slot(of: command.queue) else { return .queueNotFound }
     let (place, found) = sessions[session].place(of: command.consumer)
@@ -79,7 +79,7 @@ extension MachineState {
 
   /// Whether the session's consumers may hold so many together if `consumer`, or a new one, gets
   /// this credit. Less than before is always fine.
-  private func mayHold(_ credit: UInt32, _ consumer: Int?, _ session: Int) -> Bool {
+  func mayHold(_ credit: UInt32, _ consumer: Int?, _ session: Int) -> Bool {
     if let consumer, consumers[consumer].isSubscribed, credit <= consumers[consumer].credit {
       return true
     }
@@ -115,6 +115,7 @@ extension MachineState {
         leaveRotation(consumer)
         consumers[consumer].isSubscribed = false
         queues[consumers[consumer].queueSlot].consumers -= 1
+        queueLostConsumer(consumers[consumer].queueSlot)
       }
     }
     effects.add(
@@ -136,7 +137,10 @@ extension MachineState {
     invariant(
       consumers[consumer].held.isEmpty, "consumer removed with \(consumers[consumer].held.count)")
     leaveRotation(consumer)
-    if consumers[consumer].isSubscribed { queues[consumers[consumer].queueSlot].consumers -= 1 }
+    if consumers[consumer].isSubscribed {
+      queues[consumers[consumer].queueSlot].consumers -= 1
+      queueLostConsumer(consumers[consumer].queueSlot)
+    }
     leaseDeadlines.remove(consumers[consumer].serial)
     consumerSlots.remove(consumers[consumer].serial)
     let session = consumers[consumer].sessionSlot

@@ -6,6 +6,7 @@ extension MachineState {
   func checkInvariants() {
     invariant(dirtyQueues.isEmpty, "queues left unassigned")
     checkTables()
+    checkTopology()
     for slot in queues.slots { checkQueue(slot) }
     for slot in consumers.slots { checkConsumer(slot) }
     for slot in sessions.slots { checkSession(slot) }

@@ -78,7 +78,7 @@ extension MachineState {
     }
   }
 
-  private mutating func stored(_ count: Int, in queue: Int) {
+  mutating func stored(_ count: Int, in queue: Int) {
     nextOrdinal += count
     publishedHere += count
     markDirty(queue)

@@ -7,7 +7,7 @@ extension MachineState {
     reply(declare(command.name, command.settings), to: command.requester, command.tag, &effects)
   }
 
-  private mutating func declare(_ name: String, _ settings: QueueSettings) -> Reply {
+  mutating func declare(_ name: String, _ settings: QueueSettings) -> Reply {
     guard QueueSettings.isValid(name: name) else {
       return .refused(
         .queueNameInvalid, detail: "a queue name is 1 to 255 bytes without control characters")
@@ -55,7 +55,7 @@ extension MachineState {
     reply(delete(command.name, &effects), to: command.requester, command.tag, &effects)
   }
 
-  private mutating func delete(_ name: String, _ effects: inout EffectList) -> Reply {
+  mutating func delete(_ name: String, _ effects: inout EffectList) -> Reply {
     guard let queue = queueNames[name] else { return .refused(.queueNotFound, detail: name) }
     if queues[queue].deadLetterUsers > 0 {
       return .refused(
@@ -82,7 +82,9 @@ extension MachineState {
     queueDeadlines.remove(UInt64(queues[queue].id.rawValue))
     queueSlots.remove(UInt64(queues[queue].id.rawValue))
     queueNames[name] = nil
+    let id = queues[queue].id
     queues.remove(queue)
+    queueDeleted(id)
     return .queueDeleted(messages: messages)
   }
 
@@ -91,7 +93,7 @@ extension MachineState {
   }
 
   /// Removes what waits; what consumers hold stays theirs.
-  private mutating func purge(_ name: String) -> Reply {
+  mutating func purge(_ name: String) -> Reply {
     guard let queue = queueNames[name] else { return .refused(.queueNotFound, detail: name) }
     let messages = queues[queue].waitingCount
     hash.fold(.queuePurged, UInt64(queues[queue].id.rawValue), messages)

@@ -112,12 +112,11 @@ extension MachineState {
     markDirty(queue)
     queues[queue].bytes -= message.size
     let target = queues[queue].deadLetterSlot
-    guard target >= 0 else {
+    guard target >= 0 || hasDeadLetterExchange(queue) else {
       hash.fold(.dropped, message.id.rawValue, UInt64(reason.rawValue))
       queues[queue].dropped += 1
       return
     }
-    queues[queue].deadLettered += 1
     var story = note?.story ?? MessageStory()
     if let event {
       story.add(event)
@@ -130,8 +129,14 @@ extension MachineState {
     story.add(
       MessageEvent(
         kind: .deadLettered, time: clock, queue: queues[queue].name, reason: reason))
+    if target < 0, !deadLetterByExchange(message, note, story, reason, key: key, from: queue) {
+      hash.fold(.dropped, message.id.rawValue, UInt64(reason.rawValue))
+      queues[queue].dropped += 1
+      return
+    }
+    queues[queue].deadLettered += 1
     hash.fold(.deadLettered, message.id.rawValue, UInt64(reason.rawValue))
-    move(message, note, story, key: key, to: target)
+    if target >= 0 { move(message, note, story, key: key, to: target) }
   }
 
   /// Puts a message that left its queue into another under a new id, where its attempts and errors

@@ -166,10 +166,10 @@ extension MachineState {
   }
 
   mutating func nodeGone(_ node: NodeID, _ effects: inout EffectList) {
-    detachAll(&effects) { $0.origin?.node == node }
+    detachAll(&effects) { $0.kind == .native && $0.origin?.node == node }
   }
 
-  private mutating func detachAll(
+  mutating func detachAll(
     _ effects: inout EffectList, where isMeant: (SessionState) -> Bool
   ) {
     for id in sessionSlots.sortedKeys {
@@ -183,7 +183,7 @@ extension MachineState {
   }
 
   /// From now on it gets nothing; its leases run on, and its time to come back.
-  private mutating func detach(_ session: Int) {
+  mutating func detach(_ session: Int) {
     let id = sessions[session].id
     hash.fold(.sessionDetached, id.rawValue)
     sessions[session].origin = nil
@@ -219,6 +219,7 @@ extension MachineState {
     restingSessions.remove(id.rawValue)
     sessionSlots.remove(id.rawValue)
     sessions.remove(session)
+    sessionEnded(id)
     while idleProducers.count > limits.idleProducers, let oldest = idleProducers.first {
       forgetProducer(ProducerID(rawValue: oldest.key))
     }

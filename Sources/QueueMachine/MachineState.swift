@@ -41,6 +41,9 @@ struct MachineState: Sendable {
   /// By id, of producers without a session: since when.
   var idleProducers = DeadlineHeap()
 
+  /// What AMQP clients know besides queues.
+  var topology = Topology()
+
   // Within one entry only; all zero or empty between entries' bounds.
   /// Messages given an id by this entry.
   var nextOrdinal = 0
@@ -56,6 +59,8 @@ struct MachineState: Sendable {
   var dueWork = 0
   /// Slots of the queues whose `isDirty` is set.
   var dirtyQueues: [Int] = []
+  /// Ids of the queues that go with what else ended, at the end of the command.
+  var doomedQueues: [UInt32] = []
 
   init(limits: MachineLimits) {
     limits.check()
@@ -98,7 +103,7 @@ struct MachineState: Sendable {
     }
   }
 
-  private mutating func carryOut(
+  mutating func carryOut(
     _ frame: CommandFrame, _ reader: inout ByteReader, _ effects: inout EffectList
   ) throws(ByteReaderError) {
     switch frame.kind {
@@ -122,6 +127,12 @@ struct MachineState: Sendable {
     case .subscribe: subscribe(try Subscribe(&reader, hasQueue: true), &effects)
     case .setCredit: setCredit(try Subscribe(&reader, hasQueue: false), &effects)
     case .unsubscribe: unsubscribe(try Unsubscribe(&reader), &effects)
+    case .relay: try relay(try Relay(frame), &effects)
+    case .endNodeSessions: endNodeSessions(try reader.identifier(), &effects)
+    case .loseSession: loseSession(try reader.identifier(), &effects)
+    case .declareExchange, .deleteExchange, .bind, .unbind, .orderQueue, .dropQueue, .clearQueue,
+      .route, .consume, .take, .mark, .addVirtualHost, .setUser:
+      try carryOutTopology(frame, &reader, &effects)
     }
   }
 

@@ -39,6 +39,10 @@ struct MessageStory: Hashable, Sendable {
   /// Events before these.
   var eventsForgotten: UInt32 = 0
   var deadLetter: DeadLetterNote?
+  /// How it came to its queue, if not by its name.
+  var address: MessageAddress?
+  /// By dead-letter exchanges, at most `deathsMax`, the latest first.
+  var deaths: [MessageDeath] = []
 
   mutating func add(_ event: MessageEvent) {
     if events.count == FixedLimits.eventsPerMessage {

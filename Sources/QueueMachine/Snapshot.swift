@@ -14,6 +14,7 @@
 //   u32 sessions, by id:  id, name, kind, origin, producer, timeout, deadline, settled, refusals,
 //                         u32 consumers by id: serial, queue, credit, deliveries, deadline, held
 //   per queue:            u32 count + serials of its rotation, next first
+//   the topology, as in TopologySnapshot.swift
 //   u32 CRC-32C of all before
 //
 // All little-endian. A waiting message is written as it lies in memory: u64 id (with the bit that says
@@ -69,6 +70,7 @@ package struct FrozenQueues: Sendable {
       writer.maybePass(chunk)
     }
     for queue in queues { writer.putRotation(of: state.queues[queue], in: state) }
+    writer.put(state.topology, chunk)
     writer.finish(chunk)
   }
 
@@ -219,6 +221,22 @@ private struct SnapshotWriter {
       bytes.put(deadLetter.firstTime)
       bytes.put(deadLetter.time)
     }
+    bytes.put(UInt8(story.address == nil ? 0 : 1))
+    if let address = story.address { put(address) }
+    bytes.put(UInt8(story.deaths.count))
+    for death in story.deaths {
+      bytes.putShortText(death.queue)
+      bytes.put(death.reason.rawValue)
+      put(MessageAddress(exchange: death.exchange, keys: death.keys))
+      bytes.put(death.count)
+      bytes.put(death.time)
+    }
+  }
+
+  private mutating func put(_ address: MessageAddress) {
+    bytes.putShortText(address.exchange)
+    bytes.put(UInt16(address.keys.count))
+    for key in address.keys { bytes.putLongBytes(key) }
   }
 
   private mutating func put(_ event: MessageEvent) {
@@ -294,6 +312,18 @@ private struct SnapshotWriter {
       bytes.put(held.granted)
       bytes.put(held.attempt)
     }
+  }
+
+  mutating func put(_ topology: Topology, _ chunk: ([UInt8]) -> Void) {
+    var gathered: [UInt8] = []
+    swap(&gathered, &bytes)
+    topology.encode(into: &gathered) { bytes in
+      guard bytes.count >= Self.chunkBytes else { return }
+      swap(&self.bytes, &bytes)
+      pass(chunk)
+      swap(&self.bytes, &bytes)
+    }
+    swap(&gathered, &bytes)
   }
 
   mutating func putRotation(of queue: QueueState, in state: MachineState) {

@@ -32,6 +32,7 @@ extension MachineState {
       for id in queueSlots.sortedKeys {
         if let slot = queueSlots[id] { try readRotation(of: slot, &reader) }
       }
+      topology = try Topology(decoding: &reader) { queueSlots.contains(UInt64($0)) }
     } catch {
       throw .damaged("\(error)")
     }
@@ -231,7 +232,7 @@ extension MachineState {
 }
 
 /// What is wrong with a snapshot whose checksum is right: a bug in whoever wrote it.
-private enum SnapshotFault: Error {
+enum SnapshotFault: Error {
   /// It names something that it does not contain, or by number 0.
   case reference
 }
@@ -285,6 +286,24 @@ extension MessageStory {
         attempts: try reader.integer(), lastError: try reader.shortText(),
         firstTime: try reader.identifier(), time: try reader.identifier())
     }
+    if try reader.integer(UInt8.self) != 0 { address = try MessageAddress(decoding: &reader) }
+    for _ in 0..<(try reader.integer(UInt8.self)) {
+      let queue = try reader.shortText()
+      let reason: DeadLetterReason = try reader.kind()
+      let way = try MessageAddress(decoding: &reader)
+      deaths.append(
+        MessageDeath(
+          queue: queue, reason: reason, exchange: way.exchange, keys: way.keys,
+          count: try reader.integer(), time: try reader.identifier()))
+    }
+  }
+}
+
+extension MessageAddress {
+  fileprivate init(decoding reader: inout ByteReader) throws {
+    exchange = try reader.shortText()
+    keys = []
+    for _ in 0..<(try reader.integer(UInt16.self)) { keys.append(try reader.longBytes()) }
   }
 }
 

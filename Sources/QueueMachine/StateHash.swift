@@ -11,6 +11,8 @@ enum Decision: UInt64 {
   case subscribed, creditSet, unsubscribed
   case delivered, acknowledged, returned, failed, deadLettered, dropped, extended, settleRefused
   case delayed, fellDue, cancelled, redriven, transacted
+  case exchangeDeclared, exchangeDeleted, bound, unbound, queueOrdered, hostAdded, userSet
+  case relayed, routed, unroutable
 }
 
 struct StateHash: Hashable, Sendable {

@@ -72,6 +72,9 @@ extension ClientGateway {
       attachRefused(origin, session, refusal)
     case .sessionEnded(let session, let end):
       ended(session, end)
+    case .topology:
+      // For the gateway of AMQP clients.
+      break
     case .producerFenced(let session):
       guard let client = sessions[session.rawValue] else { return }
       writeGathered(to: client)
@@ -259,6 +262,9 @@ extension ClientGateway {
       send(.done(count: 0), request: asked.request, to: client)
     case .refused(let refusal, let detail):
       refuse(asked.request, refusal, detail, to: client)
+    case .topology:
+      // Nothing that a native client can ask for.
+      refuse(asked.request, .unknownRequest, "", to: client)
     }
   }
 }

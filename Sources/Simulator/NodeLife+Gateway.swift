@@ -315,6 +315,7 @@ extension NodeLife {
     case .consumerCancelled(let session, let consumer):
       sessions[session]?.outbox.removeAll { $0.consumer == consumer }
       tell(session, .consumerCancelled(consumer))
+    case .topology: break  // There are no AMQP clients here.
     case .reply(let requester, let tag, let answer): self.answer(requester, tag, answer)
     case .sessionOpened(let origin, let session, _, _): opened(origin, session)
     case .sessionOpenRefused(let origin, let refusal):

@@ -246,6 +246,7 @@ struct Comparison: ~Copyable {
     case .settleRefused(_, _, _, _, let refusal): "settleRefused \(refusal)"
     case .lapsed: "lapsed"
     case .consumerCancelled: "consumerCancelled"
+    case .reply(_, _, .topology), .topology: "topology"
     }
   }
 }

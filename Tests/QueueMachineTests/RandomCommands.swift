@@ -413,7 +413,7 @@ struct Script {
     case .nodeGone(let number):
       let node = origin(number).node
       CommandWriter.nodeGone(node, into: &payload)
-      model.detachSessions { $0.origin?.node == node }
+      model.detachSessions { $0.kind == .native && $0.origin?.node == node }
     case .declare, .delete, .purge: carryOutOnQueue(command, &model)
     case .cancel, .reschedule, .redrive: carryOutOnMessages(command, &model)
     case .publish(let number, let ahead, let answeredNumber, let queueNumber, let bodies):

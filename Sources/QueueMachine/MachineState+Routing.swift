@@ -1,0 +1,425 @@
+// Messages for exchanges: the route is found when the entry is applied, so that it is right wherever
+// the publisher is connected, and a message is in all its queues or in none (G10). And what AMQP
+// clients take out again by the name of a queue.
+
+import Base
+
+/// By which exchange and keys a message came to its queue: kept where a dead letter goes on by them
+/// and the machine could not tell otherwise.
+struct MessageAddress: Hashable, Sendable {
+  var exchange: String
+  var keys: [[UInt8]]
+}
+
+extension MachineState {
+  // MARK: Publishing
+
+  mutating func route(_ command: Route, _ effects: inout EffectList) {
+    // Of a session that ended nobody waits for the answer.
+    guard let session = slot(of: command.head.session) else { return }
+    let origin = sessions[session].origin
+    do throws(TopologyFailure) {
+      let start = try routeStart(of: command)
+      var place = RunPlace(next: 0, offset: 0)
+      while place.next < command.count {
+        let (targets, isForAll) = self.targets(of: command, from: start, at: place.offset)
+        let count = isForAll ? command.count - place.next : 1
+        store(command, &place, count, in: targets, origin, &effects)
+      }
+    } catch {
+      effects.add(
+        .topology(
+          .routeFailed(command.head.session, command.head.tag, count: command.count, error)),
+        for: origin)
+    }
+  }
+
+  /// Where in a run the next record is.
+  private struct RunPlace {
+    var next: UInt32
+    var offset: Int
+  }
+
+  /// The exchange's number; nil for the default one.
+  private func routeStart(of command: Route) throws(TopologyFailure) -> UInt32? {
+    let name = command.head.name
+    if name.name.isEmpty { return nil }
+    guard let number = topology.exchange(name.name, in: name.host),
+      let exchange = topology.exchanges[UInt64(number)]
+    else { throw .noExchange(name.name, host: hostName(of: name)) }
+    if exchange.settings.isInternal {
+      throw .internalExchange(name.name, host: hostName(of: name))
+    }
+    return number
+  }
+
+  /// Slots of the queues, by their ids; and whether all records of the run go there, or only the
+  /// one at `offset`, whose headers were looked at.
+  private mutating func targets(
+    of command: Route, from start: UInt32?, at offset: Int
+  ) -> (slots: [Int], isForAll: Bool) {
+    guard let start else {
+      let slots = Set(command.keys.compactMap { queueSlot(behind: $0, in: command.head.name.host) })
+      return (slots.sorted { queues[$0].id < queues[$1].id }, true)
+    }
+    var looksAtHeaders = false
+    let record = UnsafeRawBufferPointer(rebasing: command.run[offset...])
+    let route = topology.route(from: start, keys: command.keys) {
+      looksAtHeaders = true
+      return AMQPProperties.headers(ofRecord: record)
+    }
+    return (route.compactMap { queueSlots[UInt64($0)] }, !looksAtHeaders)
+  }
+
+  /// The queue that the default exchange routes a key to.
+  private func queueSlot(behind key: [UInt8], in host: VirtualHostID) -> Int? {
+    let name = String(decoding: key, as: UTF8.self)
+    if host == .main, Topology.isForeign(name) { return nil }
+    return queueNames[topology.queueName(name, in: host)]
+  }
+
+  /// Stores the next `count` records in all the queues, and answers for them.
+  private mutating func store(
+    _ command: Route, _ place: inout RunPlace, _ count: UInt32, in targets: [Int],
+    _ origin: SessionOrigin?, _ effects: inout EffectList
+  ) {
+    let (session, tag) = (command.head.session, command.head.tag)
+    let start = place.offset
+    if targets.isEmpty {
+      skip(count, of: command, &place)
+      hash.fold(.unroutable, UInt64(count))
+      let run = RunReference(
+        entry: appliedIndex, offset: command.runOffset + start, byteCount: place.offset - start,
+        count: count)
+      if let reply = directReply(to: command, run, &effects) {
+        effects.add(.topology(reply), for: origin)
+      } else if command.isMandatory {
+        effects.add(.topology(.unroutable(session, tag, run)), for: origin)
+      } else {
+        effects.add(.topology(.routed(session, tag, count: count)), for: origin)
+      }
+      return
+    }
+    if publishedHere + Int(count) * targets.count > limits.publishesPerEntry {
+      skip(count, of: command, &place)
+      hash.fold(.publishRefused, UInt64(count))
+      effects.add(
+        .topology(.routeRefused(session, tag, count: count, .overloaded)), for: origin)
+      return
+    }
+    if !targets.contains(where: { queues[$0].hasLimit }) {
+      skip(count, of: command, &place)
+      let run = UnsafeRawBufferPointer(rebasing: command.run[start..<place.offset])
+      for queue in targets {
+        append(run, at: command.runOffset + start, count: count, to: queue, command)
+      }
+      effects.add(.topology(.routed(session, tag, count: count)), for: origin)
+      return
+    }
+    for _ in 0..<count { storeOne(command, &place, in: targets, origin, &effects) }
+    for queue in targets where queues[queue].isOverfull {
+      queues[queue].needsTrim = true
+      trim(queue)
+      lowerDeadline(ofQueue: queue)
+    }
+  }
+
+  /// Stores one record where some queue has a limit: in all queues, or in none if one that refuses
+  /// is full.
+  private mutating func storeOne(
+    _ command: Route, _ place: inout RunPlace, in targets: [Int], _ origin: SessionOrigin?,
+    _ effects: inout EffectList
+  ) {
+    let start = place.offset
+    skip(1, of: command, &place)
+    let size = UInt64(place.offset - start)
+    let isFull = targets.contains { queue in
+      let settings = queues[queue].settings
+      return settings.overflow == .reject
+        ? queues[queue].isFull(for: size) : settings.bytesMax > 0 && size > settings.bytesMax
+    }
+    let (session, tag) = (command.head.session, command.head.tag)
+    if isFull {
+      hash.fold(.publishRefused, UInt64(place.next))
+      effects.add(.topology(.routeRefused(session, tag, count: 1, .queueFull)), for: origin)
+      return
+    }
+    let run = UnsafeRawBufferPointer(rebasing: command.run[start..<place.offset])
+    for queue in targets {
+      append(run, at: command.runOffset + start, count: 1, to: queue, command)
+    }
+    effects.add(.topology(.routed(session, tag, count: 1)), for: origin)
+  }
+
+  private func skip(_ count: UInt32, of command: Route, _ place: inout RunPlace) {
+    if place.next == 0, count == command.count {
+      place = RunPlace(next: count, offset: command.run.count)
+      return
+    }
+    for _ in 0..<count {
+      place.offset += Self.recordSize(in: command.run, at: place.offset)
+      place.next += 1
+    }
+  }
+
+  /// Puts a run of records into one queue under ids of its own.
+  private mutating func append(
+    _ run: UnsafeRawBufferPointer, at runOffset: Int, count: UInt32, to queue: Int,
+    _ command: Route
+  ) {
+    let id = MessageID(entry: appliedIndex, ordinal: nextOrdinal)
+    hash.fold(.routed, id.rawValue, UInt64(queues[queue].id.rawValue) << 32 | UInt64(count))
+    if let note = addressNote(of: command, in: queue) {
+      append(run, at: runOffset, count: count, firstID: id, noting: note, to: queue)
+    } else {
+      Self.append(
+        run, at: runOffset, after: 0, count: Int(count), firstID: id, to: &queues[queue],
+        at: clock, hash: &hash)
+    }
+    stored(Int(count), in: queue)
+  }
+
+  private mutating func append(
+    _ run: UnsafeRawBufferPointer, at runOffset: Int, count: UInt32, firstID: MessageID,
+    noting note: MessageNote, to queue: Int
+  ) {
+    var offset = 0
+    for place in 0..<UInt64(count) {
+      let size = Self.recordSize(in: run, at: offset)
+      var message = Waiting(
+        id: MessageID(rawValue: firstID.rawValue + place), offset: runOffset + offset, size: size)
+      hash.fold(message.bits)
+      queues[queue].note(&message) { $0 = note }
+      queues[queue].admit(
+        message, record: UnsafeRawBufferPointer(rebasing: run[offset...]), at: clock)
+      offset += size
+    }
+    queues[queue].bytes += UInt64(run.count)
+    queues[queue].published += UInt64(count)
+  }
+
+  /// What dead letters of that queue have to know of their way here, if they have to: where no
+  /// other key is given for them, and theirs is not the queue's own name.
+  private func addressNote(of command: Route, in queue: Int) -> MessageNote? {
+    guard let extras = topology.queues[UInt64(queues[queue].id.rawValue)],
+      extras.deadLetterExchange != nil, extras.deadLetterKey == nil
+    else { return nil }
+    let address = MessageAddress(exchange: command.head.name.name, keys: command.keys)
+    if address == extras.ownAddress { return nil }
+    var note = MessageNote()
+    var story = MessageStory()
+    story.address = address
+    note.story = story
+    return note
+  }
+
+  // MARK: Direct replies
+
+  /// The beginning of the keys under which consumers of direct replies are reached.
+  static let replyPrefix = "amq.rabbitmq.reply-to."
+
+  /// Has the run handed to the consumer whose address the routing key is; nil if it is no such.
+  private func directReply(
+    to command: Route, _ run: RunReference, _ effects: inout EffectList
+  ) -> TopologyEffect? {
+    guard command.head.name.name.isEmpty, let key = command.keys.first,
+      key.starts(with: Self.replyPrefix.utf8),
+      let address = ReplyAddress(text: String(decoding: key, as: UTF8.self)),
+      let receiver = slot(of: address.session)
+    else { return nil }
+    effects.add(
+      .topology(.directReply(address.session, address.consumer, run)),
+      for: sessions[receiver].origin)
+    return .routed(command.head.session, command.head.tag, count: run.count)
+  }
+
+  // MARK: Taking
+
+  mutating func consume(_ command: Consume, _ effects: inout EffectList) {
+    let answer: TopologyReply
+    do throws(TopologyFailure) {
+      let queue = try slot(of: command.head.name, for: command.head.session)
+      guard let session = slot(of: command.head.session) else { throw .noSession }
+      let subscribe = Subscribe(command, queue: queues[queue].id)
+      if let refusal = maybeSubscribe(subscribe, session) { throw .other(refusal, detail: "") }
+      answer = .consuming(command.consumer)
+    } catch {
+      answer = .failed(error)
+    }
+    reply(.topology(answer), to: command.head.requester, command.head.tag, &effects)
+  }
+
+  mutating func take(_ command: Take, _ effects: inout EffectList) {
+    let answer: TopologyReply
+    do throws(TopologyFailure) {
+      let queue = try slot(of: command.head.name, for: command.head.session)
+      guard let session = slot(of: command.head.session) else { throw .noSession }
+      answer = try take(command, from: queue, session, &effects)
+    } catch {
+      answer = .failed(error)
+    }
+    reply(.topology(answer), to: command.head.requester, command.head.tag, &effects)
+  }
+
+  private mutating func take(
+    _ command: Take, from queue: Int, _ session: Int, _ effects: inout EffectList
+  ) throws(TopologyFailure) -> TopologyReply {
+    if queues[queue].ready.isEmpty { return .nothingToTake }
+    let consumer: Int
+    if let known = sessions[session].slot(of: command.consumer) {
+      guard consumers[known].queueSlot == queue, !consumers[known].isSubscribed else {
+        throw .other(.consumerDiffers, detail: "")
+      }
+      guard mayHold(UInt32(consumers[known].held.count + 1), known, session) else {
+        throw .tooMany("the connection holds too many messages")
+      }
+      consumer = known
+    } else {
+      guard sessions[session].consumers.count < limits.consumersPerSession,
+        consumers.count < limits.consumers, mayHold(1, nil, session)
+      else { throw .tooMany("the connection has too many consumers") }
+      consumer = insertTaker(command, from: queue, session)
+    }
+    // The list gets the delivery as any other and gives it back for the reply.
+    let before = effects.deliveries.count
+    let leaseEnd = clock + queues[queue].settings.lease
+    hash.fold(.delivered, consumers[consumer].serial, queues[queue].nextToken)
+    Self.handOut(
+      1, from: &queues[queue], to: &consumers[consumer], granted: clock, leaseEnd: leaseEnd,
+      hash: &hash, deliveries: &effects.deliveries, isWanted: true)
+    lowerDeadline(of: consumer, to: leaseEnd)
+    let delivery = effects.deliveries.removeLast()
+    invariant(effects.deliveries.count == before, "a get of several messages")
+    return .took(command.consumer, delivery, ready: queues[queue].readyCount)
+  }
+
+  /// A consumer that lasts while it holds something and is given nothing by itself.
+  private mutating func insertTaker(_ command: Take, from queue: Int, _ session: Int) -> Int {
+    var consumer = ConsumerState()
+    consumer.serial = commandNumber
+    consumer.id = command.consumer
+    consumer.session = command.head.session
+    consumer.sessionSlot = session
+    consumer.queueSlot = queue
+    consumer.credit = 0
+    consumer.isSubscribed = false
+    let slot = consumers.insert(consumer)
+    consumerSlots.insert(slot, for: consumer.serial)
+    let (place, found) = sessions[session].place(of: command.consumer)
+    invariant(!found, "consumer \(command.consumer) is there already")
+    sessions[session].consumers.insert(
+      SessionState.Member(id: command.consumer, slot: slot), at: place)
+    return slot
+  }
+
+  // MARK: Dead letters
+
+  func hasDeadLetterExchange(_ queue: Int) -> Bool {
+    topology.queues[UInt64(queues[queue].id.rawValue)]?.deadLetterExchange != nil
+  }
+
+  /// Moves a message that its queue gives up to where the queue's dead-letter exchange routes it;
+  /// false if that leads nowhere.
+  mutating func deadLetterByExchange(
+    _ message: Waiting, _ note: MessageNote?, _ story: MessageStory, _ reason: DeadLetterReason,
+    key: UInt64, from queue: Int
+  ) -> Bool {
+    let id = queues[queue].id.rawValue
+    guard let extras = topology.queues[UInt64(id)], let exchange = extras.deadLetterExchange
+    else { return false }
+    let address = story.address ?? extras.ownAddress
+    var story = story
+    story.noteDeath(
+      in: extras.name, reason, exchange: address.exchange, keys: address.keys, at: clock)
+    let keys = extras.deadLetterKey.map { [$0] } ?? address.keys
+    story.address = MessageAddress(exchange: exchange, keys: keys)
+    let targets = deadLetterTargets(exchange, keys, extras.host).filter { target in
+      !story.isCycle(
+        through: topology.queues[UInt64(queues[target].id.rawValue)]?.name
+          ?? queues[target].name)
+    }
+    for target in targets { move(message, note, story, key: key, to: target) }
+    return !targets.isEmpty
+  }
+
+  private mutating func deadLetterTargets(
+    _ exchange: String, _ keys: [[UInt8]], _ host: VirtualHostID
+  ) -> [Int] {
+    if exchange.isEmpty {
+      let slots = Set(keys.compactMap { queueSlot(behind: $0, in: host) })
+      return slots.sorted { queues[$0].id < queues[$1].id }
+    }
+    guard let start = topology.exchange(exchange, in: host) else { return [] }
+    // The record lies in the log and cannot be read here: a headers exchange sees no headers.
+    return topology.route(from: start, keys: keys) { ArgumentTable() }
+      .compactMap { queueSlots[UInt64($0)] }
+  }
+}
+
+extension QueueExtras {
+  /// How a message that was sent to the queue by its name is addressed.
+  var ownAddress: MessageAddress {
+    MessageAddress(exchange: "", keys: [[UInt8](name.utf8)])
+  }
+}
+
+/// Where a consumer of direct replies is: the text is a routing key of the default exchange.
+package struct ReplyAddress: Hashable, Sendable {
+  package var session: SessionID
+  package var consumer: ConsumerID
+
+  package init(session: SessionID, consumer: ConsumerID) {
+    self.session = session
+    self.consumer = consumer
+  }
+
+  package var text: String {
+    "\(MachineState.replyPrefix)\(String(session.rawValue, radix: 16)).\(consumer)"
+  }
+
+  package init?(text: String) {
+    let rest = text.dropFirst(MachineState.replyPrefix.count).split(separator: ".")
+    guard text.hasPrefix(MachineState.replyPrefix), rest.count == 2,
+      let session = UInt64(rest[0], radix: 16), session != 0, let consumer = UInt32(rest[1])
+    else { return nil }
+    self.session = SessionID(rawValue: session)
+    self.consumer = ConsumerID(rawValue: consumer)
+  }
+}
+
+extension MessageStory {
+  /// Deaths remembered of a message, the latest first.
+  static let deathsMax = 16
+
+  mutating func noteDeath(
+    in queue: String, _ reason: DeadLetterReason, exchange: String, keys: [[UInt8]],
+    at time: MachineTime
+  ) {
+    if let place = deaths.firstIndex(where: { $0.queue == queue && $0.reason == reason }) {
+      var death = deaths.remove(at: place)
+      death.count += 1
+      deaths.insert(death, at: 0)
+      return
+    }
+    if deaths.count == Self.deathsMax { deaths.removeLast() }
+    deaths.insert(
+      MessageDeath(
+        queue: queue, reason: reason, exchange: exchange, keys: keys, count: 1, time: time), at: 0)
+  }
+
+  /// Whether the message would go round without anybody having rejected it (as RabbitMQ has it).
+  func isCycle(through queue: String) -> Bool {
+    guard let place = deaths.firstIndex(where: { $0.queue == queue }) else { return false }
+    return !deaths[...place].contains { $0.reason == .rejected }
+  }
+}
+
+extension Subscribe {
+  fileprivate init(_ command: Consume, queue: QueueID) {
+    session = command.head.session
+    consumer = command.consumer
+    tag = command.head.tag
+    self.queue = queue
+    credit = command.credit
+  }
+}
