@@ -8,6 +8,10 @@
 //
 // and writes what was appended to `output`. Afterwards it looks at `state`: whether to go on
 // reading, and whether the connection is over.
+//
+// Here is the state and what the gateway sees; `+Frames` takes frames, `+Handshake`, `+Channels`,
+// `+Topology`, `+Publish`, `+Consume`, `+Settle` and `+Transactions` carry out methods, `+Broker`
+// says what the broker decided, `+Close` ends things, `+Time` is about heartbeats and deadlines.
 
 import Base
 
@@ -23,115 +27,162 @@ package enum ConnectionState: Hashable, Sendable {
 }
 
 package struct ConnectionMachine: ~Copyable {
+  enum Phase: Equatable {
+    /// Nothing of the protocol header, or not all of it, has come.
+    case header
+    /// connection.start was sent.
+    case starting
+    /// The broker looks at the credentials.
+    case authenticating
+    /// connection.tune was sent.
+    case tuning
+    /// connection.tune-ok has come, connection.open has not.
+    case opening
+    /// The broker looks for the vhost.
+    case openingVhost
+    case open
+    /// We closed it: close-ok is awaited, all else is dropped.
+    case closing
+    /// The client closed it; the broker's word is awaited before close-ok.
+    case closingByClient
+    /// close-ok was sent: the client hangs up.
+    case closed
+    case finished
+  }
+
   package let settings: ConnectionSettings
+  var phase = Phase.header
+  var names: NameMaker
+  var capabilities = ClientCapabilities()
+  /// Who logged in; nil before.
+  package internal(set) var user: String?
+  /// What was opened, or asked for; nil before.
+  package internal(set) var vhost: String?
+  /// For people: what the client calls its connection, or its product and version.
+  package internal(set) var clientName = ""
+  /// Who wants to log in, and how.
+  var authenticating = (user: "", mechanism: "")
+
+  /// The largest payload that is taken and sent.
+  var payloadBytesMax: Int
+  var channelMax: Int
+
+  /// In no particular order; `slots` has their places by number.
+  var channels: [Channel] = []
+  var slots = IntegerMap<Int>()
+  var channelsOpened: UInt64 = 0
+  /// Numbers of channels by consumer.
+  var consumers = IntegerMap<UInt16>()
+  var lastConsumer: UInt32 = 0
+  var lastToken: UInt64 = 0
+  /// Channels by the token of the request that they wait for.
+  var waitingChannels = IntegerMap<ChannelID>()
+  /// The request that the connection itself waits for.
+  var connectionToken: RequestToken?
+  /// `receive` stopped at a frame of a channel that waits.
+  var isStalled = false
+  /// Channels with confirms to tell.
+  var confirming: [ChannelID] = []
+  /// The channel whose incoming content lies at the end of the requests' bytes, and from where on.
+  var openContent: (channel: UInt16, start: Int)?
+  /// Bytes parked on all channels together.
+  var parkedBytes = 0
+  /// Content and settles of all open transactions.
+  var transactionBytes = 0
+  var isBlocked = false
+
+  var now: MonotonicTime
+  var lastReceived: MonotonicTime
+  /// Something was sent since the last look.
+  var hasSent = false
+  var heartbeat = Nanoseconds.zero
+  var nextHeartbeat = MonotonicTime.never
+  /// When the handshake or a close must be over.
+  var phaseDeadline: MonotonicTime
+
+  /// The caller's, for the time of one call.
+  var output: [UInt8] = []
+  var requests = BrokerRequests()
 
   /// - Parameters:
   ///   - seed: from which names of queues and consumers are made up; different for every connection
   ///     that there ever was.
   package init(settings: ConnectionSettings, seed: UInt64, now: MonotonicTime) {
     self.settings = settings
+    self.now = now
+    names = NameMaker(seed: seed)
+    payloadBytesMax = Self.handshakeBytesMax
+    channelMax = Int(settings.channelMax)
+    lastReceived = now
+    phaseDeadline = now + settings.handshakeTimeout
   }
+
+  /// The largest frame before the client has shown who it is.
+  static let handshakeBytesMax = 16 << 10
 
   // MARK: What the gateway asks
 
-  package var state: ConnectionState { .receiving }
-
-  /// When to call `tick` at the latest.
-  package var nextDeadline: MonotonicTime { .never }
-
-  /// Who logged in; nil before.
-  package var user: String? { nil }
-  /// What was opened; nil before.
-  package var vhost: String? { nil }
-  /// For people: what the client says of itself, `product version` or its connection name.
-  package var clientName: String { "" }
-  package var channelCount: Int { 0 }
-  package var consumerCount: Int { 0 }
-  /// Deliveries not yet settled.
-  package var unsettledCount: Int { 0 }
-
-  /// How many bytes the frame that begins with `bytes` has, to make room for it; 0 if it is not
-  /// known yet.
-  package func bytesNeeded(for bytes: UnsafeRawBufferPointer) -> Int { 0 }
-
-  // MARK: What comes from the client
-
-  /// Takes whole frames from the front of `bytes`; returns how many bytes were taken. The rest is
-  /// to be given again, with more behind it, or when `state` is `.receiving` again.
-  package mutating func receive(
-    _ bytes: UnsafeRawBufferPointer, now: MonotonicTime, output: inout [UInt8],
-    requests: inout BrokerRequests
-  ) -> Int { 0 }
-
-  /// Lets time pass: heartbeats, and whoever took too long.
-  ///
-  /// - Parameter isReading: false if the gateway does not read from the socket, so that silence is
-  ///   not the client's.
-  package mutating func tick(
-    now: MonotonicTime, isReading: Bool, output: inout [UInt8], requests: inout BrokerRequests
-  ) {}
-
-  // MARK: What comes from the broker
-
-  /// Answers a request. Answers to what is closed meanwhile are dropped.
-  package mutating func answer(
-    _ token: RequestToken, _ answer: BrokerAnswer, output: inout [UInt8],
-    requests: inout BrokerRequests
-  ) {}
-
-  /// Answers a get with a message; `remaining` messages nobody holds are left in the queue. False
-  /// if the channel is closed meanwhile: its messages have gone back.
-  package mutating func answerGet(
-    _ token: RequestToken, _ delivery: BrokerDelivery, remaining: UInt32,
-    output: inout [UInt8]
-  ) -> Bool { false }
-
-  /// Sends a message to a consumer. False, and nothing sent, if there is no such consumer any more:
-  /// the broker has to take the message back, unless the channel was closed.
-  package mutating func deliver(_ delivery: BrokerDelivery, output: inout [UInt8]) -> Bool {
-    false
+  package var state: ConnectionState {
+    switch phase {
+    case .finished: .finished
+    case .authenticating, .openingVhost, .closingByClient: .waiting
+    case .header, .starting, .tuning, .opening, .open, .closing, .closed:
+      isStalled ? .waiting : .receiving
+    }
   }
 
-  /// The queue of a consumer is gone. The consumer is forgotten; what it holds can be settled.
-  package mutating func cancelConsumer(_ consumer: ConsumerID, output: inout [UInt8]) {}
+  /// connection.open was answered, and no close has begun.
+  package var isOpen: Bool { phase == .open }
+  package var channelCount: Int { channels.count }
+  package var consumerCount: Int { consumers.count }
+  /// Deliveries not yet settled.
+  package var unsettledCount: Int { channels.reduce(0) { $0 + $1.unsettled.count } }
 
-  /// An unroutable message comes back to its publisher. To be called before its `confirm`.
-  package mutating func returnMessage(
-    _ channel: ChannelID, code: ReplyCode, content: BrokerContent, output: inout [UInt8]
-  ) {}
+  /// How many bytes the frame that begins with `bytes` has, to make room for it; 0 if it is not
+  /// known yet. Never more than the largest frame that is taken.
+  package func bytesNeeded(for bytes: UnsafeRawBufferPointer) -> Int {
+    guard phase != .header, bytes.count >= Frame.headerBytes else { return 0 }
+    let payload = FrameHeader(bytes, at: 0).payloadBytes
+    return payload > payloadBytesMax ? 0 : payload + Frame.overheadBytes
+  }
 
-  /// The channel's publishes from `first` to `last` are stored (or went nowhere). They need not
-  /// come in order. Sent by `flush`.
-  package mutating func confirm(
-    _ channel: ChannelID, first: ChannelSequence, last: ChannelSequence
-  ) {}
+  // MARK: Lending the caller's lists
 
-  /// The channel's publishes from `first` to `last` are not stored and never will be, for reasons
-  /// of the broker's: basic.nack. Without confirm mode nobody is told.
-  package mutating func refusePublish(
-    _ channel: ChannelID, first: ChannelSequence, last: ChannelSequence, output: inout [UInt8]
-  ) {}
+  /// Runs `body` with the caller's output and requests in place of our own, which are empty.
+  mutating func lend<Value>(
+    _ output: inout [UInt8], _ requests: inout BrokerRequests,
+    _ body: (inout ConnectionMachine) -> Value
+  ) -> Value {
+    swap(&self.output, &output)
+    swap(&self.requests, &requests)
+    let before = self.output.count
+    let value = body(&self)
+    if self.output.count > before { hasSent = true }
+    swap(&self.output, &output)
+    swap(&self.requests, &requests)
+    return value
+  }
 
-  /// A publish was wrong: the channel (or the connection) is closed with `fault`, 60.40.
-  package mutating func failPublish(
-    _ channel: ChannelID, _ fault: Fault, output: inout [UInt8], requests: inout BrokerRequests
-  ) {}
+  mutating func lend<Value>(
+    _ output: inout [UInt8], _ body: (inout ConnectionMachine) -> Value
+  ) -> Value {
+    swap(&self.output, &output)
+    let before = self.output.count
+    let value = body(&self)
+    if self.output.count > before { hasSent = true }
+    swap(&self.output, &output)
+    return value
+  }
 
-  /// Closes one channel for a reason of the broker's.
-  package mutating func closeChannel(
-    _ channel: ChannelID, _ fault: Fault, output: inout [UInt8], requests: inout BrokerRequests
-  ) {}
+  mutating func makeToken() -> RequestToken {
+    lastToken += 1
+    return RequestToken(lastToken)
+  }
 
-  /// Tells the client, if it wants to know, that its publishes are not taken for now (why), or are
-  /// again (nil).
-  package mutating func setBlocked(_ reason: String?, output: inout [UInt8]) {}
-
-  /// Closes the connection: `Fault.forced` on shutdown. The client's close-ok is awaited for a
-  /// while; the broker must take the connection as ended from here on.
-  package mutating func close(
-    _ fault: Fault, now: MonotonicTime, output: inout [UInt8], requests: inout BrokerRequests
-  ) {}
-
-  /// Writes what was gathered: confirms.
-  package mutating func flush(output: inout [UInt8]) {}
+  func place(of channel: ChannelID) -> Int? {
+    guard let place = slots[UInt64(channel.number)], channels[place].id == channel else {
+      return nil
+    }
+    return place
+  }
 }

@@ -1,0 +1,373 @@
+// basic.publish and its content. Content of one channel whose frames follow each other is copied
+// once, to the end of the requests' bytes; if frames of others come between, or the rest has not
+// been read, it is parked with its channel until it is whole.
+
+import Base
+
+extension ConnectionMachine {
+  mutating func publish(_ method: BasicPublish, _ place: Int) throws(Failure) {
+    if method.immediate { throw .fault(Fault(.notImplemented, "immediate=true")) }
+    parkOpenContent()
+    openContent = (channels[place].number, requests.bytes.count)
+    requests.bytes.append(contentsOf: method.exchange)
+    requests.bytes.append(contentsOf: method.routingKey)
+    channels[place].assembly = Assembly(
+      exchangeBytes: method.exchange.count, routingKeyBytes: method.routingKey.count,
+      isMandatory: method.mandatory)
+  }
+
+  mutating func takeContent(
+    _ header: FrameHeader, _ payload: UnsafeRawBufferPointer
+  ) throws(Failure) {
+    if header.channel == 0 {
+      if phase == .closing || phase == .closed { return }
+      guard phase == .open else { throw .silent }
+      throw unexpectedFrame(header, payload)
+    }
+    guard try takesChannelFrames() else { return }
+    guard let place = slots[UInt64(header.channel)] else {
+      try checkRoomForChannel()
+      throw outOfTurn()
+    }
+    if channels[place].phase != .open { return }
+    guard let assembly = channels[place].assembly else { throw outOfTurn() }
+    if header.type == Frame.header {
+      guard assembly.content == nil else { throw otherThanBody() }
+      try takeContentHeader(payload, place)
+    } else {
+      guard assembly.content != nil else { throw otherThanHeader() }
+      try takeBody(payload, place)
+    }
+  }
+
+  private func outOfTurn() -> Failure {
+    .fault(
+      Fault(.unexpectedFrame, "expected method frame, got non method frame instead"),
+      naming: .none)
+  }
+
+  private func otherThanHeader() -> Failure {
+    .fault(
+      Fault(
+        .unexpectedFrame,
+        "expected content header for class 60, got non content header frame instead"),
+      naming: .method(.basicPublish))
+  }
+
+  private func otherThanBody() -> Failure {
+    .fault(
+      Fault(.unexpectedFrame, "expected content body, got non content body frame instead"),
+      naming: .method(.basicPublish))
+  }
+
+  private func publishFault(_ code: ReplyCode, _ detail: String) -> Failure {
+    .fault(Fault(code, detail), naming: .method(.basicPublish))
+  }
+
+  // MARK: The content header
+
+  private mutating func takeContentHeader(
+    _ payload: UnsafeRawBufferPointer, _ place: Int
+  ) throws(Failure) {
+    guard payload.count >= Frame.contentHeaderBytes else {
+      throw publishFault(.frameError, "cannot decode \(String(shown: payload))")
+    }
+    // SAFETY: the payload has at least twelve bytes.
+    let classID = UInt16(bigEndian: payload.loadUnaligned(as: UInt16.self))
+    let weight = UInt16(bigEndian: payload.loadUnaligned(fromByteOffset: 2, as: UInt16.self))
+    let bodyBytes = UInt64(bigEndian: payload.loadUnaligned(fromByteOffset: 4, as: UInt64.self))
+    guard classID == MethodID.basicPublish.classID else {
+      throw publishFault(
+        .unexpectedFrame,
+        "expected content header for class 60, got one for class \(classID) instead")
+    }
+    guard weight == 0 else { throw otherThanHeader() }
+    guard bodyBytes <= UInt64(settings.messageBytesMax) else {
+      throw publishFault(
+        .contentTooLarge,
+        "message size \(bodyBytes) is larger than configured max size \(settings.messageBytesMax)")
+    }
+    let properties = UnsafeRawBufferPointer(rebasing: payload[Frame.contentHeaderBytes...])
+    try takeProperties(properties, bodyBytes: bodyBytes, place)
+    if bodyBytes == 0 { try completeContent(place) }
+  }
+
+  private mutating func takeProperties(
+    _ bytes: UnsafeRawBufferPointer, bodyBytes: UInt64, _ place: Int
+  ) throws(Failure) {
+    let view: PropertiesView
+    do throws(PropertiesError) {
+      view = try PropertiesView(bytes)
+    } catch {
+      throw publishFault(.frameError, "cannot decode \(String(shown: bytes))")
+    }
+    try checkUser(view, bytes)
+    var content = Assembly.Content(
+      bodyBytes: bodyBytes, propertiesBytes: bytes.count, headers: view.headers,
+      isPersistent: view.deliveryMode == 2, priority: view.priority,
+      expiration: try expiration(view, bytes), delay: nil, copies: [])
+    var rewritten: [UInt8]?
+    if !view.headers.isEmpty {
+      let headers = UnsafeRawBufferPointer(rebasing: bytes[view.headers])
+      content.delay = Self.delay(headers)
+      try takeCopies(headers, bytes, &content, &rewritten)
+    }
+    if let replyTo = view.replyTo, bytes[replyTo].elementsEqual(ReplyQueue.name.utf8) {
+      rewritten = try withReplyAddress(rewritten ?? [UInt8](bytes), place)
+    }
+    if let rewritten {
+      content.propertiesBytes = rewritten.count
+      // The header table may have moved.
+      content.headers = rewritten.withUnsafeBytes { (try? PropertiesView($0))?.headers ?? 0..<0 }
+      rewritten.withUnsafeBytes { append($0, place) }
+    } else {
+      append(bytes, place)
+    }
+    channels[place].assembly?.content = content
+    try checkParked()
+  }
+
+  private func checkUser(
+    _ view: PropertiesView, _ bytes: UnsafeRawBufferPointer
+  ) throws(Failure) {
+    guard let range = view.userID, let user else { return }
+    let claimed = bytes[range]
+    guard !claimed.elementsEqual(user.utf8) else { return }
+    throw publishFault(
+      .preconditionFailed,
+      """
+      user_id property set to '\(String(decoding: claimed, as: UTF8.self))' but authenticated user \
+      was '\(user)'
+      """)
+  }
+
+  /// The expiration in milliseconds, a decimal number as text.
+  private func expiration(
+    _ view: PropertiesView, _ bytes: UnsafeRawBufferPointer
+  ) throws(Failure) -> UInt64? {
+    guard let range = view.expiration else { return nil }
+    let text = String(decoding: bytes[range], as: UTF8.self)
+    func invalid(_ reason: String) -> Failure {
+      publishFault(.preconditionFailed, "invalid expiration '\(text)': \(reason)")
+    }
+    let sign = text.first == "-" || text.first == "+" ? 1 : 0
+    let digits = text.dropFirst(sign).prefix { $0.isASCII && $0.isNumber }
+    guard !digits.isEmpty else { throw invalid("no_integer") }
+    let rest = text.dropFirst(sign + digits.count)
+    guard rest.isEmpty else { throw invalid("{leftover_string,\"\(rest)\"}") }
+    guard let number = Int64(text), number <= 315_360_000_000 else {
+      throw invalid("{value_too_big,\(text)}")
+    }
+    guard number >= 0 else { throw invalid("{value_negative,\(number)}") }
+    return UInt64(number)
+  }
+
+  /// `x-delay`: our own, as RabbitMQ's plug-in for delayed messages has it.
+  private static func delay(_ headers: UnsafeRawBufferPointer) -> UInt64? {
+    guard let place = FieldTableCheck.value(named: "x-delay", in: headers),
+      let value = fieldValue(headers, place), let number = value.integer, number > 0
+    else { return nil }
+    return UInt64(number)
+  }
+
+  private static func fieldValue(
+    _ table: UnsafeRawBufferPointer, _ place: Range<Int>
+  ) -> FieldValue? {
+    // A value alone is read as the only entry of a table, under an empty name.
+    let entry = [0] + [UInt8](UnsafeRawBufferPointer(rebasing: table[place]))
+    return (try? FieldTable(entry))?.entries.first?.value
+  }
+
+  /// The routing keys in `CC` and `BCC`; who gets the message does not see `BCC`.
+  private func takeCopies(
+    _ headers: UnsafeRawBufferPointer, _ properties: UnsafeRawBufferPointer,
+    _ content: inout Assembly.Content, _ rewritten: inout [UInt8]?
+  ) throws(Failure) {
+    let names: [(StaticString, String)] = [("CC", "CC"), ("BCC", "BCC")]
+    for (name, text) in names {
+      guard let place = FieldTableCheck.value(named: name, in: headers),
+        let value = Self.fieldValue(headers, place)
+      else { continue }
+      guard case .array(let values) = value else {
+        throw publishFault(
+          .preconditionFailed,
+          "invalid message: {unacceptable_type_in_header,\"\(text)\",\(value.typeName)}")
+      }
+      for case .string(let key) in values where key.count <= 255 { content.copies.append(key) }
+      if text == "BCC", var decoded = try? BasicProperties(properties) {
+        decoded.headers?.set("BCC", nil)
+        rewritten = decoded.encoded
+      }
+    }
+  }
+
+  private func withReplyAddress(
+    _ bytes: [UInt8], _ place: Int
+  ) throws(Failure) -> [UInt8] {
+    guard let address = channels[place].replyAddress else {
+      throw publishFault(.preconditionFailed, "fast reply consumer does not exist")
+    }
+    guard var properties = try? BasicProperties(bytes) else { return bytes }
+    properties.replyTo = address
+    return properties.encoded
+  }
+
+  // MARK: The body
+
+  private mutating func takeBody(
+    _ payload: UnsafeRawBufferPointer, _ place: Int
+  ) throws(Failure) {
+    guard let content = channels[place].assembly?.content else { return }
+    let received = content.receivedBytes + UInt64(payload.count)
+    guard received <= content.bodyBytes else {
+      throw publishFault(
+        .frameError, "\(received) body octets received, \(content.bodyBytes) announced")
+    }
+    append(payload, place)
+    channels[place].assembly?.content?.receivedBytes = received
+    if received == content.bodyBytes {
+      try completeContent(place)
+    } else {
+      try checkParked()
+    }
+  }
+
+  /// Appends to the channel's content, wherever it lies.
+  private mutating func append(_ bytes: UnsafeRawBufferPointer, _ place: Int) {
+    if openContent?.channel == channels[place].number {
+      requests.bytes.append(contentsOf: bytes)
+    } else {
+      channels[place].assembly?.parked.append(contentsOf: bytes)
+      parkedBytes += bytes.count
+    }
+  }
+
+  /// Moves content that lies at the end of the requests' bytes, if any does, to its channel.
+  mutating func parkOpenContent() {
+    guard let open = openContent else { return }
+    openContent = nil
+    guard let place = slots[UInt64(open.channel)] else { return }
+    channels[place].assembly?.parked = [UInt8](requests.bytes[open.start...])
+    parkedBytes += requests.bytes.count - open.start
+    requests.bytes.removeSubrange(open.start...)
+  }
+
+  /// What is parked is bounded for the connection, however many channels it has.
+  private func checkParked() throws(Failure) {
+    guard parkedBytes > settings.assemblyBytesMax else { return }
+    throw publishFault(
+      .resourceError,
+      "content begun on all channels is larger than \(settings.assemblyBytesMax) bytes")
+  }
+
+  mutating func dropContent(ofChannelAt place: Int) {
+    guard let assembly = channels[place].assembly else { return }
+    if let open = openContent, open.channel == channels[place].number {
+      requests.bytes.removeSubrange(open.start...)
+      openContent = nil
+    }
+    parkedBytes -= assembly.parked.count
+    channels[place].assembly = nil
+  }
+
+  /// All of the content is there: it becomes a request, or part of the transaction.
+  private mutating func completeContent(_ place: Int) throws(Failure) {
+    if openContent?.channel != channels[place].number {
+      parkOpenContent()
+      openContent = (channels[place].number, requests.bytes.count)
+      requests.bytes.append(contentsOf: channels[place].assembly?.parked ?? [])
+      parkedBytes -= channels[place].assembly?.parked.count ?? 0
+    }
+    guard let open = openContent, let assembly = channels[place].assembly,
+      let content = assembly.content
+    else { return }
+    openContent = nil
+    channels[place].assembly = nil
+    channels[place].published += 1
+    let request = Self.request(channels[place], assembly, content, from: open.start)
+    if channels[place].mode == .transaction {
+      try addToTransaction(request, from: open.start, place)
+    } else {
+      requests.append(request)
+    }
+  }
+
+  private static func request(
+    _ channel: borrowing Channel, _ assembly: Assembly, _ content: Assembly.Content,
+    from start: Int
+  ) -> PublishRequest {
+    let routingKey = start + assembly.exchangeBytes
+    let properties = routingKey + assembly.routingKeyBytes
+    let body = properties + content.propertiesBytes
+    return PublishRequest(
+      channel: channel.id, sequence: ChannelSequence(channel.published),
+      isMandatory: assembly.isMandatory, wantsConfirm: channel.mode == .confirm,
+      isPersistent: content.isPersistent, priority: content.priority,
+      expiration: content.expiration, delay: content.delay, exchange: start..<routingKey,
+      routingKey: routingKey..<properties, copies: content.copies, properties: properties..<body,
+      headers: properties + content.headers.lowerBound..<properties + content.headers.upperBound,
+      body: body..<body + Int(content.bodyBytes))
+  }
+
+  // MARK: Confirm mode
+
+  mutating func selectConfirms(_ method: ConfirmSelect, _ place: Int) throws(Failure) {
+    switch channels[place].mode {
+    case .transaction:
+      throw .fault(Fault(.preconditionFailed, "cannot switch from tx to confirm mode"))
+    case .plain:
+      channels[place].mode = .confirm
+      channels[place].publishedBeforeConfirm = channels[place].published
+    case .confirm: break
+    }
+    if !method.noWait {
+      ConfirmSelectOK().encode(channel: channels[place].number, into: &output)
+    }
+  }
+}
+
+extension BrokerRequests {
+  /// Appends a publish to the run at the end, or begins one.
+  mutating func append(_ publish: PublishRequest) {
+    publishes.append(publish)
+    let end = publishes.count
+    if case .publish(let range)? = requests.last, range.upperBound == end - 1 {
+      requests[requests.count - 1] = .publish(range.lowerBound..<end)
+    } else {
+      requests.append(.publish(end - 1..<end))
+    }
+  }
+
+  /// Appends a settle, joined with the one before where deliveries follow each other.
+  mutating func append(_ outcome: SettleOutcome, _ unsettled: Unsettled, of channel: ChannelID) {
+    let end = settles.count
+    guard case .settle(let range)? = requests.last, range.upperBound == end else {
+      appendSettle(outcome, unsettled, of: channel)
+      requests.append(.settle(end..<end + 1))
+      return
+    }
+    if appendSettle(outcome, unsettled, of: channel, joiningFrom: range.lowerBound) {
+      requests[requests.count - 1] = .settle(range.lowerBound..<end + 1)
+    }
+  }
+
+  /// True if it is a new one; false if it was joined with the last, which is not before `first`.
+  @discardableResult
+  mutating func appendSettle(
+    _ outcome: SettleOutcome, _ unsettled: Unsettled, of channel: ChannelID,
+    joiningFrom first: Int = .max
+  ) -> Bool {
+    if let last = settles.last, settles.count > first, last.outcome == outcome,
+      last.consumer == unsettled.consumer, last.channel == channel,
+      last.last.rawValue &+ 1 == unsettled.delivery.rawValue
+    {
+      settles[settles.count - 1].last = unsettled.delivery
+      return false
+    }
+    settles.append(
+      SettleRequest(
+        channel: channel, outcome: outcome, consumer: unsettled.consumer,
+        first: unsettled.delivery, last: unsettled.delivery))
+    return true
+  }
+}

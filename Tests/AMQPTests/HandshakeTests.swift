@@ -1,0 +1,27 @@
+// From the protocol header to connection.open-ok, and the ends of a connection.
+
+import AMQP
+import Base
+import Testing
+
+@Suite struct HandshakeTests {
+  @Test func aClientGetsIn() {
+    let client = TestConnection(FakeBroker())
+    let start = client.send(Frame.protocolHeader)
+    #expect(start.count == 1)
+    #expect(start[0].hasPrefix("0 connection.start versionMajor=0 versionMinor=9"))
+    #expect(start[0].hasSuffix("mechanisms=PLAIN AMQPLAIN locales=en_US"))
+    #expect(
+      client.send(TestConnection.startOK())
+        == ["0 connection.tune channelMax=2047 frameMax=131072 heartbeat=60"])
+    client.call(
+      "connection.tune-ok", channel: 0, ["channelMax": 10, "frameMax": 4096, "heartbeat": 60])
+    #expect(
+      client.call("connection.open", channel: 0, ["virtualHost": "/", "insist": true])
+        == ["0 connection.open-ok knownHosts="])
+    #expect(client.user == "guest")
+    #expect(client.vhost == "/")
+    #expect(client.clientName == "test 1")
+    #expect(client.call("channel.open") == ["1 channel.open-ok reserved1="])
+  }
+}
