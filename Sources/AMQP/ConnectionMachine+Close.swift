@@ -87,6 +87,11 @@ extension ConnectionMachine {
 
   /// A frame was not carried out.
   mutating func fail(_ failure: Failure, _ channel: UInt16, _ method: MethodID?) {
+    if phase == .closing || phase == .closed {
+      // All was said; only frames that have no end are the end.
+      if case .lostSync = failure { finish() }
+      return
+    }
     switch failure {
     case .silent:
       abandon()

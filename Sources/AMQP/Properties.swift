@@ -202,3 +202,53 @@ package struct BasicProperties: Hashable, Sendable {
     return bytes
   }
 }
+
+/// Properties that the broker makes or changes, as bytes.
+package enum Properties {
+  /// Appends `properties` with further headers, each in place of one of the same name.
+  ///
+  /// - Parameters:
+  ///   - properties: as in `PublishRequest.properties`: checked when they came in.
+  ///   - droppingExpiration: without the `expiration` property, as dead letters are.
+  package static func withHeaders(
+    _ properties: UnsafeRawBufferPointer, adding headers: [(String, FieldValue)],
+    droppingExpiration: Bool, into bytes: inout [UInt8]
+  ) {
+    guard var changed = try? BasicProperties(properties) else {
+      invariant(false, "properties of \(properties.count) bytes that were never checked")
+      return
+    }
+    if !headers.isEmpty {
+      var table = changed.headers ?? FieldTable()
+      for (name, value) in headers { table.set(name, value) }
+      changed.headers = table
+    }
+    if droppingExpiration { changed.expiration = nil }
+    bytes.append(contentsOf: changed.encoded)
+  }
+
+  /// Appends the properties of a persistent message that did not come by AMQP. Headers whose bytes
+  /// are no UTF-8 become byte arrays; names are cut to 255 bytes, a longer content type is left
+  /// out.
+  package static func make(
+    contentType: String?, priority: UInt8?, headers: [(String, [UInt8])],
+    into bytes: inout [UInt8]
+  ) {
+    var properties = BasicProperties()
+    if let contentType, !contentType.isEmpty, contentType.utf8.count <= 255 {
+      properties.contentType = [UInt8](contentType.utf8)
+    }
+    if !headers.isEmpty {
+      properties.headers = FieldTable(
+        headers.map { name, value in
+          FieldTable.Entry(
+            name: [UInt8](name.utf8.prefix(255)),
+            value: String(validating: value, as: UTF8.self) == nil
+              ? .bytes(value) : .string(value))
+        })
+    }
+    properties.deliveryMode = 2
+    properties.priority = priority
+    bytes.append(contentsOf: properties.encoded)
+  }
+}
