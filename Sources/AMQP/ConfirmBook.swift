@@ -11,7 +11,7 @@ struct ConfirmBook {
   private var early: [ClosedRange<UInt64>] = []
   /// The client has heard all below.
   private var told: UInt64 = 1
-  /// Single ones to be told, above `next` when they came.
+  /// Single ones to be told, unless one for all before is told as well. Above `next` when they came.
   private var singles: [UInt64] = []
 
   var hasNews: Bool { told < next || !singles.isEmpty }
@@ -26,8 +26,8 @@ struct ConfirmBook {
   mutating func refuse(_ range: ClosedRange<UInt64>) {
     let hadNews = told < next
     insert(range)
-    // If nothing else was to be told up to here, nothing is now.
-    if !hadNews, told == range.lowerBound { told = range.upperBound + 1 }
+    // If nothing else was to be told up to here, nothing is now: what came early is told singly.
+    if !hadNews { told = next }
   }
 
   private mutating func insert(_ range: ClosedRange<UInt64>) {
@@ -45,11 +45,12 @@ struct ConfirmBook {
 
   /// Calls `body` for each basic.ack to send, and forgets what was to be told.
   mutating func tell(_ body: (_ tag: UInt64, _ multiple: Bool) -> Void) {
+    let covered = told < next ? next : 0
     if told < next {
-      body(next - 1, next - told > 1)
+      body(next - 1, next - told > 1 || singles.contains { $0 < told })
       told = next
     }
-    for single in singles where single >= told { body(single, false) }
+    for single in singles where single >= covered { body(single, false) }
     singles.removeAll(keepingCapacity: singles.count <= 1024)
   }
 }

@@ -27,19 +27,22 @@ extension ConnectionMachine {
   ) {
     self.now = now
     if !isReading { lastReceived = now }
-    lend(&output, &requests) { $0.letTimePass() }
+    let halfIsOver = lend(&output, &requests) { $0.letTimePass() }
+    // The heartbeat itself does not count as something sent.
+    if halfIsOver { hasSent = false }
   }
 
-  private mutating func letTimePass() {
-    guard phase != .finished else { return }
+  /// True if half an interval was over.
+  private mutating func letTimePass() -> Bool {
+    guard phase != .finished else { return false }
     if now >= phaseDeadline || now >= silenceDeadline {
       // Without a word: nobody is there to hear it, or somebody who had time enough.
       abandon()
-      return
+      return false
     }
-    guard now >= nextHeartbeat else { return }
+    guard now >= nextHeartbeat else { return false }
     if !hasSent, phase != .closed { output.putHeartbeat() }
-    hasSent = false
     nextHeartbeat = now + Nanoseconds(heartbeat.rawValue / 2)
+    return true
   }
 }

@@ -22,6 +22,8 @@ struct UnsettledBook {
   private var entries = RingBuffer<Entry>()
   /// Entries that are no holes.
   private(set) var count = 0
+  /// With holes.
+  var length: Int { entries.count }
 
   /// Holes that are kept whatever the book's size.
   private static let holesKept = 64

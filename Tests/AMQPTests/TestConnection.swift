@@ -12,6 +12,7 @@ final class TestConnection {
   private var machine: ConnectionMachine
   private var output: [UInt8] = []
   private var unread: [UInt8] = []
+  private var isPumping = false
   var now = TestConnection.startTime
   /// Bytes that were sent so far.
   private(set) var sent = 0
@@ -97,8 +98,11 @@ final class TestConnection {
     return output
   }
 
-  /// Lets the machine take what it takes.
+  /// Lets the machine take what it takes. Answers that come meanwhile let it take more.
   private func pump() {
+    if isPumping { return }
+    isPumping = true
+    defer { isPumping = false }
     var requests = BrokerRequests()
     while machine.state == .receiving, !unread.isEmpty {
       let taken = unread.withUnsafeBytes {
