@@ -2,7 +2,6 @@
 
 import AMQP
 import Base
-import Testing
 
 final class TestConnection {
   static let startTime = MonotonicTime(1_000_000_000_000)
