@@ -45,7 +45,7 @@ struct Channel {
   /// Where replies to this channel's direct requests go; nil without such a consumer.
   var replyAddress: [UInt8]?
 
-  var assembly: Assembly?
+  var assembly = Assembly()
   var transaction = Transaction()
 
   init(id: ChannelID) {
@@ -103,26 +103,33 @@ struct PendingRequest {
 /// `parked`.
 ///
 ///     exchange | routing key | properties | body so far
+///
+/// Its fields are changed in place: on the hot path no copy of it is made.
 struct Assembly {
-  var exchangeBytes: Int
-  var routingKeyBytes: Int
-  var isMandatory: Bool
-  /// nil before the content header.
-  var content: Content?
-  var parked: [UInt8] = []
-
-  struct Content {
-    var bodyBytes: UInt64
-    var receivedBytes: UInt64 = 0
-    var propertiesBytes: Int
-    /// Within the properties.
-    var headers: Range<Int>
-    var isPersistent: Bool
-    var priority: UInt8
-    var expiration: UInt64?
-    var delay: UInt64?
-    var copies: [[UInt8]]
+  enum Stage {
+    /// No publish is under way.
+    case idle
+    /// The content header must come.
+    case header
+    /// Bodies must come.
+    case body
   }
+
+  var stage = Stage.idle
+  var isMandatory = false
+  var isPersistent = false
+  var priority: UInt8 = 0
+  var exchangeBytes = 0
+  var routingKeyBytes = 0
+  var propertiesBytes = 0
+  /// Within the properties.
+  var headers = 0..<0
+  var bodyBytes: UInt64 = 0
+  var receivedBytes: UInt64 = 0
+  var expiration: UInt64?
+  var delay: UInt64?
+  var copies: [[UInt8]] = []
+  var parked: [UInt8] = []
 }
 
 /// What a channel in transaction mode has gathered since the last commit.

@@ -91,7 +91,7 @@ extension ConnectionMachine {
     do throws(MethodError) {
       return try Fields(&reader)
     } catch {
-      throw .fault(Fault(.frameError, "cannot decode \(String(shown: fields))"))
+      throw .fault(Fault(.frameError, "cannot decode \(String(cut: fields))"))
     }
   }
 
@@ -112,7 +112,11 @@ extension ConnectionMachine {
       // Its frames wait for the broker's word.
       invariant(false, "a frame of channel \(number), which waits to be closed")
     case .open:
-      if let assembly = channels[place].assembly { throw interrupted(assembly) }
+      switch channels[place].assembly.stage {
+      case .idle: break
+      case .header: throw otherThanHeader()
+      case .body: throw otherThanBody()
+      }
       try carryOut(method, place, fields)
     }
   }
@@ -232,14 +236,5 @@ extension ConnectionMachine {
 
   func unexpectedFrame(_ header: FrameHeader, _ payload: UnsafeRawBufferPointer) -> Failure {
     .fault(Fault(.unexpectedFrame, shown(header, payload)), naming: .none)
-  }
-
-  /// A method where the rest of a publish should come.
-  private func interrupted(_ assembly: Assembly) -> Failure {
-    let text =
-      assembly.content == nil
-      ? "expected content header for class 60, got non content header frame instead"
-      : "expected content body, got non content body frame instead"
-    return .fault(Fault(.unexpectedFrame, text), naming: .method(.basicPublish))
   }
 }

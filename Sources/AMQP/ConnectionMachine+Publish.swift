@@ -11,9 +11,10 @@ extension ConnectionMachine {
     openContent = (channels[place].number, requests.bytes.count)
     requests.bytes.append(contentsOf: method.exchange)
     requests.bytes.append(contentsOf: method.routingKey)
-    channels[place].assembly = Assembly(
-      exchangeBytes: method.exchange.count, routingKeyBytes: method.routingKey.count,
-      isMandatory: method.mandatory)
+    channels[place].assembly.stage = .header
+    channels[place].assembly.exchangeBytes = method.exchange.count
+    channels[place].assembly.routingKeyBytes = method.routingKey.count
+    channels[place].assembly.isMandatory = method.mandatory
   }
 
   mutating func takeContent(
@@ -30,13 +31,12 @@ extension ConnectionMachine {
       throw outOfTurn()
     }
     if channels[place].phase != .open { return }
-    guard let assembly = channels[place].assembly else { throw outOfTurn() }
-    if header.type == Frame.header {
-      guard assembly.content == nil else { throw otherThanBody() }
-      try takeContentHeader(payload, place)
-    } else {
-      guard assembly.content != nil else { throw otherThanHeader() }
-      try takeBody(payload, place)
+    switch (channels[place].assembly.stage, header.type) {
+    case (.idle, _): throw outOfTurn()
+    case (.header, Frame.header): try takeContentHeader(payload, place)
+    case (.header, _): throw otherThanHeader()
+    case (.body, Frame.body): try takeBody(payload, place)
+    case (.body, _): throw otherThanBody()
     }
   }
 
@@ -46,7 +46,7 @@ extension ConnectionMachine {
       naming: .none)
   }
 
-  private func otherThanHeader() -> Failure {
+  func otherThanHeader() -> Failure {
     .fault(
       Fault(
         .unexpectedFrame,
@@ -54,7 +54,7 @@ extension ConnectionMachine {
       naming: .method(.basicPublish))
   }
 
-  private func otherThanBody() -> Failure {
+  func otherThanBody() -> Failure {
     .fault(
       Fault(.unexpectedFrame, "expected content body, got non content body frame instead"),
       naming: .method(.basicPublish))
@@ -70,7 +70,7 @@ extension ConnectionMachine {
     _ payload: UnsafeRawBufferPointer, _ place: Int
   ) throws(Failure) {
     guard payload.count >= Frame.contentHeaderBytes else {
-      throw publishFault(.frameError, "cannot decode \(String(shown: payload))")
+      throw publishFault(.frameError, "cannot decode \(String(cut: payload))")
     }
     // SAFETY: the payload has at least twelve bytes.
     let classID = UInt16(bigEndian: payload.loadUnaligned(as: UInt16.self))
@@ -99,32 +99,45 @@ extension ConnectionMachine {
     do throws(PropertiesError) {
       view = try PropertiesView(bytes)
     } catch {
-      throw publishFault(.frameError, "cannot decode \(String(shown: bytes))")
+      throw publishFault(.frameError, "cannot decode \(String(cut: bytes))")
     }
     try checkUser(view, bytes)
-    var content = Assembly.Content(
-      bodyBytes: bodyBytes, propertiesBytes: bytes.count, headers: view.headers,
-      isPersistent: view.deliveryMode == 2, priority: view.priority,
-      expiration: try expiration(view, bytes), delay: nil, copies: [])
+    channels[place].assembly.stage = .body
+    channels[place].assembly.bodyBytes = bodyBytes
+    channels[place].assembly.receivedBytes = 0
+    channels[place].assembly.isPersistent = view.deliveryMode == 2
+    channels[place].assembly.priority = view.priority
+    channels[place].assembly.expiration = try expiration(view, bytes)
+    channels[place].assembly.delay = nil
+    if try rewrites(view, bytes, place) { return }
+    channels[place].assembly.propertiesBytes = bytes.count
+    channels[place].assembly.headers = view.headers
+    append(bytes, place)
+    try checkParked()
+  }
+
+  /// Looks into the headers and at where replies go; true if the properties were written otherwise
+  /// than they came.
+  private mutating func rewrites(
+    _ view: PropertiesView, _ bytes: UnsafeRawBufferPointer, _ place: Int
+  ) throws(Failure) -> Bool {
     var rewritten: [UInt8]?
     if !view.headers.isEmpty {
       let headers = UnsafeRawBufferPointer(rebasing: bytes[view.headers])
-      content.delay = Self.delay(headers)
-      try takeCopies(headers, bytes, &content, &rewritten)
+      channels[place].assembly.delay = Self.delay(headers)
+      try takeCopies(headers, bytes, place, &rewritten)
     }
     if let replyTo = view.replyTo, bytes[replyTo].elementsEqual(ReplyQueue.name.utf8) {
       rewritten = try withReplyAddress(rewritten ?? [UInt8](bytes), place)
     }
-    if let rewritten {
-      content.propertiesBytes = rewritten.count
-      // The header table may have moved.
-      content.headers = rewritten.withUnsafeBytes { (try? PropertiesView($0))?.headers ?? 0..<0 }
-      rewritten.withUnsafeBytes { append($0, place) }
-    } else {
+    guard let rewritten else { return false }
+    channels[place].assembly.propertiesBytes = rewritten.count
+    rewritten.withUnsafeBytes { bytes in
+      channels[place].assembly.headers = (try? PropertiesView(bytes))?.headers ?? 0..<0
       append(bytes, place)
     }
-    channels[place].assembly?.content = content
     try checkParked()
+    return true
   }
 
   private func checkUser(
@@ -179,21 +192,23 @@ extension ConnectionMachine {
   }
 
   /// The routing keys in `CC` and `BCC`; who gets the message does not see `BCC`.
-  private func takeCopies(
-    _ headers: UnsafeRawBufferPointer, _ properties: UnsafeRawBufferPointer,
-    _ content: inout Assembly.Content, _ rewritten: inout [UInt8]?
+  private mutating func takeCopies(
+    _ headers: UnsafeRawBufferPointer, _ properties: UnsafeRawBufferPointer, _ place: Int,
+    _ rewritten: inout [UInt8]?
   ) throws(Failure) {
     let names: [(StaticString, String)] = [("CC", "CC"), ("BCC", "BCC")]
     for (name, text) in names {
-      guard let place = FieldTableCheck.value(named: name, in: headers),
-        let value = Self.fieldValue(headers, place)
+      guard let range = FieldTableCheck.value(named: name, in: headers),
+        let value = Self.fieldValue(headers, range)
       else { continue }
       guard case .array(let values) = value else {
         throw publishFault(
           .preconditionFailed,
           "invalid message: {unacceptable_type_in_header,\"\(text)\",\(value.typeName)}")
       }
-      for case .string(let key) in values where key.count <= 255 { content.copies.append(key) }
+      for case .string(let key) in values where key.count <= 255 {
+        channels[place].assembly.copies.append(key)
+      }
       if text == "BCC", var decoded = try? BasicProperties(properties) {
         decoded.headers?.set("BCC", nil)
         rewritten = decoded.encoded
@@ -217,15 +232,15 @@ extension ConnectionMachine {
   private mutating func takeBody(
     _ payload: UnsafeRawBufferPointer, _ place: Int
   ) throws(Failure) {
-    guard let content = channels[place].assembly?.content else { return }
-    let received = content.receivedBytes + UInt64(payload.count)
-    guard received <= content.bodyBytes else {
+    let announced = channels[place].assembly.bodyBytes
+    let received = channels[place].assembly.receivedBytes + UInt64(payload.count)
+    guard received <= announced else {
       throw publishFault(
-        .frameError, "\(received) body octets received, \(content.bodyBytes) announced")
+        .frameError, "\(received) body octets received, \(announced) announced")
     }
     append(payload, place)
-    channels[place].assembly?.content?.receivedBytes = received
-    if received == content.bodyBytes {
+    channels[place].assembly.receivedBytes = received
+    if received == announced {
       try completeContent(place)
     } else {
       try checkParked()
@@ -237,7 +252,7 @@ extension ConnectionMachine {
     if openContent?.channel == channels[place].number {
       requests.bytes.append(contentsOf: bytes)
     } else {
-      channels[place].assembly?.parked.append(contentsOf: bytes)
+      channels[place].assembly.parked.append(contentsOf: bytes)
       parkedBytes += bytes.count
     }
   }
@@ -247,7 +262,7 @@ extension ConnectionMachine {
     guard let open = openContent else { return }
     openContent = nil
     guard let place = slots[UInt64(open.channel)] else { return }
-    channels[place].assembly?.parked = [UInt8](requests.bytes[open.start...])
+    channels[place].assembly.parked = [UInt8](requests.bytes[open.start...])
     parkedBytes += requests.bytes.count - open.start
     requests.bytes.removeSubrange(open.start...)
   }
@@ -261,52 +276,37 @@ extension ConnectionMachine {
   }
 
   mutating func dropContent(ofChannelAt place: Int) {
-    guard let assembly = channels[place].assembly else { return }
+    guard channels[place].assembly.stage != .idle else { return }
     if let open = openContent, open.channel == channels[place].number {
       requests.bytes.removeSubrange(open.start...)
       openContent = nil
     }
-    parkedBytes -= assembly.parked.count
-    channels[place].assembly = nil
+    parkedBytes -= channels[place].assembly.parked.count
+    channels[place].assembly = Assembly()
   }
 
   /// All of the content is there: it becomes a request, or part of the transaction.
   private mutating func completeContent(_ place: Int) throws(Failure) {
-    if openContent?.channel != channels[place].number {
+    let start: Int
+    if let open = openContent, open.channel == channels[place].number {
+      start = open.start
+      openContent = nil
+    } else {
       parkOpenContent()
-      openContent = (channels[place].number, requests.bytes.count)
-      requests.bytes.append(contentsOf: channels[place].assembly?.parked ?? [])
-      parkedBytes -= channels[place].assembly?.parked.count ?? 0
+      start = requests.bytes.count
+      requests.bytes.append(contentsOf: channels[place].assembly.parked)
+      parkedBytes -= channels[place].assembly.parked.count
+      channels[place].assembly.parked = []
     }
-    guard let open = openContent, let assembly = channels[place].assembly,
-      let content = assembly.content
-    else { return }
-    openContent = nil
-    channels[place].assembly = nil
+    channels[place].assembly.stage = .idle
     channels[place].published += 1
-    let request = Self.request(channels[place], assembly, content, from: open.start)
+    let request = channels[place].request(from: start)
+    if !request.copies.isEmpty { channels[place].assembly.copies = [] }
     if channels[place].mode == .transaction {
-      try addToTransaction(request, from: open.start, place)
+      try addToTransaction(request, from: start, place)
     } else {
       requests.append(request)
     }
-  }
-
-  private static func request(
-    _ channel: borrowing Channel, _ assembly: Assembly, _ content: Assembly.Content,
-    from start: Int
-  ) -> PublishRequest {
-    let routingKey = start + assembly.exchangeBytes
-    let properties = routingKey + assembly.routingKeyBytes
-    let body = properties + content.propertiesBytes
-    return PublishRequest(
-      channel: channel.id, sequence: ChannelSequence(channel.published),
-      isMandatory: assembly.isMandatory, wantsConfirm: channel.mode == .confirm,
-      isPersistent: content.isPersistent, priority: content.priority,
-      expiration: content.expiration, delay: content.delay, exchange: start..<routingKey,
-      routingKey: routingKey..<properties, copies: content.copies, properties: properties..<body,
-      headers: properties + content.headers.lowerBound..<properties + content.headers.upperBound,
-      body: body..<body + Int(content.bodyBytes))
   }
 
   // MARK: Confirm mode
@@ -369,5 +369,23 @@ extension BrokerRequests {
         channel: channel, outcome: outcome, consumer: unsettled.consumer,
         first: unsettled.delivery, last: unsettled.delivery))
     return true
+  }
+}
+
+extension Channel {
+  /// The publish whose content begins at `start` of the requests' bytes.
+  fileprivate func request(from start: Int) -> PublishRequest {
+    let routingKey = start + assembly.exchangeBytes
+    let properties = routingKey + assembly.routingKeyBytes
+    let headers = assembly.headers
+    let body = properties + assembly.propertiesBytes
+    return PublishRequest(
+      channel: id, sequence: ChannelSequence(published), isMandatory: assembly.isMandatory,
+      wantsConfirm: mode == .confirm, isPersistent: assembly.isPersistent,
+      priority: assembly.priority, expiration: assembly.expiration, delay: assembly.delay,
+      exchange: start..<routingKey, routingKey: routingKey..<properties, copies: assembly.copies,
+      properties: properties..<body,
+      headers: properties + headers.lowerBound..<properties + headers.upperBound,
+      body: body..<body + Int(assembly.bodyBytes))
   }
 }

@@ -6,8 +6,10 @@
 //     flush       once, for what was gathered (confirms)
 //     tick        when `nextDeadline` is reached
 //
-// and writes what was appended to `output`. Afterwards it looks at `state`: whether to go on
-// reading, and whether the connection is over.
+// and writes what was appended to `output`. After each call it looks at `state`: whether to go on
+// (what was read and not taken is given again once it is `.receiving`), and whether the connection
+// is over. A broker that has no room calls `receive` later, or with fewer bytes: no more is asked of
+// it than what they hold.
 //
 // Here is the state and what the gateway sees; `+Frames` takes frames, `+Handshake`, `+Channels`,
 // `+Topology`, `+Publish`, `+Consume`, `+Settle` and `+Transactions` carry out methods, `+Broker`

@@ -40,6 +40,11 @@ extension String {
     }
   }
 
+  /// So much of it as can show in a reply text, which is cut to 255 bytes.
+  init(cut bytes: UnsafeRawBufferPointer) {
+    self.init(shown: bytes.prefix(255))
+  }
+
   /// As the reply text of a close: at most 255 bytes.
   var replyText: [UInt8] {
     let bytes = [UInt8](utf8)
