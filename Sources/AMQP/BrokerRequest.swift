@@ -56,13 +56,25 @@ package enum BrokerRequest: Sendable {
   case closeConnection(RequestToken)
 }
 
-/// What a client proves who it is by.
-package struct Credentials: Hashable, Sendable {
+/// What a client proves who it is by. Printing it shows no password.
+package struct Credentials: Hashable, Sendable, CustomStringConvertible,
+  CustomDebugStringConvertible, CustomReflectable
+{
   /// `PLAIN` or `AMQPLAIN`.
   package var mechanism: String
   package var user: String
   /// As sent; never to be logged.
   package var password: [UInt8]
+
+  package init(mechanism: String, user: String, password: [UInt8]) {
+    self.mechanism = mechanism
+    self.user = user
+    self.password = password
+  }
+
+  package var description: String { "\(user) by \(mechanism)" }
+  package var debugDescription: String { description }
+  package var customMirror: Mirror { Mirror(self, children: ["user": user]) }
 }
 
 /// A request of a channel.

@@ -174,16 +174,18 @@ extension ConnectionMachine {
 
   private func alternate(_ table: FieldTable, of exchange: String) throws(Failure) -> String? {
     guard let value = table["alternate-exchange"] else { return nil }
-    guard let name = value.text else {
+    let resource = Fault.exchange(exchange, vhost: vhostName)
+    guard case .string = value else {
       throw .fault(
         Fault(
           .preconditionFailed,
-          """
-          invalid type '\(value.typeName)' for arg 'alternate-exchange' in \
-          \(Fault.exchange(exchange, vhost: vhostName))
-          """))
+          "invalid type '\(value.typeName)' for arg 'alternate-exchange' in \(resource)"))
     }
-    return name
+    do throws(Fault) {
+      return try ArgumentReader(table: table, resource: resource).string("alternate-exchange")
+    } catch {
+      throw .fault(error)
+    }
   }
 
   mutating func deleteExchange(_ method: ExchangeDelete, _ place: Int) throws(Failure) {

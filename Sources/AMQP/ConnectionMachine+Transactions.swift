@@ -61,6 +61,8 @@ extension ConnectionMachine {
       TxCommitOK().encode(channel: channels[place].number, into: &output)
       return
     }
+    // Another channel's content may lie open at the end of the bytes.
+    parkOpenContent()
     let moved = requests.bytes.count
     let firstPublish = requests.publishes.count
     let firstSettle = requests.settles.count

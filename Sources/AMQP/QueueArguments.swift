@@ -86,7 +86,7 @@ package struct QueueArguments: Hashable, Sendable {
     expires = try reader.expiry("x-expires", zeroAllowed: false)
     messageTTL = try reader.expiry("x-message-ttl", zeroAllowed: true)
     deadLetterExchange = try reader.string("x-dead-letter-exchange")
-    deadLetterRoutingKey = try reader.bytes("x-dead-letter-routing-key")
+    deadLetterRoutingKey = try reader.shortBytes("x-dead-letter-routing-key")
     if deadLetterRoutingKey != nil, deadLetterExchange == nil {
       throw reader.invalid("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined")
     }
@@ -183,15 +183,18 @@ struct ArgumentReader {
     return number
   }
 
-  func bytes(_ name: String) throws(Fault) -> [UInt8]? {
+  /// What must fit into a short string when it is used: a routing key.
+  func shortBytes(_ name: String) throws(Fault) -> [UInt8]? {
     guard let value = table[name] else { return nil }
     guard case .string(let bytes) = value else { throw unacceptable(name, value) }
+    guard bytes.count <= 255 else { throw invalid(name, "{value_too_long,\(bytes.count)}") }
     return bytes
   }
 
+  /// A name.
   func string(_ name: String) throws(Fault) -> String? {
-    guard let bytes = try bytes(name) else { return nil }
-    guard bytes.count <= 255, let text = String(validating: bytes, as: UTF8.self) else {
+    guard let bytes = try shortBytes(name) else { return nil }
+    guard let text = String(validating: bytes, as: UTF8.self) else {
       throw invalid(name, "{invalid_value,longstr}")
     }
     return text

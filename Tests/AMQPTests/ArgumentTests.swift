@@ -40,6 +40,11 @@ import Testing
       ("x-queue-mode", .text("odd"), "invalid_queue_mode"),
       ("x-dead-letter-exchange", .int64(1), "{unacceptable_type,long}"),
       ("x-dead-letter-routing-key", .text("k"), "routing_key_but_no_dlx_defined"),
+      ("x-dead-letter-exchange", .string([255]), "{invalid_value,longstr}"),
+      (
+        "x-dead-letter-routing-key", .string([UInt8](repeating: 65, count: 256)),
+        "{value_too_long,256}"
+      ),
       ("x-delivery-limit", .int32(-1), "{value_negative,-1}"),
       ("x-single-active-consumer", .int8(1), "{unacceptable_type,byte}"),
       ("x-retry-delay", .int32(-1), "{value_negative,-1}"),
@@ -52,6 +57,15 @@ import Testing
       Self.declare(client, [(name, value)])
         == Self.refused("invalid arg '\(name)' for queue 'q' in vhost '/': \(reason)"))
     #expect(client.broker.queues.isEmpty)
+  }
+
+  @Test func aPasswordIsNotPrinted() {
+    let credentials = Credentials(mechanism: "PLAIN", user: "u", password: [115, 101, 99])
+    var dumped = ""
+    dump(BrokerRequest.authenticate(RequestToken(1), credentials), to: &dumped)
+    for text in ["\(credentials)", String(reflecting: credentials), dumped] {
+      #expect(!text.contains("115"), "\(text)")
+    }
   }
 
   @Test func argumentsAreUnderstood() throws {

@@ -183,6 +183,26 @@ import Testing
       ])
   }
 
+  /// A commit on one channel does not get into another's content.
+  @Test func aCommitMayComeBetweenContent() {
+    let broker = FakeBroker()
+    let client = TestConnection.open(broker)
+    client.call("channel.open", channel: 2)
+    client.send(MessageTests.declare)
+    client.call("tx.select", channel: 2)
+    client.send(
+      TestFrames.publish(channel: 2, key: "q", "committed")
+        + TestFrames.method("basic.publish", ["routingKey": "q"])
+        + TestFrames.method("tx.commit", channel: 2) + TestFrames.header(body: 5)
+        + TestFrames.body([UInt8]("plain".utf8)))
+    #expect(
+      broker.queues["q"]?.messages.map { String(decoding: $0.body, as: UTF8.self) }
+        == ["committed", "plain"])
+    #expect(
+      broker.queues["q"]?.messages.map { String(decoding: $0.routingKey, as: UTF8.self) }
+        == ["q", "q"])
+  }
+
   @Test func contentOfAClosedChannelIsForgotten() {
     let broker = FakeBroker()
     let client = TestConnection.open(broker) { $0.assemblyBytesMax = 1000 }
