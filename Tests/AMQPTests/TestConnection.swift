@@ -74,9 +74,13 @@ final class TestConnection {
   /// Sends bytes and returns the frames that came back, as lines.
   @discardableResult
   func send(_ bytes: [UInt8]) -> [String] {
+    sendQuietly(bytes)
+    return takeLines()
+  }
+
+  func sendQuietly(_ bytes: [UInt8]) {
     unread += bytes
     pump()
-    return takeLines()
   }
 
   /// Sends a method and returns what came back.
@@ -116,11 +120,15 @@ final class TestConnection {
   }
 
   func tick(after seconds: Double, isReading: Bool = true) -> [String] {
-    now = now + Nanoseconds(UInt64(seconds * 1e9))
+    tick(now + Nanoseconds(UInt64(seconds * 1e9)), isReading: isReading)
+    return takeLines()
+  }
+
+  func tick(_ now: MonotonicTime, isReading: Bool) {
+    self.now = now
     var requests = BrokerRequests()
     machine.tick(now: now, isReading: isReading, output: &output, requests: &requests)
     broker.carryOut(requests, of: self)
-    return takeLines()
   }
 
   // MARK: The broker
