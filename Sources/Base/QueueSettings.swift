@@ -34,6 +34,11 @@ package struct QueueSettings: Hashable, Sendable {
   package var priorities: UInt8 = 1
   /// How many messages of one key may be held at once; 0 is a queue without keys.
   package var keyLimit: UInt32 = 0
+  /// The queue goes, with its messages, when it had no consumer and was not declared again for so
+  /// long; 0 is never.
+  package var expires: Nanoseconds = .zero
+  /// Only one consumer gets messages, until it is gone; then the next.
+  package var hasSingleActiveConsumer = false
 
   package init() {}
 
@@ -51,6 +56,7 @@ package struct QueueSettings: Hashable, Sendable {
       return "retry-max must not be below retry-delay"
     }
     if priorities < 1 || priorities > 32 { return "priorities must be between 1 and 32" }
+    if expires != .zero, expires < .milliseconds(1) { return "expires must be at least 1ms" }
     if !deadLetterQueue.isEmpty, !Self.isValid(name: deadLetterQueue) {
       return "dead-letter must be a queue name of 1 to 255 bytes"
     }
@@ -70,6 +76,8 @@ package struct QueueSettings: Hashable, Sendable {
     bytes.put(overflow.rawValue)
     bytes.put(priorities)
     bytes.put(keyLimit)
+    bytes.put(expires)
+    bytes.put(UInt8(hasSingleActiveConsumer ? 1 : 0))
   }
 
   /// - Throws: `ByteReaderError` where the bytes end early. An unknown overflow rule reads as
@@ -87,6 +95,8 @@ package struct QueueSettings: Hashable, Sendable {
     overflow = OverflowRule(rawValue: try reader.integer()) ?? .reject
     priorities = try reader.integer()
     keyLimit = try reader.integer()
+    expires = try reader.identifier()
+    hasSingleActiveConsumer = try reader.integer(UInt8.self) != 0
   }
 }
 

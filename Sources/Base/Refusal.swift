@@ -31,6 +31,10 @@
   case answerForgotten = 28
   /// The consumers of the session could hold too many messages together.
   case tooMuchCredit = 29
+  /// A consumer has the queue for itself, or asked for that while there are others.
+  case consumerExclusive = 30
+  /// The producer had no session for so long that nothing is known of it any more.
+  case producerForgotten = 31
   // Messages and deliveries.
   case messageTooLarge = 40
   case messageMalformed = 41

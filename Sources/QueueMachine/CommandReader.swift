@@ -238,6 +238,8 @@ struct Subscribe {
   var tag: RequestTag
   var queue = QueueID(0)
   var credit: UInt32
+  var priority: Int16 = 0
+  var isExclusive = false
 
   init(_ reader: inout ByteReader, hasQueue: Bool) throws(ByteReaderError) {
     session = try reader.identifier()
@@ -245,6 +247,10 @@ struct Subscribe {
     tag = try reader.identifier()
     if hasQueue { queue = try reader.identifier() }
     credit = try reader.integer()
+    if hasQueue {
+      priority = Int16(bitPattern: try reader.integer())
+      isExclusive = try reader.integer(UInt8.self) != 0
+    }
   }
 }
 

@@ -322,10 +322,13 @@ package enum CommandWriter {
     end(start, &payload)
   }
 
-  /// - Parameter credit: the most messages held at once, 1...`FixedLimits.creditMax`.
+  /// - Parameters:
+  ///   - credit: the most messages held at once, 1...`FixedLimits.creditMax`.
+  ///   - priority: consumers of a lower one get what this one has no credit for.
+  ///   - isExclusive: there may be no other consumer of the queue.
   package static func subscribe(
     _ session: SessionID, consumer: ConsumerID, tag: RequestTag, queue: QueueID, credit: UInt32,
-    into payload: inout [UInt8]
+    priority: Int16 = 0, isExclusive: Bool = false, into payload: inout [UInt8]
   ) {
     let start = begin(.subscribe, &payload)
     payload.put(session)
@@ -333,6 +336,8 @@ package enum CommandWriter {
     payload.put(tag)
     payload.put(queue)
     payload.put(credit)
+    payload.put(UInt16(bitPattern: priority))
+    payload.put(UInt8(isExclusive ? 1 : 0))
     end(start, &payload)
   }
 

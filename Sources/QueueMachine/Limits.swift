@@ -27,6 +27,10 @@ package struct MachineLimits: Hashable, Sendable {
   package var unansweredMessages: UInt64 = 65_536
   /// The same in runs of equal answers.
   package var unansweredRuns = 4_096
+  /// The same of all producers with a session together. Above it a producer may have
+  /// `runsWhenFull`, so that nobody's publishes depend on what others do not answer.
+  package var liveRuns = 1 << 22
+  package var runsWhenFull = 64
   /// Refused ranges of settles that a session has not said to have seen. One settle begun below
   /// this may go over it by as many ranges as it has.
   package var unansweredRefusals = 4_096

@@ -4,7 +4,8 @@
 // The rule (also in the README): consumers that could take a message stand in the queue's rotation.
 // The first takes its share, at most its credit, and goes to the end if it has credit left, or
 // leaves until it has some again and then joins at the end. The share is what was ready when the
-// assignment began divided by the consumers in the rotation, at least 1.
+// assignment began divided by the consumers in the rotation, at least 1. Consumers with a priority
+// have a rotation for each: a lower one gets what the higher ones have no credit for.
 
 import Base
 
@@ -24,14 +25,21 @@ extension MachineState {
       return
     }
     let queue = consumers[consumer].queueSlot
-    consumers[consumer].rotationPlace = queues[queue].rotation.append(consumer)
+    if queues[queue].settings.hasSingleActiveConsumer,
+      queues[queue].activeConsumer != consumers[consumer].serial
+    {
+      return
+    }
+    consumers[consumer].rotationPlace = queues[queue].rotation.append(
+      consumer, consumers[consumer].priority)
     markDirty(queue)
   }
 
   /// Takes the consumer out of the rotation wherever it stands; the others keep their order.
   mutating func leaveRotation(_ consumer: Int) {
     guard consumers[consumer].isInRotation else { return }
-    queues[consumers[consumer].queueSlot].rotation.remove(at: consumers[consumer].rotationPlace)
+    queues[consumers[consumer].queueSlot].rotation.remove(
+      at: consumers[consumer].rotationPlace, consumers[consumer].priority)
     consumers[consumer].rotationPlace = Rotation.none
   }
 
@@ -50,16 +58,30 @@ extension MachineState {
   }
 
   private mutating func assign(_ queue: Int, _ effects: inout EffectList) {
-    let takers = queues[queue].rotation.count
     var ready = queues[queue].ready.count
+    if ready == 0 || queues[queue].rotation.isEmpty { return }
+    if queues[queue].rotation.others.isEmpty {
+      assign(&ready, from: queue, to: 0, &effects)
+    } else {
+      for priority in queues[queue].rotation.priorities {
+        assign(&ready, from: queue, to: priority, &effects)
+      }
+    }
+  }
+
+  /// Among the consumers of one priority.
+  private mutating func assign(
+    _ ready: inout Int, from queue: Int, to priority: Int16, _ effects: inout EffectList
+  ) {
+    let takers = queues[queue].rotation.count(of: priority)
     if takers == 0 || ready == 0 { return }
     let share = max(1, ready / takers)
-    while ready > 0, let consumer = queues[queue].rotation.popFirst() {
+    while ready > 0, let consumer = queues[queue].rotation.popFirst(of: priority) {
       let count = min(share, ready, consumers[consumer].creditLeft)
       deliver(count, from: queue, to: consumer, &effects)
       ready -= count
       if consumers[consumer].creditLeft > 0 {
-        consumers[consumer].rotationPlace = queues[queue].rotation.append(consumer)
+        consumers[consumer].rotationPlace = queues[queue].rotation.append(consumer, priority)
       } else {
         consumers[consumer].rotationPlace = Rotation.none
       }

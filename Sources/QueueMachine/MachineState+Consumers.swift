@@ -25,7 +25,12 @@ extension MachineState {
     let (place, found) = sessions[session].place(of: command.consumer)
     if found {
       let consumer = sessions[session].consumers[place].slot
-      if consumers[consumer].queueSlot != queue { return .consumerDiffers }
+      if consumers[consumer].queueSlot != queue
+        || consumers[consumer].priority != command.priority
+        || (queues[queue].exclusiveConsumer == consumers[consumer].serial) != command.isExclusive
+      {
+        return .consumerDiffers
+      }
       if !mayHold(command.credit, consumer, session) { return .tooMuchCredit }
       hash.fold(.subscribed, consumers[consumer].serial, UInt64(command.credit))
       if !consumers[consumer].isSubscribed {
@@ -37,6 +42,11 @@ extension MachineState {
     }
     if sessions[session].consumers.count >= limits.consumersPerSession { return .tooManyConsumers }
     if consumers.count >= limits.consumers { return .tooManyConsumers }
+    if queues[queue].exclusiveConsumer != 0
+      || command.isExclusive && (queues[queue].consumers > 0 || queues[queue].leased > 0)
+    {
+      return .consumerExclusive
+    }
     if !mayHold(command.credit, nil, session) { return .tooMuchCredit }
     var consumer = ConsumerState()
     consumer.serial = commandNumber
@@ -45,14 +55,31 @@ extension MachineState {
     consumer.sessionSlot = session
     consumer.queueSlot = queue
     consumer.credit = command.credit
+    consumer.priority = command.priority
     hash.fold(.subscribed, consumer.serial, UInt64(command.credit))
+    if command.isExclusive { queues[queue].exclusiveConsumer = consumer.serial }
+    if queues[queue].settings.hasSingleActiveConsumer {
+      queues[queue].candidates.set(
+        ActiveCandidate(key: consumer.serial, priority: command.priority))
+    }
     let slot = consumers.insert(consumer)
     consumerSlots.insert(slot, for: consumer.serial)
     sessions[session].consumers.insert(
       SessionState.Member(id: command.consumer, slot: slot), at: place)
     queues[queue].consumers += 1
+    maybeChooseActive(queue)
     maybeJoinRotation(slot)
     return nil
+  }
+
+  /// Where only one consumer may be active and none is, the one of the highest priority is from now
+  /// on, of several the one that subscribed first.
+  private mutating func maybeChooseActive(_ queue: Int) {
+    guard queues[queue].activeConsumer == 0, let next = queues[queue].candidates.popFirst(),
+      let consumer = consumerSlots[next.key]
+    else { return }
+    queues[queue].activeConsumer = next.key
+    maybeJoinRotation(consumer)
   }
 
   mutating func setCredit(_ command: Subscribe, _ effects: inout EffectList) {
@@ -108,6 +135,13 @@ extension MachineState {
       return
     }
     if let consumer = sessions[session].slot(of: command.consumer) {
+      let returned = command.returnHeld ? consumers[consumer].held.count : 0
+      if settledHere + returned > limits.settledPerEntry {
+        effects.add(
+          refusal(command.session, command.tag, .overloaded), for: sessions[session].origin)
+        return
+      }
+      settledHere += returned
       hash.fold(.unsubscribed, consumers[consumer].serial)
       if command.returnHeld || consumers[consumer].held.isEmpty {
         releaseAndRemove(consumer)
@@ -137,9 +171,10 @@ extension MachineState {
     invariant(
       consumers[consumer].held.isEmpty, "consumer removed with \(consumers[consumer].held.count)")
     leaveRotation(consumer)
+    let queue = consumers[consumer].queueSlot
     if consumers[consumer].isSubscribed {
-      queues[consumers[consumer].queueSlot].consumers -= 1
-      queueLostConsumer(consumers[consumer].queueSlot)
+      queues[queue].consumers -= 1
+      queueLostConsumer(queue)
     }
     leaseDeadlines.remove(consumers[consumer].serial)
     consumerSlots.remove(consumers[consumer].serial)
@@ -147,8 +182,23 @@ extension MachineState {
     let (place, found) = sessions[session].place(of: consumers[consumer].id)
     invariant(found, "consumer \(consumers[consumer].id) not among its session's")
     sessions[session].consumers.remove(at: place)
+    let serial = consumers[consumer].serial
     consumers.remove(consumer)
     noteIfResting(session)
+    queues[queue].candidates.remove(serial)
+    if queues[queue].exclusiveConsumer == serial { queues[queue].exclusiveConsumer = 0 }
+    if queues[queue].activeConsumer == serial {
+      queues[queue].activeConsumer = 0
+      maybeChooseActive(queue)
+    }
+    noteUse(of: queue)
+  }
+
+  /// To be called when the queue may have lost the last that used it.
+  mutating func noteUse(of queue: Int) {
+    if queues[queue].settings.expires == .zero { return }
+    queues[queue].lastUse = clock
+    lowerDeadline(ofQueue: queue)
   }
 
   private func refusal(_ session: SessionID, _ tag: RequestTag, _ refusal: Refusal) -> Effect {

@@ -1,7 +1,8 @@
 // What time brings: leases that ran out, sessions that stayed away, messages that are too old or
 // whose time came, producers forgotten. Carried out at the beginning of an entry, by the entry's
 // stamp: first all leases by consumer and delivery, then sessions by time and id, then the queues by
-// id, of each first what is too old, by time and id, then what falls due, then what is too much.
+// id, of each first what is too old, by time and id, then what falls due, then what is too much, then
+// the queue itself if nobody uses it any more.
 // Nothing is assigned before all of it is returned.
 
 import Base
@@ -12,7 +13,7 @@ extension MachineState {
   mutating func carryOutDue(_ effects: inout EffectList) {
     carryOutDueLeases(&effects)
     endDueSessions(&effects)
-    carryOutDueQueues()
+    carryOutDueQueues(&effects)
     while let idle = idleProducers.first, idle.time + limits.producerMemory <= clock {
       forgetProducer(ProducerID(rawValue: idle.key))
     }
@@ -97,7 +98,7 @@ extension MachineState {
   }
 
   /// The heap says which queues may have something due; nothing depends on what it says too early.
-  private mutating func carryOutDueQueues() {
+  private mutating func carryOutDueQueues(_ effects: inout EffectList) {
     var due: [UInt64] = []
     while let first = queueDeadlines.first, first.time <= clock {
       queueDeadlines.remove(first.key)
@@ -109,7 +110,11 @@ extension MachineState {
       expireDue(in: queue)
       makeDueReady(in: queue)
       trim(queue)
-      lowerDeadline(ofQueue: queue)
+      if queues[queue].expiry <= clock {
+        _ = remove(queue, &effects)
+      } else {
+        lowerDeadline(ofQueue: queue)
+      }
     }
   }
 

@@ -34,6 +34,10 @@ extension MachineState {
     let idleProducerRuns = producers.slots.filter { producers[$0].session == .none }
       .reduce(0) { $0 + producers[$1].runs.count }
     invariant(idleProducerRuns == idleRuns, "\(idleProducerRuns) runs of idle producers")
+    let liveProducerRuns = producers.slots.filter { producers[$0].session != .none }
+      .reduce(0) { $0 + producers[$1].runs.count }
+    invariant(
+      liveProducerRuns == liveRuns, "\(liveProducerRuns) runs of live producers: \(liveRuns)")
     let refusals = sessions.slots.reduce(0) { $0 + sessions[$1].refusals.count }
     invariant(refusals == refusalCount, "\(refusals) refusals remembered")
     let resting = sessions.slots.count { slot in
@@ -118,8 +122,32 @@ extension MachineState {
     let rotation = queue.rotation.consumers
     invariant(Set(rotation) == takers && rotation.count == takers.count, "rotation")
     invariant(queue.ready.isEmpty || takers.isEmpty, "queue \(queue.id) left unassigned")
+    checkChosen(slot)
     let users = queues.slots.count { queues[$0].deadLetterSlot == slot }
     invariant(users == queue.deadLetterUsers, "dead-letter users of queue \(queue.id)")
+  }
+
+  /// The active and the exclusive consumer.
+  private func checkChosen(_ slot: Int) {
+    let queue = queues[slot]
+    let mine = consumers.slots.filter { consumers[$0].queueSlot == slot }
+    for serial in [queue.activeConsumer, queue.exclusiveConsumer] where serial != 0 {
+      invariant(mine.contains { consumers[$0].serial == serial }, "consumer \(serial) is gone")
+    }
+    let subscribed = mine.count { consumers[$0].isSubscribed }
+    invariant(queue.exclusiveConsumer == 0 || subscribed <= 1, "\(subscribed) have \(queue.id)")
+    guard queue.settings.hasSingleActiveConsumer else {
+      invariant(queue.activeConsumer == 0 && queue.candidates.isEmpty, "choice in \(queue.id)")
+      return
+    }
+    queue.candidates.checkOrder()
+    let others = mine.filter {
+      consumers[$0].isSubscribed && consumers[$0].serial != queue.activeConsumer
+    }
+    invariant(
+      Set(others.map { consumers[$0].serial }) == Set(queue.candidates.entries.map(\.key)),
+      "candidates of \(queue.id)")
+    invariant(queue.activeConsumer != 0 || others.isEmpty, "nobody is active in \(queue.id)")
   }
 
   private func checkKeys(_ queue: QueueState, _ see: (Waiting) -> Void) {
@@ -159,7 +187,10 @@ extension MachineState {
     invariant(
       sessions[consumer.sessionSlot].slot(of: consumer.id) == slot, "consumer not in its session")
     let isAttached = sessions[consumer.sessionSlot].origin != nil
-    let couldTake = consumer.isSubscribed && isAttached && consumer.creditLeft > 0
+    let queue = queues[consumer.queueSlot]
+    let mayTake =
+      !queue.settings.hasSingleActiveConsumer || queue.activeConsumer == consumer.serial
+    let couldTake = consumer.isSubscribed && isAttached && consumer.creditLeft > 0 && mayTake
     invariant(couldTake == consumer.isInRotation, "consumer \(consumer.serial) in rotation")
     invariant(consumer.isSubscribed || !consumer.held.isEmpty, "ended consumer holds nothing")
     let deadline = leaseDeadlines.time(of: consumer.serial) ?? .never

@@ -21,8 +21,9 @@ extension MachineState {
       refuse(command, from: command.first.rawValue, .producerFenced, origin, &effects)
       return
     }
-    producers[producer].forgetAnswers(
-      through: min(command.answeredThrough.rawValue, producers[producer].lastSequence))
+    forgetAnswers(of: producer, through: command.answeredThrough)
+    let runs = producers[producer].runs.count
+    defer { liveRuns += producers[producer].runs.count - runs }
     let first = command.first.rawValue
     let next = producers[producer].lastSequence + 1
     guard first >= 1, first <= next else {
@@ -45,9 +46,7 @@ extension MachineState {
   ) {
     let first = command.first.rawValue + UInt64(known)
     let count = Int(command.count) - known
-    if producers[producer].unanswered + UInt64(count) > limits.unansweredMessages
-      || producers[producer].runs.count >= limits.unansweredRuns
-    {
+    if hasTooManyAnswers(producer, with: count) {
       refuse(command, from: first, .tooManyUnanswered, origin, &effects)
       return
     }
@@ -76,6 +75,22 @@ extension MachineState {
     if effects.wants(origin) {
       effects.addAnswer(run, to: command.session, first: first, count: run.count)
     }
+  }
+
+  /// Of a producer with a session.
+  mutating func forgetAnswers(of producer: Int, through sequence: PublishSequence) {
+    let runs = producers[producer].runs.count
+    producers[producer].forgetAnswers(
+      through: min(sequence.rawValue, producers[producer].lastSequence))
+    liveRuns += producers[producer].runs.count - runs
+  }
+
+  /// Whether the producer has to say that it has seen answers before it gets so many more.
+  func hasTooManyAnswers(_ producer: Int, with count: Int) -> Bool {
+    let runs = producers[producer].runs.count
+    return producers[producer].unanswered + UInt64(count) > limits.unansweredMessages
+      || runs >= limits.unansweredRuns
+      || runs >= limits.runsWhenFull && liveRuns >= limits.liveRuns
   }
 
   mutating func stored(_ count: Int, in queue: Int) {

@@ -17,6 +17,7 @@ extension MachineState {
       if let difference = settings.difference(from: queues[slot].settings) {
         return .refused(.queueDiffers, detail: difference)
       }
+      queues[slot].lastUse = clock
       return .queueDeclared(queues[slot].id, isNew: false)
     }
     if let missing = settings.unsupported { return .refused(.notSupported, detail: missing) }
@@ -43,11 +44,13 @@ extension MachineState {
     queue.settings = settings
     queue.ready = ReadyQueue(levels: Int(settings.priorities))
     queue.nextToken = tokenFloor
+    queue.lastUse = clock
     nextQueue += 1
     hash.fold(.queueDeclared, UInt64(queue.id.rawValue))
     let slot = queues.insert(queue)
     queueSlots.insert(slot, for: UInt64(queue.id.rawValue))
     queueNames[name] = slot
+    lowerDeadline(ofQueue: slot)
     return .queueDeclared(queue.id, isNew: true)
   }
 
@@ -62,6 +65,11 @@ extension MachineState {
         .queueInUse,
         detail: "\(queues[queue].deadLetterUsers) queues have it as their dead-letter queue")
     }
+    return .queueDeleted(messages: remove(queue, &effects))
+  }
+
+  /// Removes a queue that no other names; returns how many messages went with it.
+  mutating func remove(_ queue: Int, _ effects: inout EffectList) -> UInt64 {
     let messages = queues[queue].waitingCount + queues[queue].leased
     hash.fold(.queueDeleted, UInt64(queues[queue].id.rawValue), messages)
     // By serial, the same order everywhere.
@@ -75,17 +83,19 @@ extension MachineState {
       consumers[consumer].held.removeAll()
       removeConsumer(consumer)
     }
-    if queues[queue].deadLetterSlot >= 0 {
-      queues[queues[queue].deadLetterSlot].deadLetterUsers -= 1
+    let target = queues[queue].deadLetterSlot
+    if target >= 0 {
+      queues[target].deadLetterUsers -= 1
+      noteUse(of: target)
     }
     tokenFloor = max(tokenFloor, queues[queue].nextToken)
     queueDeadlines.remove(UInt64(queues[queue].id.rawValue))
     queueSlots.remove(UInt64(queues[queue].id.rawValue))
-    queueNames[name] = nil
+    queueNames[queues[queue].name] = nil
     let id = queues[queue].id
     queues.remove(queue)
     queueDeleted(id)
-    return .queueDeleted(messages: messages)
+    return messages
   }
 
   mutating func purgeQueue(_ command: NameQueue, _ effects: inout EffectList) {
@@ -162,6 +172,10 @@ extension QueueSettings {
     if overflow != other.overflow { return text("overflow", "\(overflow)", "\(other.overflow)") }
     if priorities != other.priorities { return text("priorities", priorities, other.priorities) }
     if keyLimit != other.keyLimit { return text("keyed", keyLimit, other.keyLimit) }
+    if expires != other.expires { return text("expires", expires, other.expires) }
+    if hasSingleActiveConsumer != other.hasSingleActiveConsumer {
+      return text("single-active", hasSingleActiveConsumer, other.hasSingleActiveConsumer)
+    }
     return nil
   }
 

@@ -111,7 +111,9 @@ extension MachineState {
       skip(count, of: command, &place)
       let run = UnsafeRawBufferPointer(rebasing: command.run[start..<place.offset])
       for queue in targets {
-        append(run, at: command.runOffset + start, count: count, to: queue, command)
+        append(
+          run, at: command.runOffset + start, count: count, isShared: targets.count > 1,
+          to: queue, command)
       }
       effects.add(.topology(.routed(session, tag, count: count)), for: origin)
       return
@@ -146,7 +148,9 @@ extension MachineState {
     }
     let run = UnsafeRawBufferPointer(rebasing: command.run[start..<place.offset])
     for queue in targets {
-      append(run, at: command.runOffset + start, count: 1, to: queue, command)
+      append(
+        run, at: command.runOffset + start, count: 1, isShared: targets.count > 1, to: queue,
+        command)
     }
     effects.add(.topology(.routed(session, tag, count: 1)), for: origin)
   }
@@ -164,30 +168,32 @@ extension MachineState {
 
   /// Puts a run of records into one queue under ids of its own.
   private mutating func append(
-    _ run: UnsafeRawBufferPointer, at runOffset: Int, count: UInt32, to queue: Int,
-    _ command: Route
+    _ run: UnsafeRawBufferPointer, at runOffset: Int, count: UInt32, isShared: Bool,
+    to queue: Int, _ command: Route
   ) {
     let id = MessageID(entry: appliedIndex, ordinal: nextOrdinal)
     hash.fold(.routed, id.rawValue, UInt64(queues[queue].id.rawValue) << 32 | UInt64(count))
     if let note = addressNote(of: command, in: queue) {
-      append(run, at: runOffset, count: count, firstID: id, noting: note, to: queue)
+      append(
+        run, at: runOffset, count: count, firstID: id, isShared: isShared, noting: note, to: queue)
     } else {
       Self.append(
-        run, at: runOffset, after: 0, count: Int(count), firstID: id, to: &queues[queue],
-        at: clock, hash: &hash)
+        run, at: runOffset, after: 0, count: Int(count), firstID: id, isShared: isShared,
+        to: &queues[queue], at: clock, hash: &hash)
     }
     stored(Int(count), in: queue)
   }
 
   private mutating func append(
     _ run: UnsafeRawBufferPointer, at runOffset: Int, count: UInt32, firstID: MessageID,
-    noting note: MessageNote, to queue: Int
+    isShared: Bool, noting note: MessageNote, to queue: Int
   ) {
     var offset = 0
     for place in 0..<UInt64(count) {
       let size = Self.recordSize(in: run, at: offset)
       var message = Waiting(
-        id: MessageID(rawValue: firstID.rawValue + place), offset: runOffset + offset, size: size)
+        id: MessageID(rawValue: firstID.rawValue + place), isShared: isShared,
+        offset: runOffset + offset, size: size)
       hash.fold(message.bits)
       queues[queue].note(&message) { $0 = note }
       queues[queue].admit(
@@ -264,6 +270,7 @@ extension MachineState {
   private mutating func take(
     _ command: Take, from queue: Int, _ session: Int, _ effects: inout EffectList
   ) throws(TopologyFailure) -> TopologyReply {
+    noteUse(of: queue)
     if queues[queue].ready.isEmpty { return .nothingToTake }
     let consumer: Int
     if let known = sessions[session].slot(of: command.consumer) {
@@ -338,7 +345,9 @@ extension MachineState {
         through: topology.queues[UInt64(queues[target].id.rawValue)]?.name
           ?? queues[target].name)
     }
-    for target in targets { move(message, note, story, key: key, to: target) }
+    var moved = message
+    if targets.count > 1 { moved.becomeShared() }
+    for target in targets { move(moved, note, story, key: key, to: target) }
     return !targets.isEmpty
   }
 

@@ -9,12 +9,14 @@ extension MachineState {
       effects.add(.sessionOpenRefused(command.origin, .tooManySessions), for: command.origin)
       return
     }
-    if command.epoch != .none,
-      slot(of: command.producer).map({ producers[$0].epoch }) != command.epoch
-    {
-      // Another client has published under these numbers, or may have.
-      effects.add(.sessionOpenRefused(command.origin, .producerFenced), for: command.origin)
-      return
+    if command.epoch != .none {
+      let known = slot(of: command.producer).map { producers[$0].epoch }
+      if known != command.epoch {
+        // Another client has published under these numbers, or may have.
+        let refusal: Refusal = known == nil ? .producerForgotten : .producerFenced
+        effects.add(.sessionOpenRefused(command.origin, refusal), for: command.origin)
+        return
+      }
     }
     let id = SessionID(rawValue: commandNumber)
     hash.fold(.sessionOpened, id.rawValue, command.producer.rawValue)
@@ -77,7 +79,10 @@ extension MachineState {
     if let older = self.slot(of: producers[slot].session) {
       effects.add(.producerFenced(sessions[older].id), for: sessions[older].origin)
     }
-    if producers[slot].session == .none { idleRuns -= producers[slot].runs.count }
+    if producers[slot].session == .none {
+      idleRuns -= producers[slot].runs.count
+      liveRuns += producers[slot].runs.count
+    }
     idleProducers.remove(producer.rawValue)
     producers[slot].idleSince = .never
     producers[slot].session = session
@@ -208,6 +213,7 @@ extension MachineState {
     if let producer = slot(of: sessions[session].producer), producers[producer].session == id {
       producers[producer].session = .none
       producers[producer].idleSince = clock
+      liveRuns -= producers[producer].runs.count
       if idleRuns + producers[producer].runs.count > limits.idleRuns {
         producers[producer].keepLastRun()
       }

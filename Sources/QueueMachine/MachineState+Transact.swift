@@ -20,8 +20,9 @@ extension MachineState {
       postpone(command, .producerFenced, origin, &effects)
       return
     }
-    producers[producer].forgetAnswers(
-      through: min(command.answeredThrough.rawValue, producers[producer].lastSequence))
+    forgetAnswers(of: producer, through: command.answeredThrough)
+    let runs = producers[producer].runs.count
+    defer { liveRuns += producers[producer].runs.count - runs }
     let first = command.first.rawValue
     let next = producers[producer].lastSequence + 1
     guard first >= 1, first <= next else {
@@ -55,11 +56,7 @@ extension MachineState {
 
   /// Why the transaction has to be sent again later; nil if it need not be.
   private func room(for command: Transact, _ producer: Int) -> Refusal? {
-    if producers[producer].unanswered + UInt64(command.count) > limits.unansweredMessages
-      || producers[producer].runs.count >= limits.unansweredRuns
-    {
-      return .tooManyUnanswered
-    }
+    if hasTooManyAnswers(producer, with: command.count) { return .tooManyUnanswered }
     // What would never fit is refused for good.
     if command.copies > limits.publishesPerEntry { return nil }
     return publishedHere + command.copies > limits.publishesPerEntry ? .overloaded : nil

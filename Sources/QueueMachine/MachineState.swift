@@ -38,6 +38,8 @@ struct MachineState: Sendable {
   var refusalCount = 0
   /// Runs of answers of all producers without a session.
   var idleRuns = 0
+  /// The same of all with one.
+  var liveRuns = 0
   /// By id, of producers without a session: since when.
   var idleProducers = DeadlineHeap()
 

@@ -75,8 +75,17 @@ struct QueueState: Sendable {
   /// A message was moved here above the limits: the oldest are to go.
   var needsTrim = false
   /// Slots of exactly the consumers that could take a message: subscribed, their session attached,
-  /// credit left. The first is next.
-  var rotation = Rotation()
+  /// credit left; where only one may be active, no more than that one. The first is next.
+  var rotation = Rotations()
+  /// Where only one consumer may be active, the serial of that one; 0 while there is none. It stays
+  /// active until it is gone, ended ones until they hold nothing any more.
+  var activeConsumer: UInt64 = 0
+  /// The others that are subscribed.
+  var candidates = IndexedHeap<ActiveCandidate>()
+  /// The serial of the consumer that has the queue for itself; 0 for none.
+  var exclusiveConsumer: UInt64 = 0
+  /// When it was declared, or lost its last consumer, or its last queue that names it.
+  var lastUse = MachineTime.zero
   /// Has to be looked at for assignment before the command ends.
   var isDirty = false
   /// The token of the next delivery.
@@ -156,10 +165,19 @@ extension QueueState {
       || settings.bytesMax > 0 && bytes > settings.bytesMax
   }
 
+  /// Whether somebody consumes from it, or another queue names it.
+  var isUsed: Bool { consumers > 0 || leased > 0 || deadLetterUsers > 0 }
+
+  /// When it goes if nobody uses it until then.
+  var expiry: MachineTime {
+    settings.expires == .zero || isUsed ? .never : lastUse + settings.expires
+  }
+
   /// When something of this queue falls due.
   func deadline(at clock: MachineTime) -> MachineTime {
-    if delayed.isEmpty, expiries.isEmpty, !needsTrim { return .never }
-    let first = min(delayed.first?.due ?? .never, expiries.first?.time ?? .never)
+    let expiry = expiry
+    if delayed.isEmpty, expiries.isEmpty, !needsTrim { return expiry }
+    let first = min(expiry, delayed.first?.due ?? .never, expiries.first?.time ?? .never)
     return needsTrim ? min(first, clock) : first
   }
 
@@ -283,6 +301,8 @@ struct ConsumerState: Sendable {
   var queueSlot = 0
   /// The most messages it may hold, 0...65,535; 0 pauses it.
   var credit: UInt32 = 1
+  /// Those of a lower priority get what this one has no credit for.
+  var priority: Int16 = 0
   var held = HeldDeliveries()
   var nextDelivery: UInt64 = 1
   /// No lease of it ends before this; the same as in the machine's heap of deadlines.

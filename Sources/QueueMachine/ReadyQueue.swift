@@ -43,6 +43,7 @@ struct Waiting: Hashable, Sendable {
   var id: MessageID { MessageID(rawValue: idBits & ~Self.sharedBit) }
   /// Other messages have the same record: it was published to several queues at once.
   var isShared: Bool { idBits & Self.sharedBit != 0 }
+  mutating func becomeShared() { idBits |= Self.sharedBit }
 
   var offset: UInt32 { UInt32(packed & 0xfff_ffff) }
   var size: UInt64 { packed >> 28 & 0xfff_ffff }

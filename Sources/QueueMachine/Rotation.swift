@@ -4,6 +4,78 @@
 
 import Base
 
+/// The rotations of a queue: the consumers of a higher priority go before all of a lower one.
+struct Rotations: Sendable {
+  /// Of priority 0, which is all of most queues.
+  private(set) var usual = Rotation()
+  /// Of the other priorities that somebody has, the highest first.
+  private(set) var others: [(priority: Int16, rotation: Rotation)] = []
+
+  var isEmpty: Bool { usual.isEmpty && others.isEmpty }
+  var count: Int { others.reduce(usual.count) { $0 + $1.rotation.count } }
+
+  /// Those that have a consumer in rotation, the highest first.
+  var priorities: [Int16] {
+    var priorities = others.map(\.priority)
+    let place = priorities.firstIndex { $0 < 0 } ?? priorities.count
+    if !usual.isEmpty { priorities.insert(0, at: place) }
+    return priorities
+  }
+
+  func count(of priority: Int16) -> Int {
+    if priority == 0 { return usual.count }
+    return others.first { $0.priority == priority }?.rotation.count ?? 0
+  }
+
+  /// Adds the consumer at the end of its priority; returns its place there, by which it can leave.
+  mutating func append(_ consumer: Int, _ priority: Int16) -> Int {
+    if priority == 0 { return usual.append(consumer) }
+    let at = others.firstIndex { $0.priority <= priority } ?? others.count
+    if at == others.count || others[at].priority != priority {
+      others.insert((priority, Rotation()), at: at)
+    }
+    return others[at].rotation.append(consumer)
+  }
+
+  mutating func remove(at place: Int, _ priority: Int16) {
+    if priority == 0 { return usual.remove(at: place) }
+    guard let at = others.firstIndex(where: { $0.priority == priority }) else {
+      stopForBug("no consumer of priority \(priority) in rotation")
+    }
+    others[at].rotation.remove(at: place)
+    if others[at].rotation.isEmpty { others.remove(at: at) }
+  }
+
+  mutating func popFirst(of priority: Int16) -> Int? {
+    if priority == 0 { return usual.popFirst() }
+    guard let at = others.firstIndex(where: { $0.priority == priority }) else { return nil }
+    let first = others[at].rotation.popFirst()
+    if others[at].rotation.isEmpty { others.remove(at: at) }
+    return first
+  }
+
+  /// The consumers' slots, next first.
+  var consumers: [Int] {
+    priorities.flatMap { priority in
+      priority == 0
+        ? usual.consumers
+        : others.first { $0.priority == priority }?.rotation.consumers ?? []
+    }
+  }
+}
+
+/// A consumer that waits to become the active one of its queue.
+struct ActiveCandidate: HeapEntry {
+  /// The consumer's serial.
+  var key: UInt64
+  var priority: Int16
+
+  func precedes(_ other: ActiveCandidate) -> Bool {
+    priority == other.priority ? key < other.key : priority > other.priority
+  }
+}
+
+/// Consumers of one priority.
 struct Rotation: Sendable {
   private struct Link: Sendable {
     /// The consumer's slot.

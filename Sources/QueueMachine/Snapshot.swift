@@ -3,7 +3,8 @@
 //
 //   u32 "SKQM", u32 format, u64 applied index, u64 clock, u64 state hash, u32 next queue
 //   u64 token floor
-//   u32 queues, by id:    id, name, settings, u32 dead-letter queue (0 none), next token, counters,
+//   u32 queues, by id:    id, name, settings, u32 dead-letter queue (0 none), next token, last use,
+//                         serials of its active and its exclusive consumer (0 none), counters,
 //                         u8 flags, with keys u64 next turn, u64 count + u64 id, u64 hash of all
 //                         messages with a key, u64 count + 16 bytes of those that wait for others;
 //                         per level of priority u32 times passed over (only where there
@@ -12,7 +13,7 @@
 //                         delayed by id with u64 due each, u32 notes by message id
 //   u32 producers, by id: id, session, epoch, idle since, last sequence, u32 runs
 //   u32 sessions, by id:  id, name, kind, origin, producer, timeout, deadline, settled, refusals,
-//                         u32 consumers by id: serial, queue, credit, deliveries, deadline, held
+//                         u32 consumers by id: serial, queue, credit, priority, deliveries, deadline, held
 //   per queue:            u32 count + serials of its rotation, next first
 //   the topology, as in TopologySnapshot.swift
 //   u32 CRC-32C of all before
@@ -35,7 +36,7 @@ package enum SnapshotError: Error, Equatable, Sendable {
 enum SnapshotFormat {
   /// "SKQM"
   static let magic: UInt32 = 0x4d51_4b53
-  static let version: UInt32 = 7
+  static let version: UInt32 = 8
 }
 
 /// A machine's state at one moment, which the running machine no longer changes. Shares memory with
@@ -131,6 +132,9 @@ private struct SnapshotWriter {
     let target = queue.deadLetterSlot < 0 ? QueueID(0) : state.queues[queue.deadLetterSlot].id
     bytes.put(target)
     bytes.put(queue.nextToken)
+    bytes.put(queue.lastUse)
+    bytes.put(queue.activeConsumer)
+    bytes.put(queue.exclusiveConsumer)
     for counter in queue.counters { bytes.put(counter) }
     bytes.put(UInt8(queue.needsTrim ? 1 : 0))
     if queue.settings.keyLimit > 0 { put(queue.keys, chunk) }
@@ -299,6 +303,7 @@ private struct SnapshotWriter {
     bytes.put(consumer.serial)
     bytes.put(state.queues[consumer.queueSlot].id)
     bytes.put(consumer.credit)
+    bytes.put(UInt16(bitPattern: consumer.priority))
     bytes.put(consumer.nextDelivery)
     bytes.put(UInt8(consumer.isSubscribed ? 1 : 0))
     bytes.put(consumer.deadline)

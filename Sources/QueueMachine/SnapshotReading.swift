@@ -19,7 +19,6 @@ extension MachineState {
         let slot = queues.insert(queue)
         queueSlots.insert(slot, for: UInt64(queue.id.rawValue))
         queueNames[queue.name] = slot
-        lowerDeadline(ofQueue: slot)
         if target.rawValue != 0 { targets.append((slot, target)) }
       }
       for (slot, target) in targets {
@@ -30,7 +29,10 @@ extension MachineState {
       for _ in 0..<(try reader.integer(UInt32.self)) { try readProducer(&reader) }
       for _ in 0..<(try reader.integer(UInt32.self)) { try readSession(&reader) }
       for id in queueSlots.sortedKeys {
-        if let slot = queueSlots[id] { try readRotation(of: slot, &reader) }
+        if let slot = queueSlots[id] {
+          try readRotation(of: slot, &reader)
+          lowerDeadline(ofQueue: slot)
+        }
       }
       topology = try Topology(decoding: &reader) { queueSlots.contains(UInt64($0)) }
     } catch {
@@ -71,6 +73,9 @@ extension MachineState {
     queue.settings = try QueueSettings(decoding: &reader)
     let target = try reader.identifier(QueueID.self)
     queue.nextToken = try reader.integer()
+    queue.lastUse = try reader.identifier()
+    queue.activeConsumer = try reader.integer()
+    queue.exclusiveConsumer = try reader.integer()
     queue.published = try reader.integer()
     queue.delivered = try reader.integer()
     queue.acknowledged = try reader.integer()
@@ -148,6 +153,8 @@ extension MachineState {
     if producer.session == .none {
       idleProducers.set(producer.id.rawValue, to: producer.idleSince)
       idleRuns += producer.runs.count
+    } else {
+      liveRuns += producer.runs.count
     }
   }
 
@@ -199,6 +206,7 @@ extension MachineState {
     }
     consumer.queueSlot = queue
     consumer.credit = try reader.integer()
+    consumer.priority = Int16(bitPattern: try reader.integer())
     consumer.nextDelivery = try reader.integer()
     consumer.isSubscribed = try reader.integer(UInt8.self) != 0
     consumer.deadline = try reader.identifier()
@@ -216,6 +224,12 @@ extension MachineState {
     if consumer.isSubscribed { queues[queue].consumers += 1 }
     let slot = consumers.insert(consumer)
     consumerSlots.insert(slot, for: consumer.serial)
+    if queues[queue].settings.hasSingleActiveConsumer, consumer.isSubscribed,
+      queues[queue].activeConsumer != consumer.serial
+    {
+      queues[queue].candidates.set(
+        ActiveCandidate(key: consumer.serial, priority: consumer.priority))
+    }
     if consumer.deadline != .never { leaseDeadlines.set(consumer.serial, to: consumer.deadline) }
     return slot
   }
@@ -226,7 +240,8 @@ extension MachineState {
       guard serial != 0, let consumer = consumerSlots[serial] else {
         throw SnapshotFault.reference
       }
-      consumers[consumer].rotationPlace = queues[queue].rotation.append(consumer)
+      consumers[consumer].rotationPlace = queues[queue].rotation.append(
+        consumer, consumers[consumer].priority)
     }
   }
 }

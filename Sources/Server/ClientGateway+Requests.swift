@@ -279,7 +279,7 @@ extension ClientGateway {
       return
     }
     switch frame {
-    case .subscribe(let consumer, let queue, let credit):
+    case .subscribe(let consumer, let queue, let credit, let priority, let isExclusive):
       guard isValid(credit: credit, atLeast: 1, request, client) else { return }
       let known = replica.machine.consumers(of: session)
       guard known.count < configuration.limits.consumersPerSession || known.contains(consumer)
@@ -290,7 +290,8 @@ extension ClientGateway {
       let tag = expectReply(to: request, from: client)
       replica.submit(now: now) {
         CommandWriter.subscribe(
-          session, consumer: consumer, tag: tag, queue: queue, credit: credit, into: &$0)
+          session, consumer: consumer, tag: tag, queue: queue, credit: credit,
+          priority: priority, isExclusive: isExclusive, into: &$0)
       }
     case .setCredit(let consumer, let credit):
       guard isValid(credit: credit, atLeast: 0, request, client) else { return }

@@ -39,6 +39,13 @@ public struct QueueOptions: Hashable, Sendable {
   /// leave the queue: 1 keeps strict order. Different keys take turns. 0 is a queue without keys.
   /// Not together with `Overflow.dropOldest`.
   public var keyLimit: Int = 0
+  /// The queue goes, with its messages, when it had no consumer for so long and was not declared
+  /// again meanwhile; publishes do not count. Not while another queue names it as its dead-letter
+  /// queue. 0 is never.
+  public var expires: Duration = .zero
+  /// Only one consumer gets messages: the first, until it is gone and holds nothing any more; then
+  /// the one with the highest priority, of several the one that came first.
+  public var singleActiveConsumer = false
 
   public init() {}
 }
@@ -59,7 +66,7 @@ extension QueueOptions {
     }
     for (span, name) in [
       (lease, "lease"), (retryDelay, "retry-delay"), (retryDelayMax, "retry-max"),
-      (timeToLive, "ttl"),
+      (timeToLive, "ttl"), (expires, "expires"),
     ] where span < .zero {
       throw .refused(.settingInvalid, detail: "\(name) must not be negative")
     }
@@ -76,6 +83,8 @@ extension QueueOptions {
     settings.overflow = overflow == .reject ? .reject : .dropOldest
     settings.priorities = try number(priorities, "priorities", as: UInt8.self)
     settings.keyLimit = try number(keyLimit, "keyed", as: UInt32.self)
+    settings.expires = expires.nanoseconds
+    settings.hasSingleActiveConsumer = singleActiveConsumer
     if let fault = settings.fault { throw .refused(.settingInvalid, detail: fault) }
     return settings
   }
@@ -93,6 +102,8 @@ extension QueueOptions {
     overflow = settings.overflow == .reject ? .reject : .dropOldest
     priorities = Int(settings.priorities)
     keyLimit = Int(settings.keyLimit)
+    expires = Duration(settings.expires)
+    singleActiveConsumer = settings.hasSingleActiveConsumer
   }
 }
 

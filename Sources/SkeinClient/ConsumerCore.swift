@@ -66,6 +66,8 @@ final class ConsumerCore: Sendable {
   let queue: String
   let queueID: QueueID
   let credit: UInt32
+  let priority: Int16
+  let isExclusive: Bool
   /// Whose consumer it is.
   weak let client: SkeinClient?
   private let mailbox: Mailbox<LoopCommand>
@@ -73,10 +75,12 @@ final class ConsumerCore: Sendable {
   private let state = Mutex(State())
 
   init(
-    id: ConsumerID, queue: String, queueID: QueueID, credit: UInt32,
-    client: SkeinClient?, mailbox: Mailbox<LoopCommand>,
+    id: ConsumerID, queue: String, queueID: QueueID, credit: UInt32, priority: Int16 = 0,
+    isExclusive: Bool = false, client: SkeinClient?, mailbox: Mailbox<LoopCommand>,
     onFailure: (@Sendable (SettleFailure) -> Void)?
   ) {
+    self.priority = priority
+    self.isExclusive = isExclusive
     self.client = client
     self.id = id
     self.queue = queue

@@ -279,16 +279,23 @@ extension SkeinClient {
   ///
   /// - Parameters:
   ///   - prefetch: how many unsettled messages the consumer may hold, 1...65,535.
+  ///   - priority: consumers of a lower one get what those of a higher one have no room for,
+  ///     -32,768...32,767.
+  ///   - isExclusive: the queue must have no other consumer, and gets none beside this one.
   ///   - onSettleFailure: told of settlements without waiting that had no effect, on a thread of
   ///     the client's: it must return at once.
-  /// - Throws: `refused` with `queueNotFound`; `timedOut`, `closed`, `cancelled`.
+  /// - Throws: `refused` with `queueNotFound` or `consumerExclusive`; `timedOut`, `closed`,
+  ///   `cancelled`.
   public func consume(
-    _ queue: String, prefetch: Int = 100,
+    _ queue: String, prefetch: Int = 100, priority: Int = 0, isExclusive: Bool = false,
     onSettleFailure: (@Sendable (SettleFailure) -> Void)? = nil
   ) async throws(SkeinError) -> Consumer {
     let most = shared.knowledge.withLock { $0.creditMax }
     guard (1...most).contains(prefetch) else {
       throw .invalidMessage("a prefetch must be between 1 and \(most), not \(prefetch)")
+    }
+    guard let priority = Int16(exactly: priority) else {
+      throw .invalidMessage("a consumer's priority must be between -32768 and 32767")
     }
     let id = try await resolve(queue)
     let number = queues.withLock { queues in
@@ -297,6 +304,7 @@ extension SkeinClient {
     }
     let core = ConsumerCore(
       id: ConsumerID(number), queue: queue, queueID: id, credit: UInt32(prefetch),
+      priority: priority, isExclusive: isExclusive,
       client: self, mailbox: shared.mailbox, onFailure: onSettleFailure)
     let consumer = Consumer(client: self, core: core)
     let promise = Promise<Result<Void, SkeinError>>()

@@ -108,6 +108,10 @@ public enum RefusalReason: UInt16, CaseIterable, Sendable {
   case answerForgotten = 28
   /// The prefetches of the client's consumers are too large together.
   case tooMuchCredit = 29
+  /// A consumer has the queue for itself, or this one asked for that and there are others.
+  case consumerExclusive = 30
+  /// The producer had no session for longer than the cluster remembers producers.
+  case producerForgotten = 31
   case messageTooLarge = 40
   case messageMalformed = 41
   case messageNotFound = 42
@@ -151,6 +155,9 @@ public enum RefusalReason: UInt16, CaseIterable, Sendable {
     case .queueFull: "the queue is full"
     case .messageNotFound: "there is no such message"
     case .messageLeased: "a consumer holds the message"
+    case .consumerExclusive: "a consumer has the queue for itself, or others have it"
+    case .producerForgotten: "the producer was not heard of for too long"
+    case .transactionTooLarge: "there are too many messages for one step"
     case .noQuorum: "the cluster has no majority"
     case .overloaded: "the node is overloaded"
     case .memberDiffers: "a member of that id exists with other addresses"

@@ -30,8 +30,12 @@ package enum ClientFrame {
   /// What became of a publish. Reply: `outcomeReply`.
   case publishOutcome(producer: ProducerID, sequence: PublishSequence)
   /// Deliver from `queue`, at most `credit` unsettled messages at a time. The same request again is
-  /// answered in the same way. Reply: `done`.
-  case subscribe(consumer: ConsumerID, queue: QueueID, credit: UInt32)
+  /// answered in the same way. Consumers of a lower priority get what this one has no credit for;
+  /// an exclusive one bears no other consumer of the queue. Reply: `done`, or `refused`, with
+  /// `consumerExclusive` if the queue is another's, or has others.
+  case subscribe(
+    consumer: ConsumerID, queue: QueueID, credit: UInt32, priority: Int16 = 0,
+    isExclusive: Bool = false)
   /// Changes how many unsettled messages the consumer may have; 0 pauses. Reply: `done`.
   case setCredit(consumer: ConsumerID, credit: UInt32)
   /// Ends the consumer. What it holds goes back without counting an attempt, or stays held and can
@@ -227,10 +231,12 @@ extension ClientFrame {
     case .publishOutcome(let producer, let sequence):
       bytes.put(producer)
       bytes.put(sequence)
-    case .subscribe(let consumer, let queue, let credit):
+    case .subscribe(let consumer, let queue, let credit, let priority, let isExclusive):
       bytes.put(consumer)
       bytes.put(queue)
       bytes.put(credit)
+      bytes.put(UInt16(bitPattern: priority))
+      bytes.putFlag(isExclusive)
     case .setCredit(let consumer, let credit):
       bytes.put(consumer)
       bytes.put(credit)
@@ -305,7 +311,9 @@ extension ClientFrame {
     case .subscribe:
       return .subscribe(
         consumer: try reader.identifier(), queue: try reader.identifier(),
-        credit: try reader.integer())
+        credit: try reader.integer(),
+        priority: Int16(bitPattern: try reader.integer(UInt16.self)),
+        isExclusive: try reader.flag("exclusive flag"))
     case .setCredit:
       return .setCredit(consumer: try reader.identifier(), credit: try reader.integer())
     case .unsubscribe:

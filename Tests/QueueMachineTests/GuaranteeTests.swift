@@ -112,7 +112,7 @@ import Testing
     // Who was forgotten may have had a successor that was forgotten too.
     #expect(
       rig.tryOpen(producer: 8, epoch: ProducerEpoch(1)) == [
-        .plain(.sessionOpenRefused(rig.origin, .producerFenced))
+        .plain(.sessionOpenRefused(rig.origin, .producerForgotten))
       ])
   }
 

@@ -41,9 +41,7 @@ extension Model {
       }
       return
     }
-    if UInt64(producer.answers.count + count) > limits.unansweredMessages
-      || producer.allRuns.count >= limits.unansweredRuns
-    {
+    if hasTooManyAnswers(producer, owner.producer, with: count) {
       return refuse(.tooManyUnanswered)
     }
     if let wrong = fault(session, holder, settles, parts) {

@@ -66,6 +66,8 @@ struct Model {
     var id: ConsumerID
     var queue: QueueID
     var credit: Int
+    var priority = 0
+    var isExclusive = false
     var held: [HeldMessage] = []
     var nextDelivery: UInt64 = 1
     var isSubscribed = true
@@ -151,6 +153,9 @@ struct Model {
     /// Who is next: session and consumer.
     var rotation: [Place] = []
     var nextToken: UInt64 = 1
+    var lastUse: UInt64 = 0
+    /// Where only one may be.
+    var active: Place?
     var published: UInt64 = 0
     var delivered: UInt64 = 0
     var acknowledged: UInt64 = 0
@@ -219,11 +224,47 @@ struct Model {
       expireLeases(place.session, place.consumer)
     }
     dueSessions()
-    for q in queues.indices { dueMessages(q) }
+    for id in queues.map(\.id) {
+      dueMessages(queuePlace(id)!)
+      let queue = queues[queuePlace(id)!]
+      if queue.settings.expires != .zero, !isUsed(queue),
+        queue.lastUse + queue.settings.expires.rawValue <= clock
+      {
+        remove(queue)
+      }
+    }
     for (id, producer) in producers
     where producer.session == nil && producer.idleSince + limits.producerMemory.rawValue <= clock {
       producers[id] = nil
     }
+  }
+
+  func isUsed(_ queue: Queue) -> Bool {
+    sessions.contains { $0.consumers.contains { $0.queue == queue.id } }
+      || queues.contains { $0.settings.deadLetterQueue == queue.name }
+  }
+
+  mutating func remove(_ queue: Queue) {
+    for s in sessions.indices { sessions[s].consumers.removeAll { $0.queue == queue.id } }
+    tokenFloor = max(tokenFloor, queue.nextToken)
+    queues.removeAll { $0.id == queue.id }
+    for q in queues.indices where queues[q].name == queue.settings.deadLetterQueue {
+      queues[q].lastUse = clock
+    }
+  }
+
+  /// After consumers of the queue came or went: who may be active, and whether anybody is there.
+  mutating func consumersChanged(_ id: QueueID, isLoss: Bool = true) {
+    guard let q = queuePlace(id) else { return }
+    if isLoss { queues[q].lastUse = clock }
+    guard queues[q].settings.hasSingleActiveConsumer else { return }
+    if let active = queues[q].active, find(active.session, active.consumer) != nil { return }
+    let all = sessions.flatMap { session in
+      session.consumers.filter { $0.queue == id && $0.isSubscribed }.map { (session.id, $0) }
+    }
+    let next = all.min { (-$0.1.priority, $0.1.serial) < (-$1.1.priority, $1.1.serial) }
+    queues[q].active = next.map { Place(session: $0.0, consumer: $0.1.id) }
+    if let next { refresh(next.0, next.1.id) }
   }
 
   mutating func dueMessages(_ q: Int) {
@@ -392,10 +433,12 @@ struct Model {
     if !consumer.isSubscribed && consumer.held.isEmpty {
       sessions[s].consumers.remove(at: c)
       queues[q].rotation.removeAll { $0 == place }
+      consumersChanged(consumer.queue)
       return
     }
     let couldTake =
       consumer.isSubscribed && sessions[s].origin != nil && consumer.held.count < consumer.credit
+      && (!queues[q].settings.hasSingleActiveConsumer || queues[q].active == place)
     if !couldTake {
       queues[q].rotation.removeAll { $0 == place }
     } else if !queues[q].rotation.contains(place) {
@@ -645,31 +688,43 @@ struct Model {
 
   mutating func assign() {
     for q in queues.indices {
-      let takers = queues[q].rotation.count
-      if takers == 0 { continue }
-      let share = max(1, deliverable(q).count / takers)
-      while !deliverable(q).isEmpty, !queues[q].rotation.isEmpty {
-        let place = queues[q].rotation.removeFirst()
-        let (s, c) = find(place.session, place.consumer)!
-        var deliveries: [Delivery] = []
-        for _ in 0..<share {
-          let consumer = sessions[s].consumers[c]
-          if deliverable(q).isEmpty || consumer.held.count >= consumer.credit { break }
-          let message = next(q)
-          let held = HeldMessage(
-            delivery: consumer.nextDelivery, message: message, token: queues[q].nextToken,
-            leaseEnd: clock + queues[q].settings.lease.rawValue, granted: clock,
-            attempt: message.note.attempts + 1)
-          sessions[s].consumers[c].held.append(held)
-          sessions[s].consumers[c].nextDelivery += 1
-          queues[q].nextToken += 1
-          queues[q].delivered += 1
-          queues[q].redelivered += message.wasDelivered ? 1 : 0
-          deliveries.append(held.asDelivery)
-        }
-        seen.append(.deliver(place.session, place.consumer, deliveries))
-        refresh(place.session, place.consumer)
+      let priorities = Set(queues[q].rotation.map { priority($0) })
+      for level in priorities.sorted(by: >) { assign(q, level) }
+    }
+  }
+
+  func priority(_ place: Place) -> Int {
+    let (s, c) = find(place.session, place.consumer)!
+    return sessions[s].consumers[c].priority
+  }
+
+  mutating func assign(_ q: Int, _ level: Int) {
+    let takers = queues[q].rotation.count { priority($0) == level }
+    if takers == 0 { return }
+    let share = max(1, deliverable(q).count / takers)
+    while !deliverable(q).isEmpty,
+      let first = queues[q].rotation.firstIndex(where: { priority($0) == level })
+    {
+      let place = queues[q].rotation.remove(at: first)
+      let (s, c) = find(place.session, place.consumer)!
+      var deliveries: [Delivery] = []
+      for _ in 0..<share {
+        let consumer = sessions[s].consumers[c]
+        if deliverable(q).isEmpty || consumer.held.count >= consumer.credit { break }
+        let message = next(q)
+        let held = HeldMessage(
+          delivery: consumer.nextDelivery, message: message, token: queues[q].nextToken,
+          leaseEnd: clock + queues[q].settings.lease.rawValue, granted: clock,
+          attempt: message.note.attempts + 1)
+        sessions[s].consumers[c].held.append(held)
+        sessions[s].consumers[c].nextDelivery += 1
+        queues[q].nextToken += 1
+        queues[q].delivered += 1
+        queues[q].redelivered += message.wasDelivered ? 1 : 0
+        deliveries.append(held.asDelivery)
       }
+      seen.append(.deliver(place.session, place.consumer, deliveries))
+      refresh(place.session, place.consumer)
     }
   }
 
@@ -691,7 +746,9 @@ struct Model {
       return
     }
     if epoch > 0, producers[producer]?.epoch != epoch {
-      seen.append(.plain(.sessionOpenRefused(origin, .producerFenced)))
+      let refusal =
+        producers[producer] == nil ? Refusal.producerForgotten : .producerFenced
+      seen.append(.plain(.sessionOpenRefused(origin, refusal)))
       return
     }
     let id = SessionID(rawValue: index << 20 | command)
@@ -774,7 +831,9 @@ struct Model {
   mutating func end(_ id: SessionID, _ how: SessionEnd) {
     seen.append(.plain(.sessionEnded(id, how)))
     for q in queues.indices { queues[q].rotation.removeAll { $0.session == id } }
+    let lost = sessions.first { $0.id == id }?.consumers.map(\.queue) ?? []
     sessions.removeAll { $0.id == id }
+    for queue in lost { consumersChanged(queue) }
     for (producer, state) in producers where state.session == id {
       producers[producer]!.session = nil
       producers[producer]!.idleSince = clock
@@ -805,6 +864,7 @@ struct Model {
 
   mutating func declare(_ name: String, _ settings: QueueSettings) -> Reply {
     if let queue = queues.first(where: { $0.name == name }) {
+      if queue.settings == settings { queues[queuePlace(queue.id)!].lastUse = clock }
       return queue.settings == settings
         ? .queueDeclared(queue.id, isNew: false)
         : .refused(.queueDiffers, detail: settings.difference(from: queue.settings)!)
@@ -821,7 +881,9 @@ struct Model {
         .deadLetterQueueNotFound, detail: "dead-letter names \(target), which does not exist")
     }
     queues.append(
-      Queue(id: QueueID(nextQueue), name: name, settings: settings, nextToken: tokenFloor))
+      Queue(
+        id: QueueID(nextQueue), name: name, settings: settings, nextToken: tokenFloor,
+        lastUse: clock))
     nextQueue += 1
     return .queueDeclared(QueueID(nextQueue - 1), isNew: true)
   }
@@ -846,9 +908,7 @@ struct Model {
       messages += consumer.held.count
       tell(session, .consumerCancelled(session, consumer.id))
     }
-    for s in sessions.indices { sessions[s].consumers.removeAll { $0.queue == id } }
-    tokenFloor = max(tokenFloor, queues[q].nextToken)
-    queues.remove(at: q)
+    remove(queues[q])
     reply(requester, tag, .queueDeleted(messages: UInt64(messages)))
   }
 
@@ -915,10 +975,7 @@ struct Model {
     if kept < knownEnd { answer(session, producer.runs(kept..<knownEnd)) }
     // New ones.
     if new >= end { return }
-    let runs = producer.runs(producer.forgottenThrough + 1..<producer.last + 1).count
-    if UInt64(producer.answers.count) + (end - new) > limits.unansweredMessages
-      || runs >= limits.unansweredRuns
-    {
+    if hasTooManyAnswers(producer, owner.producer, with: Int(end - new)) {
       tell(session, refuse(new, .tooManyUnanswered))
       return
     }
@@ -931,6 +988,15 @@ struct Model {
       for _ in new..<end { producer.answers.append(.refused(refusal ?? .queueNotFound)) }
     }
     answer(session, producer.runs(new..<end))
+  }
+
+  func hasTooManyAnswers(_ producer: Producer, _ id: ProducerID, with count: Int) -> Bool {
+    let runs = producer.allRuns.count
+    let live = producers.filter { $0.value.session != nil && $0.key != id }
+      .reduce(runs) { $0 + $1.value.allRuns.count }
+    return UInt64(producer.answers.count + count) > limits.unansweredMessages
+      || runs >= limits.unansweredRuns
+      || runs >= limits.runsWhenFull && live >= limits.liveRuns
   }
 
   struct Record {
@@ -988,7 +1054,8 @@ struct Model {
   // Consumers.
 
   mutating func subscribe(
-    _ session: SessionID, _ id: ConsumerID, _ tag: RequestTag, _ queue: QueueID, _ credit: Int
+    _ session: SessionID, _ id: ConsumerID, _ tag: RequestTag, _ queue: QueueID, _ credit: Int,
+    priority: Int, isExclusive: Bool
   ) {
     let requester = Requester.session(session)
     func refuse(_ refusal: Refusal) -> Reply { .refused(refusal, detail: "") }
@@ -1005,7 +1072,8 @@ struct Model {
       return
     }
     if let (_, c) = find(session, id) {
-      if sessions[s].consumers[c].queue != queue {
+      let known = sessions[s].consumers[c]
+      if known.queue != queue || known.priority != priority || known.isExclusive != isExclusive {
         reply(requester, tag, refuse(.consumerDiffers))
         return
       }
@@ -1020,16 +1088,26 @@ struct Model {
     {
       reply(requester, tag, refuse(.tooManyConsumers))
       return
+    } else if consumers(of: queue).contains(where: { $0.isExclusive || isExclusive }) {
+      reply(requester, tag, refuse(.consumerExclusive))
+      return
     } else if !mayHold(credit, id, s) {
       reply(requester, tag, refuse(.tooMuchCredit))
       return
     } else {
       sessions[s].consumers.append(
-        Consumer(serial: index << 20 | command, id: id, queue: queue, credit: credit))
+        Consumer(
+          serial: index << 20 | command, id: id, queue: queue, credit: credit, priority: priority,
+          isExclusive: isExclusive))
       sessions[s].consumers.sort { $0.id < $1.id }
     }
+    consumersChanged(queue, isLoss: false)
     refresh(session, id)
     reply(requester, tag, .subscribed(id, queue))
+  }
+
+  func consumers(of queue: QueueID) -> [Consumer] {
+    sessions.flatMap { $0.consumers.filter { $0.queue == queue } }
   }
 
   func mayHold(_ credit: Int, _ id: ConsumerID, _ s: Int) -> Bool {
@@ -1280,6 +1358,8 @@ struct Model {
     let messages = queues.flatMap { queue in
       (queue.ready + queue.delayed).flatMap { [$0.due, $0.expires].compactMap { $0 } }
     }
-    return (leases + messages + sessions.compactMap(\.deadline)).min()
+    let expiries = queues.filter { $0.settings.expires != .zero && !isUsed($0) }
+      .map { $0.lastUse + $0.settings.expires.rawValue }
+    return (leases + messages + expiries + sessions.compactMap(\.deadline)).min()
   }
 }

@@ -189,7 +189,8 @@ struct Comparison: ~Copyable {
     }
     let expected: Set<String> = [
       "sessionOpened", "sessionOpenRefused tooManySessions",
-      "sessionOpenRefused producerFenced", "refused messageTooLarge", "sessionAttached",
+      "sessionOpenRefused producerFenced", "sessionOpenRefused producerForgotten",
+      "reply consumerExclusive", "refused messageTooLarge", "sessionAttached",
       "sessionAttachRefused sessionNotFound", "holding", "sessionEnded closed",
       "sessionEnded expired", "producerFenced", "confirmed", "deliver", "settled", "lapsed",
       "consumerCancelled", "refused sessionNotFound", "refused producerFenced",

@@ -23,7 +23,8 @@ enum Command {
   case transact(
     session: Int, ahead: Int, answered: Int, holder: Int, settles: [TransactSettle],
     parts: [TransactPart])
-  case subscribe(session: Int, consumer: Int, queue: Int, credit: Int)
+  case subscribe(
+    session: Int, consumer: Int, queue: Int, credit: Int, priority: Int, isExclusive: Bool)
   case setCredit(session: Int, consumer: Int, credit: Int)
   case unsubscribe(session: Int, consumer: Int, returnHeld: Bool)
   case settle(
@@ -72,7 +73,7 @@ struct Step {
   /// A beginning in which something can happen, and random steps behind it.
   static func script(_ random: inout SeededRandom, count: Int) -> [Step] {
     func number(_ limit: Int) -> Int { Int.random(in: 0..<limit, using: &random) }
-    let dead = [0, 0, 8, 9, 10, 12, 15][number(7)]
+    let dead = [0, 0, 8, 9, 10, 12, 15, 18][number(8)]
     let first = [
       // Refused: its own dead-letter queue, and one that is not there.
       Command.declare(name: 0, settings: 5, bySession: 10),
@@ -80,7 +81,8 @@ struct Step {
       .declare(name: 4, settings: 0, bySession: 10),
       .declare(name: 3, settings: dead, bySession: 10),
       .declare(
-        name: number(2), settings: [2, 3, 4, 7, 8, 10, 13, 14, 16, 17][number(10)], bySession: 10),
+        name: number(2), settings: [2, 3, 4, 7, 8, 10, 13, 14, 16, 17, 19, 20][number(12)],
+        bySession: 10),
       .declare(name: 2, settings: number(settingsCount), bySession: 10),
       .open(connection: 1, kind: .native, producer: 1, epoch: 0, timeout: 2),
     ]
@@ -89,7 +91,7 @@ struct Step {
   }
 
   /// Numbers that `Script.settings` knows.
-  static let settingsCount = 18
+  static let settingsCount = 22
 
   static func random(_ random: inout SeededRandom) -> Step {
     let spans: [UInt64] = [
@@ -135,7 +137,8 @@ extension Command {
         bodies: (0...number(6)).map { _ in .random(&random) })
     case ..<64:
       return .subscribe(
-        session: number(30), consumer: number(4), queue: number(8), credit: number(7))
+        session: number(30), consumer: number(4), queue: number(8), credit: number(7),
+        priority: [0, 0, 0, 0, 5, -5][number(6)], isExclusive: number(10) == 0)
     case ..<66:
       return .setCredit(session: number(30), consumer: number(4), credit: number(8))
     case ..<69:
@@ -214,6 +217,8 @@ struct Script {
     limits.refusals = 6
     limits.refusalsWhenFull = 2
     limits.idleRuns = 4
+    limits.liveRuns = 7
+    limits.runsWhenFull = 3
     limits.idleProducers = 2
     limits.producerMemory = .seconds(20)
     limits.unansweredMessages = 24
@@ -281,6 +286,20 @@ struct Script {
       settings.timeToLive = .seconds(8)
       settings.deliveriesMax = 2
       settings.deadLetterQueue = "dead"
+    case 18: settings.expires = .seconds(6)
+    case 19:
+      settings.hasSingleActiveConsumer = true
+      settings.deadLetterQueue = "dead"
+      settings.deliveriesMax = 2
+    case 20:
+      settings.hasSingleActiveConsumer = true
+      settings.keyLimit = 1
+      settings.priorities = 3
+      settings.retryDelay = .milliseconds(500)
+    case 21:
+      settings.expires = .seconds(3)
+      settings.deadLetterQueue = "dead"
+      settings.timeToLive = .seconds(2)
     default: break
     }
     return settings
@@ -618,13 +637,16 @@ struct Script {
   private mutating func carryOutOnConsumer(_ command: Command, _ model: inout Model) {
     let tag = nextTag()
     switch command {
-    case .subscribe(let number, let consumer, let queueNumber, let credit):
+    case .subscribe(
+      let number, let consumer, let queueNumber, let credit, let priority, let isExclusive):
       let id = session(number, model)
       let consumer = ConsumerID(UInt32(consumer))
       let queue = queue(queueNumber, model)
       CommandWriter.subscribe(
-        id, consumer: consumer, tag: tag, queue: queue, credit: UInt32(credit), into: &payload)
-      model.subscribe(id, consumer, tag, queue, credit)
+        id, consumer: consumer, tag: tag, queue: queue, credit: UInt32(credit),
+        priority: Int16(priority), isExclusive: isExclusive, into: &payload)
+      model.subscribe(
+        id, consumer, tag, queue, credit, priority: priority, isExclusive: isExclusive)
     case .setCredit(let number, let consumer, let credit):
       let id = session(number, model)
       let consumer = ConsumerID(UInt32(consumer))

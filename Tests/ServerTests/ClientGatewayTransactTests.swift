@@ -95,3 +95,30 @@ import Wire
     try harness.run(until: "confirm") { client.confirmed == 1 }
   }
 }
+
+@Suite struct ClientGatewayConsumerTests {
+  @Test func whenTheQueueGoesItsConsumersAreToldByName() throws {
+    let harness = try GatewayHarness.leading()
+    let client = try harness.client()
+    let queue = try client.declare("q")
+    try client.subscribe(1, to: queue, credit: 1)
+    _ = try client.ask(.deleteQueue(name: "q"))
+    try harness.run(until: "notice") {
+      client.news.contains {
+        if case .consumerCancelled(ConsumerID(1), .queueNotFound) = $0 { true } else { false }
+      }
+    }
+  }
+
+  @Test func anExclusiveConsumerKeepsOthersOut() throws {
+    let harness = try GatewayHarness.leading()
+    let client = try harness.client()
+    let queue = try client.declare("q")
+    let first = ClientFrame.subscribe(
+      consumer: ConsumerID(1), queue: queue, credit: 1, priority: 3, isExclusive: true)
+    #expect(try client.ask(first).refusal == nil)
+    #expect(
+      try client.ask(.subscribe(consumer: ConsumerID(2), queue: queue, credit: 1)).refusal
+        == .consumerExclusive)
+  }
+}

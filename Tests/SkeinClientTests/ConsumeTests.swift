@@ -15,7 +15,7 @@ import Wire
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let consumer = try await client.consume("jobs", prefetch: 7)
     try await node.take(.subscribe).read { frame in
-      guard case .subscribe(ConsumerID(1), QueueID(1), 7) = frame else {
+      guard case .subscribe(ConsumerID(1), QueueID(1), 7, 0, false) = frame else {
         throw WrongFrame(kind: .subscribe)
       }
     }
@@ -235,7 +235,7 @@ import Wire
       try await settling.value
     }
     try await pair.second.take(.subscribe).read { frame in
-      guard case .subscribe(ConsumerID(1), QueueID(1), 5) = frame else {
+      guard case .subscribe(ConsumerID(1), QueueID(1), 5, 0, false) = frame else {
         throw WrongFrame(kind: .subscribe)
       }
     }

@@ -10,6 +10,8 @@ enum Samples {
     settings.deadLetterQueue = "failed"
     settings.deliveriesMax = 7
     settings.overflow = .dropOldest
+    settings.expires = .seconds(60)
+    settings.hasSingleActiveConsumer = true
     return settings
   }()
 
@@ -55,6 +57,8 @@ enum Samples {
       .closeSession, .resolveQueue(name: "jobs"),
       .publishOutcome(producer: ProducerID(77), sequence: PublishSequence(12)),
       .subscribe(consumer: ConsumerID(1), queue: QueueID(3), credit: 100),
+      .subscribe(
+        consumer: ConsumerID(2), queue: QueueID(3), credit: 1, priority: -7, isExclusive: true),
       .setCredit(consumer: ConsumerID(1), credit: 0),
       .unsubscribe(consumer: ConsumerID(1), returnHeld: true),
       .settle(

@@ -43,7 +43,9 @@ extension ClientLoop {
       guard ownRequests.count < Self.requestsInFlightMax else { return }
       let core = entry.core
       let isSent = ask(
-        .subscribe(consumer: core.id, queue: core.queueID, credit: core.credit),
+        .subscribe(
+          consumer: core.id, queue: core.queueID, credit: core.credit, priority: core.priority,
+          isExclusive: core.isExclusive),
         .subscribe(core.id))
       if isSent { consumers[id]?.isSubscribeSent = true }
     }

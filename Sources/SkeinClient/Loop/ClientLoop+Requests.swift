@@ -130,6 +130,10 @@ extension ClientLoop {
       handleFenced()
       return
     }
+    if refusal == .producerForgotten {
+      handleForgotten("it had no session for longer than the cluster remembers producers")
+      return
+    }
     sessionRetryTime = now + .milliseconds(100)
     let error = SkeinError.refusal(refusal, detail: detail)
     sessionRefusal = error

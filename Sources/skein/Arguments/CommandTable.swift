@@ -18,21 +18,22 @@ enum CommandTable {
     Group(name: "bench", summary: "how fast a cluster is, every message checked"),
   ]
 
-  static let commands: [Command] = [
-    ClusterUp.command, ClusterDown.command, ClusterKill.command, ClusterRestart.command,
-    ClusterPause.command, ClusterResume.command, ClusterLogs.command, ClusterAdd.command,
-    ClusterRemove.command,
-    NodeCommand.command,
-    Status.command,
-    QueueDeclare.command, QueueList.command, QueueShow.command, QueueDelete.command,
-    QueuePurge.command, QueuePeek.command, QueueRedrive.command,
-    MessageShow.command, MessageCancel.command, MessageReschedule.command,
-    Publish.command, Consume.command,
-    MemberList.command, MemberAdd.command, MemberRemove.command,
-    LeaderTransfer.command,
-    Check.command,
-    Sim.command,
-  ] + BenchCommands.commands
+  static let commands: [Command] =
+    [
+      ClusterUp.command, ClusterDown.command, ClusterKill.command, ClusterRestart.command,
+      ClusterPause.command, ClusterResume.command, ClusterLogs.command, ClusterAdd.command,
+      ClusterRemove.command,
+      NodeCommand.command,
+      Status.command,
+      QueueDeclare.command, QueueList.command, QueueShow.command, QueueDelete.command,
+      QueuePurge.command, QueuePeek.command, QueueRedrive.command,
+      MessageShow.command, MessageCancel.command, MessageReschedule.command,
+      Publish.command, Consume.command,
+      MemberList.command, MemberAdd.command, MemberRemove.command,
+      LeaderTransfer.command,
+      Check.command,
+      Sim.command,
+    ] + BenchCommands.commands
 
   /// What a call asks for.
   enum Call {

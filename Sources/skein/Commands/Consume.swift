@@ -17,6 +17,9 @@ enum Consume {
         "publish-to", "LIST",
         "publish what CMD writes to these queues, commas between, together with the acknowledgement"
       ),
+      Option(
+        "priority", "N", "consumers of a lower one get what this one has no room for (default 0)"),
+      Option("exclusive", nil, "be the only consumer of the queue, or fail"),
       Option("prefetch", "N", "hold up to N messages (default 1000, with --exec 1)"),
       .json,
     ] + Option.connection,
@@ -45,10 +48,12 @@ enum Consume {
       throw arguments.usage("--json and --exec do not go together")
     }
     let targets = try targets(arguments)
+    let priority = try priority(arguments)
     return try await Interruption.cancels {
       try await Connection.with(arguments) { client in
         let consumer = try await client.consume(
-          arguments.operands[0], prefetch: Int(min(prefetch, limit ?? prefetch)))
+          arguments.operands[0], prefetch: Int(min(prefetch, limit ?? prefetch)),
+          priority: priority, isExclusive: arguments.flag("exclusive"))
         let run = ConsumeRun(
           client, consumer, limit: limit, follow: arguments.flag("follow"))
         if let exec, !targets.isEmpty {
@@ -65,6 +70,14 @@ enum Consume {
 }
 
 extension Consume {
+  private static func priority(_ arguments: Arguments) throws -> Int {
+    guard let text = arguments.text("priority") else { return 0 }
+    guard let priority = Int16(text) else {
+      throw arguments.usage("--priority must be a number from -32768 to 32767, not \(text)")
+    }
+    return Int(priority)
+  }
+
   /// The queues of `--publish-to`.
   private static func targets(_ arguments: Arguments) throws -> [String] {
     guard let list = arguments.text("publish-to") else { return [] }

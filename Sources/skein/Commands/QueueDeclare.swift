@@ -35,6 +35,13 @@ enum QueueDeclare {
         "overflow", "RULE",
         "what happens at --max-length: reject (the default; the publisher is told) or drop-oldest"
           + " (to the dead-letter queue where there is one)"),
+      Option(
+        "expires", "TIME",
+        "the queue goes, with its messages, when it had no consumer for so long and was not"
+          + " declared again"),
+      Option(
+        "single-active", nil,
+        "only one consumer gets messages, until it is gone; then the next"),
       .json,
     ] + Option.connection,
     run: .asynchronous(run))
@@ -122,6 +129,10 @@ enum QueueDeclare {
     if let most = try arguments.count("keyed", in: 1...UInt64(UInt32.max)) {
       options.keyLimit = Int(most)
     }
+    if let span = try arguments.duration("expires", in: .milliseconds(1)...longest) {
+      options.expires = Duration(span)
+    }
+    options.singleActiveConsumer = arguments.flag("single-active")
     try readRetry(arguments, longest, &options)
     try readBounds(arguments, longest, &options)
     return options

@@ -40,6 +40,8 @@ extension QueueOverview {
         "retryJitter": .number(options.retryJitter),
         "priorities": .integer(exactly: options.priorities),
         "keyed": options.keyLimit == 0 ? .null : .integer(exactly: options.keyLimit),
+        "expiresSeconds": options.expires == .zero ? .null : .number(options.expires.seconds),
+        "singleActive": .bool(options.singleActiveConsumer),
         "ttlSeconds": options.timeToLive == .zero ? .null : .number(options.timeToLive.seconds),
         "maxLength": options.maxLength == 0 ? .null : .unsigned(options.maxLength),
         "maxBytes": options.maxBytes == 0 ? .null : .unsigned(options.maxBytes),
@@ -70,6 +72,8 @@ extension QueueOverview {
       ("retry jitter", "\(options.retryJitter)"), ("ttl", span(options.timeToLive)),
       ("priorities", "\(options.priorities)"),
       ("keyed", options.keyLimit == 0 ? none : "\(options.keyLimit)"),
+      ("expires", span(options.expires)),
+      ("single active", options.singleActiveConsumer ? "yes" : "no"),
       (
         "limit", limits.isEmpty ? none : limits.joined(separator: ", ") + ", then \(overflow)"
       ),
