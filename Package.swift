@@ -7,9 +7,12 @@ import PackageDescription
 /// One library target under `Sources/`, its folder's README and what else is no code kept out of
 /// the build.
 func layer(
-  _ name: String, imports: [Target.Dependency] = [], path: String? = nil, without: [String] = []
+  _ name: String, imports: [Target.Dependency] = [], path: String? = nil, without: [String] = [],
+  sources: [String]? = nil, resources: [Resource]? = nil
 ) -> Target {
-  .target(name: name, dependencies: imports, path: path, exclude: ["README.md"] + without)
+  .target(
+    name: name, dependencies: imports, path: path, exclude: ["README.md"] + without,
+    sources: sources, resources: resources)
 }
 
 /// The tests of one target, which may also look at what that target imports.
@@ -51,7 +54,9 @@ let package = Package(
       "Simulator",
       imports: ["Base", "Consensus", "QueueMachine", "Node", "LogStore", "History"]),
     layer(
-      "ChaosHarness", imports: ["Base", "SkeinClient", "History"], path: "chaos/harness"),
+      "ChaosHarness", imports: ["Base", "Transport", "SkeinClient", "History"], path: "chaos",
+      without: ["harness/README.md"], sources: ["harness"],
+      resources: [.embedInCode("scenarios")]),
     .executableTarget(
       name: "skein",
       dependencies: [
@@ -79,6 +84,9 @@ let package = Package(
       "CommandTests", imports: ["Base", "Wire", "Server", "SkeinClient", "Bench", "skein"]),
     tests("BenchTests", imports: ["Base", "Wire", "Transport", "Bench"]),
     tests("SimulatorTests", imports: ["Base", "LogStore", "Simulator"]),
+    tests(
+      "ChaosTests",
+      imports: ["Base", "Consensus", "Node", "Wire", "Transport", "History", "ChaosHarness"]),
     tests("PackageTests", imports: []),
   ],
   swiftLanguageModes: [.v6]

@@ -236,7 +236,7 @@ extension Replica {
       var reader = ByteReader(bytes)
       return try? reader.integer(UInt64.self)
     }
-    if let stamp { clock.observe(MachineTime(stamp), at: now) }
+    if let stamp { clock.observe(MachineTime(stamp), of: entry.header.term, at: now) }
   }
 
   // MARK: Roles

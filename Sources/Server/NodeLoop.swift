@@ -96,9 +96,11 @@ struct NodeLoop: ~Copyable {
     while true {
       let timeout = hasMore ? .zero : sleepTime(MonotonicClock.now())
       poller.wait(timeout: timeout, into: &events)
-      let now = MonotonicClock.now()
-      for event in events { handle(event, now: now) }
+      // Read anew for each event, and once more for the turn: an entry must not be stamped with a
+      // time before its messages were read, or what is delayed would come early (G9).
+      for event in events { handle(event, now: MonotonicClock.now()) }
       mailbox.takeAwake(into: &messages)
+      let now = MonotonicClock.now()
       for message in messages { handle(message, now: now) }
       hasMore = turn(now: now)
       if case .ended(let exitCode) = phase { return exitCode }

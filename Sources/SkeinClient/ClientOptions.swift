@@ -16,7 +16,8 @@ public struct ClientOptions: Hashable, Sendable {
   /// The longest wait between rounds of attempts.
   public var backoffMax: Duration = .milliseconds(500)
   /// A connection that is silent for so long is asked whether it is still there; after three times
-  /// as long it is dropped. A client with nothing to send says that it is there as often.
+  /// as long it is dropped. A client with nothing to send says that it is there as often; one that
+  /// waits for an answer asks, and gives up, four times sooner.
   public var pingInterval: Duration = .seconds(1)
   /// The producer whose publishes these are, 1 or more; nil draws one at random. Only one client
   /// at a time may be a producer: a later one fences the earlier.

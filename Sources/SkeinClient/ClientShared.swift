@@ -18,6 +18,7 @@ enum LoopCommand: Sendable {
   case openSession(Promise<StagedSettle.Outcome>)
   /// Waits for what is under way for at most so long.
   case close(Promise<Void>, within: Nanoseconds)
+  case abandon
 }
 
 /// A reply to a request, without borrowed bytes.

@@ -337,7 +337,8 @@ extension ConsumerCore {
         state.inbox.append(
           Delivery(
             core: self, frame: view.bytes, record: range, delivery: header.delivery,
-            generation: state.generation, session: session, id: MessageIdentifier(header.message),
+            generation: state.generation, session: session, granted: header.granted,
+            id: MessageIdentifier(header.message),
             attempt: Int(header.attempt), token: header.token.rawValue,
             isRedelivered: header.isRedelivery, lease: Duration(header.lease)))
       }

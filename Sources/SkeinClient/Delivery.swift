@@ -16,6 +16,8 @@ public struct Delivery: Sendable {
   /// Of the client's sessions, by number and id, the one that it was made in.
   let generation: UInt64
   let session: SessionID
+  /// When the lease began, on the queues' clock: for histories.
+  package let granted: MachineTime
 
   public let id: MessageIdentifier
   /// From 1: this is the n-th try.

@@ -71,6 +71,10 @@ public final class SkeinClient: Sendable {
     await promise.value(whenCancelled: ())
   }
 
+  /// Ends the client as a crash of its process would: the connection is gone, the cluster is told
+  /// nothing, and everything under way ends as `closed`. For the chaos harness.
+  package func abandon() { shared.mailbox.post(.abandon) }
+
   /// The producer under which this client publishes.
   public var producer: UInt64 { shared.book.producer }
 

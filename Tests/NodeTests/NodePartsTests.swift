@@ -62,6 +62,21 @@ import Testing
       clock.monotonicTime(of: MachineTime(5_105), now: MonotonicTime(75)) == MonotonicTime(175))
     #expect(clock.monotonicTime(of: .never, now: MonotonicTime(75)) == .never)
   }
+
+  /// Found by `skein chaos run leader-kill`: a follower that had heard the first leader sooner than
+  /// the second one had was ahead of that one, and led next: delayed messages came early.
+  @Test("Whoever leads next is never ahead of who led before (G9)")
+  func newLeader() {
+    var clock = MachineClock(start: MachineTime(1_000), now: MonotonicTime(0))
+    clock.observe(MachineTime(5_000), of: Term(1), at: MonotonicTime(10))
+    clock.observe(MachineTime(5_000), of: Term(1), at: MonotonicTime(30))
+    #expect(clock.reading(at: MonotonicTime(30)) == MachineTime(5_020))
+    // The second leader's clock is 15 behind what this node had made out of the first one's.
+    clock.observe(MachineTime(5_015), of: Term(2), at: MonotonicTime(40))
+    #expect(clock.reading(at: MonotonicTime(40)) == MachineTime(5_015))
+    clock.observe(MachineTime(5_020), of: Term(2), at: MonotonicTime(50))
+    #expect(clock.reading(at: MonotonicTime(50)) == MachineTime(5_025))
+  }
 }
 
 @Suite struct StateHashTests {

@@ -106,6 +106,27 @@ import Wire
     await client.close()
   }
 
+  /// Found by `skein chaos run isolate-leader`: publishers hung on a leader that was cut off for three
+  /// times the ping interval, long after another led.
+  @Test func `A client that waits for an answer gives a silent leader up sooner`() async throws {
+    let pair = try Pair()
+    var options = ClientOptions.quick
+    options.pingInterval = .milliseconds(1600)
+    // Less than three intervals, and much more than three quarters of one.
+    options.timeout = .milliseconds(4500)
+    options.attemptTimeout = .milliseconds(500)
+    let client = try await pair.connect(options)
+    let two = pair.second.address
+    pair.second.change {
+      $0.leader = NodeID(2)
+      $0.leaderAddress = two
+    }
+    pair.first.change { $0.isSilent = true }
+    #expect(try await client.resolve("jobs") == QueueID(1))
+    #expect(client.leaderAddress == two)
+    await client.close()
+  }
+
   @Test func `A request refused by a leader that lost its place goes to the next one`() async throws
   {
     let pair = try Pair()

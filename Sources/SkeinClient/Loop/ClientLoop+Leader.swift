@@ -29,22 +29,41 @@ extension ClientLoop {
   /// something when there was nothing to send: the node drops those that it hears nothing of.
   private func runPingTimer() -> MonotonicTime {
     guard let connection, leader.phase == .ready || leader.phase == .waiting else { return .never }
-    let interval = options.pingInterval.nanoseconds
-    let silence = now.since(connection.lastReadTime)
+    noteWhetherWaiting()
+    var interval = options.pingInterval.nanoseconds
+    var heard = connection.lastReadTime
+    if let waitingSince {
+      // Whoever waits for an answer from a leader that was cut off silently, waits for nothing, while
+      // another may lead already.
+      interval = Nanoseconds(rawValue: interval.rawValue / Self.impatience)
+      heard = max(heard, waitingSince)
+    }
+    let silence = now.since(heard)
     if silence.rawValue >= interval.rawValue * 3 {
       drop("it was silent for too long")
       return now
     }
-    let lastWord = min(connection.lastReadTime, lastSendTime)
+    let lastWord = waitingSince == nil ? min(heard, lastSendTime) : heard
     if now.since(lastWord) >= interval, pingSent == nil {
       // With no room for a ping enough is on its way.
       _ = ask(.ping, .ping)
       pingSent = now
     }
     guard pingSent == nil else {
-      return connection.lastReadTime + Nanoseconds(rawValue: interval.rawValue * 3)
+      return heard + Nanoseconds(rawValue: interval.rawValue * 3)
     }
     return lastWord + interval
+  }
+
+  /// How many times sooner a client asks that waits for an answer.
+  private static let impatience: UInt64 = 4
+
+  private func noteWhetherWaiting() {
+    if publishes.isEmpty, settles.isEmpty, requests.isEmpty {
+      waitingSince = nil
+    } else if waitingSince == nil {
+      waitingSince = now
+    }
   }
 
   private func attempt() {
@@ -172,6 +191,7 @@ extension ClientLoop {
     connection?.close()
     connection = nil
     pingSent = nil
+    waitingSince = nil
     move = nil
     loseLeader()
   }

@@ -24,6 +24,8 @@ final class ClientLoop {
   /// borrowed until then.
   var move: Move?
   var pingSent: MonotonicTime?
+  /// Since when something on this connection has no answer.
+  var waitingSince: MonotonicTime?
   /// When something was last on its way to the node, which drops whoever says nothing.
   var lastSendTime = MonotonicTime.zero
   let connectDeadline: MonotonicTime
@@ -139,6 +141,7 @@ final class ClientLoop {
         sessionWaiters.append((promise, now + options.timeout.nanoseconds))
       }
     case .close(let promise, let limit): beginClosing(promise, within: limit)
+    case .abandon: isFinished = true
     }
   }
 

@@ -16,6 +16,7 @@ enum CommandTable {
     Group(name: "member", summary: "who belongs to the cluster"),
     Group(name: "leader", summary: "who leads"),
     Group(name: "bench", summary: "how fast a cluster is, every message checked"),
+    Group(name: "chaos", summary: "hurt a real cluster and judge what its clients saw"),
   ]
 
   static let commands: [Command] =
@@ -31,6 +32,7 @@ enum CommandTable {
       Publish.command, Consume.command,
       MemberList.command, MemberAdd.command, MemberRemove.command,
       LeaderTransfer.command,
+      ChaosList.command, ChaosRunCommand.command,
       Check.command,
       Sim.command,
     ] + BenchCommands.commands

@@ -101,7 +101,7 @@ func ownExecutable() throws -> String {
 }
 
 /// A lock or pipe that whoever called us left open must not stay open as long as a node runs.
-private func keepDescriptorsFromChildren() throws {
+func keepDescriptorsFromChildren() throws {
   for name in try Files.names(in: "/proc/self/fd") {
     guard let descriptor = Int32(name), descriptor > 2 else { continue }
     // The one that lists the directory is closed by now; nothing else can fail here.

@@ -1,0 +1,153 @@
+// What a run hands over: the series behind the plot, the page, the JSON.
+
+import Base
+import Foundation
+import History
+import Testing
+
+@testable import ChaosHarness
+
+@Suite struct ReportTests {
+  /// A run that never was: two faults, a violation, a node that died, with names that have to be
+  /// escaped.
+  private func result(trouble: String? = nil) throws -> ChaosResult {
+    var recorder = HistoryRecorder()
+    recorder.invoke(.publish("m<1>", to: "work"), by: "p1", at: 10)
+    recorder.ok(.publish("m<1>", to: "work"), by: "p1", at: 20, id: "1-0")
+    recorder.nemesis("kill leader", value: "2", type: .invoke, at: 30)
+    recorder.invoke(.drain("work"), by: "d", at: 40)
+    recorder.ok(.drain("work"), by: "d", at: 50)
+    var reader = HistoryReader()
+    try reader.read(recorder.takeBytes())
+    var checker = Checker(try reader.finish(), isStrict: true)
+
+    let scenario = try ScenarioLibrary.scenario("leader-kill")
+    var options = ChaosOptions(scenario: scenario, seed: 3)
+    options.duration = .seconds(10)
+    let plan = FaultPlan(scenario, seed: 3, duration: .seconds(10))
+    var series = TimeSeries()
+    for step in 0..<100 {
+      series.confirmed(at: .milliseconds(UInt64(step) * 10), latency: .milliseconds(2))
+    }
+    series.confirmed(at: .milliseconds(1500), latency: .milliseconds(400))
+    series.delivered(at: .milliseconds(700))
+    var done = FaultRecord(
+      fault: plan.faults[0], start: .milliseconds(1000), victims: "2", detail: "a & b")
+    done.end = .milliseconds(1200)
+    var skipped = FaultRecord(fault: plan.faults[1], start: .milliseconds(2000), victims: "")
+    skipped.end = skipped.start
+    skipped.skipped = "no node <to> do it to"
+    return ChaosResult(
+      options: options, plan: plan, verdict: checker.judge(), trouble: trouble,
+      exits: [
+        NodeExit(node: 3, time: .seconds(1), cause: "signal 6", log: "a \"bug\"\nand <more>")
+      ],
+      faults: [done, skipped],
+      leaderships: [
+        Leadership(node: 2, term: 1, time: .milliseconds(100)),
+        Leadership(node: 1, term: 2, time: .milliseconds(1050)),
+      ], series: series, totals: Recording.Totals(), length: .seconds(2))
+  }
+
+  @Test func thePageStandsAlone() throws {
+    let page = ReportPage(result: try result(trouble: "it <broke>")).html
+    for word in ["http:", "https:", "<script", "<link", "src=", "@import", "url("] {
+      #expect(!page.contains(word), "the page contains \(word)")
+    }
+    #expect(page.hasPrefix("<!doctype html>"))
+    #expect(page.contains("prefers-color-scheme:dark"))
+    #expect(page.contains("width=device-width"))
+  }
+
+  @Test func everythingIsOnThePageAndEscaped() throws {
+    let page = ReportPage(result: try result(trouble: "it <broke>")).html
+    for text in [
+      "violated", "m&lt;1&gt;", "it &lt;broke&gt;", "a &amp; b", "no node &lt;to&gt; do it to",
+      "node 3 after 1.0 s: signal 6", "and &lt;more&gt;", "leader-kill --seed 3 --duration 10s",
+    ] {
+      #expect(page.contains(text), "the page lacks \(text)")
+    }
+    for kind in ViolationKind.allCases { #expect(page.contains(kind.name)) }
+    for text in ["m<1>", "<broke>", "<more>"] { #expect(!page.contains(text)) }
+    for tag in ["svg", "table", "section", "details", "pre", "div", "ul", "p", "td", "g", "text"] {
+      let opened = page.matches(of: try Regex("<\(tag)[ >]")).count
+      #expect(opened == page.ranges(of: "</\(tag)>").count, "<\(tag)> is not closed")
+    }
+  }
+
+  @Test func theJSONIsOne() throws {
+    let result = try result(trouble: "it \"broke\"")
+    let object = try #require(
+      try JSONSerialization.jsonObject(with: Data(result.json.utf8)) as? [String: Any])
+    #expect(object["valid"] as? Bool == false)
+    let run = try #require(object["run"] as? [String: Any])
+    #expect(run["outcome"] as? String == "violated")
+    #expect(run["trouble"] as? String == "it \"broke\"")
+    #expect((run["faults"] as? [Any])?.count == 2)
+    #expect((run["nodeExits"] as? [[String: Any]])?.first?["cause"] as? String == "signal 6")
+  }
+
+  @Test func faultsCostWhatTheyCost() throws {
+    let result = try result()
+    // From the last confirm at 990 ms to the next at 1500.
+    #expect(result.gap(of: result.faults[0]) == 510)
+    #expect(result.elections.map(\.milliseconds) == [50])
+    #expect(result.outcome == .violated)
+  }
+
+  @Test func latenciesAreFoundAgain() {
+    var histogram = LatencyHistogram()
+    #expect(histogram.quantile(0.5) == nil)
+    for step in 1...1000 as ClosedRange<UInt64> { histogram.add(.milliseconds(step)) }
+    for (share, wanted) in [(0.5, 500.0), (0.99, 990), (0.01, 10)] {
+      let found = Double(histogram.quantile(share)?.rawValue ?? 0) / 1e6
+      #expect(abs(found - wanted) < wanted * 0.13, "\(share): \(found)")
+    }
+    histogram.add(.zero)
+    histogram.add(.seconds(86_400))
+    #expect(histogram.max == .seconds(86_400))
+  }
+
+  @Test func aLineOfTheNodesLogIsUnderstood() throws {
+    let line = try #require(LogLine("2026-11-20T22:00:00.123Z node 2 info: leads term 7"))
+    #expect(line.event == .leads(term: 7))
+    #expect(line.time == Nanoseconds(rawValue: 1_795_212_000_123_000_000))
+    #expect(
+      LogLine("2026-11-20T22:00:00.123Z node 2 info: does not lead in term 8")?.event
+        == .leadsNoMore)
+    #expect(LogLine("2026-11-20T22:00:00.123Z node 2 info: follows node 1 in term 8") == nil)
+    #expect(LogLine("2026-11-20T22:00:00.123Z node 2 warning: leads term 7") == nil)
+    #expect(LogLine("") == nil)
+  }
+}
+
+@Suite struct DiskFaultTests {
+  /// Each kind changes what it says and nothing else.
+  @Test func damageIsWhatItSays() throws {
+    let directory = try ClusterFiles.makeTemporaryDirectory(in: NSTemporaryDirectory())
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    let file = directory + "/segment-0000000001"
+    let content = [UInt8](repeating: 7, count: 20_000) + [UInt8](repeating: 0, count: 20_000)
+    try ClusterFiles.write(content, to: file)
+
+    _ = try DiskFaults.flip(in: directory, draw: 5)
+    let flipped = try ClusterFiles.read(file)
+    let changed = flipped.indices.filter { flipped[$0] != content[$0] }
+    #expect(changed.count == 1 && changed[0] >= 4096 && changed[0] < 20_032)
+    #expect((flipped[changed[0]] ^ content[changed[0]]).nonzeroBitCount == 1)
+
+    try ClusterFiles.write(content, to: file)
+    let old = try DiskFaults.remember(in: directory)
+    try ClusterFiles.write([UInt8](repeating: 9, count: 40_000), to: file)
+    _ = try DiskFaults.putBack(old)
+    let stale = try ClusterFiles.read(file)
+    #expect(stale.count == 40_000)
+    #expect(stale[old.offset] == 7 && stale[30_000] == 0 && stale[old.offset - 1] == 9)
+
+    _ = try DiskFaults.truncate(in: directory, draw: 5)
+    #expect(try ClusterFiles.read(file).count < 40_000)
+    _ = try DiskFaults.wipe(directory)
+    #expect(try ClusterFiles.names(in: directory).isEmpty)
+    #expect(throws: ChaosError.self) { _ = try DiskFaults.flip(in: directory, draw: 5) }
+  }
+}

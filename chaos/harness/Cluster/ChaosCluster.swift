@@ -1,0 +1,292 @@
+// The nodes of a run: real processes, children of this one, started, stopped and harmed here and
+// nowhere else.
+
+import Base
+import Glibc
+import SkeinClient
+
+/// Starts a program that is given by its words, its output appended to a file, and returns its
+/// process id. (The command line of `skein` knows how to start processes; the harness need not.)
+package typealias Launch =
+  @Sendable (_ words: [String], _ logFile: String) throws -> Int32
+
+/// A node ended that nobody had told to.
+package struct NodeExit: Equatable, Sendable {
+  package let node: Int
+  package let time: Nanoseconds
+  /// `signal 6`, `exit code 1`.
+  package let cause: String
+  /// Its last words.
+  package let log: String
+}
+
+package actor ChaosCluster {
+  nonisolated let places: ClusterPlaces
+  nonisolated let leaders: LeaderWatch
+  private let launch: Launch
+  private let network: any NetworkControl
+  private let clock: RunClock
+  private var nodes: [Int: Node] = [:]
+  private(set) var exits: [NodeExit] = []
+  private var nextNode: Int
+
+  struct Node {
+    var pid: Int32?
+    var isPaused = false
+    /// A fault has it in hand: others leave it alone.
+    var isTaken = false
+  }
+
+  private static let stopMax = Duration.seconds(12)
+  /// Asking a node how it is.
+  private static let statusTimeout = Duration.milliseconds(500)
+
+  init(
+    places: ClusterPlaces, leaders: LeaderWatch, network: any NetworkControl,
+    launch: @escaping Launch,
+    clock: RunClock, nodes count: Int
+  ) {
+    self.places = places
+    self.leaders = leaders
+    self.network = network
+    self.launch = launch
+    self.clock = clock
+    nextNode = count + 1
+    for node in 1...count { nodes[node] = Node() }
+  }
+
+  /// The members, ascending.
+  var members: [Int] { nodes.keys.sorted() }
+  var clientAddresses: [String] { members.map { network.clientAddress($0) } }
+  var running: [Int] { members.filter { nodes[$0]?.pid != nil } }
+
+  /// Writes the configurations and starts all nodes.
+  func create() async throws {
+    try ClusterFiles.makeDirectory("\(places.directory)/logs")
+    for node in members {
+      try await network.add(node, others: members)
+      try writeConfiguration(node, members: members, joins: false)
+    }
+    for node in members { try await start(node) }
+  }
+
+  private func writeConfiguration(_ node: Int, members: [Int], joins: Bool) throws(ChaosError) {
+    try ClusterFiles.write(
+      places.configuration(node, members: members, joins: joins, network: network),
+      to: places.configurationFile(node))
+  }
+
+  // MARK: Processes
+
+  /// Starts a node that does not run.
+  func start(_ node: Int) async throws {
+    guard let known = nodes[node], known.pid == nil else { return }
+    leaders.add(node)
+    try await network.open(node)
+    let words =
+      network.commandPrefix(node) + ["skein", "node", "--config", places.configurationFile(node)]
+    let pid = try launch(words, places.logFile(node))
+    nodes[node]?.pid = pid
+    nodes[node]?.isPaused = false
+  }
+
+  /// SIGKILL, and waits for the end.
+  func kill(_ node: Int) async {
+    guard let pid = takeProcess(node) else { return }
+    _ = Glibc.kill(pid, SIGKILL)
+    _ = await waitForEnd(pid, atMost: .seconds(10))
+    await ended(node)
+  }
+
+  /// SIGTERM, and SIGKILL if that is not enough.
+  func stop(_ node: Int) async {
+    let isPaused = nodes[node]?.isPaused == true
+    guard let pid = takeProcess(node) else { return }
+    if isPaused { _ = Glibc.kill(pid, SIGCONT) }
+    _ = Glibc.kill(pid, SIGTERM)
+    if await waitForEnd(pid, atMost: Self.stopMax) == nil {
+      _ = Glibc.kill(pid, SIGKILL)
+      _ = await waitForEnd(pid, atMost: .seconds(10))
+    }
+    await ended(node)
+  }
+
+  /// The process, which from now on only the caller knows of: `watch` shall not find it dead.
+  private func takeProcess(_ node: Int) -> Int32? {
+    defer {
+      nodes[node]?.pid = nil
+      nodes[node]?.isPaused = false
+    }
+    return nodes[node]?.pid
+  }
+
+  private func ended(_ node: Int) async {
+    leaders.died(node)
+    await network.close(node)
+  }
+
+  func pause(_ node: Int) {
+    guard let pid = nodes[node]?.pid else { return }
+    _ = Glibc.kill(pid, SIGSTOP)
+    nodes[node]?.isPaused = true
+  }
+
+  func resume(_ node: Int) {
+    guard let pid = nodes[node]?.pid, nodes[node]?.isPaused == true else { return }
+    _ = Glibc.kill(pid, SIGCONT)
+    nodes[node]?.isPaused = false
+  }
+
+  /// The status that the process ended with; nil if it runs on.
+  private func waitForEnd(_ pid: Int32, atMost limit: Duration) async -> Int32? {
+    let start = ContinuousClock.now
+    while true {
+      if let status = Self.endStatus(pid) { return status }
+      if ContinuousClock.now - start > limit { return nil }
+      // Also when this task is cancelled: a process that is not waited for would stay behind.
+      usleep(1000)
+      await Task.yield()
+    }
+  }
+
+  private static func endStatus(_ pid: Int32) -> Int32? {
+    var status: Int32 = 0
+    let result = waitpid(pid, &status, WNOHANG)
+    return result == 0 ? nil : status
+  }
+
+  /// Notices nodes that ended by themselves, and starts them again.
+  func watch() async {
+    while !Task.isCancelled {
+      for node in members {
+        guard let state = nodes[node], let pid = state.pid, !state.isTaken,
+          let status = Self.endStatus(pid)
+        else { continue }
+        await noteExit(node, status)
+      }
+      do { try await Task.sleep(for: .milliseconds(50)) } catch { return }
+    }
+  }
+
+  private func noteExit(_ node: Int, _ status: Int32) async {
+    let cause =
+      status & 0x7f == 0 ? "exit code \((status >> 8) & 0xff)" : "signal \(status & 0x7f)"
+    exits.append(NodeExit(node: node, time: clock.now, cause: cause, log: logEnd(node)))
+    _ = takeProcess(node)
+    await ended(node)
+    do { try await start(node) } catch {
+      exits.append(
+        NodeExit(node: node, time: clock.now, cause: "does not start again", log: "\(error)"))
+    }
+  }
+
+  private func logEnd(_ node: Int) -> String {
+    let bytes = (try? ClusterFiles.read(places.logFile(node))) ?? []
+    return String(decoding: bytes.suffix(4000), as: UTF8.self).split(separator: "\n").suffix(12)
+      .joined(separator: "\n")
+  }
+
+  /// Stops whatever runs, all at once. For the end of a run, however it ended.
+  func stopAll() async {
+    await withTaskGroup { group in
+      for node in members { group.addTask { await self.stop(node) } }
+    }
+  }
+
+  // MARK: Faults' targets
+
+  /// Nodes for a fault, taken until they are let go; empty if there are none now.
+  func take(_ target: FaultTarget, draw: UInt64, isDisk: Bool) -> [Int] {
+    let free = running.filter { nodes[$0]?.isTaken == false && nodes[$0]?.isPaused == false }
+    var random = SeededRandom(seed: draw)
+    let leader = leaders.leader?.node
+    let followers = free.filter { $0 != leader }.shuffled(using: &random)
+    var chosen: [Int]
+    switch target {
+    case .leader: chosen = leader.map { free.contains($0) ? [$0] : [] } ?? []
+    case .follower: chosen = Array(followers.prefix(1))
+    case .node: chosen = Array(free.shuffled(using: &random).prefix(1))
+    case .minority:
+      chosen = Array(free.shuffled(using: &random).prefix(target.count(of: members.count)))
+    case .majority:
+      let ledFirst = (leader.map { free.contains($0) ? [$0] : [] } ?? []) + followers
+      chosen = Array(ledFirst.prefix(target.count(of: members.count)))
+    case .all: chosen = free
+    }
+    chosen.sort()
+    for node in chosen { nodes[node]?.isTaken = true }
+    return chosen
+  }
+
+  func takeAll() -> [Int] {
+    let free = running.filter { nodes[$0]?.isTaken == false }
+    for node in free { nodes[node]?.isTaken = true }
+    return free
+  }
+
+  func letGo(_ taken: [Int]) {
+    for node in taken { nodes[node]?.isTaken = false }
+  }
+
+  // MARK: Health
+
+  /// What is still wrong; nil when all members are up, agree on a leader and have caught up.
+  func trouble() async -> String? {
+    for node in members where nodes[node]?.pid == nil { return "node \(node) does not run" }
+    var leader: NodeOverview?
+    for node in members {
+      let overview: NodeOverview
+      do throws(SkeinError) {
+        overview = try await SkeinClient.status(
+          of: network.directAddress(node), timeout: Self.statusTimeout)
+      } catch {
+        return "node \(node) does not answer: \(error)"
+      }
+      if let problem = overview.problems.first { return "node \(node): \(problem)" }
+      if overview.role == .leader, overview.term >= leader?.term ?? 0 { leader = overview }
+      if overview.role != .leader, overview.role != .follower {
+        return "node \(node) is a \(overview.role.rawValue)"
+      }
+    }
+    guard let leader else { return "no node leads" }
+    for peer in leader.peers {
+      if !peer.isConnected { return "node \(peer.id) is not connected to the leader" }
+      if peer.lag > 1000 { return "node \(peer.id) is \(peer.lag) entries behind" }
+    }
+    if leader.peers.count != members.count - 1 {
+      return "the leader knows \(leader.peers.count + 1) members instead of \(members.count)"
+    }
+    return nil
+  }
+
+  /// - Returns: nil once all is well, else what was still wrong when the time was up.
+  func waitUntilHealthy(atMost limit: Duration) async -> String? {
+    let start = ContinuousClock.now
+    while true {
+      guard let trouble = await trouble() else { return nil }
+      if ContinuousClock.now - start > limit { return trouble }
+      do { try await Task.sleep(for: .milliseconds(50)) } catch { return trouble }
+    }
+  }
+
+  // MARK: Members
+
+  /// Starts one more node, which waits to be added.
+  func startJoining() async throws -> (node: Int, peers: String, clients: String) {
+    guard nextNode <= ClusterPlaces.nodesMax else { throw ChaosError("no more nodes") }
+    let node = nextNode
+    nextNode += 1
+    try await network.add(node, others: members)
+    try writeConfiguration(node, members: members + [node], joins: true)
+    nodes[node] = Node(isTaken: true)
+    try await start(node)
+    return (node, network.peerAddress(node), network.clientAddress(node))
+  }
+
+  /// The node is no member any more, or never was: it ends, and its data goes.
+  func forget(_ node: Int) async throws {
+    await stop(node)
+    nodes[node] = nil
+    try ClusterFiles.remove(places.dataDirectory(node))
+  }
+}

@@ -1,0 +1,98 @@
+// Where everything of a run's cluster is: addresses, directories, configurations.
+//
+// Node N listens on 127.0.0.1 and is known to everybody as 127.0.1.N with the same ports, where its
+// proxies are: so all that passes between nodes, and from clients, passes through the harness.
+
+import Base
+import Glibc
+import Transport
+
+struct ClusterPlaces: Sendable {
+  /// Absolute; the run's own.
+  let directory: String
+  let basePort: UInt16
+  let identity: String
+
+  static let nodesMax = 49
+  private static let peerPortDistance = 50
+
+  init(directory: String, basePort: UInt16) {
+    self.directory = directory
+    self.basePort = basePort
+    let digits = String(UInt64.random(in: 1 ... .max), radix: 16)
+    identity = String(repeating: "0", count: 16 - digits.count) + digits
+  }
+
+  func configurationFile(_ node: Int) -> String { "\(directory)/node-\(node).json" }
+  func dataDirectory(_ node: Int) -> String { "\(directory)/node-\(node)" }
+  func logFile(_ node: Int) -> String { "\(directory)/logs/node-\(node).log" }
+
+  private func clientPort(_ node: Int) -> Int { Int(basePort) + node }
+  private func peerPort(_ node: Int) -> Int { clientPort(node) + Self.peerPortDistance }
+
+  /// Where clients look for the node: at its proxy.
+  func clientAddress(_ node: Int) -> String { "127.0.1.\(node):\(clientPort(node))" }
+  func peerAddress(_ node: Int) -> String { "127.0.1.\(node):\(peerPort(node))" }
+  /// Where the node really is: for the harness's own questions.
+  func directClientAddress(_ node: Int) -> String { "127.0.0.1:\(clientPort(node))" }
+  func directPeerAddress(_ node: Int) -> String { "127.0.0.1:\(peerPort(node))" }
+
+  func routes(_ node: Int) -> [ProxyRoute] {
+    [
+      ProxyRoute(
+        node: node, kind: .peers, listen: peerAddress(node), target: directPeerAddress(node)),
+      ProxyRoute(
+        node: node, kind: .clients, listen: clientAddress(node),
+        target: directClientAddress(node)),
+    ]
+  }
+
+  /// - Parameters:
+  ///   - members: that the node is told of, itself among them.
+  ///   - joins: it is to be added to a cluster that runs.
+  func configuration(
+    _ node: Int, members: [Int], joins: Bool, network: any NetworkControl
+  ) -> String {
+    let lines = members.sorted().map { member in
+      "{ \"node\": \(member), \"peers\": \"\(network.peerAddress(member))\","
+        + " \"clients\": \"\(network.clientAddress(member))\" }"
+    }
+    return """
+      {
+        "cluster": "\(identity)",
+        "node": \(node),
+        "data": "node-\(node)",\(joins ? "\n  \"join\": true," : "")
+        "listen": {
+          "peers": "\(network.peerListenAddress(node))",
+          "clients": "\(network.clientListenAddress(node))"
+        },
+        "members": [
+          \(lines.joined(separator: ",\n    "))
+        ],
+        "limits": { "messageBytes": "256KiB" },
+        "storage": { "segmentBytes": "1MiB", "snapshotBytes": "4MiB" }
+      }
+
+      """
+  }
+
+  /// A base port whose hundred ports nobody listens to.
+  static func freeBasePort(nodes: Int) throws(ChaosError) -> UInt16 {
+    for _ in 0..<100 {
+      let base = UInt16.random(in: 200...299) * 100
+      if (1...nodes + 4).allSatisfy({ isFree(Int(base) + $0) && isFree(Int(base) + 50 + $0) }) {
+        return base
+      }
+    }
+    throw ChaosError("no hundred free ports between 20000 and 30000; --base-port names others")
+  }
+
+  private static func isFree(_ port: Int) -> Bool {
+    do {
+      _ = try Listener(.loopback(port: UInt16(port)))
+      return true
+    } catch {
+      return false
+    }
+  }
+}

@@ -1,0 +1,59 @@
+// What is between the nodes and their clients, and can be harmed: the proxies, or network namespaces.
+
+import Base
+
+/// Carries the traffic of a run's cluster.
+package protocol NetworkControl: Sendable {
+  /// Where everybody looks for the node.
+  func peerAddress(_ node: Int) -> String
+  func clientAddress(_ node: Int) -> String
+  /// Where it listens.
+  func peerListenAddress(_ node: Int) -> String
+  func clientListenAddress(_ node: Int) -> String
+  /// Where the harness reaches it for its own questions, whatever is cut.
+  func directAddress(_ node: Int) -> String
+  /// What has to stand before the words that start the node.
+  func commandPrefix(_ node: Int) -> [String]
+
+  /// A node that will be there.
+  func add(_ node: Int, others: [Int]) async throws(ChaosError)
+  /// The node starts.
+  func open(_ node: Int) async throws(ChaosError)
+  /// The node has ended: who dials it is refused.
+  func close(_ node: Int) async
+  /// These rules hold, and no others.
+  func set(_ rules: [Link: LinkRule]) async throws(ChaosError)
+  func reset(nodes: Set<Int>) async throws(ChaosError)
+  func halfOpen(nodes: Set<Int>) async throws(ChaosError)
+  /// Leaves nothing behind.
+  func stop() async
+}
+
+/// The network of a run without root: everything goes through the proxies.
+struct ProxyNetwork: NetworkControl {
+  let places: ClusterPlaces
+  let proxies: Proxies
+
+  func peerAddress(_ node: Int) -> String { places.peerAddress(node) }
+  func clientAddress(_ node: Int) -> String { places.clientAddress(node) }
+  func peerListenAddress(_ node: Int) -> String { places.directPeerAddress(node) }
+  func clientListenAddress(_ node: Int) -> String { places.directClientAddress(node) }
+  func directAddress(_ node: Int) -> String { places.directClientAddress(node) }
+  func commandPrefix(_ node: Int) -> [String] { [] }
+  func add(_ node: Int, others: [Int]) {}
+
+  func open(_ node: Int) async throws(ChaosError) {
+    for route in places.routes(node) { try await proxies.listen(route) }
+  }
+
+  func close(_ node: Int) async { await proxies.stopListening(node: node) }
+  func set(_ rules: [Link: LinkRule]) async throws(ChaosError) {
+    if rules.values.contains(where: { $0.lossPercent > 0 }) {
+      throw ChaosError("packets are lost only in network namespaces: --netns")
+    }
+    await proxies.set(rules)
+  }
+  func reset(nodes: Set<Int>) async { await proxies.reset(nodes: nodes) }
+  func halfOpen(nodes: Set<Int>) async { await proxies.halfOpen(nodes: nodes) }
+  func stop() { proxies.stop() }
+}

@@ -1,0 +1,130 @@
+// What came out of a run.
+
+import Base
+import History
+
+package struct ChaosResult: Sendable {
+  package let options: ChaosOptions
+  package let plan: FaultPlan
+  package let verdict: Verdict
+  /// Why the run is not complete: it could not be started, healed or drained.
+  package let trouble: String?
+  /// Nodes that ended though nobody had told them to.
+  package let exits: [NodeExit]
+  package let faults: [FaultRecord]
+  package let leaderships: [Leadership]
+  package let series: TimeSeries
+  package let totals: Recording.Totals
+  package let length: Nanoseconds
+  /// The cluster's directory, if it was kept because something is wrong.
+  package var keptDirectory: String?
+
+  package enum Outcome: Sendable {
+    case valid
+    /// A promise was broken, or a node ended by itself.
+    case violated
+    /// It could not be brought to its end, so nobody knows.
+    case incomplete
+  }
+
+  package var outcome: Outcome {
+    if verdict.validity == .violated || !exits.isEmpty { return .violated }
+    return trouble == nil && verdict.validity == .valid ? .valid : .incomplete
+  }
+
+  /// The command that does the same again.
+  package var command: String {
+    "skein chaos run \(options.scenario.name) --seed \(options.seed)"
+      + " --duration \(DurationText.format(options.duration))"
+      + (options.rate.map { " --rate \($0)" } ?? "") + (options.isStrict ? "" : " --no-strict")
+      + (options.usesNamespaces ? " --netns" : "")
+  }
+
+  /// From a fault to the next change of leader, of faults that a new leader followed before the
+  /// next fault began: milliseconds.
+  package var elections: [(fault: FaultRecord, milliseconds: Double)] {
+    let done = faults.filter { $0.skipped == nil }.sorted { $0.start < $1.start }
+    return done.enumerated().compactMap { place, fault in
+      let next = place + 1 < done.count ? done[place + 1].start : .init(rawValue: .max)
+      let limit = min(next, fault.end ?? next)
+      guard let change = leaderships.first(where: { $0.time >= fault.start && $0.time < limit })
+      else { return nil }
+      return (fault, Double(change.time.rawValue - fault.start.rawValue) / 1e6)
+    }
+  }
+
+  /// The longest time without a confirm that a fault brought, until the next fault: milliseconds.
+  /// Nil if there was none worth to be kept.
+  package func gap(of fault: FaultRecord) -> Double? {
+    let next = faults.filter { $0.skipped == nil && $0.start > fault.start }.map(\.start).min()
+    return series.gaps.filter { $0.end > fault.start && $0.start < next ?? .init(rawValue: .max) }
+      .map(\.milliseconds).max()
+  }
+
+  /// `verdict.json`: what `skein check --json` says, and the run beside it.
+  package var json: String {
+    var text = verdict.json
+    text.removeLast()
+    text += ",\"run\":{"
+    text += "\"scenario\":\(JSONText.quoted(options.scenario.name))"
+    text += ",\"seed\":\(options.seed),\"seconds\":\(options.duration.seconds)"
+    text += ",\"outcome\":\"\(outcome)\""
+    text += ",\"trouble\":\(trouble.map(JSONText.quoted) ?? "null")"
+    text += ",\"command\":\(JSONText.quoted(command))"
+    text += ",\"leaderChanges\":\(leaderships.count)"
+    text += ",\"electionMs\":\(JSONText.distribution(elections.map(\.milliseconds)))"
+    text += ",\"latencyMs\":{\"p50\":\(milliseconds(0.5)),\"p99\":\(milliseconds(0.99))"
+    text += ",\"max\":\(JSONText.number(Double(series.latencies.max.rawValue) / 1e6))}"
+    text += ",\"faults\":[\(faults.map(Self.json).joined(separator: ","))]"
+    text += ",\"nodeExits\":[\(exits.map(Self.json).joined(separator: ","))]"
+    return text + "}}"
+  }
+
+  private func milliseconds(_ share: Double) -> String {
+    series.latencies.quantile(share).map { JSONText.number(Double($0.rawValue) / 1e6) } ?? "null"
+  }
+
+  private static func json(_ fault: FaultRecord) -> String {
+    var text =
+      "{\"fault\":\(JSONText.quoted(fault.name)),\"victims\":\(JSONText.quoted(fault.victims))"
+    text += ",\"start\":\(JSONText.number(fault.start.seconds))"
+    text += ",\"end\":\(fault.end.map { JSONText.number($0.seconds) } ?? "null")"
+    text += ",\"detail\":\(JSONText.quoted(fault.detail))"
+    return text + ",\"skipped\":\(fault.skipped.map(JSONText.quoted) ?? "null")}"
+  }
+
+  private static func json(_ exit: NodeExit) -> String {
+    "{\"node\":\(exit.node),\"time\":\(JSONText.number(exit.time.seconds))"
+      + ",\"cause\":\(JSONText.quoted(exit.cause)),\"log\":\(JSONText.quoted(exit.log))}"
+  }
+}
+
+/// The little JSON that the harness writes.
+enum JSONText {
+  /// RFC 8259 §7.
+  static func quoted(_ text: String) -> String {
+    var quoted = "\""
+    for scalar in text.unicodeScalars {
+      switch scalar {
+      case "\"": quoted += "\\\""
+      case "\\": quoted += "\\\\"
+      case "\n": quoted += "\\n"
+      case _ where scalar.value < 0x20:
+        let digits = String(scalar.value, radix: 16)
+        quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+      default: quoted.unicodeScalars.append(scalar)
+      }
+    }
+    return quoted + "\""
+  }
+
+  /// With three decimals.
+  static func number(_ value: Double) -> String { "\((value * 1000).rounded() / 1000)" }
+
+  static func distribution(_ values: [Double]) -> String {
+    let sorted = values.sorted()
+    guard let last = sorted.last else { return "{\"count\":0,\"p50\":null,\"max\":null}" }
+    return "{\"count\":\(sorted.count),\"p50\":\(number(sorted[(sorted.count - 1) / 2]))"
+      + ",\"max\":\(number(last))}"
+  }
+}

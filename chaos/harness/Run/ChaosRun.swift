@@ -1,0 +1,232 @@
+// One run from its beginning to its end: start a cluster, load it, hurt it, heal it, drain it, judge
+// what the clients saw.
+
+import Base
+import Glibc
+import History
+import Synchronization
+
+/// What a run is asked to do.
+package struct ChaosOptions: Sendable {
+  package var scenario: Scenario
+  package var seed: UInt64
+  package var duration: Nanoseconds
+  /// As it was given, if it is not the scenario's own.
+  package var rate: String?
+  package var isStrict = true
+  package var usesNamespaces = false
+  /// nil looks for free ports.
+  package var basePort: UInt16?
+  /// Where the report goes; nil writes none.
+  package var report: String?
+  /// Where the cluster's own directory is made, and removed at the end.
+  package var temporary = "/tmp"
+
+  package init(scenario: Scenario, seed: UInt64) {
+    self.scenario = scenario
+    self.seed = seed
+    duration = scenario.duration
+  }
+}
+
+/// Where a run stands.
+package enum ChaosPhase: String, Sendable {
+  case starting, hurting, healing, settling, draining, judging, done
+}
+
+/// For the progress line.
+package struct ChaosProgress: Sendable {
+  package let phase: ChaosPhase
+  package let time: Nanoseconds
+  package let active: [String]
+  package let faults: Int
+  package let totals: Recording.Totals
+}
+
+package final class ChaosRun: Sendable {
+  let options: ChaosOptions
+  package let plan: FaultPlan
+  private let launch: Launch
+  private let phase = Mutex(ChaosPhase.starting)
+
+  package init(_ options: ChaosOptions, launch: @escaping Launch) {
+    self.options = options
+    self.launch = launch
+    plan = FaultPlan(options.scenario, seed: options.seed, duration: options.duration)
+  }
+
+  /// Health after the last fault is healed.
+  private static let healthMax = Duration.seconds(60)
+  private static let settleMax = Duration.seconds(60)
+  private static let drainMax = Duration.seconds(180)
+
+  /// Runs it. However it ends, nothing of it keeps running.
+  /// - Parameter progress: called a few times a second.
+  package func run(
+    progress: @escaping @Sendable (ChaosProgress) -> Void
+  ) async throws -> ChaosResult {
+    let directory = try ClusterFiles.makeTemporaryDirectory(in: options.temporary)
+    let base = try options.basePort ?? ClusterPlaces.freeBasePort(nodes: options.scenario.nodes)
+    let places = ClusterPlaces(directory: directory, basePort: base)
+    let reportDirectory = options.report
+    if let reportDirectory { try ClusterFiles.makeDirectory(reportDirectory) }
+    let history = (reportDirectory ?? directory) + "/history.jsonl"
+    let recording = try Recording(path: history, clock: RunClock())
+    let parts = try await assemble(places, recording)
+    let showing = Task { await self.show(parts, progress) }
+    var trouble: String?
+    do {
+      try await parts.cluster.create()
+      try await carryOut(parts)
+    } catch is CancellationError {
+      trouble = "it was interrupted"
+    } catch {
+      trouble = "\(error)"
+    }
+    if Task.isCancelled { trouble = "it was interrupted" }
+    let exits = await finish(parts)
+    setPhase(.judging)
+    try recording.finish()
+    var result = try await judge(parts, history: history, trouble: trouble, exits: exits)
+    showing.cancel()
+    await showing.value
+    if let reportDirectory { try Report.write(result, places: places, to: reportDirectory) }
+    if result.outcome != .valid { result.keptDirectory = directory }
+    try cleanUp(places, keeps: result.outcome != .valid)
+    setPhase(.done)
+    return result
+  }
+
+  /// What a run is made of.
+  struct Parts: Sendable {
+    let cluster: ChaosCluster
+    let workload: Workload
+    let faults: FaultActor
+    let network: any NetworkControl
+    let leaders: LeaderWatch
+    let recording: Recording
+    let watches: [Task<Void, Never>]
+  }
+
+  private func assemble(_ places: ClusterPlaces, _ recording: Recording) async throws -> Parts {
+    let network: any NetworkControl = ProxyNetwork(
+      places: places, proxies: try Proxies(seed: options.seed))
+    let leaders = LeaderWatch(places: places, recording: recording)
+    let nodes = options.scenario.nodes
+    if let bytes = options.scenario.diskBytes {
+      for node in 1...nodes { try DiskFaults.mount(bytes, at: places.dataDirectory(node)) }
+    }
+    let cluster = ChaosCluster(
+      places: places, leaders: leaders, network: network, launch: launch, clock: recording.clock,
+      nodes: nodes)
+    let workload = Workload(
+      plan: options.scenario.workload, recording: recording, seed: options.seed,
+      endpoints: (1...nodes).map { network.clientAddress($0) })
+    let faults = FaultActor(
+      cluster: cluster, workload: workload, network: network, recording: recording)
+    return Parts(
+      cluster: cluster, workload: workload, faults: faults, network: network, leaders: leaders,
+      recording: recording,
+      watches: [Task { await leaders.run() }, Task { await cluster.watch() }])
+  }
+
+  // MARK: Phases
+
+  private func carryOut(_ parts: Parts) async throws {
+    if let trouble = await parts.cluster.waitUntilHealthy(atMost: .seconds(30)) {
+      throw ChaosError("the cluster does not come up: \(trouble)")
+    }
+    try await parts.workload.declare()
+    try await parts.workload.start()
+    setPhase(.hurting)
+    // The plan's times count from here.
+    let begin = parts.recording.clock.now
+    try await parts.faults.carryOut(plan, from: begin)
+    try await parts.recording.clock.sleep(until: begin + plan.duration)
+    setPhase(.healing)
+    try await parts.faults.healNetwork()
+    if let trouble = await parts.cluster.waitUntilHealthy(atMost: Self.healthMax) {
+      throw ChaosError("the cluster is not well after healing: \(trouble)")
+    }
+    setPhase(.settling)
+    guard await parts.workload.settle(atMost: Self.settleMax) else {
+      throw ChaosError("publishes got no answer from a healed cluster")
+    }
+    setPhase(.draining)
+    try await parts.workload.drain(atMost: Self.drainMax)
+  }
+
+  /// Ends all processes, whatever happened.
+  private func finish(_ parts: Parts) async -> [NodeExit] {
+    // In a task of its own: a cancelled one could not wait for anything any more.
+    await Task.detached {
+      // A network that cannot be healed is taken down below.
+      try? await parts.faults.healNetwork()
+      await parts.workload.end()
+      let exits = await parts.cluster.exits
+      for watch in parts.watches { watch.cancel() }
+      await parts.cluster.stopAll()
+      for watch in parts.watches { await watch.value }
+      await parts.network.stop()
+      return exits
+    }.value
+  }
+
+  private func cleanUp(_ places: ClusterPlaces, keeps: Bool) throws(ChaosError) {
+    if options.scenario.diskBytes != nil {
+      for node in 1...options.scenario.nodes { DiskFaults.unmount(places.dataDirectory(node)) }
+    }
+    if !keeps { try ClusterFiles.remove(places.directory) }
+  }
+
+  private func setPhase(_ next: ChaosPhase) { phase.withLock { $0 = next } }
+
+  private func show(
+    _ parts: Parts, _ progress: @escaping @Sendable (ChaosProgress) -> Void
+  ) async {
+    while !Task.isCancelled {
+      let faults = await parts.faults.records.count
+      progress(
+        ChaosProgress(
+          phase: phase.withLock { $0 }, time: parts.recording.clock.now,
+          active: await parts.faults.active, faults: faults, totals: parts.recording.totals))
+      do { try await Task.sleep(for: .milliseconds(200)) } catch { return }
+    }
+  }
+
+  // MARK: Judging
+
+  private func judge(
+    _ parts: Parts, history: String, trouble: String?, exits: [NodeExit]
+  ) async throws -> ChaosResult {
+    var checker = Checker(try Self.read(history), isStrict: options.isStrict)
+    let verdict = checker.judge()
+    return ChaosResult(
+      options: options, plan: plan, verdict: verdict, trouble: trouble, exits: exits,
+      faults: await parts.faults.records, leaderships: parts.leaders.changes,
+      series: parts.recording.series, totals: parts.recording.totals,
+      length: parts.recording.clock.now)
+  }
+
+  private static func read(_ path: String) throws -> History {
+    let file = open(path, O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { throw ChaosError.system(path) }
+    defer { close(file) }
+    var reader = HistoryReader()
+    var piece = [UInt8](repeating: 0, count: 1 << 20)
+    do {
+      while true {
+        let count = Glibc.read(file, &piece, piece.count)
+        if count == 0 { return try reader.finish() }
+        if count < 0, errno != EINTR { throw ChaosError.system(path) }
+        if count > 0 {
+          try piece.withUnsafeBytes {
+            try reader.read(UnsafeRawBufferPointer(rebasing: $0[..<count]))
+          }
+        }
+      }
+    } catch let error as HistoryError {
+      throw ChaosError("\(path):\(error.line):\(error.column): \(error.message)")
+    }
+  }
+}

@@ -1,0 +1,323 @@
+// Carries out the faults of a plan and undoes them: what is done to whom, how it is healed, and what
+// of it stands in the history.
+
+import Base
+import History
+import SkeinClient
+import Synchronization
+
+package actor FaultActor {
+  private let cluster: ChaosCluster
+  private let workload: Workload
+  private let network: any NetworkControl
+  private let recording: Recording
+  /// The rules of the faults that are on, by number.
+  private var rules: [Int: [Link: LinkRule]] = [:]
+  private(set) var records: [FaultRecord] = []
+  private var begin = Nanoseconds.zero
+
+  /// A disk is harmed only when all others have everything: so long is that waited for.
+  private static let healthWait = Duration.seconds(10)
+
+  init(
+    cluster: ChaosCluster, workload: Workload, network: any NetworkControl, recording: Recording
+  ) {
+    self.cluster = cluster
+    self.workload = workload
+    self.network = network
+    self.recording = recording
+  }
+
+  private var clock: RunClock { recording.clock }
+
+  /// The faults that are on, for the progress line.
+  var active: [String] {
+    records.filter { $0.end == nil && $0.skipped == nil }
+      .map { $0.victims.isEmpty ? $0.name : "\($0.name) (\($0.victims))" }
+  }
+
+  /// Carries out the plan; returns when all is healed, or the task is cancelled.
+  /// - Parameter begin: from when on the plan's times count.
+  func carryOut(_ plan: FaultPlan, from begin: Nanoseconds) async throws {
+    self.begin = begin
+    try await withThrowingTaskGroup { group in
+      for fault in plan.faults {
+        group.addTask {
+          do {
+            try await self.clock.sleep(until: begin + fault.start)
+          } catch { return }
+          try await self.carryOut(fault)
+        }
+      }
+      try await group.waitForAll()
+    }
+  }
+
+  /// Undoes what concerns the network, whatever faults are on.
+  func healNetwork() async throws {
+    rules = [:]
+    try await network.set([:])
+  }
+
+  // MARK: One fault
+
+  private func carryOut(_ fault: PlannedFault) async throws {
+    switch fault.line.kind {
+    case .kill, .stop, .restart, .rollingRestart: try await harmProcesses(fault)
+    case .diskFlip, .diskTruncate, .diskStale, .diskWipe, .diskFull: try await harmDisk(fault)
+    case .members: try await changeMembers(fault)
+    case .transfer: try await transfer(fault)
+    case .killConsumer, .killProducer, .slowConsumer: try await harmClients(fault)
+    default: try await harmNetwork(fault)
+    }
+  }
+
+  private func begin(_ fault: PlannedFault, _ victims: String, detail: String = "") -> Int {
+    recording.nemesis(fault.line.name, value: victims.isEmpty ? nil : victims, type: .invoke)
+    records.append(
+      FaultRecord(fault: fault, start: clock.now, victims: victims, detail: detail))
+    return records.count - 1
+  }
+
+  private func end(_ place: Int) {
+    let victims = records[place].victims
+    recording.nemesis(
+      records[place].name, value: victims.isEmpty ? nil : victims, type: .ok)
+    records[place].end = clock.now
+  }
+
+  private func skip(_ fault: PlannedFault, _ reason: String) {
+    var record = FaultRecord(fault: fault, start: clock.now, victims: "")
+    record.end = record.start
+    record.skipped = reason
+    records.append(record)
+  }
+
+  /// Waits until the fault's time is over. A cancelled run goes on to healing at once.
+  private func last(_ fault: PlannedFault) async {
+    do { try await clock.sleep(until: begin + fault.end) } catch { return }
+  }
+
+  private func text(_ nodes: [Int]) -> String {
+    nodes.map { "\($0)" }.joined(separator: ", ")
+  }
+
+  /// The nodes for a fault; where the leader is wanted and nobody leads, a while is waited.
+  private func take(_ fault: PlannedFault) async -> [Int] {
+    let target = fault.line.target ?? .node
+    for _ in 0..<150 {
+      let taken = await cluster.take(target, draw: fault.draw, isDisk: fault.line.kind.isDisk)
+      if !taken.isEmpty || Task.isCancelled { return taken }
+      do { try await Task.sleep(for: .milliseconds(20)) } catch { return [] }
+    }
+    return []
+  }
+
+  // MARK: Processes
+
+  private func harmProcesses(_ fault: PlannedFault) async throws {
+    let nodes = fault.line.kind == .rollingRestart ? await cluster.takeAll() : await take(fault)
+    guard !nodes.isEmpty else { return skip(fault, "no node to do it to") }
+    let place = begin(fault, text(nodes))
+    switch fault.line.kind {
+    case .kill:
+      await withTaskGroup { group in
+        for node in nodes { group.addTask { await self.cluster.kill(node) } }
+      }
+      await last(fault)
+      for node in nodes { try await cluster.start(node) }
+    case .stop:
+      for node in nodes { await cluster.pause(node) }
+      await last(fault)
+      for node in nodes { await cluster.resume(node) }
+    case .restart:
+      await withTaskGroup { group in
+        for node in nodes { group.addTask { await self.cluster.stop(node) } }
+      }
+      await last(fault)
+      for node in nodes { try await cluster.start(node) }
+    default:
+      // One after the other, as docs/operations.md has it.
+      for node in nodes {
+        await cluster.stop(node)
+        try await cluster.start(node)
+        _ = await cluster.waitUntilHealthy(atMost: Self.healthWait)
+      }
+    }
+    end(place)
+    await cluster.letGo(nodes)
+  }
+
+  // MARK: The network
+
+  private func harmNetwork(_ fault: PlannedFault) async throws {
+    let members = await cluster.members
+    // The nodes are not taken: others may be killed meanwhile.
+    var nodes: [Int] = []
+    if fault.line.target != nil {
+      nodes = await take(fault)
+      await cluster.letGo(nodes)
+      guard !nodes.isEmpty else { return skip(fault, "no node to do it to") }
+    }
+    let (rules, detail) = NetworkFaults.rules(
+      fault, nodes: nodes, members: members, leader: cluster.leaders.leader?.node)
+    let place = begin(fault, text(nodes), detail: detail)
+    if fault.line.kind == .drop {
+      try await network.reset(nodes: Set(nodes))
+    } else if fault.line.kind == .halfOpen {
+      try await network.halfOpen(nodes: Set(nodes))
+      await last(fault)
+      try await network.reset(nodes: Set(nodes))
+    } else {
+      self.rules[fault.number] = rules
+      try await network.set(merged)
+      await last(fault)
+      self.rules[fault.number] = nil
+      try await network.set(merged)
+    }
+    end(place)
+  }
+
+  private var merged: [Link: LinkRule] {
+    var all: [Link: LinkRule] = [:]
+    for one in rules.values {
+      for (link, rule) in one { all[link, default: LinkRule()].add(rule) }
+    }
+    return all
+  }
+
+  // MARK: Disks
+
+  private func harmDisk(_ fault: PlannedFault) async throws {
+    // What one disk loses the others must have: all is well first, and one after the other.
+    if let trouble = await cluster.waitUntilHealthy(atMost: Self.healthWait) {
+      return skip(fault, trouble)
+    }
+    let nodes = await take(fault)
+    guard let node = nodes.first else { return skip(fault, "no node to do it to") }
+    let directory = cluster.places.dataDirectory(node)
+    let place = begin(fault, text(nodes))
+    if fault.line.kind == .diskFull {
+      records[place].detail = try DiskFaults.fill(directory)
+      await last(fault)
+      await cluster.stop(node)
+      try DiskFaults.empty(directory)
+    } else {
+      var old: DiskFaults.OldBlocks?
+      if fault.line.kind == .diskStale { old = try DiskFaults.remember(in: directory) }
+      if fault.line.kind == .diskStale { await last(fault) }
+      await cluster.kill(node)
+      records[place].detail = try damage(fault, directory, old)
+      if fault.line.kind != .diskStale { await last(fault) }
+    }
+    try await cluster.start(node)
+    // Only now it is over: until it has everything again, the others must keep theirs.
+    if let trouble = await cluster.waitUntilHealthy(atMost: .seconds(60)) {
+      throw ChaosError("after \(fault.line.name): \(trouble)")
+    }
+    end(place)
+    await cluster.letGo(nodes)
+  }
+
+  private func damage(
+    _ fault: PlannedFault, _ directory: String, _ old: DiskFaults.OldBlocks?
+  ) throws(ChaosError) -> String {
+    switch fault.line.kind {
+    case .diskFlip: try DiskFaults.flip(in: directory, draw: fault.draw)
+    case .diskTruncate: try DiskFaults.truncate(in: directory, draw: fault.draw)
+    case .diskStale:
+      try old.map { (blocks) throws(ChaosError) in try DiskFaults.putBack(blocks) } ?? ""
+    default: try DiskFaults.wipe(directory)
+    }
+  }
+
+  // MARK: Members and leaders
+
+  /// A new node comes and an old one goes.
+  private func changeMembers(_ fault: PlannedFault) async throws {
+    let admin = try await administrator()
+    let place = begin(fault, "")
+    let (node, peers, clients) = try await cluster.startJoining()
+    var leaving: Int?
+    do throws(SkeinError) {
+      try await until(clock.now + .seconds(60)) { () async throws(SkeinError) in
+        try await admin.addMember(id: node, peerAddress: peers, clientAddress: clients)
+      }
+      let others = await cluster.running.filter { $0 != node }
+      let chosen = others[Int(fault.draw % UInt64(max(1, others.count)))]
+      try await until(clock.now + .seconds(60)) { () async throws(SkeinError) in
+        try await admin.removeMember(id: chosen)
+      }
+      leaving = chosen
+    } catch {
+      throw ChaosError("the members could not be changed: \(error)")
+    }
+    await admin.close(within: .seconds(1))
+    await cluster.letGo([node])
+    if let leaving {
+      records[place].detail = "node \(node) came, node \(leaving) went"
+      records[place].victims = "\(node), \(leaving)"
+      try await cluster.forget(leaving)
+    }
+    end(place)
+  }
+
+  private func transfer(_ fault: PlannedFault) async throws {
+    let admin = try await administrator()
+    let place = begin(fault, "")
+    do throws(SkeinError) {
+      try await admin.transferLeadership()
+    } catch {
+      // It may be refused while others are down; then nothing has changed.
+      records[place].detail = "\(error)"
+    }
+    await admin.close(within: .seconds(1))
+    end(place)
+  }
+
+  private func administrator() async throws -> SkeinClient {
+    let endpoints = await cluster.clientAddresses
+    while true {
+      do throws(SkeinError) {
+        return try await SkeinClient.connect(endpoints: endpoints)
+      } catch {
+        guard case .unreachable = error, !Task.isCancelled else { throw error }
+      }
+    }
+  }
+
+  /// Repeats what a cluster in trouble refuses or does not answer.
+  private func until(
+    _ deadline: Nanoseconds, _ body: () async throws(SkeinError) -> Void
+  ) async throws(SkeinError) {
+    while true {
+      do throws(SkeinError) {
+        return try await body()
+      } catch {
+        let isFinal = clock.now > deadline || Task.isCancelled
+        switch error {
+        case .timedOut, .requestUnknown, .unreachable: if isFinal { throw error }
+        case .refused(let reason, _):
+          if isFinal || reason == .memberDiffers { throw error }
+          do { try await Task.sleep(for: .milliseconds(100)) } catch { throw .cancelled }
+        default: throw error
+        }
+      }
+    }
+  }
+
+  // MARK: Clients
+
+  private func harmClients(_ fault: PlannedFault) async throws {
+    let victim: String?
+    switch fault.line.kind {
+    case .killConsumer: victim = await workload.killConsumer(draw: fault.draw)
+    case .killProducer: victim = await workload.killProducer(draw: fault.draw)
+    default: victim = await workload.slowConsumer(draw: fault.draw, until: begin + fault.end)
+    }
+    guard let victim else { return skip(fault, "no client to do it to") }
+    let place = begin(fault, victim)
+    await last(fault)
+    end(place)
+  }
+}

@@ -1,0 +1,245 @@
+// Scenario files. One setting a line: a key and its value; `#` begins a comment. A fault is
+//
+//     fault kill leader every 3s..5s for 500ms..2s
+//
+// its kind, its target, and then settings in any order. chaos/README.md has all of them.
+
+import Base
+
+/// What is wrong with a scenario file, and where.
+package struct ScenarioError: Error, Equatable, CustomStringConvertible {
+  package let file: String
+  /// From 1; nil where the whole file lacks something.
+  package let line: Int?
+  /// The key or the setting.
+  package let field: String
+  package let message: String
+
+  package var description: String {
+    "\(file):\(line.map { "\($0):" } ?? "") \(field): \(message)"
+  }
+}
+
+package struct ScenarioParser {
+  private let file: String
+  private var scenario: Scenario
+  private var line = 0
+  private var given: Set<String> = []
+
+  /// - Parameters:
+  ///   - text: of the file.
+  ///   - name: of the scenario.
+  ///   - file: for messages.
+  package static func parse(
+    _ text: String, name: String, file: String
+  ) throws(ScenarioError) -> Scenario {
+    var parser = ScenarioParser(name: name, file: file)
+    for line in text.split(separator: "\n", omittingEmptySubsequences: false) {
+      parser.line += 1
+      let words = line.prefix { $0 != "#" }.split { $0.isWhitespace }.map(String.init)
+      if let key = words.first { try parser.take(key, words.dropFirst()) }
+    }
+    return try parser.finish()
+  }
+
+  private init(name: String, file: String) {
+    scenario = Scenario(name: name)
+    self.file = file
+  }
+
+  private static let keys = [
+    "about", "attacks", "nodes", "duration", "calm", "rate", "queues", "producers", "consumers",
+    "prefetch", "body", "keys", "lease", "session", "deliveries", "retry", "delayed", "nacked",
+    "rejected", "released", "extended", "overrun", "disk", "mix", "fault",
+  ]
+
+  private mutating func take(_ key: String, _ words: ArraySlice<String>) throws(ScenarioError) {
+    guard Self.keys.contains(key) else {
+      throw fault(key, "unknown setting" + Self.nearest(key, Self.keys))
+    }
+    if key != "fault", !given.insert(key).inserted { throw fault(key, "is given twice") }
+    guard let first = words.first else { throw fault(key, "has no value") }
+    switch key {
+    case "about": scenario.about = words.joined(separator: " ")
+    case "attacks": scenario.attacks = Array(words)
+    case "fault": scenario.faults.append(try faultLine(words))
+    default:
+      guard words.count == 1 else {
+        throw fault(key, "\"\(words.joined(separator: " "))\" is more than one value")
+      }
+      try takeValue(key, first)
+    }
+  }
+
+  private mutating func takeValue(_ key: String, _ text: String) throws(ScenarioError) {
+    switch key {
+    case "nodes": scenario.nodes = try count(key, text, in: 1...9)
+    case "duration": scenario.duration = try duration(key, text)
+    case "calm": scenario.calm = try duration(key, text)
+    case "mix": scenario.mix = try durations(key, text)
+    case "disk":
+      guard let bytes = ByteCountText.parse(text), bytes >= 64 << 20 else {
+        throw fault(key, "\"\(text)\" is no size of at least 64MiB")
+      }
+      scenario.diskBytes = bytes
+    default: try takeWorkload(key, text)
+    }
+  }
+
+  private mutating func takeWorkload(_ key: String, _ text: String) throws(ScenarioError) {
+    switch key {
+    case "rate":
+      scenario.workload.rate =
+        text == "max" ? nil : UInt64(try count(key, text, in: 1...1_000_000))
+    case "queues": scenario.workload.queues = try count(key, text, in: 1...100)
+    case "producers": scenario.workload.producers = try count(key, text, in: 1...100)
+    case "consumers": scenario.workload.consumers = try count(key, text, in: 1...100)
+    case "prefetch": scenario.workload.prefetch = try count(key, text, in: 1...1000)
+    case "body": scenario.workload.bodyBytes = try count(key, text, in: 32...1_000_000)
+    case "keys": scenario.workload.keys = try count(key, text, in: 0...100_000)
+    case "lease": scenario.workload.lease = try duration(key, text)
+    case "session": scenario.workload.session = try duration(key, text)
+    case "deliveries": scenario.workload.maxDeliveries = try count(key, text, in: 0...1000)
+    case "retry": scenario.workload.retryDelay = try duration(key, text)
+    case "delayed": scenario.workload.delayed = try permille(key, text)
+    case "nacked": scenario.workload.nacked = try permille(key, text)
+    case "rejected": scenario.workload.rejected = try permille(key, text)
+    case "released": scenario.workload.released = try permille(key, text)
+    case "extended": scenario.workload.extended = try permille(key, text)
+    default: scenario.workload.overrun = try permille(key, text)
+    }
+  }
+
+  private func finish() throws(ScenarioError) -> Scenario {
+    for key in ["about", "fault"]
+    where key == "fault" ? scenario.faults.isEmpty : !given.contains(key) {
+      throw ScenarioError(file: file, line: nil, field: key, message: "is missing")
+    }
+    if scenario.workload.session <= scenario.workload.lease {
+      throw ScenarioError(
+        file: file, line: nil, field: "session", message: "must be longer than the lease")
+    }
+    if scenario.mix == nil {
+      for line in scenario.faults where line.weight != 1 {
+        throw ScenarioError(
+          file: file, line: nil, field: "weight", message: "of \(line.name) needs a mix")
+      }
+    }
+    if scenario.diskBytes == nil, scenario.faults.contains(where: { $0.kind == .diskFull }) {
+      throw ScenarioError(
+        file: file, line: nil, field: "disk", message: "is missing: disk-full needs its size")
+    }
+    return scenario
+  }
+}
+
+// Faults.
+extension ScenarioParser {
+  private func faultLine(_ words: ArraySlice<String>) throws(ScenarioError) -> FaultLine {
+    var words = words
+    let name = words.removeFirst()
+    guard let kind = FaultKind(rawValue: name) else {
+      let known = FaultKind.allCases.map(\.rawValue)
+      throw fault("fault", "unknown fault \"\(name)\"" + Self.nearest(name, known))
+    }
+    var line = FaultLine(kind: kind)
+    if kind.needsTarget { line.target = try target(kind, words.popFirst()) }
+    while let setting = words.popFirst() {
+      guard let value = words.popFirst() else { throw fault(setting, "has no value") }
+      try take(setting, value, &line)
+    }
+    return line
+  }
+
+  private func target(
+    _ kind: FaultKind, _ word: String?
+  ) throws(ScenarioError) -> FaultTarget {
+    let known = FaultTarget.allCases.map(\.rawValue)
+    guard let word, let target = FaultTarget(rawValue: word) else {
+      let found = word.map { "\"\($0)\" is none of " } ?? "is missing: one of "
+      throw fault("target", found + known.joined(separator: ", "))
+    }
+    if !kind.takesSeveral, target.count(of: 9) > 1 {
+      throw fault("target", "\(kind.rawValue) is for one node at a time")
+    }
+    return target
+  }
+
+  private func take(
+    _ setting: String, _ value: String, _ line: inout FaultLine
+  ) throws(ScenarioError) {
+    switch setting {
+    case "every": line.every = try durations(setting, value)
+    case "for":
+      guard line.kind.lasts else { throw fault(setting, "\(line.kind.rawValue) does not last") }
+      line.length = try durations(setting, value)
+    case "at": line.first = try duration(setting, value)
+    case "weight": line.weight = UInt64(try count(setting, value, in: 1...1000))
+    case "delay" where line.kind == .latency: line.delay = try duration(setting, value)
+    case "jitter" where line.kind == .latency: line.jitter = try duration(setting, value)
+    case "bytes" where line.kind == .throttle:
+      guard let bytes = ByteCountText.parse(value), bytes >= 1024 else {
+        throw fault(setting, "\"\(value)\" is no size of at least 1KiB")
+      }
+      line.bytesPerSecond = bytes
+    case "percent" where line.kind == .loss:
+      guard let percent = Double(value), percent > 0, percent <= 100 else {
+        throw fault(setting, "\"\(value)\" is no number from 0 to 100")
+      }
+      line.lossPercent = percent
+    default:
+      let known = ["every", "for", "at", "weight", "delay", "jitter", "bytes", "percent"]
+      throw fault(
+        setting, "is no setting of \(line.kind.rawValue)" + Self.nearest(setting, known))
+    }
+  }
+}
+
+// Values.
+extension ScenarioParser {
+  private func fault(_ field: String, _ message: String) -> ScenarioError {
+    ScenarioError(file: file, line: line, field: field, message: message)
+  }
+
+  private static func nearest(_ name: String, _ known: [String]) -> String {
+    nearestName(to: name, in: known).map { $0 == name ? "" : ", did you mean \($0)?" } ?? ""
+  }
+
+  private func count(
+    _ key: String, _ text: String, in range: ClosedRange<UInt64>
+  ) throws(ScenarioError) -> Int {
+    guard let value = CountText.parse(text), range.contains(value) else {
+      throw fault(
+        key, "\"\(text)\" is no whole number from \(range.lowerBound) to \(range.upperBound)")
+    }
+    return Int(value)
+  }
+
+  private func duration(_ key: String, _ text: String) throws(ScenarioError) -> Nanoseconds {
+    guard let value = DurationText.parse(text), value <= .seconds(86_400) else {
+      throw fault(key, "\"\(text)\" is no time such as 500ms, 10s or 5m")
+    }
+    return value
+  }
+
+  /// `3s`, or `3s..5s`.
+  private func durations(
+    _ key: String, _ text: String
+  ) throws(ScenarioError) -> ClosedRange<Nanoseconds> {
+    guard let separator = text.firstRange(of: "..") else {
+      let value = try duration(key, text)
+      return value...value
+    }
+    let low = try duration(key, String(text[..<separator.lowerBound]))
+    let high = try duration(key, String(text[separator.upperBound...]))
+    guard low <= high else { throw fault(key, "\"\(text)\" ends before it begins") }
+    return low...high
+  }
+
+  /// `2%` or `0.5%`, as thousandths.
+  private func permille(_ key: String, _ text: String) throws(ScenarioError) -> UInt64 {
+    guard text.hasSuffix("%"), let percent = Double(text.dropLast()), percent >= 0, percent <= 100
+    else { throw fault(key, "\"\(text)\" is no share such as 2%") }
+    return UInt64((percent * 10).rounded())
+  }
+}

@@ -1,0 +1,237 @@
+// All clients of a run: starts them, replaces those that are killed, and brings everything to an end.
+
+import Base
+import History
+import SkeinClient
+import Synchronization
+
+package actor Workload {
+  private let plan: WorkloadPlan
+  private let recording: Recording
+  private let seed: UInt64
+  private let endpoints: [String]
+  private let control = WorkloadControl()
+  private var producers: [Member<WorkloadProducer>] = []
+  private var consumers: [Member<WorkloadConsumer>] = []
+  private var nextName: [Character: Int] = [:]
+
+  private struct Member<Client> {
+    let client: Client
+    let task: Task<Void, Never>
+    /// Of a consumer: what it takes from.
+    let queue: String
+  }
+
+  /// Until a client gives up what it waits for and asks anew.
+  private static let timeout = Duration.seconds(5)
+
+  init(plan: WorkloadPlan, recording: Recording, seed: UInt64, endpoints: [String]) {
+    self.plan = plan
+    self.recording = recording
+    self.seed = seed
+    self.endpoints = endpoints
+  }
+
+  private func options(_ name: String) -> ClientOptions {
+    var options = ClientOptions()
+    options.timeout = Self.timeout
+    options.sessionTimeout = Duration(plan.session)
+    options.name = name
+    return options
+  }
+
+  private func name(_ kind: Character) -> String {
+    nextName[kind, default: 0] += 1
+    return "\(kind)\(nextName[kind] ?? 0)"
+  }
+
+  // MARK: Beginning
+
+  /// Declares the queues.
+  func declare() async throws {
+    let client = try await SkeinClient.connect(endpoints: endpoints, options: options("declare"))
+    var dead = QueueOptions()
+    dead.lease = Duration(plan.lease)
+    try await declare(plan.deadLetterQueue, dead, by: client)
+    for queue in plan.queueNames {
+      var options = QueueOptions()
+      options.lease = Duration(plan.lease)
+      options.maxDeliveries = plan.maxDeliveries
+      options.deadLetterQueue = plan.deadLetterQueue
+      options.retryDelay = Duration(plan.retryDelay)
+      options.retryDelayMax = .seconds(1)
+      options.keyLimit = plan.keys > 0 ? 1 : 0
+      try await declare(queue, options, by: client)
+    }
+    await client.close()
+  }
+
+  private func declare(
+    _ queue: String, _ options: QueueOptions, by client: SkeinClient
+  ) async throws {
+    let operation = HistoryOperation.declare(queue)
+    recording.invoke(operation, by: "admin")
+    try await client.declareQueue(queue, options: options)
+    let isKeyed = options.keyLimit > 0
+    recording.ok(
+      operation, by: "admin",
+      settings: HistoryQueueSettings(
+        deadLetter: options.deadLetterQueue.isEmpty ? nil : options.deadLetterQueue,
+        retryDelay: plan.retryDelay.rawValue, retryMax: 1_000_000_000, retryJitterBillionths: 0,
+        maxDeliveries: UInt64(options.maxDeliveries), lease: plan.lease.rawValue,
+        keyed: isKeyed ? 1 : nil))
+  }
+
+  func start() async throws {
+    for number in 0..<plan.consumers {
+      try await addConsumer(queue: plan.queueNames[number % plan.queues])
+    }
+    for _ in 0..<plan.producers { try await addProducer() }
+  }
+
+  private func addProducer() async throws {
+    let name = name("p")
+    let client = try await connect(name)
+    let producer = WorkloadProducer(
+      name, client: client, plan: plan, recording: recording, seed: seed, control: control)
+    producers.append(Member(client: producer, task: Task { await producer.run() }, queue: ""))
+  }
+
+  private func addConsumer(queue: String) async throws {
+    let name = name("c")
+    let client = try await connect(name)
+    let consumer = WorkloadConsumer(
+      name, queue: queue, client: client, plan: plan, recording: recording, seed: seed,
+      control: control)
+    let task = Task {
+      await consumer.run()
+      await self.replaceIfNeeded(name)
+    }
+    consumers.append(Member(client: consumer, task: task, queue: queue))
+  }
+
+  /// Tries until it succeeds or the workload is over: there may be no leader for a while.
+  private func connect(_ name: String) async throws -> SkeinClient {
+    while true {
+      do throws(SkeinError) {
+        return try await SkeinClient.connect(endpoints: endpoints, options: options(name))
+      } catch {
+        guard case .unreachable = error, control.isConsuming, !Task.isCancelled else {
+          throw ChaosError("client \(name) cannot connect: \(error)")
+        }
+      }
+    }
+  }
+
+  /// A consumer has ended; while there is work, another takes its place.
+  private func replaceIfNeeded(_ name: String) async {
+    guard control.isConsuming,
+      let place = consumers.firstIndex(where: { $0.client.process == name })
+    else { return }
+    let queue = consumers[place].queue
+    consumers.remove(at: place)
+    // It cannot be replaced only when all is over.
+    try? await addConsumer(queue: queue)
+  }
+
+  // MARK: Harm
+
+  /// Kills a consumer, as a crash would; another takes its place.
+  /// - Returns: its name; nil if there is none.
+  func killConsumer(draw: UInt64) -> String? {
+    guard !consumers.isEmpty else { return nil }
+    let victim = consumers[Int(draw % UInt64(consumers.count))].client
+    victim.abandon()
+    return victim.process
+  }
+
+  func killProducer(draw: UInt64) async -> String? {
+    guard !producers.isEmpty else { return nil }
+    let victim = producers.remove(at: Int(draw % UInt64(producers.count))).client
+    victim.abandon()
+    try? await addProducer()
+    return victim.process
+  }
+
+  /// Makes a consumer hang until then.
+  func slowConsumer(draw: UInt64, until time: Nanoseconds) -> String? {
+    guard !consumers.isEmpty else { return nil }
+    let victim = consumers[Int(draw % UInt64(consumers.count))].client
+    victim.sleep(until: time)
+    return victim.process
+  }
+
+  // MARK: The end
+
+  /// Publishes nothing more and waits until every outcome is known.
+  /// - Returns: false if some are still unknown after `limit`.
+  func settle(atMost limit: Duration) async -> Bool {
+    control.stopPublishing()
+    let tasks = producers.map(\.task)
+    return await withTaskGroup(of: Bool.self) { group in
+      group.addTask {
+        for task in tasks { await task.value }
+        return true
+      }
+      group.addTask {
+        do { try await Task.sleep(for: limit) } catch {}
+        return false
+      }
+      let isDone = await group.next() ?? false
+      group.cancelAll()
+      if !isDone { self.control.drain() }
+      return isDone
+    }
+  }
+
+  /// Takes everything out of all queues, the dead letters last.
+  /// - Throws: `ChaosError` with what is left when the time is up.
+  func drain(atMost limit: Duration) async throws {
+    control.drain()
+    let client = try await SkeinClient.connect(endpoints: endpoints, options: options("drain"))
+    let deadline = ContinuousClock.now + limit
+    // All at once: each ends when it is empty.
+    for queue in plan.queueNames {
+      recording.invoke(.drain(queue), by: "drain")
+      try await waitUntilEmpty(queue, client, until: deadline)
+      recording.ok(.drain(queue), by: "drain")
+    }
+    recording.invoke(.drain(plan.deadLetterQueue), by: "drain")
+    try await addConsumer(queue: plan.deadLetterQueue)
+    try await waitUntilEmpty(plan.deadLetterQueue, client, until: deadline)
+    recording.ok(.drain(plan.deadLetterQueue), by: "drain")
+    await client.close()
+  }
+
+  private func waitUntilEmpty(
+    _ queue: String, _ client: SkeinClient, until deadline: ContinuousClock.Instant
+  ) async throws {
+    while true {
+      let left: String
+      do throws(SkeinError) {
+        let overview = try await client.showQueue(queue)
+        if overview.ready + overview.leased + overview.delayed == 0 { return }
+        left = "\(overview.ready) ready, \(overview.leased) held, \(overview.delayed) delayed"
+      } catch {
+        left = "\(error)"
+      }
+      if ContinuousClock.now > deadline {
+        throw ChaosError("queue \(queue) could not be drained: \(left)")
+      }
+      try await Task.sleep(for: .milliseconds(20))
+    }
+  }
+
+  /// Ends all clients.
+  func end() async {
+    control.end()
+    for producer in producers { producer.task.cancel() }
+    for consumer in consumers { consumer.task.cancel() }
+    let publishing = producers.map(\.client)
+    let consuming = consumers.map(\.client)
+    await withTaskGroup { group in
+      for client in publishing { group.addTask { await client.close() } }
+      for client in consuming { group.addTask { await client.close() } }
+    }
+  }
+}

@@ -1,0 +1,25 @@
+// What the phase of the run asks of the clients.
+
+import Synchronization
+
+final class WorkloadControl: Sendable {
+  private enum Phase {
+    static let working: UInt8 = 0
+    /// Nothing new is published; what is under way is brought to its end.
+    static let settling: UInt8 = 1
+    /// Everything is acknowledged.
+    static let draining: UInt8 = 2
+    static let over: UInt8 = 3
+  }
+
+  private let phase = Atomic<UInt8>(Phase.working)
+
+  var isPublishing: Bool { phase.load(ordering: .relaxed) == Phase.working }
+  var mayRetry: Bool { phase.load(ordering: .relaxed) < Phase.draining }
+  var isDraining: Bool { phase.load(ordering: .relaxed) >= Phase.draining }
+  var isConsuming: Bool { phase.load(ordering: .relaxed) < Phase.over }
+
+  func stopPublishing() { phase.store(Phase.settling, ordering: .relaxed) }
+  func drain() { phase.store(Phase.draining, ordering: .relaxed) }
+  func end() { phase.store(Phase.over, ordering: .relaxed) }
+}
