@@ -28,7 +28,7 @@ enum ClusterFiles {
 
   /// A new directory of its own in `parent`.
   static func makeTemporaryDirectory(in parent: String) throws(ChaosError) -> String {
-    var template = Array("\(parent)/skein-chaos-XXXXXX".utf8CString)
+    var template = Array("\(parent)/skein-chaos-\(String(repeating: "X", count: 6))".utf8CString)
     guard let path = mkdtemp(&template) else { throw .system(parent) }
     return String(cString: path)
   }

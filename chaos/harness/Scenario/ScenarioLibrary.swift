@@ -6,6 +6,7 @@ import Base
 package enum ScenarioLibrary {
   /// By name, in the order of `skein chaos list`.
   private static let files: [(name: String, bytes: [UInt8])] = [
+    ("quick", PackageResources.quick_chaos),
     ("leader-kill", PackageResources.leader_kill_chaos),
     ("node-kill", PackageResources.node_kill_chaos),
     ("minority-kill", PackageResources.minority_kill_chaos),
