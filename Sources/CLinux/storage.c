@@ -31,3 +31,8 @@ int skein_open(const char *path, int is_writable, int is_created, int is_new) {
   int descriptor = open(path, flags, 0644);
   return descriptor >= 0 ? descriptor : -errno;
 }
+
+int skein_open_direct(const char *path) {
+  int descriptor = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
+  return descriptor >= 0 ? descriptor : -errno;
+}

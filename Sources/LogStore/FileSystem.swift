@@ -93,6 +93,9 @@ package enum LockOutcome: Sendable {
 /// A file system. Paths are absolute or relative to the process.
 package protocol FileSystem: AnyObject, Sendable {
   func open(_ path: String, _ mode: OpenMode) throws(StorageFailure) -> any FileHandle
+  /// Opens a segment to write the log on, batch by batch. What lies behind the end of a write in the
+  /// same 4096 bytes may read as zero afterwards.
+  func openLog(_ path: String, _ mode: OpenMode) throws(StorageFailure) -> any FileHandle
   /// Makes a directory and those above it; none of them need be missing.
   func createDirectory(_ path: String) throws(StorageFailure)
   /// The names in a directory, sorted, without `.` and `..`.
@@ -106,6 +109,14 @@ package protocol FileSystem: AnyObject, Sendable {
   func lock(_ path: String) throws(StorageFailure) -> LockOutcome
   /// Bytes that may still be written to the file system of `directory`.
   func freeBytes(_ directory: String) throws(StorageFailure) -> UInt64
+}
+
+extension FileSystem {
+  package func openLog(
+    _ path: String, _ mode: OpenMode
+  ) throws(StorageFailure) -> any FileHandle {
+    try open(path, mode)
+  }
 }
 
 extension FileHandle {

@@ -38,6 +38,17 @@ package final class LinuxFileSystem: FileSystem {
   package func open(
     _ path: String, _ mode: OpenMode
   ) throws(StorageFailure) -> any FileHandle {
+    try openFile(path, mode)
+  }
+
+  package func openLog(
+    _ path: String, _ mode: OpenMode
+  ) throws(StorageFailure) -> any FileHandle {
+    let file = try openFile(path, mode)
+    return try LinuxLogFile(file) ?? file
+  }
+
+  private func openFile(_ path: String, _ mode: OpenMode) throws(StorageFailure) -> LinuxFile {
     let descriptor: Int32 =
       switch mode {
       case .read: skein_open(path, 0, 0, 0)

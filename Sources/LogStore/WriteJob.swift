@@ -38,11 +38,11 @@ final class SegmentWriteFile: @unchecked Sendable {
     let path = context.directory + "/" + name
     let made: any FileHandle
     if let newFileBytes {
-      made = try context.fileSystem.open(path, .createNew)
+      made = try context.fileSystem.openLog(path, .createNew)
       try made.allocate(newFileBytes)
       try context.fileSystem.synchronizeDirectory(context.directory)
     } else {
-      made = try context.fileSystem.open(path, .readWrite)
+      made = try context.fileSystem.openLog(path, .readWrite)
     }
     handle = made
     return made

@@ -61,6 +61,18 @@ package struct EntryCache {
     }
   }
 
+  /// Drops as `trim` does, down to `bytes`.
+  ///
+  /// - Returns: the bytes dropped.
+  package mutating func shrink(to bytes: Int, needed: LogIndex) -> Int {
+    let before = byteCount
+    while byteCount > bytes, !entries.isEmpty, first < needed {
+      if let entry = entries.popFirst() { byteCount -= entry.payload.count + Self.entryOverhead }
+      first = first.next
+    }
+    return before - byteCount
+  }
+
   package mutating func removeAll() {
     entries.removeAll()
     byteCount = 0

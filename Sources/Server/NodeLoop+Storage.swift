@@ -1,6 +1,7 @@
 // The loop and its disk: batches to the storage thread, entries read back, damaged records repaired.
 
 import Base
+import CLinux
 import Consensus
 import LogStore
 import Node
@@ -105,7 +106,12 @@ extension NodeLoop {
     guard now >= markerDeadline else { return }
     markerDeadline = .never
     if storage.isIdle { storage.add(.marker) }
+    let released = replica.releaseCache(downTo: Self.idleCacheBytes)
+    if released >= Self.idleCacheBytes { skein_return_freed_memory() }
   }
+
+  /// Entries that an idle node keeps in memory, bytes.
+  private static var idleCacheBytes: Int { 4 << 20 }
 
   /// Whether there is room for more is asked this often while anything is written.
   static var spacePause: Nanoseconds { .milliseconds(250) }

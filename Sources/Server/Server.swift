@@ -1,6 +1,7 @@
 // The node process, seen from the command line: `skein node` calls `Server.run`.
 
 import Base
+import CLinux
 import Consensus
 import Glibc
 import LogStore
@@ -19,6 +20,7 @@ package enum Server {
   package static func run(configuration: ServerConfiguration) -> Int32 {
     let log = NodeLog(node: configuration.node)
     Signals.ignoreSIGPIPE()
+    skein_keep_freed_memory()
     raiseDescriptorLimit(configuration, log)
     do {
       let signals = try SignalSource([SIGTERM, SIGINT])

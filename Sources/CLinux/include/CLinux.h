@@ -15,4 +15,11 @@
 /// start). Uses the SSE 4.2 or ARMv8 instruction where the processor has it, else tables.
 uint32_t skein_crc32c(uint32_t seed, const void *bytes, size_t count);
 
+/// mallopt(3): freed memory is kept for the next batch instead of going back to the system and being
+/// asked for, and zeroed, again. Called once by Server. Nothing without glibc.
+void skein_keep_freed_memory(void);
+
+/// malloc_trim(3): gives freed memory back after all. Nothing without glibc.
+void skein_return_freed_memory(void);
+
 #endif

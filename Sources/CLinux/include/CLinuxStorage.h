@@ -25,4 +25,8 @@ int64_t skein_read_at(int descriptor, void *bytes, size_t count, int64_t offset)
 /// One open(2) with O_CLOEXEC and mode 0644: descriptor or -errno.
 int skein_open(const char *path, int is_writable, int is_created, int is_new);
 
+/// One open(2) to write with O_DIRECT and O_CLOEXEC: descriptor or -errno, -EINVAL where the file
+/// system does not know it.
+int skein_open_direct(const char *path);
+
 #endif

@@ -1,0 +1,82 @@
+// Segments written past the page cache hold the same bytes as any other file: whatever the sizes
+// and places of the writes, also after opening the file again.
+
+import Base
+import Foundation
+import Testing
+
+@testable import LogStore
+
+@Suite struct LinuxLogFileTests {
+  private static let fileBytes = 3 << 20
+
+  /// Runs `body` with the path of a new file of `fileBytes`.
+  private func withFile(_ body: (String, LinuxFileSystem) throws -> Void) throws {
+    let path = FileManager.default.temporaryDirectory.path + "/skein-log-\(UUID().uuidString)"
+    defer { unlink(path) }
+    let system = LinuxFileSystem()
+    let file = try system.open(path, .createNew)
+    try file.allocate(UInt64(Self.fileBytes))
+    try body(path, system)
+  }
+
+  private func content(_ path: String) throws -> [UInt8] {
+    [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
+  }
+
+  /// Writes one behind the other, as the log does. Again: change the seed.
+  @Test(arguments: 1...8 as ClosedRange<UInt64>)
+  func whatIsWrittenIsThere(seed: UInt64) throws {
+    var random = SeededRandom(seed: seed)
+    try withFile { path, system in
+      var expected = [UInt8](repeating: 0, count: Self.fileBytes)
+      var file = try system.openLog(path, .readWrite)
+      var offset = Int.random(in: 0...3, using: &random) * 2000
+      while true {
+        let sizes = (0..<Int.random(in: 1...4, using: &random)).map { _ in
+          Int.random(in: 0...1 << Int.random(in: 0...20, using: &random), using: &random)
+        }
+        let count = sizes.reduce(0, +)
+        guard offset + count <= Self.fileBytes else { break }
+        let pieces = sizes.map { size in
+          [UInt8](repeating: UInt8.random(in: 1...255, using: &random), count: size)
+        }
+        try file.write(pieces, at: UInt64(offset))
+        expected.replaceSubrange(offset..<offset + count, with: pieces.joined())
+        offset += count
+        if Int.random(in: 0..<4, using: &random) == 0 {
+          try file.synchronize()
+          file = try system.openLog(path, .readWrite)
+        }
+        if Int.random(in: 0..<10, using: &random) == 0 { offset += 777 }
+      }
+      #expect(try content(path) == expected, "seed \(seed)")
+      let read = try file.readExactly(1000, at: UInt64(Self.fileBytes / 2))
+      #expect(read == Array(expected[Self.fileBytes / 2..<Self.fileBytes / 2 + 1000]))
+    }
+  }
+
+  @Test func onlyTheRestOfTheLastBlockMayChange() throws {
+    try withFile { path, system in
+      let old = [UInt8](repeating: 9, count: 64 << 10)
+      try system.open(path, .readWrite).write([old], at: 0)
+      try system.openLog(path, .readWrite).write([[1, 2, 3]], at: 5000)
+      let bytes = try content(path)
+      #expect(bytes[..<5000].allSatisfy { $0 == 9 })
+      #expect(Array(bytes[5000..<5003]) == [1, 2, 3])
+      #expect(bytes[8192..<64 << 10].allSatisfy { $0 == 9 })
+    }
+  }
+
+  @Test func aFileThatEndsWithinABlockKeepsItsSize() throws {
+    try withFile { path, system in
+      let file = try system.openLog(path, .readWrite)
+      try file.truncate(to: 10_000)
+      try file.write([[UInt8](repeating: 1, count: 9_990)], at: 5)
+      try file.write([[2, 3]], at: 9_995)
+      let bytes = try content(path)
+      #expect(bytes.count == 10_000)
+      #expect(bytes[4] == 0 && bytes[5] == 1 && bytes[9_994] == 1 && bytes[9_996] == 3)
+    }
+  }
+}
