@@ -315,6 +315,12 @@ package final class LoadLoop {
     return result
   }
 
+  /// Does nothing for a while: an idle node keeps less in memory than a busy one.
+  package func rest(_ time: Nanoseconds) throws(LoadError) {
+    let end = Self.now() + time.rawValue
+    while Self.now() < end { try turn(until: min(end, Self.now() + Self.sleepMax)) }
+  }
+
   private func isDone(_ phase: LoadPhase) -> Bool {
     for lane in publishers where lane.publisher?.unanswered != 0 { return false }
     guard phase.drains else { return true }

@@ -120,11 +120,17 @@ struct BenchRun {
     return report
   }
 
+  /// The nodes as they are when nothing happens.
+  private func idleFigures() throws -> NodeFigures {
+    try loop.rest(.seconds(1))
+    return try figures()
+  }
+
   private func drain(_ queues: [QueueID]) throws -> BenchReport {
     try loop.openPublishers(queues)
-    let before = try figures()
+    let before = try idleFigures()
     let filled = try loop.run(LoadPhase(messages: settings.messages))
-    let growth = Self.growth(before, try figures())
+    let growth = Self.growth(before, try idleFigures())
     var (report, _) = try measure(LoadPhase(messages: 0, drains: true)) { () throws(LoadError) in
       try loop.openConsumers(queues, count: settings.consumers, prefetch: settings.prefetch)
     }
@@ -170,9 +176,9 @@ struct BenchRun {
     _ = try drain()
     let emptyPublish = try loop.run(phase)
     let emptyDrain = try drain()
-    let before = try figures()
+    let before = try idleFigures()
     _ = try loop.run(LoadPhase(messages: settings.backlog))
-    let growth = Self.growth(before, try figures())
+    let growth = Self.growth(before, try idleFigures())
     var (report, published) = try measure(phase)
     let fullDrain = try drain()
     let emptyRate = rate(emptyPublish.published, emptyPublish)

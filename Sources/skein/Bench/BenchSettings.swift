@@ -45,7 +45,7 @@ struct BenchSettings: Sendable {
       try count("batch", in: 1...65_536, usually: mode == .manyQueues ? 1 : 65_536))
     consumers = Int(try count("consumers", in: 1...1000, usually: 1))
     prefetch = Int(
-      try count("prefetch", in: 1...65_535, usually: mode == .endToEnd ? 1000 : 10_000))
+      try count("prefetch", in: 1...65_535, usually: mode == .endToEnd ? 5000 : 10_000))
     plan.settlesEach = known.contains("settle-each") && arguments.flag("settle-each")
     rate =
       known.contains("rate")

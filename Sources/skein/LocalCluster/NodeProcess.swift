@@ -30,14 +30,29 @@ struct NodeProcess: Sendable {
   }
 
   /// Whether it is stopped by `skein cluster pause`.
-  var isPaused: Bool {
+  var isPaused: Bool { state == "T" }
+
+  /// Whether nobody has the number, or one that ended and was not yet waited for.
+  fileprivate var hasEnded: Bool { state == nil || state == "Z" }
+
+  /// The kernel's letter for what the process does; nil if there is none.
+  private var state: Character? {
     guard let bytes = try? SmallFile.read("/proc/\(pid)/stat") else {
-      return false
+      return nil
     }
     // The state is the word behind the name, which is in parentheses and may contain anything.
     let text = String(decoding: bytes, as: UTF8.self)
-    guard let close = text.lastIndex(of: ")") else { return false }
-    return text[close...].dropFirst(2).first == "T"
+    guard let close = text.lastIndex(of: ")") else { return nil }
+    return text[close...].dropFirst(2).first
+  }
+
+  /// Waits until a process that was just started can be recognised. While a program is being loaded
+  /// the kernel shows no command line for it, and whoever looks would take it for ended.
+  fileprivate func waitUntilLoaded() {
+    for _ in 0..<5000 {
+      if isRunning || hasEnded { return }
+      usleep(1000)
+    }
   }
 }
 
@@ -74,7 +89,9 @@ extension LocalCluster {
       ["skein", "node", "--config", configuration], executable: try ownExecutable(),
       actions: &actions, newSession: true)
     try Files.write("\(pid)\n", to: processFile(node))
-    return NodeProcess(node: node, pid: pid, configurationFile: configuration)
+    let process = NodeProcess(node: node, pid: pid, configurationFile: configuration)
+    process.waitUntilLoaded()
+    return process
   }
 
   /// Waits until `condition` holds, looking every few milliseconds; false after `limit`.
