@@ -25,8 +25,11 @@ extension Consensus {
       if member.next <= log.last, member.window.isOpen {
         return plan(for: member, through: log.last)
       }
-      let isDue = isRoundDue || member.commitSent < min(commit, member.next.previous)
-      return isDue ? plan(for: member, through: member.next.previous) : nil
+      let isNews = member.commitSent < min(commit, member.next.previous)
+      guard isRoundDue || isNews else { return nil }
+      var plan = plan(for: member, through: member.next.previous)
+      plan?.isNews = !isRoundDue
+      return plan
     }
   }
 

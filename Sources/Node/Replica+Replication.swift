@@ -9,10 +9,15 @@ extension Replica {
   static var appendBytesMax: Int { 1 << 20 }
 
   mutating func replicate(now: MonotonicTime, hasRoom: (NodeID) -> Bool) {
+    var isNewsWaiting = false
     for member in consensus.memberStatuses.map(\.id) {
       while hasRoom(member), peerReads[member] == nil,
         let plan = consensus.nextAppend(to: member)
       {
+        if plan.isNews, mayWait(now: now) {
+          isNewsWaiting = true
+          break
+        }
         guard carryOut(plan) else { break }
       }
       if hasRoom(member), !snapshotReads.contains(member),
@@ -22,6 +27,19 @@ extension Replica {
         outputs.append(.readSnapshot(plan))
       }
     }
+    if !isNewsWaiting { newsDeadline = .never }
+  }
+
+  /// How long a follower may be left without the news that entries were committed. Usually the next
+  /// entry brings it; a message of its own wakes the follower, and this node with its answer, for
+  /// nothing that anybody waits for.
+  private static var newsPause: Nanoseconds { .milliseconds(1) }
+
+  /// Whether news without entries can wait for the next entry still. They go when the first that
+  /// waited has waited long enough.
+  private mutating func mayWait(now: MonotonicTime) -> Bool {
+    if newsDeadline == .never { newsDeadline = now + Self.newsPause }
+    return now < newsDeadline
   }
 
   /// False if the entries must be read from the log first.

@@ -34,6 +34,8 @@ package struct Replica: ~Copyable {
   package internal(set) var unstoredBytes = 0
   /// Commands gathered for the next entry: a stamp's place, then commands.
   var batch: [UInt8] = []
+  /// When followers are told what was committed, if no entry tells them before.
+  var newsDeadline = MonotonicTime.never
   /// The last index proposed for a tick; no other tick before it is applied.
   var tickIndex = LogIndex.zero
 
@@ -197,6 +199,7 @@ package struct Replica: ~Copyable {
     if isLeader, tickIndex <= applied, !consensus.isHandingOver {
       deadline = min(deadline, clock.monotonicTime(of: machine.nextDeadline, now: now))
     }
+    if isLeader { deadline = min(deadline, newsDeadline) }
     return min(deadline, repair.deadline)
   }
 
@@ -287,6 +290,14 @@ package struct Replica: ~Copyable {
     var result: [ReplicaOutput] = []
     swap(&result, &outputs)
     return result
+  }
+
+  /// Lets go of entries that are kept only because they might be asked for: nothing has happened for
+  /// a while. What is asked for later is read back from the log.
+  ///
+  /// - Returns: the bytes released.
+  package mutating func releaseCache(downTo bytes: Int) -> Int {
+    cache.shrink(to: bytes, needed: min(applied, persisted).next)
   }
 
   /// An entry without commands, when something of the machine's falls due.
