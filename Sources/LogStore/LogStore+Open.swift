@@ -330,6 +330,12 @@ extension Opening {
     dead.append(.other(name: FileNames.segment(loser.number)))
   }
 
+  /// Whether the log makes the snapshot superfluous: it begins with the first entry, and no entry
+  /// was given up because a snapshot covered it.
+  private var isLogWhole: Bool {
+    manifest.streamIndex == LogIndex(1) && manifest.lost.isEmpty && manifest.mended.isEmpty
+  }
+
   private func readSnapshot() throws(StorageFailure) {
     guard manifest.snapshotNumber != 0 else { return }
     let name = FileNames.snapshot(manifest.snapshotNumber)
@@ -351,7 +357,7 @@ extension Opening {
       recovery.damage.append(
         DamageReport(
           text: "snapshot \(name) cannot be used: \(error.text)",
-          consequence: manifest.streamIndex == LogIndex(1) ? .nothingLost : .everythingLost))
+          consequence: isLogWhole ? .nothingLost : .everythingLost))
     }
   }
 }
@@ -379,8 +385,7 @@ extension Opening {
     noteLostHardState(scan)
     recovery.isMemoryLost = state.isMemoryLost || scan.isExtentUnknown || !isManifestFound
     state.isMemoryLost = recovery.isMemoryLost
-    let isLogUsable =
-      isManifestFound && (snapshotFile != nil || manifest.streamIndex == LogIndex(1))
+    let isLogUsable = isManifestFound && (snapshotFile != nil || isLogWhole)
     if isLogUsable {
       try useLog(scan, known)
     } else {

@@ -137,6 +137,11 @@ final class ClusterChecks {
     }
     leaders[term] = life.node.place
     simulation.leaderBegan(life.node.place)
+    // Of entries of later terms one that won late, with votes long on their way, knows nothing.
+    var commit = self.commit
+    while commit > .zero, committed[Int(commit.rawValue)].map({ $0 >= term }) ?? true {
+      commit = commit.previous
+    }
     guard commit > .zero, let known = committed[Int(commit.rawValue)] else { return }
     let consensus = life.replica.consensus.term(at: commit)
     if life.replica.consensus.lastIndex < commit || (consensus != nil && consensus != known) {

@@ -115,6 +115,35 @@ struct Fixture {
 }
 
 @Suite struct DamageTests {
+  @Test("Without its snapshot a log that gave up entries is no log (seed 97 of the simulator)")
+  func snapshotOfALogWithLosses() throws {
+    let disk = MemoryFileSystem()
+    let (store, _) = try LogStore.open(disk)
+    try store.append(1...30, bytes: 700)
+    try store.run(try store.takeSnapshot(at: LogIndex(20), bytes: 300))
+    try store.run(store.stageMarker())
+    func flip(_ index: UInt64) throws {
+      let name = try #require(
+        files(disk, "segment-").first { name in
+          disk.bytes(name).range(of: payload(index, 1, bytes: 700)) != nil
+        })
+      let at = try #require(disk.bytes(name).range(of: payload(index, 1, bytes: 700)))
+      disk.flip(name, at: at)
+    }
+    try flip(5)
+    try flip(28)
+    let cut = disk.killed()
+    let (_, first) = try LogStore.open(cut)
+    #expect(first.last.index == LogIndex(27))
+    let after = cut.killed()
+    after.flip(try #require(files(after, "snapshot-").first), at: 200)
+    let (_, second) = try LogStore.open(after)
+    #expect(second.last == .zero)
+    #expect(second.firstIndex == LogIndex(1))
+    #expect(second.hardState.floor.index >= LogIndex(27))
+    #expect(second.damage.contains { $0.consequence == .everythingLost })
+  }
+
   @Test("A segment cut shorter than its head is damage like any other (seed 10 of the simulator)")
   func shorterThanTheHead() throws {
     let fixture = try Fixture(hasSnapshot: false)
@@ -324,5 +353,12 @@ struct Fixture {
     let (_, recovery) = try LogStore.open(disk.crashed(.allLost))
     #expect(!recovery.isMemoryLost)
     #expect(recovery.damage == [])
+  }
+}
+
+extension [UInt8] {
+  /// Where `other` begins in these bytes.
+  fileprivate func range(of other: [UInt8]) -> Int? {
+    indices.first { $0 + other.count <= count && self[$0..<$0 + other.count].elementsEqual(other) }
   }
 }

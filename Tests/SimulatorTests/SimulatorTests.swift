@@ -30,6 +30,10 @@ import Testing
   @Test(
     "seeds that failed once",
     arguments: [
+      // Without its snapshot a log with given up entries was taken for whole.
+      97,
+      // One that won its election late was held to know a later term's entries.
+      76,
       // A segment file cut shorter than its head stopped recovery.
       UInt64(10),
       // A single request vanished from a connection between client and node that lived on.
