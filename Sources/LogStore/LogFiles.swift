@@ -165,11 +165,22 @@ struct LogFiles: Sendable {
   func block(
     containing record: RecordReference, _ files: ReadFiles
   ) throws(LogReadError) -> PayloadBlock {
-    if mended.contains(record.entry) {
-      for patch in patches where patch.range.contains(record.entry) {
-        if let found = try fragment(patch, record, files) { return found }
-      }
+    guard mended.contains(record.entry) else { return try unmended(record, files) }
+    for patch in patches where patch.range.contains(record.entry) {
+      if let found = try fragment(patch, record, files) { return found }
     }
+    do throws(LogReadError) {
+      return try unmended(record, files)
+    } catch {
+      // The repair brought all that was alive: another one would bring no more.
+      if case .damaged(let index) = error { throw .notInLog(index) }
+      throw error
+    }
+  }
+
+  private func unmended(
+    _ record: RecordReference, _ files: ReadFiles
+  ) throws(LogReadError) -> PayloadBlock {
     if let at = streamSegment(of: record.entry) {
       return try whole(record.entry, in: stream[at], files)
     }

@@ -505,6 +505,7 @@ extension Opening {
     let firstLost = scan.damaged.ranges.first { $0.last > base.index }
       .map { max($0.first, base.index.next) }
     let scannedLast = scan.nextIndex.previous
+    let reached = LogPosition(term: scan.lastTerm, index: scannedLast)
     report(scan.defects, lostFrom: firstLost ?? max(scannedLast, base.index).next)
     var place = scan.end
     let hasLoss = firstLost != nil || known.place > scan.end || scan.isExtentUnknown
@@ -515,9 +516,11 @@ extension Opening {
     var last = LogPosition(term: scan.lastTerm, index: scan.nextIndex.previous)
     let isBelowSnapshot = last.index < base.index
     if last.index <= base.index { last = base }
-    // What was acknowledged and is not in hand any more must not be voted away.
-    if hasLoss && known.position > last {
-      state.hardState.floor = max(state.hardState.floor, known.position)
+    // What was acknowledged and is not in hand any more must not be voted away. The last batch may
+    // have been acknowledged too, although nothing says so yet.
+    let acknowledged = max(known.position, reached)
+    if hasLoss && acknowledged > last {
+      state.hardState.floor = max(state.hardState.floor, acknowledged)
     }
     if hasLoss { try keepLosses() }
     try cutFiles(at: place, isTorn: scan.isTorn)

@@ -345,8 +345,10 @@ extension LogStore {
     let file = SegmentWriteFile(
       name: FileNames.segment(header.number), newFileBytes: isNew ? header.fileBytes : nil)
     writeFile = file
-    job.writes.append(WriteJob.SegmentWrite(file: file, offset: 0))
-    job.writes[job.writes.count - 1].gather.add(header.block())
+    var write = WriteJob.SegmentWrite(
+      file: file, offset: isNew ? 0 : UInt64(FileHeader.blockBytes))
+    if isNew { write.gather.add(header.block()) } else { write.head = header.block() }
+    job.writes.append(write)
     isUpkeepBlocked = false
   }
 

@@ -89,6 +89,10 @@ package final class WriteJob: @unchecked Sendable {
     let file: SegmentWriteFile
     let offset: UInt64
     var gather = Gather()
+    /// The head of a segment that begins in a file used before. It is durable before any record is
+    /// written behind it: records that survived a crash without it would be of the life that the next
+    /// attempt gives the file again, and follow what that attempt writes.
+    var head: [UInt8] = []
   }
 
   let ordinal: UInt64
@@ -139,6 +143,12 @@ package final class WriteJob: @unchecked Sendable {
     if let stateBefore { try write(stateBefore) }
     for write in writes {
       let handle = try write.file.opened(context)
+      if !write.head.isEmpty {
+        try handle.write([write.head], at: 0)
+        try handle.synchronize()
+        synchronizations += 1
+        bytesWritten += UInt64(write.head.count)
+      }
       try handle.write(write.gather.pieces, at: write.offset)
       bytesWritten += UInt64(write.gather.byteCount)
     }

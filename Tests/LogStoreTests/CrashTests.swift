@@ -215,4 +215,46 @@ extension Model {
     logs = [log]
     states = [state]
   }
+
+  @Test("Records of a segment whose head was lost never follow those of the next attempt")
+  func headOfARecycledSegment() throws {
+    var options = smallOptions()
+    options.sparesReady = 1
+    func begin() throws -> (MemoryFileSystem, LogStore, UInt64) {
+      let disk = MemoryFileSystem()
+      let (store, _) = try LogStore.open(disk, options)
+      store.upkeep()
+      var index: UInt64 = 1
+      while store.log.stream.count < 2 {
+        let spares = store.spares.count
+        if let last = store.log.stream.last, last.fileBytes - UInt64(last.used) < 2200, spares > 0 {
+          break
+        }
+        try store.append(index...index, bytes: 1000)
+        index += 1
+        if store.spares.isEmpty { store.upkeep() }
+      }
+      return (disk, store, index)
+    }
+    let (whole, store, first) = try begin()
+    let before = whole.operations
+    try store.write([.append(entries(first...first + 5, bytes: 1000))])
+    #expect(store.log.stream.last?.life ?? 0 > 1)
+    for stop in before...whole.operations {
+      for seed in UInt64(1)...12 {
+        let (disk, store, first) = try begin()
+        disk.stopAfter = stop
+        let job = store.stage([.append(entries(first...first + 5, bytes: 1000))])
+        do throws(StorageFailure) { try job.execute() } catch { #expect(error.detail == "stopped") }
+        let crashed = disk.crashed(.torn, seed: seed)
+        let (after, recovery) = try LogStore.open(crashed, options)
+        after.upkeep()
+        // The next leader's entries, of the same sizes.
+        let next = recovery.last.index.rawValue + 1
+        try after.append(next...next + 1, term: 7, bytes: 1000)
+        let (_, second) = try LogStore.open(crashed.crashed(.allLost), options)
+        #expect(second.last == after.last, "stopped after \(stop), seed \(seed)")
+      }
+    }
+  }
 }
