@@ -21,19 +21,17 @@ package struct MachineClock: Sendable {
     stamp + now.since(seenAt)
   }
 
-  /// Takes the stamp of an entry that its leader of `term` wrote. A stamp is older by its way here
-  /// than the leader's clock, so of one leader's stamps the one that reads furthest is the best, and
-  /// never ahead of that leader. With a new leader it begins anew: this one may be behind what was
-  /// made out of the former one's stamps here, and a reading ahead of it would let what was published
-  /// under it come too early, should this node lead next (G9).
+  /// Takes the stamp of an entry that its leader of `term` wrote. From here the own clock counts anew,
+  /// also when it had run ahead: a clock a little fast would gain on the leader's for as long as this
+  /// node follows, and what was published before would come too early, should it lead next (G9). A
+  /// stamp is older by its way here than the leader's clock, so the reading is never ahead of that.
+  /// With a new leader, which may be behind what this node made out of the former one's stamps, an
+  /// earlier one counts too.
   package mutating func observe(_ newer: MachineTime, of term: Term, at now: MonotonicTime) {
-    guard term == self.term else {
-      self.term = term
-      stamp = newer
-      seenAt = now
-      return
-    }
-    observe(newer, at: now)
+    guard term != self.term || newer > stamp else { return }
+    self.term = term
+    stamp = newer
+    seenAt = now
   }
 
   /// Takes the time of a state that is in force: the own reading is never behind it.

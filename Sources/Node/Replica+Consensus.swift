@@ -82,7 +82,6 @@ extension Replica {
     case .isNew:
       isForming = false
       isMemoryLost = false
-      clock.observe(wallClock, at: now)
       consensus.nothingWasForgotten(now: now)
       outputs.append(.note("the cluster is new: all initial members founded it together"))
     case .differs(let node):
@@ -251,6 +250,9 @@ extension Replica {
     let node = id
     submit(now: now) { CommandWriter.leaderChanged(to: node, into: &$0) }
     if let founded = consensus.recordFoundingMembership(now: now, into: &consensusOutputs) {
+      // This leader alone gives the queues their time, before any command: wall clocks differ, and
+      // another one's would make a later leader's time jump.
+      clock.observe(wallClock, at: now)
       keep(
         Entry(
           position: founded.position, kind: .membership, payload: founded.membership.encoded()))

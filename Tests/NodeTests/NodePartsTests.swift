@@ -75,7 +75,24 @@ import Testing
     clock.observe(MachineTime(5_015), of: Term(2), at: MonotonicTime(40))
     #expect(clock.reading(at: MonotonicTime(40)) == MachineTime(5_015))
     clock.observe(MachineTime(5_020), of: Term(2), at: MonotonicTime(50))
-    #expect(clock.reading(at: MonotonicTime(50)) == MachineTime(5_025))
+    #expect(clock.reading(at: MonotonicTime(50)) == MachineTime(5_020))
+  }
+}
+
+@Suite struct FollowerClockTests {
+  @Test("A follower whose clock runs fast does not gain on the leader's (G9, seed 1)")
+  func follows() {
+    var clock = MachineClock(start: .zero, now: MonotonicTime(0))
+    // One part in ten fast, for a hundred rounds.
+    for round in 1...100 as ClosedRange<UInt64> {
+      clock.observe(
+        MachineTime(round * 1_000), of: Term(1), at: MonotonicTime(round * 1_100))
+    }
+    #expect(clock.reading(at: MonotonicTime(110_000)) == MachineTime(100_000))
+    #expect(clock.reading(at: MonotonicTime(110_050)) == MachineTime(100_050))
+    // What is older than the newest stamp says nothing.
+    clock.observe(MachineTime(99_000), of: Term(1), at: MonotonicTime(110_060))
+    #expect(clock.reading(at: MonotonicTime(110_060)) == MachineTime(100_060))
   }
 }
 

@@ -30,6 +30,9 @@ final class TestNode {
 
   init(id: NodeID) { self.id = id }
 
+  /// The queues' time; zero while it is down.
+  var clock: MachineTime { replica?.machine.clock ?? .zero }
+
   var lastIndex: LogIndex { entries.last?.index ?? snapshot?.request.last.index ?? .zero }
 }
 
@@ -53,6 +56,11 @@ final class ReplicaCluster {
   }
 
   subscript(_ id: NodeID) -> TestNode { nodes[Int(id.rawValue) - 1] }
+
+  /// An hour apart from node to node.
+  static func wallClock(of node: NodeID) -> MachineTime {
+    MachineTime(1_700_000_000_000_000_000) + .seconds(3600 * UInt64(node.rawValue))
+  }
 
   // MARK: Life and death
 
@@ -97,7 +105,7 @@ final class ReplicaCluster {
     node.replica = Replica(
       configuration: configuration,
       restored: RestoredReplica(
-        consensus: state, damaged: node.damaged, wallClock: MachineTime(1_700_000_000_000_000_000)),
+        consensus: state, damaged: node.damaged, wallClock: Self.wallClock(of: node.id)),
       machine: machine, now: now)
     for other in nodes where other.id != node.id && other.replica != nil {
       connect(node, other)

@@ -280,6 +280,24 @@ struct TestClient {
     cluster.run(until: "the vote is back") { _ in !wiped.isMemoryLost }
   }
 
+  @Test("Another wall clock at the next leader moves no time of the queues (G9)")
+  func wallClocksThatDiffer() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    for _ in 0..<3 {
+      let former = try #require(cluster.leader)
+      let before = former.clock
+      #expect(before >= ReplicaCluster.wallClock(of: NodeID(1)))
+      cluster.crash(former)
+      cluster.run(until: "another leader") { $0.leader != nil }
+      let next = try #require(cluster.leader).clock
+      #expect(next >= before)
+      #expect(next.since(before) < .seconds(60))
+      cluster.start(former)
+      for _ in 0..<100 { cluster.step() }
+    }
+  }
+
   @Test("Records lost to damage are fetched from the peers and written whole (G11)")
   func repair() throws {
     let cluster = ReplicaCluster(3)
