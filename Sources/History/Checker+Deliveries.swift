@@ -116,7 +116,9 @@ extension Checker {
     let floor = holding.earliestGrant
     if let back = settlements.first(where: { $0.action == .nack || $0.action == .release }) {
       counts[back.action == .nack ? .nack : .release] += 1
-      let due = nackDue(facts, settlements, holding)
+      var due = nackDue(facts, settlements, holding)
+      // One that the nack made a dead letter came back by a redrive, whenever that was.
+      if isRedriven(facts, after: back.interval.begin, before: position) { due = nil }
       if let due, event.time < due.time {
         report(.early, facts.message, at: position, related: due.since)
       }

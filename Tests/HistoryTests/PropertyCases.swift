@@ -226,6 +226,19 @@ extension PropertyCase {
       "held-twice: an unknown reject that nothing brought back", "held-twice",
       heldTwice("6 c invoke reject q m token=1\n")),
     .fine(
+      "early: the nack made a dead letter, and a redrive brought it back",
+      withDeadLetters + published + """
+        5 c ok deliver q m token=1 attempt=1 lease=100 id=A
+        6 c invoke nack q m token=1 delay=1000
+        7 c ok nack q m token=1
+        8 a invoke redrive d -
+        9 a ok redrive d -
+        10 e ok deliver q m token=2 attempt=1 lease=100 id=C
+        11 e invoke ack q m token=2
+        12 e ok ack q m token=2
+
+        """ + bothDrained),
+    .fine(
       "held-twice: an unknown reject, and a redrive",
       withDeadLetters + published + """
         5 c ok deliver q m token=1 attempt=1 lease=100 id=A
