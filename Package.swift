@@ -83,7 +83,7 @@ let package = Package(
     tests(
       "CommandTests", imports: ["Base", "Wire", "Server", "SkeinClient", "Bench", "skein"]),
     tests("BenchTests", imports: ["Base", "Wire", "Transport", "Bench"]),
-    tests("SimulatorTests", imports: ["Base", "LogStore", "Simulator"]),
+    tests("SimulatorTests", imports: ["Base", "History", "LogStore", "Simulator"]),
     tests(
       "ChaosTests",
       imports: ["Base", "Consensus", "Node", "Wire", "Transport", "History", "ChaosHarness"]),

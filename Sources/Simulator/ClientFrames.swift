@@ -15,9 +15,15 @@ enum ClientRequest {
   case publish(
     first: PublishSequence, answeredThrough: PublishSequence, QueueID, count: UInt32, run: [UInt8])
   case settle(
-    CommandSequence, answeredThrough: CommandSequence, SettleKind, ConsumerID, [DeliveryRange])
+    CommandSequence, answeredThrough: CommandSequence, SettleKind, ConsumerID, [DeliveryRange],
+    delay: Nanoseconds?, error: String)
   case extend(
     CommandSequence, answeredThrough: CommandSequence, ConsumerID, [DeliveryRange], Nanoseconds)
+  case setCredit(RequestNumber, ConsumerID, UInt32)
+  case cancel(RequestNumber, queue: String, MessageID)
+  case reschedule(RequestNumber, queue: String, MessageID, Nanoseconds)
+  case redrive(RequestNumber, queue: String)
+  case purge(RequestNumber, queue: String)
   case ping
 }
 

@@ -21,6 +21,9 @@ final class ClusterChecks {
   private var committed: [Term?] = [nil]
   private var hashes: [LogIndex: UInt64] = [:]
   private(set) var commit = LogIndex.zero
+  private var newestApplied = LogIndex.zero
+  /// The members as of the newest entry that any node ever applied.
+  private(set) var newestMembership: Membership?
 
   init(_ simulation: Simulation) { self.simulation = simulation }
 
@@ -35,6 +38,10 @@ final class ClusterChecks {
     let applied = life.replica.applied
     if applied > life.checkedApplied {
       life.checkedApplied = applied
+      if applied > newestApplied {
+        newestApplied = applied
+        newestMembership = life.replica.appliedMembership
+      }
       compare(life.replica.machine.stateHash, after: applied, at: life.node)
     }
     simulation.digest(
@@ -153,12 +160,14 @@ final class ClusterChecks {
 
   /// A confirm leaves only for what a majority has on disk (G1).
   func willConfirm(_ index: LogIndex, at life: NodeLife) {
-    let voters = life.replica.consensus.membership.voters
-    let holders = voters.count { simulation.nodes[simulation.place($0)].durable >= index }
-    if holders <= voters.count / 2 {
+    // It was committed by the members of then, which may be those applied or newer ones.
+    let isHeld = [life.replica.consensus.membership, life.replica.appliedMembership].contains {
+      let holders = $0.voters.count { simulation.nodes[simulation.place($0)].durable >= index }
+      return holders >= $0.quorum
+    }
+    if !isHeld {
       simulation.violated(
-        "G1",
-        "\(life.node) confirms entry \(index), which is on \(holders) of \(voters.count) disks")
+        "G1", "\(life.node) confirms entry \(index), which is not on a majority of disks")
     }
   }
 }

@@ -10,7 +10,9 @@ package enum Happening: Int, CaseIterable, Sendable {
   case unsyncedLost, tornWrites, pauses, partitions, oneWayCuts, isolatedLeaders, rings, clogs
   case resets, slowDisks, failedSyncs, fullDisks, bitFlips, zeroedSectors, misdirectedWrites
   case staleSectors, truncatedFiles, deletedFiles, wipedDisks, emptiedDirectories, transfers
-  case membersAdded, membersRemoved
+  case swizzles, clockJumps, membersAdded, memberRejoins, membersRemoved, leadersRemoved
+  case restartsAfterFailedSync, crashesInsideSnapshot, crashesInsideRewrite
+  case crashesInsideInstall, crashesInsideMembershipChange
   // What the cluster did about it.
   case elections, leaderChanges, commits, truncations, halts, restarts, restartsWithDamage
   case tornTailsCut, logsCut, memoryLost, memoryRestored, logsMended
@@ -19,7 +21,9 @@ package enum Happening: Int, CaseIterable, Sendable {
   // What the clients did and saw.
   case sessionsOpened, sessionsAttached, sessionsLost, clientCrashes, publishes, publishesRepeated
   case confirms, deliveries, redeliveries, acks, nacks, rejects, releases, extends, leasesOverrun
-  case staleSettles, deadLetters, leasesSurvivingLeaderChange, lateDeliveries, unknownAcks
+  case publishesRefused, delayedPublishes, delayedDeliveries, cancels, reschedules, redrives, purges
+  case creditChanges, settlesTwice, staleSettles, deadLetters, leasesSurvivingLeaderChange,
+    lateDeliveries, unknownAcks
   case drainedMessages
 
   /// In the table and in JSON.
@@ -32,7 +36,13 @@ package enum Happening: Int, CaseIterable, Sendable {
     .elections, .leaderChanges, .truncations, .halts, .restartsWithDamage, .tornTailsCut, .logsCut,
     .memoryLost, .memoryRestored, .repairs, .snapshots, .cleanings, .snapshotsInstalled,
     .sessionsAttached, .clientCrashes, .publishesRepeated, .redeliveries, .leasesOverrun,
-    .staleSettles, .deadLetters, .leasesSurvivingLeaderChange,
+    .staleSettles, .deadLetters, .leasesSurvivingLeaderChange, .swizzles, .clockJumps,
+    .membersAdded, .membersRemoved, .leadersRemoved, .promotions, .transfers,
+    .restartsAfterFailedSync, .crashesInsideSnapshot, .crashesInsideRewrite,
+    .crashesInsideInstall, .crashesInsideMembershipChange, .staleSectors, .misdirectedWrites,
+    .truncatedFiles, .deletedFiles, .delayedDeliveries, .cancels, .reschedules, .redrives,
+    .purges, .creditChanges, .settlesTwice, .publishesRefused, .nacks, .rejects, .releases,
+    .extends, .sessionsLost, .damageFoundRunning, .logsMended, .memberRejoins,
   ]
 }
 

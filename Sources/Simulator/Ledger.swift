@@ -1,11 +1,23 @@
-// What clients were promised and what they saw: every message with its answers and deliveries, judged
-// as it happens and at the end. A small judge of its own beside the checkers of `History`.
+// What clients asked for, were promised and saw, as it happens. It writes the history that the
+// checkers of `History` judge at the end of every run, and judges at once what those do not:
+// attempts that only grow, deliveries over the limit, cancelled and rescheduled messages.
 
 import Base
+import History
 import QueueMachine
 
 final class Ledger {
-  enum Outcome { case open, confirmed, refused, unknown }
+  enum Outcome { case confirmed, refused, unknown }
+
+  /// A message as it was published.
+  struct Published {
+    let queue: Int
+    let process: Int
+    var key: String?
+    var priority: Int?
+    var delay: Nanoseconds?
+    var timeToLive: Nanoseconds?
+  }
 
   struct Delivered {
     let queue: Int
@@ -13,45 +25,80 @@ final class Ledger {
     let id: MessageID
     let attempt: UInt32
     let granted: MachineTime
-    /// The earliest end that the lease can have.
-    var leaseEnd: MachineTime
-    let process: Int
+    let leaseEnd: MachineTime
+    let holder: String
     let session: SessionID
-    let consumer: ConsumerID
-    let delivery: DeliveryID
     let isRedelivery: Bool
-    /// The leader's term when it came.
-    let term: Term
-    var settle: SettleKind?
-    var outcome = Outcome.open
-    /// The consumer died, or its session is over.
-    var isOver = false
   }
 
   struct Message {
-    let queue: Int
-    let process: Int
-    let order: Int
-    var isPublished = false
+    let published: Published
     var confirmed: MessageID?
-    var refused: Refusal?
     var deliveries: [Delivered] = []
-    var isSettled = false
+    /// A cancel was confirmed: the message waited then and is gone.
+    var isCancelled = false
+    /// A confirmed reschedule: not in anybody's hands before.
+    var dueAt: UInt64 = 0
   }
 
   unowned let simulation: Simulation
   private(set) var messages: [Message] = []
-  private(set) var confirmedCount = 0
-  /// By queue, consumer's process and number, producer: the last first delivery.
-  private var lastFirst: [[Int]: Int] = [:]
+  private var recorder = HistoryRecorder()
+  /// Consumers whose end is recorded.
+  private var ended: Set<String> = []
 
   init(_ simulation: Simulation) { self.simulation = simulation }
 
+  private func name(_ queue: Int) -> String { simulation.plan.queues[queue].name }
+
+  private static func value(_ message: Int) -> String { "m\(message)" }
+
+  private static func producer(_ process: Int) -> String { "p\(process)" }
+
+  /// A span by the queues' clock that has passed at least by the time this much of real time has:
+  /// nodes' clocks may run fast.
+  private func leastSpan(_ span: Nanoseconds) -> UInt64 {
+    let drift = UInt64(simulation.plan.driftPPM) + 1
+    let slack = span.rawValue / 1_000_000 * drift + 100_000
+    return span.rawValue > slack ? span.rawValue - slack : 0
+  }
+
+  // MARK: Queues
+
+  func declared(_ queue: Int) {
+    let settings = simulation.plan.queues[queue].settings
+    let operation = HistoryOperation.declare(name(queue))
+    recorder.invoke(operation, by: "operator", at: simulation.now)
+    recorder.ok(
+      operation, by: "operator", at: simulation.now,
+      settings: HistoryQueueSettings(
+        deadLetter: settings.deadLetterQueue.isEmpty ? nil : settings.deadLetterQueue,
+        retryDelay: settings.retryDelay == .zero ? nil : leastSpan(settings.retryDelay),
+        retryMax: settings.retryDelayMax == .zero ? nil : leastSpan(settings.retryDelayMax),
+        retryJitterBillionths: UInt64(settings.retryJitterPermille) * 1_000_000,
+        maxDeliveries: settings.deliveriesMax == 0 ? nil : UInt64(settings.deliveriesMax),
+        lease: settings.lease.rawValue,
+        priorities: settings.priorities > 1 ? UInt64(settings.priorities) : nil,
+        keyed: settings.keyLimit == 0 ? nil : UInt64(settings.keyLimit),
+        timeToLive: settings.timeToLive == .zero ? nil : leastSpan(settings.timeToLive)))
+  }
+
   // MARK: Publishing
 
-  func newMessage(queue: Int, process: Int) -> Int {
-    messages.append(Message(queue: queue, process: process, order: messages.count))
-    return messages.count - 1
+  func newMessage(_ published: Published) -> Int {
+    messages.append(Message(published: published))
+    let number = messages.count - 1
+    recorder.invoke(
+      HistoryOperation.publish(
+        Self.value(number), to: name(published.queue),
+        delay: published.delay.map(leastSpan), timeToLive: published.timeToLive.map(leastSpan),
+        key: published.key, priority: published.priority), by: Self.producer(published.process),
+      at: simulation.now)
+    return number
+  }
+
+  private func publish(_ value: Int) -> HistoryOperation {
+    .publish(Self.value(value), to: name(messages[value].published.queue))
   }
 
   func confirmed(_ value: Int, _ id: MessageID) {
@@ -62,15 +109,16 @@ final class Ledger {
       return
     }
     messages[value].confirmed = id
-    confirmedCount += 1
-    for delivered in messages[value].deliveries
-    where delivered.queue == messages[value].queue && delivered.id != id {
-      simulation.violated(
-        "G4", "message \(value) was delivered as \(delivered.id) and confirmed as \(id)")
-    }
+    recorder.ok(
+      publish(value), by: Self.producer(messages[value].published.process), at: simulation.now,
+      id: "\(id)")
   }
 
-  func refused(_ value: Int, _ refusal: Refusal) { messages[value].refused = refusal }
+  func refused(_ value: Int, _ refusal: Refusal) {
+    recorder.fail(
+      publish(value), by: Self.producer(messages[value].published.process), at: simulation.now,
+      error: "\(refusal)")
+  }
 
   // MARK: Delivering
 
@@ -79,173 +127,221 @@ final class Ledger {
       simulation.violated("G2", "message \(value) was delivered and never published")
       return
     }
-    let message = messages[value]
-    let queue = simulation.plan.queues[new.queue]
-    let isOwn = new.queue == message.queue
-    guard isOwn || simulation.plan.queues[message.queue].settings.deadLetterQueue == queue.name
-    else {
-      simulation.violated("G2", "message \(value) came out of \(queue.name), where it never was")
-      return
-    }
-    if message.refused != nil, message.confirmed == nil, message.refused?.isFinal == true {
-      simulation.violated("G2", "message \(value) was refused and is delivered")
-    }
-    if isOwn, let id = message.confirmed, id != new.id {
-      simulation.violated("G4", "message \(value), confirmed as \(id), is delivered as \(new.id)")
-    }
-    if queue.settings.deliveriesMax > 0, new.attempt > queue.settings.deliveriesMax {
-      simulation.violated(
-        "G8", "message \(value) is delivered \(new.attempt) times from \(queue.name)")
+    for old in messages[value].deliveries
+    where !ended.contains(old.holder) && simulation.isSessionOver(old.session) {
+      over(old.holder)
     }
     simulation.trace {
-      "message \(value) as \(new.id) to process \(new.process): attempt \(new.attempt), token"
-        + " \(new.token), granted \(new.granted), lease to \(new.leaseEnd)"
+      "message \(value) as \(new.id) of \(name(new.queue)) to \(new.holder): attempt"
+        + " \(new.attempt), token \(new.token), granted \(new.granted), lease to \(new.leaseEnd)"
     }
-    for old in message.deliveries { compare(value, old, new) }
-    checkOrder(value, message, new)
+    recorder.deliver(
+      HistoryDelivery(
+        queue: name(new.queue), value: Self.value(value), token: new.token.rawValue,
+        attempt: new.attempt, lease: new.leaseEnd.since(new.granted).rawValue,
+        granted: new.granted.rawValue, id: "\(new.id)"), to: new.holder, at: simulation.now)
+    judge(value, new)
     messages[value].deliveries.append(new)
+    note(value, new)
+  }
+
+  private func note(_ value: Int, _ new: Delivered) {
     simulation.note(.deliveries)
     if new.attempt > 1 { simulation.note(.redeliveries) }
-    if !isOwn { simulation.note(.deadLetters) }
+    if new.queue != messages[value].published.queue { simulation.note(.deadLetters) }
+    if messages[value].published.delay != nil { simulation.note(.delayedDeliveries) }
   }
 
-  private func compare(_ value: Int, _ old: Delivered, _ new: Delivered) {
-    guard old.queue == new.queue else {
-      // Out of the own queue into the dead-letter queue, never back.
-      let isBack = new.queue == messages[value].queue
-      if isBack, new.granted > old.granted {
-        simulation.violated("G8", "message \(value) is delivered again after it was dead-lettered")
-      }
-      return
-    }
-    if old.id != new.id {
+  private func judge(_ value: Int, _ new: Delivered) {
+    let message = messages[value]
+    let settings = simulation.plan.queues[new.queue].settings
+    if settings.deliveriesMax > 0, new.attempt > settings.deliveriesMax {
       simulation.violated(
-        new.queue == messages[value].queue ? "G4" : "G8",
-        "message \(value) is in its queue twice, as \(old.id) and \(new.id)")
-      return
+        "G8", "message \(value) is delivered \(new.attempt) times from \(name(new.queue))")
     }
-    if old.token == new.token {
-      if old.process != new.process || old.delivery != new.delivery {
-        simulation.violated("G6", "message \(value) is delivered twice under token \(new.token)")
+    for old in message.deliveries where old.queue == new.queue && old.id == new.id {
+      if new.token < old.token { simulation.note(.lateDeliveries) }
+      let isLater = old.token < new.token
+      if isLater != (old.granted <= new.granted) && old.granted != new.granted
+        || isLater && new.attempt < old.attempt || !isLater && new.attempt > old.attempt
+      {
+        simulation.violated(
+          "G8",
+          "message \(value): attempt \(new.attempt), token \(new.token), granted \(new.granted) came"
+            + " after attempt \(old.attempt), token \(old.token), granted \(old.granted)")
       }
-      return
     }
-    if new.token < old.token {
-      // Read late from a slow connection.
-      simulation.note(.lateDeliveries)
-      if new.granted > old.granted || new.attempt > old.attempt {
-        simulation.violated("G6", "the token of message \(value) fell to \(new.token)")
-      }
-      return
+    guard new.queue == message.published.queue, new.attempt == 1, !new.isRedelivery else { return }
+    // In nobody's hands before, so what was confirmed of it while it waited must hold.
+    if message.isCancelled {
+      simulation.violated("G3", "message \(value) was cancelled and is delivered")
     }
-    if new.granted < old.granted || new.attempt < old.attempt {
-      simulation.violated(
-        "G8", "message \(value): attempt \(new.attempt) came after attempt \(old.attempt)")
+    if simulation.now < message.dueAt {
+      simulation.violated("G9", "message \(value) was rescheduled and is delivered before its time")
     }
-    checkCause(value, old, new)
-  }
-
-  /// Every redelivery has a cause, and a change of leader is none (G6, G7).
-  private func checkCause(_ value: Int, _ old: Delivered, _ new: Delivered) {
-    switch (old.settle, old.outcome) {
-    case (.acknowledge?, .confirmed), (.reject?, .confirmed):
-      simulation.violated(
-        "G3",
-        "message \(value) was settled for good by process \(old.process) and is delivered again to"
-          + " process \(new.process) (token \(old.token), then \(new.token))")
-      return
-    case (.negative?, _), (.release?, _): return
-    default: break
-    }
-    if old.isOver || simulation.isSessionOver(old.session) { return }
-    if old.leaseEnd <= new.granted { return }
-    simulation.violated(
-      "G6",
-      "message \(value) is held by process \(old.process) (token \(old.token), lease to"
-        + " \(old.leaseEnd)) and was given to process \(new.process) at \(new.granted)"
-        + (old.term < new.term ? "; the leader changed between (G7)" : ""))
-  }
-
-  /// First deliveries to one consumer keep each producer's order (G5).
-  private func checkOrder(_ value: Int, _ message: Message, _ new: Delivered) {
-    guard new.attempt == 1, !new.isRedelivery, new.queue == message.queue else { return }
-    let key = [
-      new.queue, Int(truncatingIfNeeded: new.session.rawValue), Int(new.consumer.rawValue),
-      message.process,
-    ]
-    if let last = lastFirst[key], last > message.order {
-      simulation.violated("G5", "message \(value) came after message \(last) of the same producer")
-    }
-    lastFirst[key] = max(lastFirst[key] ?? 0, message.order)
   }
 
   // MARK: Settling
 
-  private func change(
-    _ value: Int, _ token: FencingToken, _ change: (inout Delivered) -> Void
+  private func settlement(
+    _ value: Int, _ delivery: Delivered, _ kind: SettleKind?, delay: Nanoseconds? = nil,
+    error: String? = nil
+  ) -> HistoryOperation {
+    let queue = name(delivery.queue)
+    let token = delivery.token.rawValue
+    return switch kind {
+    case .acknowledge: .ack(Self.value(value), of: queue, token: token)
+    case .negative:
+      .nack(
+        Self.value(value), of: queue, token: token, delay: delay.map(leastSpan), error: error)
+    case .reject: .reject(Self.value(value), of: queue, token: token)
+    case .release: .release(Self.value(value), of: queue, token: token)
+    case nil: .extend(Self.value(value), of: queue, token: token)
+    }
+  }
+
+  /// - Parameter kind: nil for an extension.
+  func willSettle(
+    _ value: Int, _ delivery: Delivered, _ kind: SettleKind?, delay: Nanoseconds?, error: String
   ) {
-    guard let place = messages[value].deliveries.lastIndex(where: { $0.token == token })
-    else { return }
-    change(&messages[value].deliveries[place])
-  }
-
-  func willSettle(_ value: Int, _ token: FencingToken, _ kind: SettleKind) {
-    simulation.trace { "message \(value): token \(token) to be settled: \(kind)" }
-    change(value, token) { $0.settle = kind }
-  }
-
-  func settled(_ value: Int, _ token: FencingToken, _ outcome: Outcome) {
-    var kind: SettleKind?
-    simulation.trace { "message \(value): token \(token) settled: \(outcome)" }
-    change(value, token) {
-      $0.outcome = outcome
-      kind = $0.settle
+    simulation.trace {
+      "message \(value): token \(delivery.token) to be settled: \(kind.map { "\($0)" } ?? "extend")"
     }
-    guard outcome == .confirmed, kind == .acknowledge || kind == .reject,
-      let own = messages[value].deliveries.last(where: { $0.token == token })
-    else { return }
-    messages[value].isSettled = true
-    for other in messages[value].deliveries where other.queue == own.queue && other.token > token {
-      simulation.violated(
-        "G6",
-        "token \(token) of message \(value) was accepted although token \(other.token) is newer")
+    recorder.invoke(
+      settlement(value, delivery, kind, delay: delay, error: error.isEmpty ? nil : error),
+      by: delivery.holder, at: simulation.now)
+  }
+
+  func settled(
+    _ value: Int, _ delivery: Delivered, _ kind: SettleKind?, _ outcome: Outcome,
+    lease: Nanoseconds? = nil
+  ) {
+    simulation.trace { "message \(value): token \(delivery.token) settled: \(outcome)" }
+    let operation = settlement(value, delivery, kind)
+    switch outcome {
+    case .confirmed:
+      recorder.ok(
+        operation, by: delivery.holder, at: simulation.now,
+        lease: kind == nil ? lease.map(leastSpan) : nil)
+    case .refused: recorder.fail(operation, by: delivery.holder, at: simulation.now)
+    case .unknown: recorder.info(operation, by: delivery.holder, at: simulation.now)
     }
   }
 
-  func extended(_ value: Int, _ token: FencingToken, to least: Nanoseconds) {
-    change(value, token) { $0.leaseEnd = min($0.leaseEnd, $0.granted + least) }
+  // MARK: Other orders
+
+  func willCancel(_ value: Int) {
+    recorder.invoke(cancel(value), by: producer(of: value), at: simulation.now)
   }
 
-  /// The consumer is gone, or its session: what it held may go elsewhere.
-  func over(_ value: Int, _ token: FencingToken) { change(value, token) { $0.isOver = true } }
+  func cancelled(_ value: Int, _ outcome: Outcome) {
+    if outcome == .confirmed { messages[value].isCancelled = true }
+    complete(cancel(value), by: producer(of: value), outcome)
+  }
+
+  private func cancel(_ value: Int) -> HistoryOperation {
+    .cancel(Self.value(value), in: name(messages[value].published.queue))
+  }
+
+  private func producer(of value: Int) -> String {
+    Self.producer(messages[value].published.process)
+  }
+
+  func rescheduled(_ value: Int, asked: UInt64, delay: Nanoseconds) {
+    messages[value].dueAt = asked + leastSpan(delay)
+  }
+
+  func willRedrive(_ queue: Int, by process: Int) {
+    recorder.invoke(
+      .redrive(from: name(queue)), by: Self.producer(process), at: simulation.now)
+  }
+
+  func redriven(_ queue: Int, by process: Int, _ outcome: Outcome) {
+    complete(.redrive(from: name(queue)), by: Self.producer(process), outcome)
+  }
+
+  func willPurge(_ queue: Int, by process: Int) {
+    recorder.invoke(.purge(name(queue)), by: Self.producer(process), at: simulation.now)
+  }
+
+  func purged(_ queue: Int, by process: Int, _ outcome: Outcome) {
+    complete(.purge(name(queue)), by: Self.producer(process), outcome)
+  }
+
+  private func complete(
+    _ operation: HistoryOperation, by process: String, _ outcome: Outcome
+  ) {
+    switch outcome {
+    case .confirmed: recorder.ok(operation, by: process, at: simulation.now)
+    case .refused: recorder.fail(operation, by: process, at: simulation.now)
+    case .unknown: recorder.info(operation, by: process, at: simulation.now)
+    }
+  }
+
+  // MARK: Ends of lives
+
+  /// The consumer's process died.
+  func killed(_ holder: String) {
+    if ended.insert(holder).inserted { recorder.clientKill(holder, at: simulation.now) }
+  }
+
+  /// The consumer's session is over: what it held may go elsewhere.
+  func over(_ holder: String) {
+    if ended.insert(holder).inserted { recorder.sessionEnd(holder, at: simulation.now) }
+  }
+
+  func leaderChanged(to node: SimulatedNode) {
+    recorder.leaderChange(to: "\(node)", at: simulation.now)
+  }
 
   // MARK: The end
 
   /// Everything was drained: what was confirmed must have come out.
-  func checkEnd() {
-    for (value, message) in messages.enumerated() {
-      guard let id = message.confirmed else { continue }
-      let settings = simulation.plan.queues[message.queue].settings
-      let isGone = message.deliveries.contains { delivered in
-        switch (delivered.settle, delivered.outcome) {
-        case (.acknowledge?, .refused), (.reject?, .refused): false
-        case (.acknowledge?, _), (.reject?, _): true
-        default: false
-        }
-      }
-      let mayBeDropped =
-        settings.deadLetterQueue.isEmpty && settings.deliveriesMax > 0
-        && message.deliveries.contains { $0.attempt == settings.deliveriesMax }
-      guard !isGone, !mayBeDropped else { continue }
-      let story = message.deliveries.map {
-        "attempt \($0.attempt) token \($0.token) \($0.settle.map { "\($0)" } ?? "not settled")"
-          + " \($0.outcome)"
-      }
+  func drained() {
+    let names = Set(simulation.plan.queues.map(\.settings.deadLetterQueue))
+    let queues = simulation.plan.queues.map(\.name)
+    // Dead letters after the queues that they come from.
+    for queue in queues.filter({ !names.contains($0) }) + queues.filter({ names.contains($0) }) {
+      recorder.invoke(.drain(queue), by: "operator", at: simulation.now)
+      recorder.ok(.drain(queue), by: "operator", at: simulation.now)
+    }
+  }
+
+  /// The verdict of the history's checkers, redeliveries after a change of leader not allowed.
+  func judge() {
+    let bytes = recorder.takeBytes()
+    simulation.keepHistory(bytes)
+    let verdict: Verdict
+    do {
+      var checker = Checker(try History.parse(bytes), isStrict: true)
+      verdict = checker.judge()
+    } catch {
+      return simulation.violated("history", "the history cannot be read: \(error)")
+    }
+    for violation in verdict.violations where violation.count > 0 {
       simulation.violated(
-        "G2",
-        "message \(value), confirmed as \(id) in \(simulation.plan.queues[message.queue].name), is"
-          + " lost; deliveries: \(story.isEmpty ? "none" : story.joined(separator: ", "))")
-      return
+        violation.kind.promise,
+        "\(violation.kind.name): \(violation.ids.joined(separator: ", "))\n"
+          + violation.witness.prefix(24).joined(separator: "\n"))
+    }
+    if verdict.validity == .unknown, !messages.isEmpty {
+      simulation.violated("history", verdict.unknownReasons.joined(separator: "; "))
+    }
+  }
+}
+
+extension ViolationKind {
+  /// What it breaks.
+  fileprivate var promise: String {
+    switch self {
+    case .lost, .unexpected: "G2"
+    case .resurrected: "G3"
+    case .heldTwice, .tokenRegress, .staleAccepted: "G6"
+    case .failoverDuplicate: "G7"
+    case .early: "G9"
+    case .outOfOrder: "G5"
+    case .deadLetterDoubled: "G8"
+    case .confirmedTwice: "G4"
     }
   }
 }

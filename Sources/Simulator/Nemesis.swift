@@ -55,6 +55,10 @@ struct Nemesis {
     case .wipe: wipe()
     case .transfer: transfer()
     case .snapshot: takeSnapshot(pickNode())
+    case .swizzle: swizzle()
+    case .clockJump: clockJump(pickNode())
+    case .addMember: Administration(simulation).addMember()
+    case .removeMember: Administration(simulation).removeMember()
     }
   }
 
@@ -134,6 +138,36 @@ struct Nemesis {
     }
   }
 
+  /// Links stop one by one and come back in another order.
+  private func swizzle() {
+    simulation.note(.swizzles)
+    var links: [(Int, Int)] = []
+    for from in simulation.nodes {
+      for to in simulation.nodes where from !== to && simulation.chance.permille(700) {
+        links.append((from.place, to.place))
+      }
+    }
+    simulation.trace { "\(links.count) links stop one by one" }
+    var time = simulation.now
+    for (from, to) in shuffled(links) {
+      simulation.schedule(.cutLink(from, to), at: time)
+      time += wait(1, 200)
+    }
+    time += wait(0, 2000)
+    for (from, to) in shuffled(links) {
+      simulation.schedule(.mendLink(from, to), at: time)
+      time += wait(1, 200)
+    }
+  }
+
+  private func shuffled(_ links: [(Int, Int)]) -> [(Int, Int)] {
+    var links = links
+    for place in links.indices.dropFirst().reversed() {
+      links.swapAt(place, simulation.chance.below(place + 1))
+    }
+    return links
+  }
+
   private func clog() {
     simulation.note(.clogs)
     let from = pickNode().place
@@ -186,10 +220,22 @@ struct Nemesis {
     guard let place = simulation.chance.pick(plan.victims) else { return }
     let node = simulation.nodes[place]
     crash(node, power: false)
-    guard node.life == nil else { return }
+    guard node.life == nil, !node.isOut else { return }
     simulation.note(.wipedDisks)
     simulation.trace { "\(node) gets a new disk" }
     node.disk.wipe()
+    node.harmedAt = nil
+    node.hasFailedSync = false
+  }
+
+  /// Its wall clock is set, far forward or back; its processes read it when they start.
+  private func clockJump(_ node: SimulatedNode) {
+    simulation.note(.clockJumps)
+    let span = UInt64.seconds(simulation.chance.skewed(1...100_000))
+    let isForward = simulation.chance.flip()
+    simulation.trace { "the clock of \(node) jumps \(isForward ? "forward" : "back")" }
+    node.wallClock = isForward ? node.wallClock + span : node.wallClock - span
+    if simulation.chance.flip() { crash(node, power: false) }
   }
 
   // MARK: Administration
@@ -215,62 +261,5 @@ struct Nemesis {
       return
     }
     if life.replica.takeSnapshot() { life.timer() }
-  }
-}
-
-/// Harm to what is durable on one disk.
-struct DiskDamage {
-  private let simulation: Simulation
-  private let node: SimulatedNode
-  private static let sector = SimulatedFile.sectorBytes
-
-  init(_ simulation: Simulation, _ node: SimulatedNode) {
-    self.simulation = simulation
-    self.node = node
-  }
-
-  func strike() {
-    // Mostly the log, sometimes anything.
-    var names = node.disk.names.filter { !$0.hasSuffix("LOCK") }
-    if simulation.chance.permille(800) { names = names.filter { $0.contains("segment-") } }
-    guard let name = simulation.chance.pick(names), let file = node.disk.files[name],
-      !file.bytes.isEmpty
-    else { return }
-    // Files are made longer than what is in them: harm where something is.
-    let used = (file.bytes.lastIndex { $0 != 0 } ?? 0) + 1
-    let at = simulation.chance.below(used)
-    let start = at / Self.sector * Self.sector
-    let end = min(file.bytes.count, start + Self.sector)
-    switch simulation.chance.below(20) {
-    case 0..<8:
-      tell(.bitFlips, "a bit of \(name) at \(at) flips")
-      let bit = UInt8(1) << UInt8(simulation.chance.below(8))
-      file.damage { $0[at] ^= bit }
-    case 8..<12:
-      tell(.zeroedSectors, "\(name) is zero at \(start)")
-      file.damage { for place in start..<end { $0[place] = 0 } }
-    case 12..<15:
-      let from = simulation.chance.below(used) / Self.sector * Self.sector
-      tell(.misdirectedWrites, "\(name) at \(start) has what belongs at \(from)")
-      file.damage { bytes in
-        let data = Array(bytes[from..<min(bytes.count, from + Self.sector)])
-        for (place, byte) in data.enumerated() where start + place < bytes.count {
-          bytes[start + place] = byte
-        }
-      }
-    case 15..<18:
-      tell(.truncatedFiles, "\(name) ends at \(at)")
-      file.damage { $0.removeLast($0.count - at) }
-    default:
-      guard node.life == nil else { return }
-      tell(.deletedFiles, "\(name) is gone")
-      node.disk.lose(name)
-    }
-    node.disk.measure()
-  }
-
-  private func tell(_ happening: Happening, _ text: String) {
-    simulation.note(happening)
-    simulation.trace { "disk of \(node): \(text)" }
   }
 }

@@ -178,7 +178,8 @@ extension NodeLife {
         }
       }
       return true
-    case .settle(let sequence, let answered, let kind, let consumer, let ranges):
+    case .settle(
+      let sequence, let answered, let kind, let consumer, let ranges, let delay, let error):
       guard let session = attached(client) else {
         return refuseSettle(sequence, consumer, ranges, client)
       }
@@ -186,7 +187,7 @@ extension NodeLife {
       replica.submit(now: now) {
         CommandWriter.settle(
           session, sequence: sequence, answeredThrough: answered, kind: kind, consumer: consumer,
-          ranges: ranges, error: kind == .acknowledge ? "" : "it failed", into: &$0)
+          ranges: ranges, delay: delay, error: error, into: &$0)
       }
       return true
     case .extend(let sequence, let answered, let consumer, let ranges, let duration):
@@ -201,7 +202,9 @@ extension NodeLife {
       }
       return true
     case .openSession(let number, _, _, _), .attachSession(let number, _, _),
-      .declareQueue(let number, _, _), .subscribe(let number, _, _, _):
+      .declareQueue(let number, _, _), .subscribe(let number, _, _, _),
+      .setCredit(let number, _, _), .cancel(let number, _, _), .reschedule(let number, _, _, _),
+      .redrive(let number, _), .purge(let number, _):
       guard replica.isLeader else {
         reply(.refused(number, .notLeader), to: client)
         return true
@@ -260,7 +263,41 @@ extension NodeLife {
         CommandWriter.subscribe(
           session, consumer: consumer, tag: tag, queue: queue, credit: credit, into: &$0)
       }
+    case .setCredit(_, let consumer, let credit):
+      guard let session = attached(client) else {
+        reply(.refused(number, .sessionNotFound), to: client)
+        return
+      }
+      let tag = expectReply(to: number, from: client)
+      replica.submit(now: now) {
+        CommandWriter.setCredit(session, consumer: consumer, tag: tag, credit: credit, into: &$0)
+      }
+    case .cancel, .reschedule, .redrive, .purge:
+      let tag = expectReply(to: number, from: client)
+      replica.submit(now: now) {
+        Self.encode(request, .connection(origin), tag, into: &$0)
+      }
     case .publish, .settle, .extend, .ping: break
+    }
+  }
+
+  private static func encode(
+    _ request: ClientRequest, _ requester: Requester, _ tag: RequestTag,
+    into batch: inout [UInt8]
+  ) {
+    switch request {
+    case .cancel(_, let queue, let message):
+      CommandWriter.cancelMessage(requester, tag: tag, queue: queue, message: message, into: &batch)
+    case .reschedule(_, let queue, let message, let delay):
+      CommandWriter.rescheduleMessage(
+        requester, tag: tag, queue: queue, message: message, delay: delay, into: &batch)
+    case .redrive(_, let queue):
+      CommandWriter.redriveQueue(
+        requester, tag: tag, queue: queue, which: .all, after: MessageID(rawValue: 0),
+        through: MessageID(rawValue: 0), limit: .max, into: &batch)
+    case .purge(_, let queue):
+      CommandWriter.purgeQueue(requester, tag: tag, name: queue, into: &batch)
+    default: break
     }
   }
 
@@ -366,12 +403,16 @@ extension NodeLife {
     guard let client = clients.first(where: { $0.token == origin.connection }),
       case .attaching(let request, session) = client.session
     else {
-      if sessions[session] == nil {
+      if let client = sessions[session] {
+        // Asked twice: what it has not got is said once more.
+        client.outbox = []
+      } else {
         detaching.append((session, origin))
         needsTurn = true
       }
       return
     }
+    client.outbox = []
     client.session = .attached(session)
     sessions[session] = client
     reply(.sessionAttached(request, session), to: client)

@@ -19,6 +19,7 @@ extension NodeLife {
     if storage.takeDroppedSnapshot() { replica.snapshotNotSaved() }
     guard hasBegun else { return }
     let done = simulation.now + node.syncTime(&simulation.chance)
+    storageBegan = simulation.now
     // Nobody can tell when the bytes reach the disk: at once, or just before it says so.
     if simulation.chance.flip() { storage.execute() }
     if storage.isCurrentSmall, bytes <= Self.inlineBytesMax {
@@ -38,17 +39,24 @@ extension NodeLife {
 
   /// The process dies now: what was on its way got to the disk in part.
   func dieInsideJobs() {
+    if replica.consensus.isLeader, replica.consensus.membership != replica.appliedMembership {
+      simulation.note(.crashesInsideMembershipChange)
+    }
     if let current = storage.current, !current.isExecuted {
-      node.disk.callsLeft = simulation.chance.below(14)
-      storage.execute()
-      if (node.disk.callsLeft ?? 1) == 0 { simulation.note(.crashesInsideJob) }
+      dieInside({ storage.execute() }, steps: 14, current.followUp.crash)
     }
     if background.hasUnexecuted {
-      node.disk.callsLeft = simulation.chance.below(20)
-      background.execute()
-      if (node.disk.callsLeft ?? 1) == 0 { simulation.note(.crashesInsideJob) }
+      dieInside({ background.execute() }, steps: 20, background.crash)
     }
     node.disk.callsLeft = nil
+  }
+
+  private func dieInside(_ execute: () -> Void, steps: Int, _ crash: Happening?) {
+    node.disk.callsLeft = simulation.chance.below(steps)
+    execute()
+    guard (node.disk.callsLeft ?? 1) == 0 else { return }
+    simulation.note(.crashesInsideJob)
+    if let crash { simulation.note(crash) }
   }
 
   func finishWrite(now: MonotonicTime) {
@@ -60,10 +68,12 @@ extension NodeLife {
       try store.finished(current.job)
       if let failure = current.failure { throw failure }
     } catch {
+      if current.failure?.operation == .synchronize { node.hasFailedSync = true }
       halt("the disk failed and nothing is written any more: \(error)")
       return
     }
     node.durable = max(node.durable, store.syncedLast.index)
+    if let harmedAt = node.harmedAt, storageBegan > harmedAt { node.harmedAt = nil }
     markerDeadline = now + Self.markerPause
     checkSpace(now: now)
     switch current.followUp {
@@ -80,7 +90,7 @@ extension NodeLife {
   func startUpkeep(now: MonotonicTime) {
     guard !isUpkeepRunning, now >= upkeepPauseEnd, let job = store.nextUpkeep() else { return }
     isUpkeepRunning = true
-    background.add {
+    background.add(nil) {
       job.execute()
       return .upkeep(job)
     }
@@ -197,7 +207,7 @@ extension NodeLife {
       ranges.map { EntryRange(first: $0.lowerBound, last: $0.upperBound) },
       with: Array(zip(references, bodies)))
     simulation.trace { "\(self.node): \(references.count) damaged records came from the peers" }
-    background.add {
+    background.add(.crashesInsideRewrite) {
       var failure: StorageFailure?
       do throws(StorageFailure) { try job.execute() } catch { failure = error }
       return .repaired(job, failure)
@@ -211,7 +221,7 @@ extension NodeLife {
     let writer = store.snapshotWriter(
       position: request.last, membership: request.membership, stateHash: request.stateHash,
       stateHashIndex: request.last.index)
-    background.add {
+    background.add(.crashesInsideSnapshot) {
       var failure: StorageFailure?
       request.queues.encode { chunk in
         guard failure == nil else { return }
@@ -232,7 +242,7 @@ extension NodeLife {
       let job = store.cleaning(
         keepFrom: keepFrom, live: { each in queues.forEachLiveRecord(each) })
     else { return }
-    background.add {
+    background.add(.crashesInsideRewrite) {
       var failure: StorageFailure?
       do throws(StorageFailure) { try job.execute() } catch { failure = error }
       return .cleaned(job, failure)
@@ -329,7 +339,7 @@ extension NodeLife {
     }
     sources[peer] = source
     sourcesInPreparation.insert(peer)
-    background.add {
+    background.add(nil) {
       var failure: LogReadError?
       do throws(LogReadError) {
         try live.load()
@@ -392,7 +402,7 @@ extension NodeLife {
       return
     }
     isReceiverBusy = true
-    background.add {
+    background.add(.crashesInsideInstall) {
       var failure: SnapshotStreamError?
       do throws(SnapshotStreamError) { _ = try receiver.finish() } catch { failure = error }
       return .received(receiver, chunk, failure)

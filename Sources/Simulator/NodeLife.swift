@@ -39,6 +39,8 @@ final class NodeLife {
   var replica: Replica
   var phase = Phase.running
   var storage = StorageLane()
+  /// When the write that is on its way began.
+  var storageBegan: UInt64 = 0
   var background = BackgroundLane()
   var isUpkeepRunning = false
   var upkeepPauseEnd = MonotonicTime(0)
@@ -265,7 +267,7 @@ final class NodeLife {
     case .stop(let reason):
       switch reason {
       case .diverged, .contradicted: simulation.violated("G14", "\(node): \(reason)")
-      case .removed: break
+      case .removed: node.isOut = true
       }
       halt("\(reason)")
     }

@@ -73,6 +73,24 @@ final class PeerNetwork {
 
   func cut(_ from: Int, _ to: Int) { cuts[pair(from, to)] = true }
 
+  /// The link is whole again; what waited sets out anew.
+  func mend(_ from: Int, _ to: Int) {
+    guard isCut(from, to) else { return }
+    cuts[pair(from, to)] = false
+    for number in connections.keys.sorted() {
+      guard let connection = connections[number], connection.from == from, connection.to == to
+      else { continue }
+      release(connection)
+    }
+  }
+
+  private func release(_ connection: PeerConnection) {
+    connection.stalledSince = nil
+    let waiting = connection.stalled
+    connection.stalled = 0
+    for _ in 0..<waiting { scheduleArrival(connection) }
+  }
+
   func clog(_ from: Int, _ to: Int, _ factor: UInt64) { clogs[pair(from, to)] = factor }
 
   var hasTrouble: Bool { cuts.contains(true) || clogs.contains { $0 > 1 } }
@@ -85,10 +103,7 @@ final class PeerNetwork {
     }
     for number in connections.keys.sorted() {
       guard let connection = connections[number] else { continue }
-      connection.stalledSince = nil
-      let waiting = connection.stalled
-      connection.stalled = 0
-      for _ in 0..<waiting { scheduleArrival(connection) }
+      release(connection)
     }
   }
 

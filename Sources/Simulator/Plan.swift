@@ -6,13 +6,28 @@ import Consensus
 import LogStore
 
 /// A kind of fault that the nemesis may choose.
-enum FaultKind: CaseIterable {
+package enum FaultKind: String, CaseIterable, Sendable {
   case kill, powerLoss, stopAll, pause, partition, cutOneWay, isolateLeader, ring, clog, reset
   case slowDisk, failSync, fillDisk, damage, wipe, transfer, snapshot, killLeader
+  case swizzle, clockJump, addMember, removeMember
+}
+
+/// What is left out of a run, to find what a failure needs.
+package struct PlanCut: Hashable, Sendable {
+  package var faults: Set<FaultKind> = []
+  /// By place, from 1 as they are called in stories.
+  package var clients: Set<Int> = []
+  /// How long faults go on, simulated seconds; nil as the seed says.
+  package var seconds: UInt64?
+
+  package init() {}
 }
 
 struct Plan {
+  /// The founding members.
   let nodes: Int
+  /// Machines that may join later, behind the founding ones.
+  let spares: Int
   /// Nodes whose disks may be damaged: a minority, the same for the whole run, since what is
   /// damaged may stay unnoticed for long.
   let victims: [Int]
@@ -32,6 +47,8 @@ struct Plan {
   let chunkBytes: Int
   let usesCodec: Bool
   let queues: [QueuePlan]
+  /// Queues that others name as theirs.
+  let deadLetterQueues: [Int]
   let clients: [ClientPlan]
   let sessionTimeout: Nanoseconds
   let electionMin: Nanoseconds
@@ -45,8 +62,8 @@ struct Plan {
   }
 
   struct ClientPlan {
-    let queuesPublished: [Int]
-    let queuesConsumed: [Int]
+    var queuesPublished: [Int]
+    var queuesConsumed: [Int]
     let pause: ClosedRange<UInt64>
     let batch: Int
     let window: Int
@@ -60,19 +77,38 @@ struct Plan {
     let overrun: Int
     let crash: Int
     let bodyMax: Int
+    /// Per mille of what is published, confirmed or done.
+    var delayed = 0
+    var expiring = 0
+    var cancel = 0
+    var reschedule = 0
+    var settleTwice = 0
+    var ownDelay = 0
+    /// Of every turn of the publisher.
+    var redrive = 0
+    var purge = 0
+    var changeCredit = 0
   }
 
-  init(seed: UInt64) {
+  init(seed: UInt64, without cut: PlanCut = PlanCut()) {
     var chance = Chance(seed: seed)
-    nodes = chance.permille(150) ? 5 : 3
+    let nodes = chance.permille(150) ? 5 : 3
+    let changesMembers = chance.permille(350)
+    self.nodes = nodes
+    spares = changesMembers ? chance.within(1...2) : 0
     let order = Self.shuffled(Array(0..<nodes), &chance)
     let canDamage = chance.permille(600)
-    victims = canDamage ? Array(order.prefix(nodes / 2)) : []
-    duration = .seconds(chance.within(15...50))
+    // A machine that joins has no vote until it has heard everybody: with a wiped one beside it, and a
+    // healthy one removed, too few might be left who may vote.
+    victims = canDamage && !changesMembers ? Array(order.prefix(nodes / 2)) : []
+    let seconds = chance.within(UInt64(15)...50)
+    duration = .seconds(min(seconds, cut.seconds ?? seconds))
     var faults: [(kind: FaultKind, weight: Int)] = []
-    for kind in FaultKind.allCases where chance.permille(550) {
+    for kind in FaultKind.allCases where chance.permille(kind.isOfMembers ? 900 : 550) {
       if victims.isEmpty && (kind == .damage || kind == .wipe) { continue }
-      faults.append((kind, chance.within(1...6)))
+      if !changesMembers && kind.isOfMembers { continue }
+      let weight = chance.within(1...6)
+      if !cut.faults.contains(kind) { faults.append((kind, weight)) }
     }
     self.faults = faults
     let pauseMin = chance.within(UInt64(50)...1500)
@@ -103,12 +139,27 @@ struct Plan {
     heartbeat = .milliseconds(max(1, election / chance.within(UInt64(3)...8)))
     windowBytes = 1 << chance.within(9...20)
     windowMessages = chance.within(2...64)
-    queues = Self.queues(&chance)
+    // A third of the runs keeps to plain queues: order and redelivery are judged most strictly there.
+    let usesFeatures = chance.permille(670)
+    queues = Self.queues(usesFeatures, &chance)
     let queueCount = queues.count
-    clients = (0..<chance.within(2...6)).map { _ in Self.client(queueCount, &chance) }
+    let all = queues
+    let clients = (0..<chance.within(2...6)).map { _ in
+      Self.client(queueCount, usesFeatures, &chance)
+    }
+    self.clients = clients.enumerated().map { place, client in
+      guard cut.clients.contains(place + 1) else { return client }
+      var silent = client
+      silent.queuesPublished = []
+      silent.queuesConsumed = []
+      return silent
+    }
+    deadLetterQueues = all.indices.filter { queue in
+      all.contains { $0.settings.deadLetterQueue == all[queue].name }
+    }
   }
 
-  private static func queues(_ chance: inout Chance) -> [QueuePlan] {
+  private static func queues(_ usesFeatures: Bool, _ chance: inout Chance) -> [QueuePlan] {
     var queues: [QueuePlan] = []
     for number in 0..<chance.within(1...3) {
       var settings = QueueSettings()
@@ -120,17 +171,44 @@ struct Plan {
         settings.deadLetterQueue = "dead-\(number)"
         settings.deliveriesMax = UInt32(chance.within(1...5))
       }
+      if usesFeatures { addFeatures(to: &settings, &chance) }
       queues.append(QueuePlan(name: "queue-\(number)", settings: settings))
     }
     return queues
   }
 
-  private static func client(_ queues: Int, _ chance: inout Chance) -> ClientPlan {
+  private static func addFeatures(to settings: inout QueueSettings, _ chance: inout Chance) {
+    if chance.permille(500) {
+      settings.retryDelay = .milliseconds(chance.within(1...1500))
+      if chance.flip() {
+        settings.retryDelayMax = .milliseconds(
+          settings.retryDelay.rawValue / 1_000_000 + chance.within(0...6000))
+      } else {
+        settings.retryDelayMax = .seconds(8)
+      }
+      if chance.flip() { settings.retryJitterPermille = UInt16(chance.within(1...1000)) }
+    }
+    if chance.permille(200) { settings.timeToLive = .milliseconds(chance.within(200...30_000)) }
+    if chance.permille(300) { settings.priorities = UInt8(chance.within(2...5)) }
+    if chance.permille(300) { settings.keyLimit = UInt32(chance.within(1...3)) }
+    if chance.permille(250) {
+      settings.lengthMax = UInt64(chance.within(5...60))
+      // What makes room must have a place to go, or it would count as lost. Keyed queues know only
+      // the other rule.
+      if !settings.deadLetterQueue.isEmpty, settings.keyLimit == 0, chance.flip() {
+        settings.overflow = .dropOldest
+      }
+    }
+  }
+
+  private static func client(
+    _ queues: Int, _ usesFeatures: Bool, _ chance: inout Chance
+  ) -> ClientPlan {
     let all = shuffled(Array(0..<queues), &chance)
     let isCalm = chance.permille(300)
     let pause = chance.within(UInt64(5)...400)
     let work = chance.within(UInt64(1)...300)
-    return ClientPlan(
+    var plan = ClientPlan(
       queuesPublished: Array(all.prefix(chance.within(0...2))),
       queuesConsumed: Array(all.suffix(chance.within(0...2))),
       pause: .milliseconds(pause) ... .milliseconds(pause * 3), batch: chance.within(1...6),
@@ -140,6 +218,17 @@ struct Plan {
       release: isCalm ? 0 : chance.within(0...60), extend: isCalm ? 0 : chance.within(0...80),
       overrun: isCalm ? 0 : chance.within(0...60), crash: isCalm ? 0 : chance.within(0...3),
       bodyMax: 1 << chance.within(4...12))
+    guard usesFeatures else { return plan }
+    plan.delayed = chance.flip() ? chance.within(0...300) : 0
+    plan.expiring = chance.flip() ? chance.within(0...150) : 0
+    plan.cancel = chance.flip() ? chance.within(0...150) : 0
+    plan.reschedule = chance.flip() ? chance.within(0...300) : 0
+    plan.settleTwice = chance.flip() ? chance.within(0...100) : 0
+    plan.ownDelay = chance.flip() ? chance.within(0...500) : 0
+    plan.redrive = chance.flip() ? chance.within(0...30) : 0
+    plan.purge = chance.permille(200) ? chance.within(0...4) : 0
+    plan.changeCredit = chance.flip() ? chance.within(0...20) : 0
+    return plan
   }
 
   private static func shuffled(_ items: [Int], _ chance: inout Chance) -> [Int] {
@@ -149,6 +238,10 @@ struct Plan {
     }
     return items
   }
+}
+
+extension FaultKind {
+  var isOfMembers: Bool { self == .addMember || self == .removeMember }
 }
 
 extension Plan.ClientPlan {

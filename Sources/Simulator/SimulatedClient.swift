@@ -30,13 +30,27 @@ final class SimulatedClient {
     let number: UInt64
     let consumer: ConsumerID
     let delivery: DeliveryID
-    let value: Int
-    let token: FencingToken
-    let queue: Int
+    let held: Held
     /// nil for an extension.
     let kind: SettleKind?
     let extension_: Nanoseconds
+    let delay: Nanoseconds?
+    let error: String
     var isRefused = false
+  }
+
+  private struct Held {
+    let value: Int
+    let delivered: Ledger.Delivered
+  }
+
+  /// Something asked for beside publishing and settling.
+  private enum Order {
+    case cancel(Int)
+    case reschedule(Int, asked: UInt64, Nanoseconds)
+    case redrive(Int)
+    case purge(Int)
+    case setCredit
   }
 
   private struct Subscription {
@@ -45,7 +59,7 @@ final class SimulatedClient {
     var isSubscribed = false
     var request: RequestNumber?
     var received = DeliveryID(0)
-    var held: [DeliveryID: (value: Int, token: FencingToken, leader: Int)] = [:]
+    var held: [DeliveryID: Held] = [:]
   }
 
   unowned let simulation: Simulation
@@ -54,6 +68,8 @@ final class SimulatedClient {
   private(set) var incarnation = 0
   /// Unique in the run: the process's name in histories.
   private(set) var process = 0
+  /// Sessions of this process that ended.
+  private var sessionsLost = 0
   private var isDead = false
 
   private var connection: ClientConnection?
@@ -70,6 +86,10 @@ final class SimulatedClient {
   private var settlements: [Settlement] = []
   private var sentSettlements = 0
   private var subscriptions: [Subscription] = []
+  private var orders: [(request: RequestNumber, order: Order)] = []
+
+  /// The consumers of one session, as histories call them: an ended one's name is not used again.
+  private var holder: String { "c\(process).\(sessionsLost)" }
 
   init(_ simulation: Simulation, place: Int, plan: Plan.ClientPlan) {
     self.simulation = simulation
@@ -81,6 +101,8 @@ final class SimulatedClient {
   func begin() {
     incarnation += 1
     process = simulation.nextProcess()
+    sessionsLost = 0
+    orders = []
     isDead = false
     connection = nil
     session = nil
@@ -166,6 +188,8 @@ final class SimulatedClient {
     isAttached = false
     sessionRequest = nil
     for place in subscriptions.indices { subscriptions[place].request = nil }
+    for order in orders { finish(order.order, .unknown) }
+    orders = []
     act(.connect, after: .milliseconds(simulation.chance.within(1...100)))
   }
 
@@ -180,14 +204,7 @@ final class SimulatedClient {
   private func die() {
     simulation.note(.clientCrashes)
     simulation.trace { "\(self) dies with \(self.subscriptions.map(\.held.count)) held" }
-    for subscription in subscriptions {
-      for held in subscription.held.values.sorted(by: { $0.value < $1.value }) {
-        simulation.ledger.over(held.value, held.token)
-      }
-    }
-    for settlement in settlements where settlement.kind != nil {
-      simulation.ledger.settled(settlement.value, settlement.token, .unknown)
-    }
+    simulation.ledger.killed(holder)
     isDead = true
     if let connection { simulation.clientNetwork.closeFromClient(connection) }
     begin()
@@ -291,12 +308,20 @@ final class SimulatedClient {
   }
 
   private func done(_ request: RequestNumber) {
+    if let place = orders.firstIndex(where: { $0.request == request }) {
+      finish(orders.remove(at: place).order, .confirmed)
+      return
+    }
     guard let place = subscriptions.firstIndex(where: { $0.request == request }) else { return }
     subscriptions[place].request = nil
     subscriptions[place].isSubscribed = true
   }
 
   private func refused(_ request: RequestNumber, _ refusal: Refusal) {
+    if let place = orders.firstIndex(where: { $0.request == request }) {
+      // Leadership may have been lost after it was proposed.
+      finish(orders.remove(at: place).order, refusal == .notLeader ? .unknown : .refused)
+    }
     if let place = subscriptions.firstIndex(where: { $0.request == request }) {
       subscriptions[place].request = nil
     }
@@ -314,18 +339,18 @@ final class SimulatedClient {
     simulation.note(.sessionsLost)
     simulation.trace { "\(self) lost its session" }
     for place in subscriptions.indices {
-      let held = subscriptions[place].held.values.sorted { $0.value < $1.value }
-      for hold in held { simulation.ledger.over(hold.value, hold.token) }
       subscriptions[place].held = [:]
       subscriptions[place].received = DeliveryID(0)
       subscriptions[place].isSubscribed = false
       subscriptions[place].request = nil
     }
-    for settlement in settlements where settlement.kind != nil {
+    for settlement in settlements {
       if settlement.kind == .acknowledge { simulation.note(.unknownAcks) }
-      simulation.ledger.settled(settlement.value, settlement.token, .unknown)
-      simulation.ledger.over(settlement.value, settlement.token)
+      simulation.ledger.settled(
+        settlement.held.value, settlement.held.delivered, settlement.kind, .unknown)
     }
+    simulation.ledger.over(holder)
+    sessionsLost += 1
     settlements = []
     sentSettlements = 0
     nextSettle = 1
@@ -345,16 +370,41 @@ final class SimulatedClient {
       var run: [UInt8] = []
       var values: [Int] = []
       for _ in 0..<count {
-        let value = simulation.ledger.newMessage(queue: queue, process: process)
+        let published = drawMessage(for: queue)
+        let value = simulation.ledger.newMessage(published)
         values.append(value)
         let size = Int(simulation.chance.skewed(0...UInt64(plan.bodyMax)))
-        MessageRecord.append(MessageParts(body: Self.body(value, size)), to: &run)
+        MessageRecord.append(
+          MessageParts(
+            body: Self.body(value, size), key: published.key ?? "",
+            priority: UInt8(published.priority ?? 0), delay: published.delay,
+            timeToLive: published.timeToLive), to: &run)
       }
       chunks.append(Chunk(first: nextSequence, queue: queue, values: values, run: run))
       nextSequence += UInt64(count)
     }
     sendChunks()
     sendSettlements()
+    if !simulation.isDraining { giveOrders() }
+  }
+
+  private func drawMessage(for queue: Int) -> Ledger.Published {
+    let settings = simulation.plan.queues[queue].settings
+    var published = Ledger.Published(queue: queue, process: process)
+    if settings.keyLimit > 0, simulation.chance.permille(800) {
+      published.key = "k\(simulation.chance.below(4))"
+    }
+    if settings.priorities > 1 {
+      published.priority = simulation.chance.below(Int(settings.priorities))
+    }
+    if simulation.chance.permille(plan.delayed) {
+      simulation.note(.delayedPublishes)
+      published.delay = .milliseconds(simulation.chance.skewed(1...20_000))
+    }
+    if simulation.chance.permille(plan.expiring) {
+      published.timeToLive = .milliseconds(simulation.chance.skewed(1...30_000))
+    }
+    return published
   }
 
   /// Eight bytes of number, then bytes that follow from it.
@@ -387,8 +437,78 @@ final class SimulatedClient {
       simulation.note(.confirms)
       simulation.ledger.confirmed(value, MessageID(id.rawValue + UInt64(number)))
       chunks[chunk].answered = Int(first + UInt64(number) - chunks[chunk].first) + 1
+      changeMind(about: value, MessageID(id.rawValue + UInt64(number)))
     }
+    dropAnswered()
+  }
+
+  private func dropAnswered() {
     while let chunk = chunks.first, chunk.answered == chunk.values.count { chunks.removeFirst() }
+  }
+
+  /// What was published may be called off, or put off.
+  private func changeMind(about value: Int, _ id: MessageID) {
+    if simulation.isDraining { return }
+    let published = simulation.ledger.messages[value].published
+    let queue = simulation.plan.queues[published.queue].name
+    if simulation.chance.permille(plan.cancel) {
+      let number = order(.cancel(value))
+      simulation.ledger.willCancel(value)
+      send(.cancel(number, queue: queue, id))
+    } else if let delay = published.delay, simulation.chance.permille(plan.reschedule) {
+      // To later only, and only where order and the first due time say nothing any more.
+      let longer = Nanoseconds(
+        delay.rawValue + .milliseconds(simulation.chance.skewed(0...5000)))
+      let number = order(.reschedule(value, asked: simulation.now, longer))
+      send(.reschedule(number, queue: queue, id, longer))
+    }
+  }
+
+  private func order(_ order: Order) -> RequestNumber {
+    let number = request()
+    orders.append((number, order))
+    return number
+  }
+
+  private func giveOrders() {
+    guard isAttached else { return }
+    if simulation.chance.permille(plan.redrive),
+      let queue = simulation.chance.pick(simulation.plan.deadLetterQueues)
+    {
+      simulation.ledger.willRedrive(queue, by: process)
+      send(.redrive(order(.redrive(queue)), queue: simulation.plan.queues[queue].name))
+    }
+    if simulation.chance.permille(plan.purge) {
+      let queue = simulation.chance.below(simulation.plan.queues.count)
+      simulation.ledger.willPurge(queue, by: process)
+      send(.purge(order(.purge(queue)), queue: simulation.plan.queues[queue].name))
+    }
+    if simulation.chance.permille(plan.changeCredit),
+      let consumer = subscriptions.first(where: \.isSubscribed)?.consumer
+    {
+      let credit = simulation.chance.flip() ? plan.credit : simulation.chance.below(plan.credit * 2)
+      send(.setCredit(order(.setCredit), consumer, UInt32(credit)))
+    }
+  }
+
+  private func finish(_ order: Order, _ outcome: Ledger.Outcome) {
+    let isDone = outcome == .confirmed
+    switch order {
+    case .cancel(let value):
+      if isDone { simulation.note(.cancels) }
+      simulation.ledger.cancelled(value, outcome)
+    case .reschedule(let value, let asked, let delay):
+      guard isDone else { return }
+      simulation.note(.reschedules)
+      simulation.ledger.rescheduled(value, asked: asked, delay: delay)
+    case .redrive(let queue):
+      if isDone { simulation.note(.redrives) }
+      simulation.ledger.redriven(queue, by: process, outcome)
+    case .purge(let queue):
+      if isDone { simulation.note(.purges) }
+      simulation.ledger.purged(queue, by: process, outcome)
+    case .setCredit: if isDone { simulation.note(.creditChanges) }
+    }
   }
 
   private func value(of sequence: UInt64) -> (chunk: Int, value: Int)? {
@@ -404,6 +524,14 @@ final class SimulatedClient {
     switch refusal {
     case .notLeader, .sessionNotFound:
       leave(for: nil)
+    case .queueFull:
+      simulation.note(.publishesRefused)
+      for number in 0..<count {
+        guard let (chunk, value) = value(of: first + UInt64(number)) else { continue }
+        simulation.ledger.refused(value, refusal)
+        chunks[chunk].answered = Int(first + UInt64(number) - chunks[chunk].first) + 1
+      }
+      dropAnswered()
     case _ where refusal.isFinal:
       simulation.violated("G4", "\(self) is refused publish \(first) with \(refusal)")
     default:
@@ -428,14 +556,12 @@ final class SimulatedClient {
         simulation.violated("G11", "\(self) got bytes that nobody published, as \(delivery.id)")
         return
       }
-      subscriptions[place].held[delivery.delivery] = (value, delivery.token, 0)
-      simulation.ledger.delivered(
-        value,
-        Ledger.Delivered(
-          queue: subscriptions[place].queue, token: delivery.token, id: delivery.id,
-          attempt: delivery.attempt, granted: delivery.granted, leaseEnd: delivery.leaseEnd,
-          process: process, session: session, consumer: consumer, delivery: delivery.delivery,
-          isRedelivery: delivery.isRedelivery, term: simulation.currentTerm))
+      let delivered = Ledger.Delivered(
+        queue: subscriptions[place].queue, token: delivery.token, id: delivery.id,
+        attempt: delivery.attempt, granted: delivery.granted, leaseEnd: delivery.leaseEnd,
+        holder: holder, session: session, isRedelivery: delivery.isRedelivery)
+      subscriptions[place].held[delivery.delivery] = Held(value: value, delivered: delivered)
+      simulation.ledger.delivered(value, delivered)
       decide(consumer, delivery.delivery, session)
       if isDead { return }
     }
@@ -490,21 +616,36 @@ final class SimulatedClient {
     guard let place = subscriptions.firstIndex(where: { $0.consumer == consumer }),
       let held = subscriptions[place].held[delivery]
     else { return }
-    if let kind {
+    if kind != nil {
       subscriptions[place].held[delivery] = nil
-      simulation.ledger.willSettle(held.value, held.token, kind)
-    }
-    let duration = Nanoseconds.milliseconds(simulation.chance.within(100...5000))
-    if kind == nil {
+    } else {
       simulation.note(.extends)
-      simulation.ledger.extended(held.value, held.token, to: duration)
     }
+    add(consumer, delivery, held, kind)
+    // Now and then once more, as a worker does that lost track: it must be refused.
+    if kind != nil, simulation.chance.permille(plan.settleTwice) {
+      simulation.note(.settlesTwice)
+      add(consumer, delivery, held, simulation.chance.flip() ? kind : .acknowledge)
+    }
+    sendSettlements()
+  }
+
+  private func add(
+    _ consumer: ConsumerID, _ delivery: DeliveryID, _ held: Held, _ kind: SettleKind?
+  ) {
+    var delay: Nanoseconds?
+    if kind == .negative, simulation.chance.permille(plan.ownDelay) {
+      delay = .milliseconds(simulation.chance.skewed(0...8000))
+    }
+    let error =
+      kind == .negative || kind == .reject ? "attempt \(held.delivered.attempt) failed" : ""
+    simulation.ledger.willSettle(held.value, held.delivered, kind, delay: delay, error: error)
     settlements.append(
       Settlement(
-        number: nextSettle, consumer: consumer, delivery: delivery, value: held.value,
-        token: held.token, queue: subscriptions[place].queue, kind: kind, extension_: duration))
+        number: nextSettle, consumer: consumer, delivery: delivery, held: held, kind: kind,
+        extension_: .milliseconds(simulation.chance.within(100...5000)), delay: delay,
+        error: error))
     nextSettle += 1
-    sendSettlements()
   }
 
   private func sendSettlements() {
@@ -518,7 +659,7 @@ final class SimulatedClient {
         send(
           .settle(
             CommandSequence(settlement.number), answeredThrough: answered, kind,
-            settlement.consumer, [range]))
+            settlement.consumer, [range], delay: settlement.delay, error: settlement.error))
       } else {
         send(
           .extend(
@@ -532,15 +673,16 @@ final class SimulatedClient {
     while let settlement = settlements.first, settlement.number <= through {
       settlements.removeFirst()
       sentSettlements = max(0, sentSettlements - 1)
-      guard let kind = settlement.kind else { continue }
       simulation.ledger.settled(
-        settlement.value, settlement.token, settlement.isRefused ? .refused : .confirmed)
+        settlement.held.value, settlement.held.delivered, settlement.kind,
+        settlement.isRefused ? .refused : .confirmed, lease: settlement.extension_)
       if settlement.isRefused { continue }
-      switch kind {
+      switch settlement.kind {
       case .acknowledge: simulation.note(.acks)
       case .negative: simulation.note(.nacks)
       case .reject: simulation.note(.rejects)
       case .release: simulation.note(.releases)
+      case nil: break
       }
     }
   }

@@ -23,12 +23,19 @@ final class SimulatedFile {
   /// What is on the disk, where that differs from what processes see: a sync failed, and what was
   /// to be written then is in the page cache only until the machine stops. nil otherwise.
   private var onDisk: [UInt8]?
+  /// What the last writes replaced, for blocks that come back.
+  private(set) var former: [(offset: Int, bytes: [UInt8])] = []
+  private static let formerMax = 8
 
   func write(_ pieces: [[UInt8]], at offset: Int) {
     let count = pieces.reduce(0) { $0 + $1.count }
     let lengthBefore = bytes.count
     let kept = max(0, min(bytes.count, offset + count) - offset)
     let before = kept > 0 ? Array(bytes[offset..<offset + kept]) : []
+    if before.count >= Self.sectorBytes {
+      if former.count == Self.formerMax { former.removeFirst() }
+      former.append((offset, before))
+    }
     if bytes.count < offset + count {
       bytes.append(contentsOf: repeatElement(0, count: offset + count - bytes.count))
     }

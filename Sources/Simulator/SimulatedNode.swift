@@ -8,7 +8,7 @@ final class SimulatedNode {
   /// How much faster its clocks run, parts per million.
   let driftPPM: Int
   /// What its wall clock is ahead.
-  let wallClock: UInt64
+  var wallClock: UInt64
   /// Its disk may be harmed.
   let isVictim: Bool
   private let syncTimes: ClosedRange<UInt64>
@@ -19,6 +19,17 @@ final class SimulatedNode {
   unowned let simulation: Simulation
   /// The last index that was ever durable here.
   var durable = LogIndex.zero
+  /// When its disk was harmed last, until something written after that is on it: damage to the very
+  /// last batch cannot be told from a torn write if power goes before.
+  var harmedAt: UInt64?
+  /// Its process stopped because a sync failed, and the machine has run on since.
+  var hasFailedSync = false
+  /// It was removed from the cluster, or is not in it yet.
+  var isOut: Bool
+  /// It was told no founding members: it joins a cluster that is there.
+  var joins: Bool
+  /// Its membership is asked for and not there yet.
+  var isJoining = false
   /// Set while a restart is scheduled.
   var isRestarting = false
 
@@ -29,6 +40,8 @@ final class SimulatedNode {
     disk = SimulatedDisk(seed: simulation.seed &* 64 &+ UInt64(place))
     driftPPM = plan.driftPPM == 0 ? 0 : chance.within(-plan.driftPPM...plan.driftPPM)
     wallClock = .seconds(1_700_000_000 + chance.within(0...10_000))
+    isOut = place >= plan.nodes
+    joins = isOut
     isVictim = plan.victims.contains(place)
     syncTimes = plan.syncTime
   }

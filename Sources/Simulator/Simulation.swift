@@ -29,6 +29,8 @@ enum SimulationEvent {
   case client(Int, Int, ClientAction)
   case declareQueues
   case fault
+  case cutLink(Int, Int)
+  case mendLink(Int, Int)
   case heal
   case look
 }
@@ -39,6 +41,9 @@ package struct Violation: Sendable, CustomStringConvertible {
   package let text: String
   /// Seconds of simulated time.
   package let time: Double
+  /// Nothing was broken, but nothing goes on either.
+  package var isStandstill: Bool { rule == Self.liveness }
+  static let liveness = "liveness"
   package var description: String { "\(rule): \(text)" }
 }
 
@@ -55,7 +60,8 @@ final class Simulation {
   private(set) var digestValue: UInt64 = 0xcbf2_9ce4_8422_2325
 
   // Parts that know this one; made right after it, so never nil while it runs.
-  private(set) lazy var network = PeerNetwork(self, nodes: plan.nodes)
+  private(set) lazy var network = PeerNetwork(
+    self, nodes: plan.nodes + plan.spares)
   private(set) lazy var clientNetwork = ClientNetwork(self)
   private(set) lazy var checks = ClusterChecks(self)
   private(set) lazy var ledger = Ledger(self)
@@ -68,13 +74,17 @@ final class Simulation {
   private var lastLeader: Int?
   private var drainDeadline: UInt64 = 0
   private var isDone = false
+  /// Events since time went on last.
+  private var eventsAtOnce = 0
   private let tellsStory: Bool
   private(set) var story: [String] = []
+  /// The recorded history, if a story was asked for.
+  private(set) var history: [UInt8] = []
 
-  init(seed: UInt64, tellsStory: Bool) {
+  init(seed: UInt64, tellsStory: Bool, without cut: PlanCut) {
     self.seed = seed
     self.tellsStory = tellsStory
-    plan = Plan(seed: seed)
+    plan = Plan(seed: seed, without: cut)
     chance = Chance(seed: seed ^ 0x5eed_5eed_5eed_5eed)
     queueIDs = Array(repeating: nil, count: plan.queues.count)
     lossPermille = plan.lossPermille
@@ -179,7 +189,10 @@ final class Simulation {
     return life.replica.machine.held(by: session) == nil
   }
 
+  func keepHistory(_ bytes: [UInt8]) { if tellsStory { history = bytes } }
+
   func leaderBegan(_ place: Int) {
+    ledger.leaderChanged(to: nodes[place])
     if lastLeader != nil, lastLeader != place { note(.leaderChanges) }
     lastLeader = place
   }
@@ -197,26 +210,39 @@ final class Simulation {
   // MARK: The run
 
   func run() {
-    for place in 0..<plan.nodes { nodes.append(SimulatedNode(self, place: place, chance: &chance)) }
+    for place in 0..<plan.nodes + plan.spares {
+      nodes.append(SimulatedNode(self, place: place, chance: &chance))
+    }
     for (place, plan) in plan.clients.enumerated() {
       clients.append(SimulatedClient(self, place: place, plan: plan))
     }
-    for node in nodes { schedule(.restart(node.place), at: .milliseconds(chance.within(0...300))) }
+    for node in nodes where !node.isOut {
+      schedule(.restart(node.place), at: .milliseconds(chance.within(0...300)))
+    }
     schedule(.declareQueues, at: .milliseconds(500))
     schedule(.look, at: .milliseconds(100))
     for client in clients { client.begin() }
     if !plan.faults.isEmpty { schedule(.fault, at: chance.within(plan.faultPause)) }
     schedule(.heal, at: plan.duration)
     while violation == nil, !isDone, let (time, event) = queue.next() {
+      eventsAtOnce = time == now ? eventsAtOnce + 1 : 0
+      if eventsAtOnce > Self.eventsAtOnceMax {
+        violated(Violation.liveness, "no time passes any more. " + whatEverybodyWaitsFor)
+      }
       now = time
       coverage.note(.events)
       happen(event)
     }
     coverage[.simulatedSeconds] += now / 1_000_000_000
-    if violation == nil { ledger.checkEnd() }
+    if violation == nil {
+      ledger.drained()
+      ledger.judge()
+    }
     // Parts refer to each other: let go, so that the memory is given back.
     for node in nodes { node.life = nil }
   }
+
+  private static let eventsAtOnceMax = 1_000_000
 
   private func life(_ place: Int, _ number: Int) -> NodeLife? {
     guard let life = nodes[place].life, life.number == number else { return nil }
@@ -252,6 +278,8 @@ final class Simulation {
       guard !isDraining else { return }
       Nemesis(self).strike()
       schedule(.fault, at: now + chance.within(plan.faultPause))
+    case .cutLink(let from, let to): if !isDraining { network.cut(from, to) }
+    case .mendLink(let from, let to): network.mend(from, to)
     case .heal: heal()
     case .look: look()
     }
@@ -260,17 +288,25 @@ final class Simulation {
   // MARK: Lives of nodes
 
   private var membership: Membership {
-    Membership(
-      members: (0..<plan.nodes).map {
-        Membership.Member(
-          id: id($0), peerAddress: "node-\($0 + 1):1", clientAddress: "node-\($0 + 1):2")
-      })
+    Membership(members: (0..<plan.nodes).map { member($0) })
   }
+
+  func member(_ place: Int) -> Membership.Member {
+    Membership.Member(
+      id: id(place), peerAddress: "node-\(place + 1):1", clientAddress: "node-\(place + 1):2")
+  }
+
+  /// The members by the newest entry that was ever applied anywhere.
+  var newestMembership: Membership { checks.newestMembership ?? membership }
 
   private func start(_ node: SimulatedNode) {
     node.isRestarting = false
-    guard node.life == nil else { return }
+    guard node.life == nil, !node.isOut else { return }
     node.isPowered = true
+    if node.hasFailedSync {
+      note(.restartsAfterFailedSync)
+      node.hasFailedSync = false
+    }
     // Now and then the process dies again before it is up.
     if !isDraining, chance.permille(50) { node.disk.callsLeft = chance.below(12) }
     defer { node.disk.callsLeft = nil }
@@ -318,7 +354,7 @@ final class Simulation {
         clockBase: clockBase)
       node.life = life
       var members = life.replica.consensus.membership
-      if members.members.isEmpty { members = membership }
+      if members.members.isEmpty { members = newestMembership }
       network.answerFormerLife(of: node.place)
       network.begin(node.place, members)
       life.startUpkeep(now: life.localNow)
@@ -392,7 +428,8 @@ final class Simulation {
     }
     let state = RestoredState(
       hardState: recovery.hardState, snapshot: snapshot,
-      snapshotMembership: recovery.snapshot?.membership ?? membership, logBase: base,
+      snapshotMembership: recovery.snapshot?.membership
+        ?? (node.joins ? Membership(members: []) : membership), logBase: base,
       termRuns: runs, last: max(recovery.last.index, snapshot.index),
       memberships: recovery.memberships.filter { $0.index > snapshot.index }.map {
         MembershipEntry(index: $0.index, membership: $0.membership)
@@ -424,6 +461,8 @@ final class Simulation {
   /// The process is gone; with `power` what it did not sync may be too.
   func crash(_ node: SimulatedNode, power: Bool) {
     guard let life = node.life else { return }
+    // Harm and loss of power at once may take what nothing knew to be synced: more than a promise.
+    let power = power && node.harmedAt == nil
     haltedNodes.remove(node.place)
     life.phase = .ended
     network.closeAll(of: node.place, isSilent: power)
@@ -432,6 +471,7 @@ final class Simulation {
     node.life = nil
     if power {
       node.isPowered = false
+      node.hasFailedSync = false
       losePower(node.disk)
     }
   }
@@ -457,6 +497,7 @@ final class Simulation {
           life.replica.applied <= checks.commit
         {
           queueIDs[place] = id
+          ledger.declared(place)
           continue
         }
         let now = life.localNow
@@ -486,7 +527,9 @@ final class Simulation {
       if let life = node.life, !life.isTakingPart {
         stopHalted(node)
       }
-      if node.life == nil { schedule(.restart(node.place), at: now + .milliseconds(100)) }
+      if node.life == nil, !node.isOut {
+        schedule(.restart(node.place), at: now + .milliseconds(100))
+      }
     }
     drainDeadline = now + .seconds(120)
   }
@@ -501,6 +544,7 @@ final class Simulation {
       stopHalted(node)
       restart(node, after: .milliseconds(chance.within(100...2000)))
     }
+    if plan.spares > 0 { Administration(self).look() }
     if isDraining {
       addDrainers()
       if isDrained {
@@ -508,7 +552,8 @@ final class Simulation {
         return
       }
       if now > drainDeadline {
-        violated("liveness", "not drained 120 s after the faults ended. " + whatEverybodyWaitsFor)
+        violated(
+          Violation.liveness, "not drained 120 s after the faults ended. " + whatEverybodyWaitsFor)
         return
       }
     } else if let life = leader, chance.permille(100) {
@@ -536,8 +581,9 @@ final class Simulation {
     guard areQueuesDeclared || plan.queues.isEmpty, let leader, clients.allSatisfy(\.isQuiet)
     else { return false }
     let commit = leader.replica.consensus.commit
-    for node in nodes {
-      guard let life = node.life, life.isTakingPart, life.replica.applied == commit,
+    for member in leader.replica.consensus.membership.members {
+      guard let life = nodes[place(member.id)].life, life.isTakingPart,
+        life.replica.applied == commit,
         life.replica.consensus.lastIndex == commit, !life.replica.isMemoryLost,
         life.replica.recordsToRepair == 0, life.replica.consensus.hardState.floor == .zero
       else { return false }
@@ -552,7 +598,7 @@ final class Simulation {
     var texts: [String] = []
     for node in nodes {
       guard let life = node.life else {
-        texts.append("\(node) is down")
+        texts.append("\(node) is \(node.isOut ? "no member" : "down")")
         continue
       }
       texts.append(Self.describe(life))

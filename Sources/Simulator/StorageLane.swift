@@ -25,6 +25,18 @@ enum StorageFollowUp {
   case installed(SnapshotChunk)
 }
 
+extension StorageFollowUp {
+  /// What a crash in the middle of the job counts as.
+  var crash: Happening? {
+    switch self {
+    case .stored, .marker: nil
+    case .snapshotInForce: .crashesInsideSnapshot
+    case .rewritten: .crashesInsideRewrite
+    case .installed: .crashesInsideInstall
+    }
+  }
+}
+
 struct StorageLane {
   /// A job on its way to the disk.
   struct Current {
@@ -127,11 +139,17 @@ enum BackgroundResult {
 
 /// The low-priority thread: one job after the other.
 struct BackgroundLane {
-  private var jobs = RingBuffer<() -> BackgroundResult>()
+  private var jobs = RingBuffer<(crash: Happening?, job: () -> BackgroundResult)>()
   private var isRunning = false
   private var result: BackgroundResult?
 
-  mutating func add(_ job: @escaping () -> BackgroundResult) { jobs.append(job) }
+  /// - Parameter crash: what dying in the middle of it counts as.
+  mutating func add(_ crash: Happening?, _ job: @escaping () -> BackgroundResult) {
+    jobs.append((crash, job))
+  }
+
+  /// What a crash now counts as.
+  var crash: Happening? { jobs.first?.crash }
 
   var hasUnexecuted: Bool { isRunning && result == nil }
 
@@ -144,8 +162,8 @@ struct BackgroundLane {
 
   /// Does the job that began.
   mutating func execute() {
-    guard isRunning, result == nil, let job = jobs.popFirst() else { return }
-    result = job()
+    guard isRunning, result == nil, let next = jobs.popFirst() else { return }
+    result = next.job()
   }
 
   mutating func finish() -> BackgroundResult? {

@@ -1,6 +1,7 @@
 // A few seeds, and that a seed is one story. Thousands are for `skein sim` in release.
 
 import Base
+import History
 import LogStore
 import Testing
 
@@ -44,12 +45,58 @@ import Testing
       102,
       // Recovery built on what was in the page cache after a sync had failed.
       23,
+      // A follower's fast clock gained on the leader's, and time jumped when it led.
+      1,
+      // A node voted although damage had taken what it may have acknowledged last.
+      128,
     ])
   func staysMended(seed: UInt64) {
     let report = Simulator.run(seed: seed)
     #expect(
       report.violation == nil,
       "\(report.violation?.description ?? "")\nskein sim --trace --seed \(seed)")
+  }
+}
+
+@Suite struct PlanCutTests {
+  @Test func aCutIsReadAsItWasWritten() throws {
+    var cut = PlanCut()
+    cut.faults = [.kill, .damage]
+    cut.clients = [2]
+    cut.seconds = 9
+    #expect(cut.text == "kill,damage,client-2,after-9s")
+    #expect(try PlanCut(cut.text) == cut)
+    #expect(throws: PlanCut.UnknownPart.self) { try PlanCut("kill,nothing") }
+  }
+
+  @Test func whatIsCutDoesNotHappen() {
+    var cut = PlanCut()
+    cut.faults = Set(FaultKind.allCases)
+    cut.seconds = 5
+    for client in 1...6 { cut.clients.insert(client) }
+    let report = Simulator.run(seed: 11, without: cut)
+    #expect(report.violation == nil)
+    #expect(report.coverage[.kills] + report.coverage[.publishes] == 0)
+    #expect(report.simulatedSeconds < 20)
+  }
+
+  @Test func aSeedThatHoldsIsNotShrunk() {
+    var cut = PlanCut()
+    cut.faults = Set(FaultKind.allCases)
+    cut.seconds = 2
+    #expect(Shrinker.shrink(seed: 3, without: cut) { _ in } == nil)
+  }
+}
+
+/// The history's verdict stands behind every run: a history with a fault in it must fail.
+@Suite struct VerdictTests {
+  @Test func theHistoryOfARunIsWholeAndValid() throws {
+    let report = Simulator.run(seed: 5, tellsStory: true)
+    #expect(report.violation == nil)
+    var checker = Checker(try History.parse(report.history), isStrict: true)
+    let verdict = checker.judge()
+    #expect(verdict.validity == .valid, "\(verdict.unknownReasons)")
+    #expect(verdict.counts.published > 0 && verdict.counts.deliveries > 0)
   }
 }
 

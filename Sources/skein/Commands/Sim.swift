@@ -13,12 +13,17 @@ enum Sim {
       Option("seeds", "A..B", "the seeds to run, both ends included (default 1..100)"),
       Option("seed", "N", "run this one alone"),
       Option("trace", nil, "tell what happens in the one seed, line by line"),
+      Option("shrink", nil, "find out which faults and clients the one seed needs to fail"),
+      Option(
+        "without", "PARTS", "leave out faults (kill,damage), clients (client-2), time (after-9s)"),
+      Option("history", "FILE", "write what the clients of the one seed saw, for skein check"),
+      Option("must-reach", nil, "fail if something that every long run must reach never happened"),
       .json,
     ],
     details: """
       A seed decides everything: the size of the cluster, the clients, which faults come when. The
       same seed is the same run on every machine. Ends with 0 if every promise held, 2 at the first
-      that was broken, with the command that repeats it.
+      that was broken, 3 if a run gets nowhere, with the command that repeats it.
       """,
     run: .blocking(run))
 
@@ -27,16 +32,26 @@ enum Sim {
 
   static func run(_ arguments: Arguments) throws -> ExitCode {
     let seeds = try seeds(arguments)
-    let tellsStory = arguments.flag("trace")
-    if tellsStory, seeds.count > 1 { throw arguments.usage("--trace needs --seed N") }
+    let tellsStory = arguments.flag("trace") || arguments.text("history") != nil
+    for name in ["trace", "shrink"] where arguments.flag(name) && seeds.count > 1 {
+      throw arguments.usage("--\(name) needs --seed N")
+    }
+    if arguments.text("history") != nil, seeds.count > 1 {
+      throw arguments.usage("--history needs --seed N")
+    }
+    let cut = try cut(arguments)
     SeedAtWork.reportWhenAborted()
-    var summary = SimSummary()
+    if arguments.flag("shrink") { return try shrink(seeds.lowerBound, cut) }
+    var summary = SimSummary(cut: cut)
     let progress = Progress(total: UInt64(seeds.count))
     for seed in seeds {
       SeedAtWork.current.store(seed, ordering: .relaxed)
-      let report = Simulator.run(seed: seed, tellsStory: tellsStory)
+      let report = Simulator.run(seed: seed, tellsStory: tellsStory, without: cut)
       summary.add(report)
-      for line in report.story { try StandardOutput.write(line + "\n") }
+      if arguments.flag("trace") {
+        for line in report.story { try StandardOutput.write(line + "\n") }
+      }
+      if let file = arguments.text("history") { try write(report.history, to: file) }
       if report.violation != nil { break }
       progress.show(summary)
     }
@@ -44,7 +59,57 @@ enum Sim {
     let json = arguments.flag("json")
     let text = json ? summary.json.text + "\n" : summary.text(seconds: progress.seconds)
     try StandardOutput.write(text)
-    return summary.failure == nil ? .fine : .violated
+    return exitCode(summary, mustReach: arguments.flag("must-reach"))
+  }
+
+  private static func exitCode(_ summary: SimSummary, mustReach: Bool) -> ExitCode {
+    if let failure = summary.failure {
+      return failure.violation.isStandstill ? .unknown : .violated
+    }
+    guard mustReach, !summary.coverage.missing.isEmpty else { return .fine }
+    let names = summary.coverage.missing.map(\.name).joined(separator: ", ")
+    StandardError.write("skein: never reached: \(names)\n")
+    return .failed
+  }
+
+  private static func cut(_ arguments: Arguments) throws -> PlanCut {
+    guard let text = arguments.text("without") else { return PlanCut() }
+    do throws(PlanCut.UnknownPart) {
+      return try PlanCut(text)
+    } catch {
+      let known = FaultKind.allCases.map(\.rawValue)
+      let nearest = nearestName(to: error.part, in: known).map { "; do you mean \($0)?" } ?? ""
+      throw arguments.usage("--without: there is no \"\(error.part)\"\(nearest)")
+    }
+  }
+
+  private static func write(_ history: [UInt8], to file: String) throws {
+    let descriptor = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0o644)
+    guard descriptor >= 0 else { throw Failure("cannot write \(file)") }
+    defer { close(descriptor) }
+    var rest = history[...]
+    while !rest.isEmpty {
+      let written = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+      guard written > 0 else { throw Failure("cannot write \(file)") }
+      rest = rest.dropFirst(written)
+    }
+  }
+
+  /// Leaves out what the failure does not need, and says what it needs.
+  private static func shrink(_ seed: UInt64, _ cut: PlanCut) throws -> ExitCode {
+    SeedAtWork.current.store(seed, ordering: .relaxed)
+    let shrunk = Shrinker.shrink(seed: seed, without: cut) { cut in
+      if Terminal.isErrorOutput { StandardError.write("still fails without \(cut.text)\n") }
+    }
+    guard let shrunk, let violation = shrunk.report.violation else {
+      try StandardOutput.write("seed \(seed) does not fail\n")
+      return .fine
+    }
+    try StandardOutput.write(
+      "after \(shrunk.runs) runs, seed \(seed) still breaks a promise after"
+        + " \(rounded(violation.time)) simulated s\n  \(violation)\n"
+        + "  again: \(SimSummary.repeatCommand(seed, shrunk.cut))\n")
+    return violation.isStandstill ? .unknown : .violated
   }
 
   private static func seeds(_ arguments: Arguments) throws(UsageError) -> ClosedRange<UInt64> {
@@ -101,11 +166,15 @@ private enum SeedAtWork {
 
 /// What came of the seeds so far.
 struct SimSummary {
+  /// What was left out.
+  let cut: PlanCut
   private(set) var runs: UInt64 = 0
   private(set) var simulated = 0.0
   private(set) var coverage = Coverage()
   private(set) var digest: UInt64 = 0
   private(set) var failure: (seed: UInt64, violation: Violation)?
+
+  init(cut: PlanCut = PlanCut()) { self.cut = cut }
 
   mutating func add(_ report: SimulationReport) {
     runs += 1
@@ -138,13 +207,15 @@ struct SimSummary {
           value: [
             "seed": .unsigned(failure.seed), "rule": .text(failure.violation.rule),
             "text": .text(failure.violation.text), "time": .number(failure.violation.time),
-            "repeat": .text(repeatCommand(failure.seed)),
+            "repeat": .text(Self.repeatCommand(failure.seed, cut)),
           ]))
     }
     return .object(members)
   }
 
-  private func repeatCommand(_ seed: UInt64) -> String { "skein sim --trace --seed \(seed)" }
+  static func repeatCommand(_ seed: UInt64, _ cut: PlanCut) -> String {
+    "skein sim --trace --seed \(seed)" + (cut.text.isEmpty ? "" : " --without \(cut.text)")
+  }
 
   func text(seconds: Double) -> String {
     var table = Table(["happened", ">times"])
@@ -162,9 +233,9 @@ struct SimSummary {
     }
     if let failure {
       text +=
-        "seed \(failure.seed) breaks a promise after \(rounded(failure.violation.time)) simulated s\n"
+        "seed \(failure.seed) \(failure.violation.isStandstill ? "gets nowhere" : "breaks a promise") after \(rounded(failure.violation.time)) simulated s\n"
         + "  \(failure.violation.rule): \(failure.violation.text)\n"
-        + "  again: \(repeatCommand(failure.seed))\n"
+        + "  again: \(Self.repeatCommand(failure.seed, cut))\n"
     } else {
       text += "every promise held\n"
     }

@@ -1,0 +1,87 @@
+// Harm to what is durable on one disk, behind everybody's back.
+
+import Base
+
+struct DiskDamage {
+  private let simulation: Simulation
+  private let node: SimulatedNode
+  private static let sector = SimulatedFile.sectorBytes
+
+  init(_ simulation: Simulation, _ node: SimulatedNode) {
+    self.simulation = simulation
+    self.node = node
+  }
+
+  func strike() {
+    // Mostly the log, sometimes anything.
+    var names = node.disk.names.filter { !$0.hasSuffix("LOCK") }
+    if simulation.chance.permille(800) { names = names.filter { $0.contains("segment-") } }
+    guard let name = simulation.chance.pick(names), let file = node.disk.files[name],
+      !file.bytes.isEmpty
+    else { return }
+    node.harmedAt = simulation.now
+    strike(name, file)
+    node.disk.measure()
+  }
+
+  private func strike(_ name: String, _ file: SimulatedFile) {
+    // Files are made longer than what is in them: harm where something is.
+    let used = (file.bytes.lastIndex { $0 != 0 } ?? 0) + 1
+    let at = simulation.chance.below(used)
+    let start = at / Self.sector * Self.sector
+    let end = min(file.bytes.count, start + Self.sector)
+    switch simulation.chance.below(22) {
+    case 0..<8:
+      tell(.bitFlips, "a bit of \(name) at \(at) flips")
+      let bit = UInt8(1) << UInt8(simulation.chance.below(8))
+      file.damage { $0[at] ^= bit }
+    case 8..<12:
+      tell(.zeroedSectors, "\(name) is zero at \(start)")
+      file.damage { for place in start..<end { $0[place] = 0 } }
+    case 12..<15: misdirect(name, file, start)
+    case 15..<18:
+      tell(.truncatedFiles, "\(name) ends at \(at)")
+      file.damage { $0.removeLast($0.count - at) }
+    case 18..<20: bringBack(name, file)
+    default:
+      guard node.life == nil else { return }
+      tell(.deletedFiles, "\(name) is gone")
+      node.disk.lose(name)
+    }
+  }
+
+  /// A sector has what was to be written elsewhere, in this file or in another.
+  private func misdirect(_ name: String, _ file: SimulatedFile, _ start: Int) {
+    guard let other = simulation.chance.pick(node.disk.names),
+      let source = simulation.chance.flip() ? file : node.disk.files[other],
+      !source.bytes.isEmpty
+    else { return }
+    let from = simulation.chance.below(source.bytes.count) / Self.sector * Self.sector
+    let data = Array(source.bytes[from..<min(source.bytes.count, from + Self.sector)])
+    tell(.misdirectedWrites, "\(name) at \(start) has what belongs elsewhere")
+    file.damage { bytes in
+      for (place, byte) in data.enumerated() where start + place < bytes.count {
+        bytes[start + place] = byte
+      }
+    }
+  }
+
+  /// What a write replaced is there again. Not in the state file: whose older save comes back in
+  /// both its copies has forgotten a vote, and no disk can tell.
+  private func bringBack(_ name: String, _ file: SimulatedFile) {
+    guard name.contains("segment-"), let former = simulation.chance.pick(file.former) else {
+      return
+    }
+    tell(.staleSectors, "\(name) at \(former.offset) is as it was before")
+    file.damage { bytes in
+      for (place, byte) in former.bytes.enumerated() where former.offset + place < bytes.count {
+        bytes[former.offset + place] = byte
+      }
+    }
+  }
+
+  private func tell(_ happening: Happening, _ text: String) {
+    simulation.note(happening)
+    simulation.trace { "disk of \(node): \(text)" }
+  }
+}
