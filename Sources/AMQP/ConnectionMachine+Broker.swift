@@ -282,7 +282,7 @@ extension ConnectionMachine {
   // MARK: The node
 
   /// Tells the client, if it wants to know, that its publishes are not taken for now (why), or are
-  /// again (nil).
+  /// again (nil). Connections that open meanwhile have to be told too; saying it again is nothing.
   package mutating func setBlocked(_ reason: String?, output: inout [UInt8]) {
     guard phase == .open, isBlocked != (reason != nil) else { return }
     isBlocked = reason != nil

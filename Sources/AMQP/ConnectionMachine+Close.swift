@@ -122,6 +122,8 @@ extension ConnectionMachine {
     for place in channels.indices { writeConfirms(place) }
     dropChannels()
     phase = .closingByClient
+    // A cluster that cannot decide must not hold the client for ever.
+    phaseDeadline = now + settings.closeTimeout
     let token = makeToken()
     connectionToken = token
     requests.requests.append(.closeConnection(token))

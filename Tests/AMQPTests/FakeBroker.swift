@@ -63,6 +63,8 @@ final class FakeBroker {
   /// Requests are kept unanswered until this is false.
   var isHolding = false
   var confirmsAreHeld = false
+  /// What the next requests of channels are refused with.
+  var fault: Fault?
   private var waiting: [() -> Void] = []
   private var positions = 0
   private var gets: UInt64 = 0
@@ -140,6 +142,7 @@ final class FakeBroker {
       connection.answer(token, .done)
     default:
       do throws(Fault) {
+        if let fault { throw fault }
         connection.answer(token, try reply(channel, request, connection))
       } catch {
         connection.answer(token, .refused(error))

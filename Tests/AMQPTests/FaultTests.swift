@@ -741,6 +741,29 @@ private let publishMethod: [String: TestValue] = ["routingKey": "q"]
         "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'", 0, 0))
   }
 
+  @Test func theBrokersOwnFaultsEndTheConnection() {
+    let client = TestConnection.open()
+    client.broker.fault = .internalFault("no leader")
+    expectEnd(
+      client, client.call("queue.declare", ["queue": "q"]),
+      connectionClose(541, "INTERNAL_ERROR - no leader", 50, 10))
+    let other = TestConnection.open()
+    other.broker.fault = .resource("too many queues")
+    expectEnd(
+      other, other.call("queue.declare", ["queue": "q"]),
+      connectionClose(506, "RESOURCE_ERROR - too many queues", 50, 10))
+  }
+
+  @Test func aClientThatClosesIsNotHeldByAClusterThatCannotDecide() {
+    let client = TestConnection.open()
+    client.broker.isHolding = true
+    #expect(client.call("connection.close", channel: 0, ["replyCode": 200]) == [])
+    #expect(client.tick(after: 9.9) == [])
+    #expect(client.state == .waiting)
+    #expect(client.tick(after: 0.2) == [])
+    #expect(client.state == .finished)
+  }
+
   @Test func whoDoesNotAnswerACloseIsNotWaitedForLong() {
     let client = TestConnection.open()
     _ = client.close(.forced("shutdown"))
