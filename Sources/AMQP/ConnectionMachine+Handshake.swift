@@ -81,7 +81,9 @@ extension ConnectionMachine {
     case (.connectionCloseOK, .closing): finish()
     case (_, .closing), (_, .closed): break
     case (.connectionUpdateSecret, .open):
-      throw .fault(Fault(.notImplemented, "connection.update-secret"))
+      // For tokens that expire; a password does not, and RabbitMQ takes any for who has one.
+      let _: ConnectionUpdateSecret = try read(fields)
+      ConnectionUpdateSecretOK().encode(channel: 0, into: &output)
     case (_, .open):
       throw .fault(Fault(.channelError, "unexpected method in connection state running"))
     default: throw .silent

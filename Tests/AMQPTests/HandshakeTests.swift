@@ -24,4 +24,18 @@ import Testing
     #expect(client.clientName == "test 1")
     #expect(client.call("channel.open") == ["1 channel.open-ok reserved1="])
   }
+
+  @Test func aNewSecretIsTaken() {
+    #expect(
+      TestConnection.open().call(
+        "connection.update-secret", channel: 0, ["newSecret": "s", "reason": "r"])
+        == ["0 connection.update-secret-ok"])
+  }
+
+  /// As old clients say it, and as the standard's authors once did.
+  @Test func theHeaderOf09IsTaken() {
+    let client = TestConnection(FakeBroker())
+    #expect(client.send([0x41, 0x4d, 0x51, 0x50, 1, 1, 0, 9]).count == 1)
+    #expect(client.state == .receiving)
+  }
 }
