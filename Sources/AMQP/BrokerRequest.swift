@@ -28,8 +28,8 @@ import Base
   @inlinable package var number: UInt16 { UInt16(truncatingIfNeeded: rawValue) }
 }
 
-/// The number of a publish among those of its channel, from 1 without gaps, whether or not the
-/// channel is in confirm mode.
+/// The number of a publish among those of its channel, from 1, whether or not the channel is in
+/// confirm mode. Without gaps, but for what a transaction rolled back.
 @frozen @usableFromInline package struct ChannelSequence: Identifier {
   @usableFromInline package let rawValue: UInt64
   @inlinable package init(rawValue: UInt64) { self.rawValue = rawValue }

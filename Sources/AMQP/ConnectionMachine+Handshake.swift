@@ -114,11 +114,19 @@ extension ConnectionMachine {
   }
 
   private static func clientName(_ properties: FieldTable) -> String {
-    if let name = properties["connection_name"]?.text, !name.isEmpty {
-      return String(name.prefix(255))
-    }
+    if let name = properties["connection_name"]?.text, !name.isEmpty { return shown(name) }
     let parts = ["product", "version"].compactMap { properties[$0]?.text }
-    return String(parts.joined(separator: " ").prefix(255))
+    return shown(parts.joined(separator: " "))
+  }
+
+  /// What a client says of itself ends up on operators' terminals: short, and without control
+  /// characters.
+  private static func shown(_ text: String) -> String {
+    var scalars = String.UnicodeScalarView()
+    for scalar in text.unicodeScalars.prefix(255) {
+      scalars.append(scalar.properties.generalCategory == .control ? "?" : scalar)
+    }
+    return String(scalars)
   }
 
   /// RFC 4616: who to act as (not used), user, password, with zero bytes between.

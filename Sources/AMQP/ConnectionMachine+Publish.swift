@@ -196,20 +196,19 @@ extension ConnectionMachine {
     _ headers: UnsafeRawBufferPointer, _ properties: UnsafeRawBufferPointer, _ place: Int,
     _ rewritten: inout [UInt8]?
   ) throws(Failure) {
-    let names: [(StaticString, String)] = [("CC", "CC"), ("BCC", "BCC")]
-    for (name, text) in names {
+    for name in ["CC", "BCC"] as [StaticString] {
       guard let range = FieldTableCheck.value(named: name, in: headers),
         let value = Self.fieldValue(headers, range)
       else { continue }
       guard case .array(let values) = value else {
         throw publishFault(
           .preconditionFailed,
-          "invalid message: {unacceptable_type_in_header,\"\(text)\",\(value.typeName)}")
+          "invalid message: {unacceptable_type_in_header,\"\(name)\",\(value.typeName)}")
       }
       for case .string(let key) in values where key.count <= 255 {
         channels[place].assembly.copies.append(key)
       }
-      if text == "BCC", var decoded = try? BasicProperties(properties) {
+      if name.description == "BCC", var decoded = try? BasicProperties(properties) {
         decoded.headers?.set("BCC", nil)
         rewritten = decoded.encoded
       }

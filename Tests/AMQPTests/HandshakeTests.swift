@@ -38,4 +38,19 @@ import Testing
     #expect(client.send([0x41, 0x4d, 0x51, 0x50, 1, 1, 0, 9]).count == 1)
     #expect(client.state == .receiving)
   }
+
+  @Test func aClientsNameIsFitForATerminal() {
+    let client = TestConnection(FakeBroker())
+    client.send(Frame.protocolHeader)
+    let name = "a\u{1b}[31m\n" + String(repeating: "x", count: 1000)
+    client.send(
+      TestFrames.method(
+        "connection.start-ok", channel: 0,
+        [
+          "mechanism": "PLAIN", "response": "\0guest\0guest", "locale": "en_US",
+          "clientProperties": .table(FieldTable([("connection_name", .text(name))])),
+        ]))
+    #expect(client.clientName.hasPrefix("a?[31m?xxx"))
+    #expect(client.clientName.count == 255)
+  }
 }
