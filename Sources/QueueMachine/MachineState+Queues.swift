@@ -4,7 +4,10 @@ import Base
 
 extension MachineState {
   mutating func declareQueue(_ command: DeclareQueue, _ effects: inout EffectList) {
-    reply(declare(command.name, command.settings), to: command.requester, command.tag, &effects)
+    // First, and not as an argument: `reply` would be called on a copy of this state, and what is
+    // declared would then copy every queue.
+    let answer = declare(command.name, command.settings)
+    reply(answer, to: command.requester, command.tag, &effects)
   }
 
   mutating func declare(_ name: String, _ settings: QueueSettings) -> Reply {
@@ -55,7 +58,8 @@ extension MachineState {
   }
 
   mutating func deleteQueue(_ command: NameQueue, _ effects: inout EffectList) {
-    reply(delete(command.name, &effects), to: command.requester, command.tag, &effects)
+    let answer = delete(command.name, &effects)
+    reply(answer, to: command.requester, command.tag, &effects)
   }
 
   mutating func delete(_ name: String, _ effects: inout EffectList) -> Reply {
@@ -99,7 +103,8 @@ extension MachineState {
   }
 
   mutating func purgeQueue(_ command: NameQueue, _ effects: inout EffectList) {
-    reply(purge(command.name), to: command.requester, command.tag, &effects)
+    let answer = purge(command.name)
+    reply(answer, to: command.requester, command.tag, &effects)
   }
 
   /// Removes what waits; what consumers hold stays theirs.
