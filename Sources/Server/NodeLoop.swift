@@ -150,12 +150,22 @@ struct NodeLoop: ~Copyable {
     } else {
       answerRequests(now: now)
     }
+    flush(now: now)
+    let hasWritten = startStorage(now: now)
+    if hasWritten, isTakingPart {
+      // What was written here is acknowledged before anything else is looked for.
+      carryOutReplica(now: now)
+      flush(now: now)
+    }
+    continueStopping(now: now)
+    return hasWritten || (isTakingPart && replica.hasMore)
+  }
+
+  /// Sends what is queued for clients and peers.
+  private mutating func flush(now: MonotonicTime) {
     gateway.pumpDeliveries(records: &records, replica: &replica, now: now)
     gateway.flush(now: now)
     peers.flush(now: now)
-    let hasWritten = startStorage(now: now)
-    continueStopping(now: now)
-    return hasWritten || (isTakingPart && replica.hasMore)
   }
 
   var isTakingPart: Bool {
