@@ -78,11 +78,7 @@ package final class LoadLoop {
           let leader = hello.leader == hello.node ? lane : try open(hello.leaderAddress)
           if leader !== lane { _ = try greet(leader) }
           control = leader
-          for address in hello.addresses {
-            let member = try open(address)
-            _ = try greet(member)
-            members.append(member)
-          }
+          for address in hello.addresses { try watch(address) }
           return
         } catch {
           if error == .cancelled { throw error }
@@ -94,7 +90,20 @@ package final class LoadLoop {
     throw .unreachable(reasons.isEmpty ? "no node knows one" : reasons)
   }
 
-  /// Addresses of all members.
+  /// Connects to a member for its status. One that is down is left out: a cluster without it is
+  /// measured too.
+  private func watch(_ address: String) throws(LoadError) {
+    let member = try open(address)
+    do throws(LoadError) {
+      _ = try greet(member)
+      members.append(member)
+    } catch {
+      member.connection.close()
+      guard case .unreachable = error else { throw error }
+    }
+  }
+
+  /// Addresses of the members that are up.
   package var memberAddresses: [String] { members.map(\.address) }
 
   private func open(_ address: String) throws(LoadError) -> Lane {
@@ -328,6 +337,9 @@ package final class LoadLoop {
     return consumers.allSatisfy { $0.consumer?.isSettled ?? true }
   }
 
+  /// Publishes of one message each that may be unanswered: the cluster keeps the answers to 4096.
+  private static let singlesMax = 4000
+
   /// As many as the windows have room for.
   private func publish(_ limit: UInt64) {
     var left = limit
@@ -357,7 +369,8 @@ package final class LoadLoop {
     while issued < last {
       let lane = publishers[Int(issued % UInt64(publishers.count))]
       let unanswered = lane.publisher?.unanswered ?? 0
-      guard lane.connection.hasRoom, unanswered < lane.publishWindow else { break }
+      guard lane.connection.hasRoom, unanswered < min(lane.publishWindow, Self.singlesMax)
+      else { break }
       // Each producer sends its own; neighbours of a burst go to the next.
       let due = start + UInt64(interval * Double(issued))
       lane.publisher?.publish(1, due: due, book: book, to: lane.connection)
