@@ -125,10 +125,11 @@ extension Consensus {
       let entry = memberships[place]
       guard entry.index > former, entry.index <= commit else { continue }
       let wasMember = memberships[place - 1].membership.member(id) != nil
-      // One that was removed and added again later reads of its removal when it catches up.
-      guard wasMember, entry.membership.member(id) == nil, membership.member(id) == nil else {
-        continue
-      }
+      // One that was removed and added again later reads of its removal when it catches up; with an
+      // empty disk it cannot know yet that it was added again.
+      guard wasMember, entry.membership.member(id) == nil, membership.member(id) == nil,
+        recovery == nil
+      else { continue }
       output.append(.removedFromCluster)
       if role == .leader {
         if let heir = bestHeir() { output.append(.send(to: heir, .timeoutNow(term))) }

@@ -40,7 +40,8 @@ extension Checker {
       judged += 1
       newest = max(newest ?? 0, event.token)
       judgeFinality(facts, position)
-      if let due, event.time < due.time {
+      // One that became a dead letter while it waited came back by a redrive, whenever that was.
+      if let due, event.time < due.time, !isRedriven(facts, after: due.since, before: position) {
         report(.early, facts.message, at: position, related: due.since)
       }
       let grant = judgeRedelivery(facts, holding, position, event) ?? firstGrant(facts)

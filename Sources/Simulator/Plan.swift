@@ -131,7 +131,7 @@ struct Plan {
     cacheBytes = 1 << chance.within(9...18)
     batchBytes = 1 << chance.within(9...20)
     linkBytes = 1 << chance.within(10...20)
-    chunkBytes = 1 << chance.within(7...16)
+    chunkBytes = 1 << chance.within(11...16)
     usesCodec = chance.permille(200)
     sessionTimeout = .seconds(chance.within(1...10))
     let election = chance.within(UInt64(100)...600)

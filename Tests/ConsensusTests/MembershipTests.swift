@@ -164,6 +164,24 @@ import Testing
     #expect(cluster[5].consensus.membership.members.count == 5)
   }
 
+  @Test(
+    "a node that was added again with an empty disk reads of its removal and stays (seed 90)",
+    arguments: [true, false])
+  func addedAgain(canVote: Bool) {
+    let node = LoneNode(term: 1, canVote: canVote)
+    let smaller = Membership(members: [2, 3].map { member(NodeID($0)) })
+    var request = appendRequest(1, terms: [1])
+    if case .append(var append) = request {
+      append.entries[0].kind = .membership
+      append.commit = LogIndex(1)
+      request = .append(append)
+    }
+    let entry = MembershipEntry(index: LogIndex(1), membership: smaller)
+    let lines = node.receive(request, from: 2, memberships: [entry]).lines
+    // Whoever has its memory knows that this is news.
+    #expect(lines.contains("is removed") == canVote)
+  }
+
   @Test("a membership with a node twice is refused when read")
   func duplicate() throws {
     var bytes = Membership(members: [member(NodeID(1)), member(NodeID(2))]).encoded()

@@ -226,6 +226,18 @@ extension PropertyCase {
       "held-twice: an unknown reject that nothing brought back", "held-twice",
       heldTwice("6 c invoke reject q m token=1\n")),
     .fine(
+      "early: expired while it waited, and a redrive brought it back",
+      withDeadLetters + """
+        1 p invoke publish q m delay=1000 ttl=10
+        2 p ok publish q m id=A
+        30 a invoke redrive d -
+        31 a ok redrive d -
+        40 e ok deliver q m token=2 attempt=1 lease=100 id=C
+        41 e invoke ack q m token=2
+        42 e ok ack q m token=2
+
+        """ + bothDrained),
+    .fine(
       "early: the nack made a dead letter, and a redrive brought it back",
       withDeadLetters + published + """
         5 c ok deliver q m token=1 attempt=1 lease=100 id=A
