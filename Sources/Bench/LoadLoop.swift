@@ -70,6 +70,7 @@ package final class LoadLoop {
     var reasons = ""
     while Self.now() < deadline {
       for endpoint in endpoints {
+        members.removeAll()
         do throws(LoadError) {
           let lane = try open(endpoint)
           let hello = try greet(lane)
@@ -436,7 +437,10 @@ package final class LoadLoop {
       switch lane.connection.finishConnect() {
       case .connected: touch(lane)
       case .inProgress: return
-      case .failed(let error): throw .unreachable("\(lane.address): \(error)")
+      case .failed(let error):
+        // Else every later turn would hear of it again.
+        lane.connection.close()
+        throw .unreachable("\(lane.address): \(error)")
       }
     }
     if event.isWritable { touch(lane) }
@@ -444,8 +448,12 @@ package final class LoadLoop {
     switch lane.connection.read(limit: 1 << 20, now: MonotonicTime(rawValue: now)) {
     case .read, .full: break
     case .wouldBlock: return
-    case .closed: throw .connectionLost("\(lane.address) closed it")
-    case .failed(let error): throw .connectionLost("\(lane.address): \(error)")
+    case .closed:
+      lane.connection.close()
+      throw .connectionLost("\(lane.address) closed it")
+    case .failed(let error):
+      lane.connection.close()
+      throw .connectionLost("\(lane.address): \(error)")
     }
     try takeFrames(of: lane, now: now)
   }
