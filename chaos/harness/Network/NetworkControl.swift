@@ -15,6 +15,9 @@ package protocol NetworkControl: Sendable {
   /// What has to stand before the words that start the node.
   func commandPrefix(_ node: Int) -> [String]
 
+  /// Why this network cannot do such a fault; nil if it can.
+  func refusal(of kind: FaultKind) -> String?
+
   /// A node that will be there.
   func add(_ node: Int, others: [Int]) async throws(ChaosError)
   /// The node starts.
@@ -47,12 +50,12 @@ struct ProxyNetwork: NetworkControl {
   }
 
   func close(_ node: Int) async { await proxies.stopListening(node: node) }
-  func set(_ rules: [Link: LinkRule]) async throws(ChaosError) {
-    if rules.values.contains(where: { $0.lossPercent > 0 }) {
-      throw ChaosError("packets are lost only in network namespaces: --netns")
-    }
-    await proxies.set(rules)
+
+  func refusal(of kind: FaultKind) -> String? {
+    kind.needsNamespaces ? "only in network namespaces: --netns, as root" : nil
   }
+
+  func set(_ rules: [Link: LinkRule]) async { await proxies.set(rules) }
   func reset(nodes: Set<Int>) async { await proxies.reset(nodes: nodes) }
   func halfOpen(nodes: Set<Int>) async { await proxies.halfOpen(nodes: nodes) }
   func stop() { proxies.stop() }

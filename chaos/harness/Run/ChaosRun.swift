@@ -72,7 +72,13 @@ package final class ChaosRun: Sendable {
     if let reportDirectory { try ClusterFiles.makeDirectory(reportDirectory) }
     let history = (reportDirectory ?? directory) + "/history.jsonl"
     let recording = try Recording(path: history, clock: RunClock())
-    let parts = try await assemble(places, recording)
+    let parts: Parts
+    do {
+      parts = try assemble(places, recording)
+    } catch {
+      try cleanUp(places, keeps: false)
+      throw error
+    }
     let showing = Task { await self.show(parts, progress) }
     var trouble: String?
     do {
@@ -84,6 +90,10 @@ package final class ChaosRun: Sendable {
       trouble = "\(error)"
     }
     if Task.isCancelled { trouble = "it was interrupted" }
+    let records = await parts.faults.records
+    if trouble == nil, !plan.faults.isEmpty, records.allSatisfy({ $0.skipped != nil }) {
+      trouble = "no fault was done: \(records.first?.skipped ?? "there was none")"
+    }
     let exits = await finish(parts)
     setPhase(.judging)
     try recording.finish()
@@ -108,14 +118,16 @@ package final class ChaosRun: Sendable {
     let watches: [Task<Void, Never>]
   }
 
-  private func assemble(_ places: ClusterPlaces, _ recording: Recording) async throws -> Parts {
-    let network: any NetworkControl = ProxyNetwork(
-      places: places, proxies: try Proxies(seed: options.seed))
-    let leaders = LeaderWatch(places: places, recording: recording)
+  private func assemble(_ places: ClusterPlaces, _ recording: Recording) throws -> Parts {
     let nodes = options.scenario.nodes
     if let bytes = options.scenario.diskBytes {
       for node in 1...nodes { try DiskFaults.mount(bytes, at: places.dataDirectory(node)) }
     }
+    let network: any NetworkControl =
+      options.usesNamespaces
+      ? try NamespaceNetwork(places: places)
+      : ProxyNetwork(places: places, proxies: try Proxies(seed: options.seed))
+    let leaders = LeaderWatch(places: places, recording: recording)
     let cluster = ChaosCluster(
       places: places, leaders: leaders, network: network, launch: launch, clock: recording.clock,
       nodes: nodes)

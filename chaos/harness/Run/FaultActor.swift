@@ -62,6 +62,7 @@ package actor FaultActor {
   // MARK: One fault
 
   private func carryOut(_ fault: PlannedFault) async throws {
+    if let reason = network.refusal(of: fault.line.kind) { return skip(fault, reason) }
     switch fault.line.kind {
     case .kill, .stop, .restart, .rollingRestart: try await harmProcesses(fault)
     case .diskFlip, .diskTruncate, .diskStale, .diskWipe, .diskFull: try await harmDisk(fault)

@@ -1,0 +1,192 @@
+// The network of a run as root: a network namespace for each node, and one between them that routes.
+// What is cut there is a real blackhole: packets vanish, in one direction, and nobody is told.
+//
+//     root namespace ── hub ── node 1        10.231.254.2 ── 10.231.N.1 ── 10.231.N.2 (all traffic)
+//                        ├──── node 2                                      10.231.N.3 (the harness)
+//
+// All of it carries the process id in its name and is gone when the run is.
+
+import Base
+import Glibc
+import Synchronization
+
+final class NamespaceNetwork: NetworkControl {
+  private let places: ClusterPlaces
+  private let prefix: String
+  private let nodes = Mutex<Set<Int>>([])
+  private let cuts = Mutex<Set<Link>>([])
+
+  private var hub: String { prefix }
+  private static let clients = "10.231.254.2"
+
+  /// Makes the hub. Needs root.
+  init(places: ClusterPlaces) throws(ChaosError) {
+    self.places = places
+    prefix = "skc\(getpid())"
+    guard geteuid() == 0 else { throw ChaosError("--netns needs root") }
+    try ip("netns", "add", hub)
+    do throws(ChaosError) {
+      try inside(hub, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+      try ip("link", "add", prefix, "type", "veth", "peer", "name", "root", "netns", hub)
+      try ip("addr", "add", "\(Self.clients)/24", "dev", prefix)
+      try ip("link", "set", prefix, "up")
+      try ip("-n", hub, "addr", "add", "10.231.254.1/24", "dev", "root")
+      try ip("-n", hub, "link", "set", "root", "up")
+      try ip("route", "add", "10.231.0.0/16", "via", "10.231.254.1")
+    } catch {
+      removeAll()
+      throw error
+    }
+  }
+
+  private func namespace(_ node: Int) -> String { "\(prefix)n\(node)" }
+  private func host(_ node: Int) -> String { "10.231.\(node).2" }
+
+  // MARK: Addresses
+
+  func peerAddress(_ node: Int) -> String { "\(host(node)):7450" }
+  func clientAddress(_ node: Int) -> String { "\(host(node)):7400" }
+  func peerListenAddress(_ node: Int) -> String { "0.0.0.0:7450" }
+  func clientListenAddress(_ node: Int) -> String { "0.0.0.0:7400" }
+  func directAddress(_ node: Int) -> String { "10.231.\(node).3:7400" }
+
+  func commandPrefix(_ node: Int) -> [String] {
+    ["/usr/bin/env", "ip", "netns", "exec", namespace(node)]
+  }
+
+  // MARK: Nodes
+
+  func add(_ node: Int, others: [Int]) throws(ChaosError) {
+    guard nodes.withLock({ $0.insert(node).inserted }) else { return }
+    let name = namespace(node)
+    try ip("netns", "add", name)
+    try ip(
+      "link", "add", "n\(node)", "netns", hub, "type", "veth", "peer", "name", "eth0", "netns", name)
+    try ip("-n", hub, "addr", "add", "10.231.\(node).1/24", "dev", "n\(node)")
+    try ip("-n", hub, "link", "set", "n\(node)", "up")
+    for host in 2...3 {
+      try ip("-n", name, "addr", "add", "10.231.\(node).\(host)/24", "dev", "eth0")
+    }
+    try ip("-n", name, "link", "set", "lo", "up")
+    try ip("-n", name, "link", "set", "eth0", "up")
+    try ip("-n", name, "route", "add", "default", "via", "10.231.\(node).1")
+  }
+
+  // A process that is not there refuses by itself.
+  func open(_ node: Int) {}
+  func close(_ node: Int) {}
+
+  // MARK: Harm
+
+  func refusal(of kind: FaultKind) -> String? {
+    switch kind {
+    case .throttle, .drop, .halfOpen: "only by the proxies: without --netns"
+    default: nil
+    }
+  }
+
+  func set(_ rules: [Link: LinkRule]) async throws(ChaosError) {
+    try setCuts(Set(rules.filter { $0.value.isCut }.keys))
+    for node in nodes.withLock({ $0.sorted() }) {
+      try shape(node, rules.filter { $0.key.from == .node(node) }.map(\.value))
+    }
+  }
+
+  private func setCuts(_ wanted: Set<Link>) throws(ChaosError) {
+    let before = cuts.withLock { $0 }
+    for link in before.subtracting(wanted) { try rule("del", link) }
+    for link in wanted.subtracting(before) { try rule("add", link) }
+    cuts.withLock { $0 = wanted }
+  }
+
+  private func rule(_ verb: String, _ link: Link) throws(ChaosError) {
+    try ip(
+      "-n", hub, "rule", verb, "from", address(link.from), "to", address(link.to), "priority",
+      "100",
+      "blackhole")
+  }
+
+  private func address(_ party: Party) -> String {
+    switch party {
+    case .node(let node): host(node)
+    case .clients: Self.clients
+    }
+  }
+
+  /// What leaves a node is delayed or lost by the kernel's netem, for all receivers alike.
+  private func shape(_ node: Int, _ rules: [LinkRule]) throws(ChaosError) {
+    var sum = LinkRule()
+    for rule in rules { sum.add(rule) }
+    let name = namespace(node)
+    guard sum.delay > .zero || sum.lossPercent > 0 else {
+      // Nothing is there most of the time: then it fails, and may.
+      _ = SystemCommand.run(["tc", "-n", name, "qdisc", "del", "dev", "eth0", "root"])
+      return
+    }
+    var words = ["tc", "-n", name, "qdisc", "replace", "dev", "eth0", "root", "netem"]
+    if sum.delay > .zero {
+      words += ["delay", "\(sum.delay.rawValue / 1000)us", "\(sum.jitter.rawValue / 1000)us"]
+    }
+    // Lost packets come with a few that come twice or out of order.
+    if sum.lossPercent > 0 {
+      words += ["loss", "\(sum.lossPercent)%", "duplicate", "1%"]
+      if sum.delay > .zero { words += ["reorder", "1%"] }
+    }
+    if let failure = SystemCommand.run(words) {
+      throw ChaosError("the kernel has no netem, it seems: \(failure)")
+    }
+  }
+
+  // Refused before.
+  func reset(nodes: Set<Int>) {}
+  func halfOpen(nodes: Set<Int>) {}
+
+  // MARK: The end
+
+  func stop() { removeAll() }
+
+  private func removeAll() {
+    // Each may be missing already; the links go with the namespaces they lead to.
+    for node in nodes.withLock({ $0.sorted() }) {
+      _ = SystemCommand.run(["ip", "netns", "del", namespace(node)])
+    }
+    _ = SystemCommand.run(["ip", "link", "del", prefix])
+    _ = SystemCommand.run(["ip", "netns", "del", hub])
+  }
+
+  private func inside(_ namespace: String, _ words: String...) throws(ChaosError) {
+    try check(["ip", "netns", "exec", namespace] + words)
+  }
+
+  private func ip(_ words: String...) throws(ChaosError) { try check(["ip"] + words) }
+
+  private func check(_ words: [String]) throws(ChaosError) {
+    if let failure = SystemCommand.run(words) {
+      throw ChaosError("\(words.joined(separator: " ")): \(failure)")
+    }
+  }
+}
+
+/// A program of the system, run to its end.
+enum SystemCommand {
+  /// - Returns: nil if all went well, else what did not.
+  static func run(_ words: [String]) -> String? {
+    // SAFETY: each copy is freed once, below; posix_spawn keeps none.
+    let arguments = words.map { strdup($0) } + [nil]
+    defer { for argument in arguments { free(argument) } }
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    for descriptor in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO] {
+      posix_spawn_file_actions_addopen(&actions, descriptor, "/dev/null", O_RDWR, 0)
+    }
+    var pid: pid_t = 0
+    let result = posix_spawnp(&pid, words[0], &actions, nil, arguments, environ)
+    guard result == 0 else { return String(cString: strerror(result)) }
+    var status: Int32 = 0
+    while waitpid(pid, &status, 0) < 0 {
+      guard errno == EINTR else { return String(cString: strerror(errno)) }
+    }
+    return status == 0 ? nil : "exit code \((status >> 8) & 0xff)"
+  }
+}
