@@ -61,7 +61,8 @@ final class NamespaceNetwork: NetworkControl {
     let name = namespace(node)
     try ip("netns", "add", name)
     try ip(
-      "link", "add", "n\(node)", "netns", hub, "type", "veth", "peer", "name", "eth0", "netns", name)
+      "link", "add", "n\(node)", "netns", hub, "type", "veth", "peer", "name", "eth0", "netns", name
+    )
     try ip("-n", hub, "addr", "add", "10.231.\(node).1/24", "dev", "n\(node)")
     try ip("-n", hub, "link", "set", "n\(node)", "up")
     for host in 2...3 {

@@ -15,6 +15,7 @@ package actor FaultActor {
   private var rules: [Int: [Link: LinkRule]] = [:]
   private(set) var records: [FaultRecord] = []
   private var begin = Nanoseconds.zero
+  private var isChangingMembers = false
 
   /// A disk is harmed only when all others have everything: so long is that waited for.
   private static let healthWait = Duration.seconds(10)
@@ -236,6 +237,9 @@ package actor FaultActor {
 
   /// A new node comes and an old one goes.
   private func changeMembers(_ fault: PlannedFault) async throws {
+    guard !isChangingMembers else { return skip(fault, "another change is under way") }
+    isChangingMembers = true
+    defer { isChangingMembers = false }
     let admin = try await administrator()
     let place = begin(fault, "")
     let (node, peers, clients) = try await cluster.startJoining()
@@ -244,12 +248,13 @@ package actor FaultActor {
       try await until(clock.now + .seconds(60)) { () async throws(SkeinError) in
         try await admin.addMember(id: node, peerAddress: peers, clientAddress: clients)
       }
-      let others = await cluster.running.filter { $0 != node }
-      let chosen = others[Int(fault.draw % UInt64(max(1, others.count)))]
-      try await until(clock.now + .seconds(60)) { () async throws(SkeinError) in
-        try await admin.removeMember(id: chosen)
+      // The new one is taken and is not drawn.
+      if let chosen = await take(fault).first {
+        leaving = chosen
+        try await until(clock.now + .seconds(60)) { () async throws(SkeinError) in
+          try await admin.removeMember(id: chosen)
+        }
       }
-      leaving = chosen
     } catch {
       throw ChaosError("the members could not be changed: \(error)")
     }

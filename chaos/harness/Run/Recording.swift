@@ -59,7 +59,9 @@ package final class Recording: Sendable {
 
   // MARK: Operations
 
-  package func invoke(_ operation: HistoryOperation, by process: String) {
+  /// - Returns: false if the process was killed: then the operation must not be done, since nobody
+  ///   would know of it.
+  package func invoke(_ operation: HistoryOperation, by process: String) -> Bool {
     record(process) { state, now in
       state.recorder.invoke(operation, by: process, at: now.rawValue)
       if operation.action == .publish { state.totals.published += 1 }
@@ -100,7 +102,8 @@ package final class Recording: Sendable {
     }
   }
 
-  package func deliver(_ delivery: HistoryDelivery, to process: String) {
+  /// - Returns: as `invoke`.
+  package func deliver(_ delivery: HistoryDelivery, to process: String) -> Bool {
     record(process) { state, now in
       state.recorder.deliver(delivery, to: process, at: now.rawValue)
       state.totals.delivered += 1
@@ -151,14 +154,16 @@ package final class Recording: Sendable {
     if let failure { throw ChaosError(failure) }
   }
 
+  @discardableResult
   private func record(
     _ process: String, _ body: (inout State, Nanoseconds) -> Void
-  ) {
+  ) -> Bool {
     state.withLock { state in
-      guard !state.dead.contains(process) else { return }
+      guard !state.dead.contains(process) else { return false }
       // Read under the lock, so that times never fall.
       body(&state, clock.now)
       if state.recorder.bytes.count >= Self.chunkBytes { write(&state) }
+      return true
     }
   }
 

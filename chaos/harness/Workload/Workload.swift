@@ -70,7 +70,7 @@ package actor Workload {
     _ queue: String, _ options: QueueOptions, by client: SkeinClient
   ) async throws {
     let operation = HistoryOperation.declare(queue)
-    recording.invoke(operation, by: "admin")
+    _ = recording.invoke(operation, by: "admin")
     try await client.declareQueue(queue, options: options)
     let isKeyed = options.keyLimit > 0
     recording.ok(
@@ -192,11 +192,11 @@ package actor Workload {
     let deadline = ContinuousClock.now + limit
     // All at once: each ends when it is empty.
     for queue in plan.queueNames {
-      recording.invoke(.drain(queue), by: "drain")
+      _ = recording.invoke(.drain(queue), by: "drain")
       try await waitUntilEmpty(queue, client, until: deadline)
       recording.ok(.drain(queue), by: "drain")
     }
-    recording.invoke(.drain(plan.deadLetterQueue), by: "drain")
+    _ = recording.invoke(.drain(plan.deadLetterQueue), by: "drain")
     try await addConsumer(queue: plan.deadLetterQueue)
     try await waitUntilEmpty(plan.deadLetterQueue, client, until: deadline)
     recording.ok(.drain(plan.deadLetterQueue), by: "drain")

@@ -66,11 +66,12 @@ final class WorkloadConsumer: Sendable {
         }
         for delivery in batch {
           let value = WorkloadMessage.value(of: delivery)
-          recording.deliver(
+          let isRecorded = recording.deliver(
             HistoryDelivery(
               queue: queue, value: value, token: delivery.token,
               attempt: UInt32(delivery.attempt), lease: UInt64(delivery.lease.nanoseconds),
               granted: delivery.granted.rawValue, id: "\(delivery.id)"), to: process)
+          guard isRecorded else { break }
           group.addTask { await self.handle(delivery, value) }
         }
       }
@@ -147,7 +148,7 @@ final class WorkloadConsumer: Sendable {
   private func extend(_ delivery: Delivery, _ value: String) async {
     let operation = HistoryOperation.extend(value, of: queue, token: delivery.token)
     let lease = delivery.lease * 2
-    recording.invoke(operation, by: process)
+    guard recording.invoke(operation, by: process) else { return }
     do throws(SkeinError) {
       try await delivery.extend(by: lease)
       recording.ok(operation, by: process, lease: UInt64(lease.nanoseconds))
@@ -157,7 +158,7 @@ final class WorkloadConsumer: Sendable {
   }
 
   private func settle(_ delivery: Delivery, _ operation: HistoryOperation) async {
-    recording.invoke(operation, by: process)
+    guard recording.invoke(operation, by: process) else { return }
     do throws(SkeinError) {
       switch operation.action {
       case .nack: try await delivery.retry(error: operation.error ?? "")

@@ -60,7 +60,7 @@ final class WorkloadProducer: Sendable {
           break
         }
         let began = recording.clock.now
-        recording.invoke(operation, by: process)
+        guard recording.invoke(operation, by: process) else { break }
         do throws(SkeinError) {
           let ticket = try await publisher.enqueue(message)
           group.addTask { await self.confirm(operation, ticket, since: began) }
@@ -131,7 +131,7 @@ final class WorkloadProducer: Sendable {
       case .failure(.outcomeUnknown(let reference)):
         recording.info(operation, by: process, error: "outcome unknown")
         if isAbandoned.load(ordering: .relaxed) || !control.mayRetry { return }
-        recording.invoke(operation, by: process)
+        guard recording.invoke(operation, by: process) else { return }
         result = await outcome { () async throws(SkeinError) in
           try await self.client.retry(reference)
         }
