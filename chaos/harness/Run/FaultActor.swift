@@ -304,6 +304,8 @@ package actor FaultActor {
         switch error {
         case .timedOut, .requestUnknown, .unreachable: if isFinal { throw error }
         case .refused(let reason, _):
+          // An attempt whose answer was lost had removed it.
+          if reason == .memberNotFound { return }
           if isFinal || reason == .memberDiffers { throw error }
           do { try await Task.sleep(for: .milliseconds(100)) } catch { throw .cancelled }
         default: throw error
