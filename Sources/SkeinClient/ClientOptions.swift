@@ -17,7 +17,8 @@ public struct ClientOptions: Hashable, Sendable {
   public var backoffMax: Duration = .milliseconds(500)
   /// A connection that is silent for so long is asked whether it is still there; after three times
   /// as long it is dropped. A client with nothing to send says that it is there as often; one that
-  /// waits for an answer asks, and gives up, four times sooner.
+  /// waits for an answer asks, and gives up, four times sooner, unless the connection is full. That
+  /// the node takes bytes of what is on its way to it counts as a word of it.
   public var pingInterval: Duration = .seconds(1)
   /// The producer whose publishes these are, 1 or more; nil draws one at random. Only one client
   /// at a time may be a producer: a later one fences the earlier.

@@ -2,6 +2,7 @@
 // the connection or the leadership is lost.
 
 import Base
+import Glibc
 import Transport
 import Wire
 
@@ -29,41 +30,32 @@ extension ClientLoop {
   /// something when there was nothing to send: the node drops those that it hears nothing of.
   private func runPingTimer() -> MonotonicTime {
     guard let connection, leader.phase == .ready || leader.phase == .waiting else { return .never }
-    noteWhetherWaiting()
-    var interval = options.pingInterval.nanoseconds
-    var heard = connection.lastReadTime
-    if let waitingSince {
-      // Whoever waits for an answer from a leader that was cut off silently, waits for nothing, while
-      // another may lead already.
-      interval = Nanoseconds(rawValue: interval.rawValue / Self.impatience)
-      heard = max(heard, waitingSince)
+    silence.note(
+      isWaiting: !(publishes.isEmpty && settles.isEmpty && requests.isEmpty), now: now)
+    let lastRead = connection.lastReadTime
+    var due = silence.due(lastRead: lastRead, lastSend: lastSendTime)
+    if now >= due.ask {
+      // A look into the kernel costs a call: only once the node has been silent for a while.
+      silence.noteUnacknowledged(
+        Self.unacknowledgedBytes(of: connection), lastRead: lastRead, now: now)
+      due = silence.due(lastRead: lastRead, lastSend: lastSendTime)
     }
-    let silence = now.since(heard)
-    if silence.rawValue >= interval.rawValue * 3 {
+    if now >= due.giveUp {
       drop("it was silent for too long")
       return now
     }
-    let lastWord = waitingSince == nil ? min(heard, lastSendTime) : heard
-    if now.since(lastWord) >= interval, pingSent == nil {
-      // With no room for a ping enough is on its way.
-      _ = ask(.ping, .ping)
-      pingSent = now
-    }
-    guard pingSent == nil else {
-      return heard + Nanoseconds(rawValue: interval.rawValue * 3)
-    }
-    return lastWord + interval
+    guard pingSent == nil else { return due.giveUp }
+    if now < due.ask { return due.ask }
+    // With no room for a ping enough is on its way; it is sent when there is some.
+    if ask(.ping, .ping) { pingSent = now }
+    return due.giveUp
   }
 
-  /// How many times sooner a client asks that waits for an answer.
-  private static let impatience: UInt64 = 4
-
-  private func noteWhetherWaiting() {
-    if publishes.isEmpty, settles.isEmpty, requests.isEmpty {
-      waitingSince = nil
-    } else if waitingSince == nil {
-      waitingSince = now
-    }
+  /// Bytes that the kernel has and the node's kernel has not acknowledged.
+  private static func unacknowledgedBytes(of connection: Connection) -> Int {
+    var bytes: CInt = 0
+    guard ioctl(connection.descriptor, UInt(TIOCOUTQ), &bytes) == 0 else { return 0 }
+    return Int(bytes)
   }
 
   private func attempt() {
@@ -191,7 +183,7 @@ extension ClientLoop {
     connection?.close()
     connection = nil
     pingSent = nil
-    waitingSince = nil
+    silence = NodeSilence(pingInterval: options.pingInterval.nanoseconds)
     move = nil
     loseLeader()
   }

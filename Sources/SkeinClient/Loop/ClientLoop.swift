@@ -24,8 +24,7 @@ final class ClientLoop {
   /// borrowed until then.
   var move: Move?
   var pingSent: MonotonicTime?
-  /// Since when something on this connection has no answer.
-  var waitingSince: MonotonicTime?
+  var silence: NodeSilence
   /// When something was last on its way to the node, which drops whoever says nothing.
   var lastSendTime = MonotonicTime.zero
   let connectDeadline: MonotonicTime
@@ -92,6 +91,7 @@ final class ClientLoop {
   private init(_ shared: ClientShared) throws(ErrorNumber) {
     self.shared = shared
     options = shared.options
+    silence = NodeSilence(pingInterval: options.pingInterval.nanoseconds)
     poller = try Poller()
     try poller.add(shared.mailbox.descriptor, token: 0, interest: .read)
     connectDeadline = now + options.timeout.nanoseconds
@@ -328,8 +328,11 @@ extension ClientLoop {
 
   func flush() {
     guard let connection, leader.phase != .connecting else { return }
-    if connection.pendingBytes > 0 { lastSendTime = now }
-    switch connection.flush(now: now) {
+    let unsentBytes = connection.pendingBytes
+    if unsentBytes > 0 { lastSendTime = now }
+    let outcome = connection.flush(now: now)
+    silence.noteFlush(before: unsentBytes, after: connection.pendingBytes, now: now)
+    switch outcome {
     case .flushed: connection.setInterest(.read, poller: poller)
     case .blocked: connection.setInterest([.read, .write], poller: poller)
     case .failed(let error): drop("the connection broke: \(error)")
