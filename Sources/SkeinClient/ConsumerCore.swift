@@ -36,6 +36,8 @@ final class ConsumerCore: Sendable {
 
   fileprivate enum Hold {
     case held
+    /// A transaction that is under way settles it.
+    case taken
     case lapsed
   }
 
@@ -153,23 +155,41 @@ extension ConsumerCore {
   func take(_ delivery: Delivery) throws(SkeinError) {
     let fault = state.withLock { state -> SkeinError? in
       if let fault = state.fault(of: delivery) { return fault }
-      state.holds.remove(delivery.number)
+      state.holds.insert(.taken, for: delivery.number)
       return nil
     }
     if let fault { throw fault }
   }
 
-  /// The transaction was refused.
+  /// The transaction was refused, or nobody will say what became of it. What has lapsed meanwhile
+  /// stays so.
   func giveBack(_ delivery: Delivery) {
     state.withLock { state in
-      if delivery.generation == state.generation { state.holds.insert(.held, for: delivery.number) }
+      guard delivery.generation == state.generation, case .taken = state.holds[delivery.number]
+      else { return }
+      state.holds.insert(.held, for: delivery.number)
     }
   }
 
-  /// Whether a task has one of these that is not settled.
-  func holds(_ range: DeliveryRange) -> Bool {
+  /// The transaction was carried out: the delivery is settled.
+  func finish(_ delivery: Delivery) {
     state.withLock { state in
-      state.holds.sortedKeys.contains { range.first.rawValue <= $0 && $0 <= range.last.rawValue }
+      if delivery.generation == state.generation { state.holds.remove(delivery.number) }
+    }
+  }
+
+  /// Whether a task has one of these that is not settled, also if its lease is over: whoever asked
+  /// for more time must hear of that.
+  func hasUnsettled(_ range: DeliveryRange) -> Bool {
+    let first = max(1, range.first.rawValue)
+    guard first <= range.last.rawValue else { return false }
+    return state.withLock { state in
+      if range.last.rawValue - first < UInt64(state.holds.count) {
+        return (first...range.last.rawValue).contains { state.isUnsettled($0) }
+      }
+      return state.holds.sortedKeys.contains {
+        first <= $0 && $0 <= range.last.rawValue && state.isUnsettled($0)
+      }
     }
   }
 
@@ -208,13 +228,20 @@ extension ConsumerCore {
 }
 
 extension ConsumerCore.State {
+  fileprivate func isUnsettled(_ number: UInt64) -> Bool {
+    switch holds[number] {
+    case .held, .lapsed: true
+    case .taken, nil: false
+    }
+  }
+
   /// Why the delivery cannot be settled.
   fileprivate func fault(of delivery: Delivery) -> SkeinError? {
     guard delivery.generation == generation else { return .leaseLost }
     switch holds[delivery.number] {
     case .held: break
     case .lapsed: return .leaseLost
-    case nil: return .alreadySettled
+    case .taken, nil: return .alreadySettled
     }
     if case .some(.some(let error)) = end { return error }
     return nil

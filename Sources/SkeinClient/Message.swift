@@ -125,6 +125,7 @@ public struct PublishReference: Hashable, Sendable, LosslessStringConvertible {
 
 /// What became of a publish.
 public enum PublishOutcome: Hashable, Sendable {
+  /// With its id, in the first queue if it was published to several.
   case stored(MessageIdentifier)
   case refused(RefusalReason)
   /// The cluster has not seen it so far.

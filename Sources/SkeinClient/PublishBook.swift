@@ -80,9 +80,22 @@ final class PublishBook: Sendable {
   fileprivate struct Ticket {
     var first: UInt64
     var last: UInt64
-    var receipts: [MessageReceipt]
-    var failures: [PublishFailure]
+    var receipts: [MessageReceipt] = []
+    var failures: [PublishFailure] = []
     let promise: Promise<Receipts>
+    /// Of a transaction.
+    var order: TransactionOrder?
+  }
+
+  /// A transaction whose task was told that its outcome is unknown. The cluster could only say where
+  /// the first copy of a message is, and forgets it soon.
+  fileprivate struct UnknownTransaction {
+    let first: UInt64
+    let last: UInt64
+    /// In how many queues the messages are, with how many consecutive ones are in so many.
+    let copies: [(copies: Int, count: Int)]
+    /// What came too late for the task; nil if nothing will come.
+    let answer: Receipts?
   }
 
   fileprivate struct SpaceWaiter {
@@ -123,6 +136,9 @@ final class PublishBook: Sendable {
     var tickets: [Ticket] = []
     /// Some tickets are for one sequence within the range of another.
     var ticketsOverlap = false
+    /// The oldest first, of at most `unknownMessagesMax` messages together (or one).
+    var unknown: [UnknownTransaction] = []
+    var unknownMessages = 0
     var contentBytesMax = MessageRecord.contentBytesMax
     var chunkCountMax = PublishChunk.countMax
     var chunkBytesMax = PublishChunk.bytesMax
@@ -134,6 +150,7 @@ final class PublishBook: Sendable {
   }
 
   static let failuresMax = 1000
+  fileprivate static let unknownMessagesMax = 65_536
 
   private let state: Mutex<State>
 
@@ -214,7 +231,7 @@ extension PublishBook {
       }
       guard let span else { return .success(.full) }
       state.tickets.append(
-        Ticket(first: span.first, last: span.last, receipts: [], failures: [], promise: promise))
+        Ticket(first: span.first, last: span.last, promise: promise))
       return .success(.sent(first: span.first, last: span.last, wake: wakes))
     }
     return try result.get()
@@ -254,14 +271,34 @@ extension PublishBook {
       let promise = Promise<Receipts>()
       let place = state.tickets.firstIndex { $0.last > sequence } ?? state.tickets.count
       state.tickets.insert(
-        Ticket(first: sequence, last: sequence, receipts: [], failures: [], promise: promise),
-        at: place)
+        Ticket(first: sequence, last: sequence, promise: promise), at: place)
       state.ticketsOverlap = true
       return promise
     }
   }
 
+  /// Of a message of a transaction whose task does not know its outcome: in how many queues it is if
+  /// it is stored, and the answer if one came later.
+  func transaction(
+    of sequence: UInt64
+  ) -> (copies: Int, answer: Result<MessageReceipt, SkeinError>?)? {
+    let found = state.withLock { state in
+      state.unknown.last { $0.first <= sequence && sequence <= $0.last }
+    }
+    guard let found else { return nil }
+    var place = Int(sequence - found.first)
+    let answer = found.answer.map { $0.map { $0[place] } }
+    for group in found.copies {
+      if place < group.count { return (group.copies, answer) }
+      place -= group.count
+    }
+    return nil
+  }
+
   func lastSequence(of owner: Int) -> UInt64 { state.withLock { $0.owners[owner].last } }
+
+  /// The last publish that was taken in.
+  var lastStaged: UInt64 { state.withLock { $0.next - 1 } }
 
   func takeFailures(of owner: Int) -> [PublishFailure] {
     state.withLock { state in
@@ -379,7 +416,7 @@ extension PublishBook.State {
     staged.append(chunk)
     let last = next + UInt64(chunk.count) - 1
     tickets.append(
-      PublishBook.Ticket(first: next, last: last, receipts: [], failures: [], promise: promise))
+      PublishBook.Ticket(first: next, last: last, promise: promise, order: order))
     defer { next = last + 1 }
     owners[owner].outstanding += chunk.count
     owners[owner].outstandingBytes += chunk.run.count
@@ -435,11 +472,12 @@ extension PublishBook {
     let expired = state.withLock { state in
       let count = state.tickets.firstIndex { $0.last > sequence } ?? state.tickets.count
       let expired = Array(state.tickets[..<count])
-      state.tickets.removeFirst(count)
+      // A transaction's answer is noted all the same, for `retry(_:)`.
+      state.tickets.replaceSubrange(..<count, with: expired.filter { $0.order != nil })
       return expired
     }
     for ticket in expired {
-      ticket.promise.keep(.failure(.outcomeUnknown(reference(ticket.firstOpen))))
+      ticket.promise.keep(.failure(.outcomeUnknown(reference(ticket.firstUnknown))))
     }
   }
 
@@ -501,6 +539,8 @@ extension PublishBook {
         woken.append(contentsOf: state.wakeForSpace(run.owner))
       }
       state.staged = []
+      state.unknown = []
+      state.unknownMessages = 0
       state.producer = newProducer
       state.next = 1
       state.answered = 0
@@ -513,22 +553,25 @@ extension PublishBook {
 
   /// Nothing can be published any more. Publishes without an answer have an unknown outcome.
   func fail(_ error: SkeinError) {
-    let (tickets, spaceWaiters, listeners) = state.withLock { state in
+    let (staged, tickets, spaceWaiters, listeners) = state.withLock { state in
       state.failure = state.failure ?? error
+      let staged = state.staged
       state.staged = []
       state.filling = PublishChunk(owner: -1, queue: QueueID(0), first: 0, count: 0, run: [])
       let tickets = state.tickets
       state.tickets = []
+      for ticket in tickets { state.noteUnknown(ticket, answer: nil) }
       let waiters = state.owners.flatMap(\.spaceWaiters)
       let listeners = state.owners.compactMap(\.confirmationWaiter)
       for owner in state.owners.indices {
         state.owners[owner].spaceWaiters = []
         state.owners[owner].confirmationWaiter = nil
       }
-      return (tickets, waiters, listeners)
+      return (staged, tickets, waiters, listeners)
     }
+    for chunk in staged { chunk.transaction?.order.giveDeliveriesBack() }
     for ticket in tickets {
-      ticket.promise.keep(.failure(.outcomeUnknown(reference(ticket.firstOpen))))
+      ticket.promise.keep(.failure(.outcomeUnknown(reference(ticket.firstUnknown))))
     }
     for waiter in spaceWaiters { waiter.promise.keep(.failure(error)) }
     for promise in listeners { promise.keep(()) }
@@ -538,6 +581,9 @@ extension PublishBook {
 extension PublishBook.Ticket {
   /// The first sequence that has no answer.
   fileprivate var firstOpen: UInt64 { first + UInt64(receipts.count + failures.count) }
+
+  /// By which a task asks later: a transaction is known by its first message.
+  fileprivate var firstUnknown: UInt64 { order == nil ? firstOpen : first }
 }
 
 extension PublishBook.State {
@@ -573,10 +619,36 @@ extension PublishBook.State {
       finished = index + 1
     }
     for ticket in tickets[..<finished] {
-      done.append((ticket.promise, ticket.result))
+      if ticket.order == nil {
+        done.append((ticket.promise, ticket.result))
+      } else if !ticket.promise.keep(ticket.result) {
+        // Here, under the lock, so that nobody can ask in between.
+        noteUnknown(ticket, answer: ticket.result)
+      }
     }
     tickets.removeFirst(finished)
     if tickets.isEmpty { ticketsOverlap = false }
+  }
+
+  /// Remembers a transaction whose task does not know its outcome.
+  fileprivate mutating func noteUnknown(
+    _ ticket: PublishBook.Ticket, answer: PublishBook.Receipts?
+  ) {
+    guard let order = ticket.order else { return }
+    var known = answer
+    if case .failure = answer, let error = ticket.failures.first?.error {
+      // All have the same fate; what is unknown still the cluster may know.
+      if case .outcomeUnknown = error { known = nil } else { known = .failure(error) }
+    }
+    unknown.append(
+      PublishBook.UnknownTransaction(
+        first: ticket.first, last: ticket.last,
+        copies: order.groups.map { ($0.queues.count, $0.count) }, answer: known))
+    unknownMessages += order.messages.count
+    while unknownMessages > PublishBook.unknownMessagesMax, unknown.count > 1 {
+      let oldest = unknown.removeFirst()
+      unknownMessages -= Int(oldest.last - oldest.first) + 1
+    }
   }
 
   fileprivate mutating func release(

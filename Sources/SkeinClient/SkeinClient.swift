@@ -182,10 +182,12 @@ extension SkeinClient {
   }
 
   /// Waits on for the answer to a publish of this client whose outcome was unknown. It is never
-  /// stored twice.
+  /// stored twice. Of a transaction, of which the first message is named, all have the same fate;
+  /// the receipts of the others are had under the numbers that follow.
   ///
   /// - Throws: `outcomeUnknown` if again no answer came in time, or if the answer was forgotten or
-  ///   the publish is none of this client's; else as `publish(_:to:)`.
+  ///   the publish is none of this client's; else as `publish(_:to:)`, or as
+  ///   `acknowledge(_:publishing:)`.
   public func retry(_ reference: PublishReference) async throws(SkeinError) -> MessageReceipt {
     guard reference.producer == producer else { throw .outcomeUnknown(reference) }
     if let promise = shared.book.waitForAnswer(to: reference.sequence) {
@@ -195,9 +197,12 @@ extension SkeinClient {
         whenCancelled: unknown, within: shared.options.timeout, late: unknown
       ).get()[0]
     }
+    let transaction = shared.book.transaction(of: reference.sequence)
+    if let answer = transaction?.answer { return try answer.get() }
     switch try await outcome(of: reference) {
-    case .stored(let id): return MessageReceipt(id: id, reference: reference)
-    case .refused(let reason): throw .refused(reason, detail: "")
+    case .stored(let id):
+      return MessageReceipt(id: id, reference: reference, copies: transaction?.copies ?? 1)
+    case .refused(let reason): throw .refusal(for: reason, detail: "")
     case .notSeen, .forgotten: throw .outcomeUnknown(reference)
     }
   }

@@ -175,21 +175,15 @@ public enum RefusalReason: UInt16, CaseIterable, Sendable {
 extension SkeinError {
   /// What a refusal means to a user of the library.
   static func refusal(_ refusal: Refusal, detail: String) -> SkeinError {
-    switch refusal {
+    Self.refusal(for: RefusalReason(refusal), detail: detail)
+  }
+
+  static func refusal(for reason: RefusalReason, detail: String) -> SkeinError {
+    switch reason {
     case .staleDelivery: .leaseLost
     case .deliveryNotFound: .alreadySettled
     case .producerFenced: .producerFenced
-    default: .refused(RefusalReason(refusal), detail: detail)
-    }
-  }
-}
-
-extension SkeinError {
-  /// The cluster has answered that it did nothing.
-  var isRefusal: Bool {
-    switch self {
-    case .refused, .leaseLost, .alreadySettled: true
-    default: false
+    default: .refused(reason, detail: detail)
     }
   }
 }

@@ -57,8 +57,11 @@ extension SkeinClient {
   ///   - batch: as in `publishAll(_:)`.
   /// - Throws: `leaseLost` if one of the deliveries is no longer this consumer's: then nothing is
   ///   published, and nothing acknowledged. `alreadySettled`. Else as `publishAll(_:)`. After
-  ///   `refused` the deliveries are still held. After `outcomeUnknown` it goes on being sent, and
-  ///   `retry(_:)` tells what became of it; it is never carried out twice.
+  ///   `refused` the deliveries are still held. After `outcomeUnknown`, which names the first
+  ///   message, it goes on being sent, and `retry(_:)` tells what became of it; it is never carried
+  ///   out twice. Only if this client can publish no more, or the leader takes no frame so large, it
+  ///   is not sent on: then the deliveries can be settled in another way, which ends in `leaseLost`
+  ///   or `alreadySettled` if it was carried out after all.
   @discardableResult
   public func acknowledge(
     _ deliveries: [Delivery], publishing batch: [OutgoingMessage]
@@ -203,9 +206,15 @@ struct TransactionOrder: Sendable {
     }
   }
 
-  /// Nothing was done: they can be settled in another way.
+  /// Nothing was done, or the cluster will not say: they can be settled in another way, which it
+  /// refuses if they are settled already.
   func giveDeliveriesBack() {
     for delivery in deliveries { delivery.core.giveBack(delivery) }
+  }
+
+  /// All of it was done.
+  func finishDeliveries() {
+    for delivery in deliveries { delivery.core.finish(delivery) }
   }
 }
 

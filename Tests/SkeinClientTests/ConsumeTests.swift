@@ -464,4 +464,59 @@ import Wire
     }
     await client.close()
   }
+
+  @Test func `An acknowledgement does not overtake the publish before it, an extension may`()
+    async throws
+  {
+    let node = try FakeNode()
+    node.change { $0.window = 1 }
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let consumer = try await client.consume("jobs")
+    node.deliver(1, [(1, "a"), (2, "b")])
+    var batch: [Delivery] = []
+    while batch.count < 2 { batch += try await consumer.nextBatch(max: 2) }
+    let first = try await client.publisher(for: "out")
+    let second = try await client.publisher(for: "out")
+    try await first.send(Message("1"))
+    // The node's window holds it back.
+    try await second.send(Message("2"))
+    batch[0].acknowledgeSoon()
+    batch[1].extendSoon(by: .seconds(9))
+    _ = await node.take(.extend)
+    _ = try await client.resolve("other")
+    #expect(try await node.take(.publish).publish().bodies == ["1"])
+    #expect(node.count(.publish) == 0 && node.count(.settle) == 0)
+    node.send(.confirmed(first: PublishSequence(1), count: 1, message: MessageID(rawValue: 1)))
+    let settle = try await node.take(.settle).settle()
+    #expect(settle.ranges == [range(1, 1)] && settle.sequence == CommandSequence(2))
+    #expect(node.count(.publish) == 1)
+    node.send(.confirmed(first: PublishSequence(2), count: 1, message: MessageID(rawValue: 2)))
+    node.send(.settled(through: CommandSequence(2)))
+    #expect(try await consumer.flush().isEmpty)
+    await client.close()
+  }
+
+  @Test func `Whether a range has unsettled deliveries is asked of the range's numbers`()
+    async throws
+  {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let consumer = try await client.consume("jobs")
+    node.deliver(1, (1...8).map { ($0, "m") })
+    var batch: [Delivery] = []
+    while batch.count < 8 { batch += try await consumer.nextBatch(max: 8) }
+    let core = consumer.core
+    try core.take(batch[2])
+    core.lapse([range(4, 4)])
+    core.settleSoon(batch[4], .acknowledge)
+    #expect(core.hasUnsettled(range(1, 1)) && core.hasUnsettled(range(0, .max)))
+    #expect(!core.hasUnsettled(range(3, 3)), "a transaction has it")
+    #expect(core.hasUnsettled(range(3, 4)), "its lease ran out and its task must hear of it")
+    #expect(!core.hasUnsettled(range(5, 5)) && !core.hasUnsettled(range(9, .max)))
+    core.giveBack(batch[2])
+    #expect(core.hasUnsettled(range(3, 3)))
+    core.finish(batch[3])
+    #expect(!core.hasUnsettled(range(4, 4)))
+    await client.close(within: .zero)
+  }
 }

@@ -203,4 +203,179 @@ import Wire
     #expect(try await consumer.flush().isEmpty)
     await client.close()
   }
+
+  /// The program has its delivery again: what it says of it goes to the cluster.
+  private func expectHeld(_ delivery: Delivery, _ node: FakeNode) async throws {
+    let settling = Task { try await delivery.release() }
+    let settle = try await node.take(.settle).settle()
+    #expect(settle.ranges == [DeliveryRange(first: delivery.delivery, last: delivery.delivery)])
+    node.send(.settled(through: settle.sequence))
+    try await settling.value
+  }
+
+  @Test func `When publishing ends, the deliveries of a transaction are the program's again`()
+    async throws
+  {
+    let node = try FakeNode()
+    let (client, _, batch) = try await holding(node)
+    let publishing = Task {
+      try await batch[0].acknowledge(publishing: [OutgoingMessage(Message("x"), to: "out")])
+    }
+    _ = await node.take(.transact)
+    node.send(.producerFenced)
+    let reference = PublishReference(producer: client.producer, sequence: 1)
+    await #expect(throws: SkeinError.outcomeUnknown(reference)) { try await publishing.value }
+    try await expectHeld(batch[0], node)
+    await client.close()
+  }
+
+  @Test func `So are those of one that was staged and never sent`() async throws {
+    let node = try FakeNode()
+    let (client, _, batch) = try await holding(node)
+    let book = PublishBook(producer: 9)
+    let owner = book.addOwner(window: 10, bytesMax: 1 << 20)
+    let order = try TransactionOrder(
+      [OutgoingMessage(Message("x"), to: "out")], ids: ["out": QueueID(1)], [batch[0]])
+    try order.takeDeliveries()
+    let promise = Promise<PublishBook.Receipts>()
+    _ = try book.stage(order, owner: owner, promise: promise)
+    await #expect(throws: SkeinError.alreadySettled) { try await batch[0].acknowledge() }
+    book.fail(.producerFenced)
+    #expect(promise.isKept)
+    try await expectHeld(batch[0], node)
+    await client.close()
+  }
+
+  @Test func `So are those of one that the next leader finds too large`() async throws {
+    let node = try FakeNode()
+    let (client, _, batch) = try await holding(node)
+    let publishing = Task {
+      try await batch[0].acknowledge(
+        publishing: [OutgoingMessage(Message(String(repeating: "x", count: 9000)), to: "out")])
+    }
+    _ = await node.take(.transact)
+    node.change {
+      $0.frameBytesMax = 8 << 10
+      $0.messageBytesMax = 4 << 10
+    }
+    node.closeConnections()
+    let reference = PublishReference(producer: client.producer, sequence: 1)
+    await #expect(throws: SkeinError.outcomeUnknown(reference)) { try await publishing.value }
+    try await expectHeld(batch[0], node)
+    await client.close()
+  }
+
+  @Test func `A lease that ran out while a transaction was under way stays lost`() async throws {
+    let node = try FakeNode()
+    let (client, consumer, batch) = try await holding(node)
+    let publishing = Task {
+      try await client.acknowledge(batch, publishing: [OutgoingMessage(Message("x"), to: "out")])
+    }
+    _ = await node.take(.transact)
+    node.send(.lapsed(consumer: ConsumerID(1), ranges: [range(1, 1)]))
+    node.send(
+      .publishRefused(first: PublishSequence(1), count: 1, .staleDelivery, detail: ""))
+    await #expect(throws: SkeinError.leaseLost) { try await publishing.value }
+    await #expect(throws: SkeinError.leaseLost) { try await batch[0].acknowledge() }
+    let settling = Task { try await consumer.acknowledge(upTo: batch[1]) }
+    #expect(try await node.take(.settle).settle().ranges == [range(2, 2)])
+    node.send(.settled(through: CommandSequence(1)))
+    try await settling.value
+    await client.close()
+  }
+
+  @Test func `One that is answered in part and then pushed back is sent again`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let publishing = Task {
+      try await client.publishAll([
+        OutgoingMessage(Message("1"), to: "a"), OutgoingMessage(Message("2"), to: "b"),
+      ])
+    }
+    let seen = try read(await node.take(.transact))
+    confirm(node, 1, 1)
+    // The connection breaks between the two answers; the node is short of room afterwards.
+    _ = try await client.resolve("other")
+    node.closeConnections()
+    #expect(try read(await node.take(.transact)) == seen)
+    node.send(.publishRefused(first: PublishSequence(1), count: 2, .overloaded, detail: ""))
+    #expect(try read(await node.take(.transact)) == seen)
+    confirm(node, 1, 1)
+    node.send(.confirmed(first: PublishSequence(2), count: 1, message: MessageID(1 << 20 | 1)))
+    #expect(try await publishing.value.map(\.id.description) == ["1-0", "1-1"])
+    await client.close()
+  }
+
+  /// A transaction whose task does not know its outcome.
+  private func unknown(
+    _ node: FakeNode, _ client: SkeinClient, _ deliveries: [Delivery] = []
+  ) async throws -> PublishReference {
+    let publishing = Task {
+      try await client.acknowledge(
+        deliveries,
+        publishing: [
+          OutgoingMessage(Message("1"), to: ["a", "b", "c"]),
+          OutgoingMessage(Message("2"), to: "a"),
+        ])
+    }
+    _ = await node.take(.transact)
+    publishing.cancel()
+    let reference = PublishReference(producer: client.producer, sequence: 1)
+    await #expect(throws: SkeinError.outcomeUnknown(reference)) { _ = try await publishing.value }
+    return reference
+  }
+
+  @Test func `A retry of a transaction tells of each message in each of its queues`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let reference = try await unknown(node, client)
+    confirm(node, 1, 1, copies: 3)
+    node.send(.confirmed(first: PublishSequence(2), count: 1, message: MessageID(1 << 20 | 3)))
+    while !client.shared.book.isAnswered(2) { await Task.yield() }
+    #expect(try await client.retry(reference).ids.map(\.description) == ["1-0", "1-1", "1-2"])
+    let second = PublishReference(producer: reference.producer, sequence: 2)
+    #expect(try await client.retry(second).ids.map(\.description) == ["1-3"])
+    #expect(node.count(.publishOutcome) == 0)
+    await client.close()
+  }
+
+  @Test func `When publishing has ended, a retry asks and knows the number of queues`()
+    async throws
+  {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let reference = try await unknown(node, client)
+    node.send(.producerFenced)
+    while client.shared.book.failure == nil { await Task.yield() }
+    let retrying = Task { try await client.retry(reference) }
+    node.send(.outcomeReply(.stored(MessageID(1 << 20))), to: await node.take(.publishOutcome))
+    #expect(try await retrying.value.ids.map(\.description) == ["1-0", "1-1", "1-2"])
+    let asking = Task { try await client.retry(reference) }
+    node.send(.outcomeReply(.refused(.staleDelivery)), to: await node.take(.publishOutcome))
+    await #expect(throws: SkeinError.leaseLost) { _ = try await asking.value }
+    await client.close()
+  }
+
+  @Test func `A retry of a transaction with a lost delivery says so`() async throws {
+    let node = try FakeNode()
+    let (client, _, batch) = try await holding(node)
+    let reference = try await unknown(node, client, batch)
+    node.send(
+      .publishRefused(first: PublishSequence(1), count: 2, .staleDelivery, detail: ""))
+    while !client.shared.book.isAnswered(2) { await Task.yield() }
+    await #expect(throws: SkeinError.leaseLost) { _ = try await client.retry(reference) }
+    await client.close()
+  }
+
+  @Test func `A forgotten answer is no refusal`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let publishing = Task { try await client.publish(Message("m"), toAll: ["a", "b"]) }
+    _ = await node.take(.transact)
+    node.send(
+      .publishRefused(first: PublishSequence(1), count: 1, .answerForgotten, detail: ""))
+    let reference = PublishReference(producer: client.producer, sequence: 1)
+    await #expect(throws: SkeinError.outcomeUnknown(reference)) { _ = try await publishing.value }
+    await client.close()
+  }
 }

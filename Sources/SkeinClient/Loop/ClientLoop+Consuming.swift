@@ -170,8 +170,12 @@ extension ClientLoop {
 
   func stageSettles(of core: ConsumerCore) {
     let deadline = now + options.timeout.nanoseconds
-    for settle in core.takeStaged() {
-      settles.append(settle, consumer: core.id, core: core, deadline: deadline)
+    let staged = core.takeStaged()
+    if staged.isEmpty { return }
+    // The loop takes these publishes after the commands of the same turn, of which this is one.
+    let behind = shared.book.lastStaged
+    for settle in staged {
+      settles.append(settle, consumer: core.id, core: core, deadline: deadline, behind: behind)
     }
   }
 
@@ -181,9 +185,19 @@ extension ClientLoop {
     }
   }
 
+  /// Extensions go before everything: what a publish waits for must not cost a lease, and one that
+  /// was asked for before a transaction that ends the delivery comes before it.
+  func pumpExtensions() { pumpSettles { !$0.action.endsDelivery } }
+
+  /// The end of a delivery does not overtake a publish that was staged before it: that may be the
+  /// result of the work.
   func pumpSettles() {
-    guard now >= settles.pauseEnd else { return }
-    while let (settle, sequence) = settles.nextToSend {
+    pumpSettles { !$0.action.endsDelivery || !publishes.hasUnsent(through: $0.behind) }
+  }
+
+  private func pumpSettles(where mayGo: (SettleQueue.Pending) -> Bool) {
+    guard now >= settles.pauseEnd, let connection else { return }
+    while connection.hasRoom, let (settle, sequence) = settles.nextToSend(where: mayGo) {
       let frame = settle.action.frame(
         consumer: settle.consumer, ranges: settle.ranges, sequence: sequence,
         answeredThrough: settles.answeredThrough)

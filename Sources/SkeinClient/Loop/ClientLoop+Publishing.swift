@@ -20,19 +20,16 @@ extension ClientLoop {
     while let next = publishes.nextToSend,
       connection.pendingBytes + Frame.overheadBytes < connection.outboundLimit
     {
-      let offset = next.openOffset
-      guard next.chunk.run.count - offset <= publishes.runBytesMax else {
-        // One message that this leader does not take. An earlier one may have stored it.
+      if let transaction = next.chunk.transaction {
+        let isSent = send(transaction, next.chunk, connection)
         publishes.noteSent()
-        let reference = shared.book.reference(next.firstOpen)
-        let count = next.chunk.transaction == nil ? 1 : next.remaining
-        noteAnswer(
-          first: next.firstOpen, count: count, result: .failure(.outcomeUnknown(reference)))
+        if !isSent { giveUp(next, count: next.remaining, reference: next.chunk.first) }
         continue
       }
-      if let transaction = next.chunk.transaction {
-        send(transaction, next.chunk, connection)
+      let offset = next.openOffset
+      guard next.chunk.run.count - offset <= publishes.runBytesMax else {
         publishes.noteSent()
+        giveUp(next, count: 1, reference: next.firstOpen)
         continue
       }
       next.chunk.run.withUnsafeBytes { run in
@@ -49,19 +46,32 @@ extension ClientLoop {
     }
   }
 
-  /// Always the whole of it: a part that is answered already is answered again.
+  /// This leader takes no frame so large. An earlier one may have stored it.
+  private func giveUp(_ publish: PublishQueue.Pending, count: Int, reference: UInt64) {
+    noteAnswer(
+      first: publish.firstOpen, count: count,
+      result: .failure(.outcomeUnknown(shared.book.reference(reference))))
+  }
+
+  /// Always the whole of it: a part that is answered already is answered again. False if the leader
+  /// does not take it.
   private func send(
     _ transaction: ChunkTransaction, _ chunk: PublishChunk, _ connection: Connection
-  ) {
+  ) -> Bool {
     var head: [UInt8] = []
-    chunk.run.withUnsafeBytes { run in
-      transaction.head(
+    let fits = chunk.run.withUnsafeBytes { run in
+      let view = transaction.head(
         first: chunk.first,
-        answeredThrough: min(publishes.answeredThrough ?? 0, chunk.first - 1), run: run
-      ).encodeHead(into: &head)
+        answeredThrough: min(publishes.answeredThrough ?? 0, chunk.first - 1), run: run)
+      let payloadBytes = view.headBytes + run.count
+      guard payloadBytes - PublishView.fixedBytes <= publishes.runBytesMax else { return false }
+      view.encodeHead(into: &head)
+      return true
     }
+    guard fits else { return false }
     let isTaken = connection.append(frame: head, shared: [chunk.run])
     invariant(isTaken, "a connection with room takes no frame")
+    return true
   }
 
   func noteAnswer(
@@ -87,6 +97,10 @@ extension ClientLoop {
       guard publishes.isOpen(first), now >= publishes.pauseEnd else { return }
       publishes.sendAgain()
       publishes.pauseEnd = now + .milliseconds(20)
+    case .answerForgotten:
+      // Of what was done once, and then of what was not: nobody can say.
+      let reference = shared.book.reference(first)
+      noteAnswer(first: first, count: count, result: .failure(.outcomeUnknown(reference)))
     default:
       noteAnswer(first: first, count: count, result: .failure(.refusal(refusal, detail: detail)))
     }

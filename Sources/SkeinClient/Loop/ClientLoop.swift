@@ -166,9 +166,9 @@ final class ClientLoop {
     pumpRequests()
     guard case .open = session else { return }
     pumpConsumers()
-    // An extension that was asked for before a transaction that ends the delivery comes before it.
-    pumpSettles()
+    pumpExtensions()
     pumpPublishes()
+    pumpSettles()
   }
 
   /// Fails everything that is left, for whoever still waits.
@@ -197,7 +197,8 @@ final class ClientLoop {
       failStaged(entry.core.takeStaged(), .closed)
     }
     consumers = [:]
-    for core in retired.values { failStaged(core.takeStaged(), .closed) }
+    // What is settled later finds its session gone, for nobody would take it.
+    for core in retired.values { failStaged(core.beginSession(), .closed) }
     retired = [:]
     settles.failAll(.requestUnknown("the settlement"))
     for promise in closing?.promises ?? [] { promise.keep(()) }

@@ -12,6 +12,8 @@ struct PublishQueue {
 
     var remaining: Int { chunk.count - answered }
     var firstOpen: UInt64 { chunk.first + UInt64(answered) }
+    /// Where its frame begins: a transaction is always sent whole, answered in part or not.
+    var firstSent: UInt64 { chunk.transaction == nil ? firstOpen : chunk.first }
 
     /// Where the first unanswered record begins in the run.
     var openOffset: Int {
@@ -56,7 +58,11 @@ struct PublishQueue {
     pending.append(Pending(chunk: chunk, deadline: deadline))
   }
 
+  /// Nothing of it will be answered.
   mutating func removeAll() {
+    for place in 0..<pending.count {
+      pending[place].chunk.transaction?.order.giveDeliveriesBack()
+    }
     pending.removeAll()
     early = []
     sent = 0
@@ -127,16 +133,21 @@ struct PublishQueue {
 
   var hasUnsent: Bool { sent < pending.count }
 
+  /// Whether one of the publishes up to `sequence` waits to be sent on this connection.
+  func hasUnsent(through sequence: UInt64) -> Bool {
+    sent < pending.count && pending[sent].chunk.first <= sequence
+  }
+
   /// Everything up to this is answered.
   var answeredThrough: UInt64? { pending.first.map { $0.firstOpen - 1 } }
 
   /// Whether everything before `first` is answered and it is not.
-  func isNext(_ first: UInt64) -> Bool { sent > 0 && pending.first?.firstOpen == first }
+  func isNext(_ first: UInt64) -> Bool { sent > 0 && pending.first?.firstSent == first }
 
   /// Whether the publishes from `first` on were sent on this connection and are not answered.
   func isOpen(_ first: UInt64) -> Bool {
     guard let head = pending.first else { return false }
-    return first >= head.firstOpen
+    return first >= head.firstSent
   }
 
   /// Takes an answer to `count` publishes from `first` on and appends whom it concerns to `runs`.
@@ -179,8 +190,11 @@ struct PublishQueue {
           owner: head.chunk.owner, first: next, count: covered,
           bytesReleased: releasedEarly + (isWhole ? head.chunk.run.count : 0),
           result: result.shifted((next - first) * copies), copies: copies))
-      if case .failure(let error) = result, error.isRefusal {
-        head.chunk.transaction?.order.giveDeliveriesBack()
+      if let order = head.chunk.transaction?.order {
+        switch result {
+        case .success: order.finishDeliveries()
+        case .failure: order.giveDeliveriesBack()
+        }
       }
       releasedEarly = 0
       if sent > 0 { inFlight -= covered }

@@ -17,31 +17,40 @@ struct SettleQueue {
     /// Wait for this and everything before it.
     var flushes: [Promise<Outcome>] = []
     let deadline: MonotonicTime
+    /// Publishes up to this one were staged before it and are sent before it; 0 for none.
+    let behind: UInt64
   }
 
   private var pending = RingBuffer<Pending>()
+  /// Ends of deliveries, which have no numbers yet: publishes that were staged before them, and
+  /// extensions, which must come in time, go first.
+  private var ends = RingBuffer<Pending>()
   /// The number of the first pending one.
   private var first: UInt64 = 1
   private var sent = 0
   private var expired = 0
+  private var expiredEnds = 0
   /// Nothing is sent before: the node pushed back.
   var pauseEnd = MonotonicTime.zero
 
-  var isEmpty: Bool { pending.isEmpty }
+  var isEmpty: Bool { pending.isEmpty && ends.isEmpty }
 
-  /// - Parameter core: who is told of failures; nil if nobody needs to be.
+  /// - Parameters:
+  ///   - core: who is told of failures; nil if nobody needs to be.
+  ///   - behind: the last publish that was staged before it.
   mutating func append(
-    _ settle: StagedSettle, consumer: ConsumerID, core: ConsumerCore?, deadline: MonotonicTime
+    _ settle: StagedSettle, consumer: ConsumerID, core: ConsumerCore?, deadline: MonotonicTime,
+    behind: UInt64 = 0
   ) {
     let ranges = Self.joined(settle.ranges)
     var start = 0
     while start < ranges.count {
       let end = min(ranges.count, start + SettleRequest.rangesMax)
-      pending.append(
-        Pending(
-          core: core, consumer: consumer, action: settle.action,
-          ranges: Array(ranges[start..<end]),
-          waiters: end == ranges.count ? settle.waiters : [], deadline: deadline))
+      let part = Pending(
+        core: core, consumer: consumer, action: settle.action,
+        ranges: Array(ranges[start..<end]),
+        waiters: end == ranges.count ? settle.waiters : [], deadline: deadline, behind: behind)
+      if settle.action.endsDelivery { ends.append(part) } else { pending.append(part) }
       start = end
     }
   }
@@ -62,6 +71,11 @@ struct SettleQueue {
 
   /// Keeps the promise when everything of this consumer so far is answered.
   mutating func whenAnswered(_ consumer: ConsumerID, _ promise: Promise<Outcome>) {
+    for place in stride(from: ends.count - 1, through: 0, by: -1)
+    where ends[place].consumer == consumer {
+      ends[place].flushes.append(promise)
+      return
+    }
     for place in stride(from: pending.count - 1, through: 0, by: -1)
     where pending[place].consumer == consumer {
       pending[place].flushes.append(promise)
@@ -76,7 +90,7 @@ struct SettleQueue {
     pauseEnd = .zero
   }
 
-  var hasUnsent: Bool { sent < pending.count }
+  var hasUnsent: Bool { sent < pending.count || !ends.isEmpty }
 
   /// Whether this one was sent on this connection and is not answered.
   func isOpen(_ sequence: CommandSequence) -> Bool {
@@ -86,9 +100,17 @@ struct SettleQueue {
   /// Whether everything before this one is answered.
   func isNext(_ sequence: CommandSequence) -> Bool { sequence.rawValue == first }
 
-  /// The next to send, with its number.
-  var nextToSend: (Pending, CommandSequence)? {
-    sent < pending.count ? (pending[sent], CommandSequence(first + UInt64(sent))) : nil
+  /// The next to send, with its number, if it may go.
+  mutating func nextToSend(
+    where mayGo: (Pending) -> Bool
+  ) -> (Pending, CommandSequence)? {
+    if sent == pending.count, let end = ends.first, mayGo(end) {
+      _ = ends.popFirst()
+      expiredEnds = max(0, expiredEnds - 1)
+      pending.append(end)
+    }
+    guard sent < pending.count, mayGo(pending[sent]) else { return nil }
+    return (pending[sent], CommandSequence(first + UInt64(sent)))
   }
 
   mutating func noteSent() { sent += 1 }
@@ -114,7 +136,8 @@ struct SettleQueue {
     let place = Int(clamping: sequence.rawValue &- first)
     // A transaction may have ended the delivery meanwhile: being too late then harms nobody.
     if place < pending.count, !pending[place].action.endsDelivery,
-      pending[place].core.map({ !$0.holds(range) }) ?? true, pending[place].waiters.isEmpty
+      pending[place].core.map({ !$0.hasUnsettled(range) }) ?? true,
+      pending[place].waiters.isEmpty
     {
       return
     }
@@ -133,7 +156,7 @@ struct SettleQueue {
 
   /// Nothing of this will be answered.
   mutating func failAll(_ error: SkeinError) {
-    while let settle = pending.popFirst() {
+    while let settle = pending.popFirst() ?? ends.popFirst() {
       let isWaitedFor = settle.waiters.contains { $0.promise.keep(.failure(error)) }
       for waiter in settle.waiters { waiter.promise.keep(.failure(error)) }
       for promise in settle.flushes { promise.keep(.failure(error)) }
@@ -143,17 +166,25 @@ struct SettleQueue {
     }
     sent = 0
     expired = 0
+    expiredEnds = 0
   }
 
   /// Tells those whose time is up; they go on being sent. Returns when the next is due.
   mutating func expire(now: MonotonicTime) -> MonotonicTime {
-    while expired < pending.count, pending[expired].deadline <= now {
+    let next = Self.expire(pending, &expired, now: now)
+    return min(next, Self.expire(ends, &expiredEnds, now: now))
+  }
+
+  private static func expire(
+    _ settles: RingBuffer<Pending>, _ expired: inout Int, now: MonotonicTime
+  ) -> MonotonicTime {
+    while expired < settles.count, settles[expired].deadline <= now {
       let error = SkeinError.requestUnknown("the settlement")
-      for waiter in pending[expired].waiters { waiter.promise.keep(.failure(error)) }
-      for promise in pending[expired].flushes { promise.keep(.failure(error)) }
+      for waiter in settles[expired].waiters { waiter.promise.keep(.failure(error)) }
+      for promise in settles[expired].flushes { promise.keep(.failure(error)) }
       expired += 1
     }
-    return expired < pending.count ? pending[expired].deadline : .never
+    return expired < settles.count ? settles[expired].deadline : .never
   }
 }
 
