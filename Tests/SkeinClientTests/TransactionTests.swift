@@ -265,6 +265,22 @@ import Wire
     await client.close()
   }
 
+  @Test func `When the client is closed, a delivery of a transaction is not said to be settled`()
+    async throws
+  {
+    let node = try FakeNode()
+    let (client, consumer, batch) = try await holding(node)
+    let publishing = Task {
+      try await batch[0].acknowledge(publishing: [OutgoingMessage(Message("x"), to: "out")])
+    }
+    _ = await node.take(.transact)
+    await client.close(within: .zero)
+    let reference = PublishReference(producer: client.producer, sequence: 1)
+    await #expect(throws: SkeinError.outcomeUnknown(reference)) { try await publishing.value }
+    await #expect(throws: SkeinError.closed) { try await batch[0].acknowledge() }
+    consumer.cancel()
+  }
+
   @Test func `A lease that ran out while a transaction was under way stays lost`() async throws {
     let node = try FakeNode()
     let (client, consumer, batch) = try await holding(node)

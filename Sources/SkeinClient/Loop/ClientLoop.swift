@@ -187,6 +187,7 @@ final class ClientLoop {
 
   private func failAll() {
     shared.book.fail(.closed)
+    publishes.removeAll()
     for request in requests.values { request.request.promise.keep(.failure(.closed)) }
     requests = [:]
     for waiter in sessionWaiters { waiter.promise.keep(.failure(.closed)) }
