@@ -25,7 +25,8 @@ package struct MachineLimits: Hashable, Sendable {
   package var producerMemory: Nanoseconds = .seconds(24 * 3600)
   /// Publishes of a producer whose answers it has not said to have seen.
   package var unansweredMessages: UInt64 = 65_536
-  /// The same in runs of equal answers.
+  /// The same in runs of equal answers. A publish that would make more is carried out as far as
+  /// they go; a transaction, which makes 1,024 at most, waits.
   package var unansweredRuns = 4_096
   /// The same of all producers with a session together. Above it a producer may have
   /// `runsWhenFull`, so that nobody's publishes depend on what others do not answer.
@@ -62,8 +63,10 @@ package struct MachineLimits: Hashable, Sendable {
       publishesPerEntry <= FixedLimits.publishesPerEntry
         && dueWorkPerEntry <= FixedLimits.dueWorkPerEntry
         && settledPerEntry <= FixedLimits.settledPerEntry, "limits per entry: \(self)")
+    // The copies of one dead message, one for each queue, may go together whatever the limit is.
     let most =
-      publishesPerEntry + dueWorkPerEntry + settledPerEntry + Int(FixedLimits.creditMax)
+      publishesPerEntry + max(dueWorkPerEntry, queues) + settledPerEntry
+      + Int(FixedLimits.creditMax)
     invariant(most <= MessageID.perEntryMax, "\(most) messages in one entry")
   }
 }
@@ -79,8 +82,9 @@ package enum FixedLimits {
   /// Messages that the publishes of one entry may store. The other half of an entry's message ids
   /// is for what the machine itself moves.
   package static let publishesPerEntry = 1 << 19
-  /// Messages returned or moved because their time came, per entry; what is left waits for the
-  /// next entry, whose deadline has then passed already.
+  /// Messages returned or moved because their time came, per entry, and copies of dead letters
+  /// that an exchange makes beyond the first; what is left waits for the next entry, whose deadline
+  /// has then passed already.
   package static let dueWorkPerEntry = 1 << 18
   /// Messages that one entry's nacks, rejects and releases may take from consumers: together with
   /// the two limits above no more than `MessageID.perEntryMax`.
@@ -91,6 +95,8 @@ package enum FixedLimits {
   package static let copiesPerTransaction = 1 << 16
   /// Settles in one transaction, and parts of it: messages for the same queues.
   package static let partsPerTransaction = 1_024
+  /// Ranges in all settles of one transaction.
+  package static let rangesPerTransaction = 4_096
   /// Queues that one part of a transaction names.
   package static let queuesPerPart = 1_024
   /// Consumers listed in one attach.

@@ -62,14 +62,49 @@ extension MachineState {
       queues[queue].candidates.set(
         ActiveCandidate(key: consumer.serial, priority: command.priority))
     }
-    let slot = consumers.insert(consumer)
-    consumerSlots.insert(slot, for: consumer.serial)
+    let slot = insertConsumer(consumer)
     sessions[session].consumers.insert(
       SessionState.Member(id: command.consumer, slot: slot), at: place)
     queues[queue].consumers += 1
     maybeChooseActive(queue)
     maybeJoinRotation(slot)
     return nil
+  }
+
+  /// Puts the consumer into the table and among those of its queue; returns its slot.
+  mutating func insertConsumer(_ consumer: ConsumerState) -> Int {
+    let queue = consumer.queueSlot
+    let next = queues[queue].firstConsumer
+    let slot = consumers.insert(consumer)
+    consumerSlots.insert(slot, for: consumer.serial)
+    consumers[slot].nextOfQueue = next
+    if next != ConsumerState.noSlot { consumers[next].previousOfQueue = slot }
+    queues[queue].firstConsumer = slot
+    return slot
+  }
+
+  /// Takes the consumer out from among those of its queue.
+  private mutating func leaveQueue(_ consumer: Int) {
+    let next = consumers[consumer].nextOfQueue
+    let previous = consumers[consumer].previousOfQueue
+    if next != ConsumerState.noSlot { consumers[next].previousOfQueue = previous }
+    if previous != ConsumerState.noSlot {
+      consumers[previous].nextOfQueue = next
+    } else {
+      queues[consumers[consumer].queueSlot].firstConsumer = next
+    }
+  }
+
+  /// The slots of the queue's consumers, ended ones that hold something included, in no order that
+  /// means anything.
+  func consumers(of queue: Int) -> [Int] {
+    var found: [Int] = []
+    var next = queues[queue].firstConsumer
+    while next != ConsumerState.noSlot {
+      found.append(next)
+      next = consumers[next].nextOfQueue
+    }
+    return found
   }
 
   /// Where only one consumer may be active and none is, the one of the highest priority is from now
@@ -183,6 +218,7 @@ extension MachineState {
     invariant(found, "consumer \(consumers[consumer].id) not among its session's")
     sessions[session].consumers.remove(at: place)
     let serial = consumers[consumer].serial
+    leaveQueue(consumer)
     consumers.remove(consumer)
     noteIfResting(session)
     queues[queue].candidates.remove(serial)

@@ -8,8 +8,9 @@
 import Base
 
 extension MachineState {
-  /// Carries out what is due, at most `MachineLimits.dueWorkPerEntry` messages of it and what the
-  /// last consumer holds; the rest stays due for the next entry.
+  /// Carries out what is due, at most `MachineLimits.dueWorkPerEntry` of it and what the last
+  /// consumer holds; the rest stays due for the next entry. Counted are messages, the copies of one
+  /// that an exchange moves, and queues that go, with what is in them.
   mutating func carryOutDue(_ effects: inout EffectList) {
     carryOutDueLeases(&effects)
     endDueSessions(&effects)
@@ -90,8 +91,8 @@ extension MachineState {
       consumers[member.slot].held.removeAll()
       let end = FailedDelivery(
         kind: .consumerGone, error: "consumer is gone", consumer: member.slot)
-      for held in all { fail(held, end, in: queue) }
       dueWork += all.count
+      for held in all { fail(held, end, in: queue) }
       removeConsumer(member.slot)
     }
     end(session, .expired, &effects)
@@ -110,7 +111,9 @@ extension MachineState {
       expireDue(in: queue)
       makeDueReady(in: queue)
       trim(queue)
-      if queues[queue].expiry <= clock {
+      if queues[queue].expiry <= clock, dueWork < limits.dueWorkPerEntry {
+        // It has no consumers, and nobody holds anything.
+        dueWork += 1 + Int(queues[queue].waitingCount)
         _ = remove(queue, &effects)
       } else {
         lowerDeadline(ofQueue: queue)

@@ -108,7 +108,9 @@ extension MachineState {
     let waitingBytes = bytes
     var subscribed: UInt32 = 0
     var takers = Set<Int>()
+    var all = 0
     for consumer in consumers.slots where consumers[consumer].queueSlot == slot {
+      all += 1
       leased += UInt64(consumers[consumer].held.count)
       consumers[consumer].held.forEach { see($0.message) }
       if consumers[consumer].isSubscribed { subscribed += 1 }
@@ -119,6 +121,10 @@ extension MachineState {
     invariant(bytes == queue.bytes, "\(bytes) bytes in queue \(queue.id): \(queue.bytes)")
     invariant(noted == queue.notes.count, "notes of queue \(queue.id)")
     invariant(subscribed == queue.consumers, "consumers of queue \(queue.id)")
+    let mine = consumers(of: slot)
+    invariant(
+      mine.count == all && mine.allSatisfy { consumers[$0].queueSlot == slot },
+      "\(mine.count) consumers listed in queue \(queue.id)")
     let rotation = queue.rotation.consumers
     invariant(Set(rotation) == takers && rotation.count == takers.count, "rotation")
     invariant(queue.ready.isEmpty || takers.isEmpty, "queue \(queue.id) left unassigned")

@@ -56,7 +56,7 @@ extension MachineState {
   /// Slow: looks through what consumers hold. Only for requests that fail.
   private func isHeld(_ id: MessageID, from queue: Int) -> Bool {
     var isHeld = false
-    for consumer in consumers.slots where consumers[consumer].queueSlot == queue {
+    for consumer in consumers(of: queue) {
       consumers[consumer].held.forEach { if $0.message.id == id { isHeld = true } }
     }
     return isHeld
@@ -119,9 +119,8 @@ extension MachineState {
     return true
   }
 
-  private func deadLetterNote(of message: Waiting, in queue: Int) -> DeadLetterNote? {
-    guard message.has(Waiting.hasNote) else { return nil }
-    return queues[queue].notes[message.id.rawValue]?.story?.deadLetter
+  func deadLetterNote(of message: Waiting, in queue: Int) -> DeadLetterNote? {
+    queues[queue].story(of: message)?.deadLetter
   }
 
   /// Moves a ready message back to where it came from; false if there is no such place or no room.

@@ -77,8 +77,7 @@ extension MachineState {
     let messages = queues[queue].waitingCount + queues[queue].leased
     hash.fold(.queueDeleted, UInt64(queues[queue].id.rawValue), messages)
     // By serial, the same order everywhere.
-    let mine = consumers.slots.filter { consumers[$0].queueSlot == queue }
-      .sorted { consumers[$0].serial < consumers[$1].serial }
+    let mine = consumers(of: queue).sorted { consumers[$0].serial < consumers[$1].serial }
     for consumer in mine {
       let session = consumers[consumer].sessionSlot
       effects.add(

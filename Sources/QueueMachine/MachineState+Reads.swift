@@ -33,7 +33,7 @@ extension MachineState {
     for entry in queues[slot].delayed.entries where entry.message.id > start {
       found.append(peeked(entry, in: slot))
     }
-    for consumer in consumers.slots where consumers[consumer].queueSlot == slot {
+    for consumer in consumers(of: slot) {
       consumers[consumer].held.forEach { held in
         if held.message.id > start { found.append(peeked(held, of: consumer)) }
       }
@@ -85,7 +85,7 @@ extension MachineState {
       return MessageBiography(message: peeked(message, in: queue, state: .ready))
     }
     var found: MessageBiography?
-    for consumer in consumers.slots where consumers[consumer].queueSlot == queue {
+    for consumer in consumers(of: queue) {
       consumers[consumer].held.forEach { held in
         guard held.message.id == id else { return }
         let session = sessions[consumers[consumer].sessionSlot]

@@ -102,22 +102,88 @@ extension MachineState {
   }
 
   /// Moves a message that is out of all its queue's lists to the dead-letter queue, or drops it
-  /// where there is none. Part of the entry that decided it, so it happens exactly once.
+  /// where there is none. Part of the entry that decided it, so it happens exactly once; where an
+  /// exchange would make more copies than the entry may, it stays, dead already, and goes with the
+  /// due work of a later one.
   mutating func giveUp(
     _ message: Waiting, in queue: Int, _ reason: DeadLetterReason, attempts: UInt32,
     error: String = "", event: MessageEvent? = nil, isOut: Bool = true
   ) {
+    let target = queues[queue].deadLetterSlot
+    var copies: DeadLetterCopies?
+    var reason = reason
+    if target < 0, hasDeadLetterExchange(queue) {
+      reason = postponedReason(of: message, in: queue) ?? reason
+      copies = deadLetterCopies(of: message, reason, from: queue)
+      if copies == nil {
+        postpone(
+          message, in: queue, reason, attempts: attempts, error: error, event: event, isOut: isOut)
+        return
+      }
+    }
     let key = queues[queue].keys.key(of: message.id)
     let note = queues[queue].leave(message, isOut: isOut)
     markDirty(queue)
     queues[queue].bytes -= message.size
-    let target = queues[queue].deadLetterSlot
-    guard target >= 0 || hasDeadLetterExchange(queue) else {
+    let targets = target >= 0 ? [target] : copies?.targets ?? []
+    guard !targets.isEmpty else {
       hash.fold(.dropped, message.id.rawValue, UInt64(reason.rawValue))
       queues[queue].dropped += 1
       return
     }
-    var story = note?.story ?? MessageStory()
+    var story = copies?.story ?? note?.story ?? MessageStory()
+    noteDeath(
+      of: message, in: queue, reason, attempts: attempts, error: error, event: event, &story)
+    story.add(
+      MessageEvent(
+        kind: .deadLettered, time: clock, queue: queues[queue].name, reason: reason))
+    queues[queue].deadLettered += 1
+    hash.fold(.deadLettered, message.id.rawValue, UInt64(reason.rawValue))
+    var moved = message
+    if targets.count > 1 { moved.becomeShared() }
+    for target in targets { move(moved, note, story, key: key, to: target) }
+  }
+
+  /// Why a message is dead that waits in its queue for an entry that may copy it.
+  private func postponedReason(of message: Waiting, in queue: Int) -> DeadLetterReason? {
+    // One that came here by its death has the id that it had before in this note.
+    guard let note = deadLetterNote(of: message, in: queue), note.originID == message.id else {
+      return nil
+    }
+    return note.reason
+  }
+
+  /// Keeps a dead message in its queue until the next due work, where it counts as too old.
+  private mutating func postpone(
+    _ message: Waiting, in queue: Int, _ reason: DeadLetterReason, attempts: UInt32,
+    error: String, event: MessageEvent?, isOut: Bool
+  ) {
+    var message = message
+    if event != nil {
+      message.set(Waiting.wasDelivered)
+    } else if isOut, !message.has(Waiting.wasDelivered) {
+      queues[queue].giveUpPlace(of: message)
+    }
+    markDirty(queue)
+    let now = clock
+    var story = queues[queue].story(of: message) ?? MessageStory()
+    noteDeath(
+      of: message, in: queue, reason, attempts: attempts, error: error, event: event, &story)
+    if !error.isEmpty { story.lastError = error }
+    queues[queue].note(&message) { note in
+      note.attempts = attempts
+      note.expires = now
+      note.story = story
+    }
+    queues[queue].expiries.set(message.id.rawValue, to: now)
+    delay(message, in: queue, until: now)
+  }
+
+  /// - Parameter event: the failed delivery that it died of, if it was in somebody's hands.
+  private func noteDeath(
+    of message: Waiting, in queue: Int, _ reason: DeadLetterReason, attempts: UInt32,
+    error: String, event: MessageEvent?, _ story: inout MessageStory
+  ) {
     if let event {
       story.add(event)
       story.firstTry = min(story.firstTry, event.granted)
@@ -126,17 +192,6 @@ extension MachineState {
       reason: reason, originQueue: queues[queue].name, originID: message.id, attempts: attempts,
       lastError: error.isEmpty ? story.lastError : error,
       firstTime: min(story.firstTry, clock), time: clock)
-    story.add(
-      MessageEvent(
-        kind: .deadLettered, time: clock, queue: queues[queue].name, reason: reason))
-    if target < 0, !deadLetterByExchange(message, note, story, reason, key: key, from: queue) {
-      hash.fold(.dropped, message.id.rawValue, UInt64(reason.rawValue))
-      queues[queue].dropped += 1
-      return
-    }
-    queues[queue].deadLettered += 1
-    hash.fold(.deadLettered, message.id.rawValue, UInt64(reason.rawValue))
-    if target >= 0 { move(message, note, story, key: key, to: target) }
   }
 
   /// Puts a message that left its queue into another under a new id, where its attempts and errors

@@ -310,8 +310,7 @@ extension MachineState {
     consumer.queueSlot = queue
     consumer.credit = 0
     consumer.isSubscribed = false
-    let slot = consumers.insert(consumer)
-    consumerSlots.insert(slot, for: consumer.serial)
+    let slot = insertConsumer(consumer)
     let (place, found) = sessions[session].place(of: command.consumer)
     invariant(!found, "consumer \(command.consumer) is there already")
     sessions[session].consumers.insert(
@@ -325,30 +324,45 @@ extension MachineState {
     topology.queues[UInt64(queues[queue].id.rawValue)]?.deadLetterExchange != nil
   }
 
-  /// Moves a message that its queue gives up to where the queue's dead-letter exchange routes it;
-  /// false if that leads nowhere.
-  mutating func deadLetterByExchange(
-    _ message: Waiting, _ note: MessageNote?, _ story: MessageStory, _ reason: DeadLetterReason,
-    key: UInt64, from queue: Int
-  ) -> Bool {
-    let id = queues[queue].id.rawValue
-    guard let extras = topology.queues[UInt64(id)], let exchange = extras.deadLetterExchange
-    else { return false }
+  /// What a dead-letter exchange makes of a message.
+  struct DeadLetterCopies {
+    /// Slots of the queues that it goes to, by their ids.
+    var targets: [Int]
+    /// With its death in it, and how it is addressed from now on.
+    var story: MessageStory
+  }
+
+  /// Where a message that its queue gives up goes by the queue's dead-letter exchange; nil if the
+  /// entry may not make so many copies any more. The first counts for the message itself, as
+  /// anywhere, each other one as due work.
+  mutating func deadLetterCopies(
+    of message: Waiting, _ reason: DeadLetterReason, from queue: Int
+  ) -> DeadLetterCopies? {
+    if dueWork > limits.dueWorkPerEntry { return nil }
+    var story = queues[queue].story(of: message) ?? MessageStory()
+    guard let extras = topology.queues[UInt64(queues[queue].id.rawValue)],
+      let exchange = extras.deadLetterExchange
+    else { return DeadLetterCopies(targets: [], story: story) }
     let address = story.address ?? extras.ownAddress
-    var story = story
     story.noteDeath(
       in: extras.name, reason, exchange: address.exchange, keys: address.keys, at: clock)
     let keys = extras.deadLetterKey.map { [$0] } ?? address.keys
     story.address = MessageAddress(exchange: exchange, keys: keys)
-    let targets = deadLetterTargets(exchange, keys, extras.host).filter { target in
+    let routed = deadLetterTargets(exchange, keys, extras.host)
+    let others = max(0, routed.count - 1)
+    // One that alone has too many goes where nothing else did: so each goes at some time.
+    if dueWork > 1, dueWork + others > limits.dueWorkPerEntry {
+      // Others are not looked at any more: each look costs as much as the copies.
+      dueWork = limits.dueWorkPerEntry + 1
+      return nil
+    }
+    dueWork += others
+    let targets = routed.filter { target in
       !story.isCycle(
         through: topology.queues[UInt64(queues[target].id.rawValue)]?.name
           ?? queues[target].name)
     }
-    var moved = message
-    if targets.count > 1 { moved.becomeShared() }
-    for target in targets { move(moved, note, story, key: key, to: target) }
-    return !targets.isEmpty
+    return DeadLetterCopies(targets: targets, story: story)
   }
 
   private mutating func deadLetterTargets(

@@ -57,7 +57,8 @@ struct MachineState: Sendable {
   var settledHere = 0
   /// Leases that this entry's extends set.
   var extendedHere = 0
-  /// Messages returned or moved because their time came.
+  /// Messages returned or moved because their time came, and copies of dead letters beyond the
+  /// first. Above the limit once something had to wait.
   var dueWork = 0
   /// Slots of the queues whose `isDirty` is set.
   var dirtyQueues: [Int] = []

@@ -92,7 +92,11 @@ struct QueueState: Sendable {
   var nextToken: UInt64 = 1
 
   var leased: UInt64 = 0
+  /// Those that are subscribed.
   var consumers: UInt32 = 0
+  /// The slot of one of all that there are, ended ones included; the others follow it by
+  /// `ConsumerState.nextOfQueue`, in no order that means anything.
+  var firstConsumer = ConsumerState.noSlot
   /// Of the records of what is ready, delayed and leased.
   var bytes: UInt64 = 0
   /// The part of it that is leased.
@@ -211,6 +215,10 @@ extension QueueState {
     return notes.remove(message.id.rawValue)
   }
 
+  func story(of message: Waiting) -> MessageStory? {
+    message.has(Waiting.hasNote) ? notes[message.id.rawValue]?.story : nil
+  }
+
   func expires(_ message: Waiting) -> MachineTime {
     message.has(Waiting.hasNote) ? notes[message.id.rawValue]?.expires ?? .never : .never
   }
@@ -299,6 +307,9 @@ struct ConsumerState: Sendable {
   var session = SessionID.none
   var sessionSlot = 0
   var queueSlot = 0
+  /// Its neighbours among the consumers of its queue.
+  var nextOfQueue = ConsumerState.noSlot
+  var previousOfQueue = ConsumerState.noSlot
   /// The most messages it may hold, 0...65,535; 0 pauses it.
   var credit: UInt32 = 1
   /// Those of a lower priority get what this one has no credit for.
@@ -311,6 +322,8 @@ struct ConsumerState: Sendable {
   var isSubscribed = true
   /// Where it stands in its queue's rotation; `Rotation.none` if it does not.
   var rotationPlace = Rotation.none
+
+  static let noSlot = -1
 
   var isInRotation: Bool { rotationPlace != Rotation.none }
   /// What it may hold at once from now on.

@@ -222,8 +222,7 @@ extension MachineState {
       if held.message.has(Waiting.hasKey) { queues[queue].keys.restoreOut(held.message) }
     }
     if consumer.isSubscribed { queues[queue].consumers += 1 }
-    let slot = consumers.insert(consumer)
-    consumerSlots.insert(slot, for: consumer.serial)
+    let slot = insertConsumer(consumer)
     if queues[queue].settings.hasSingleActiveConsumer, consumer.isSubscribed,
       queues[queue].activeConsumer != consumer.serial
     {
