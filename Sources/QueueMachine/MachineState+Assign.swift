@@ -60,12 +60,14 @@ extension MachineState {
   private mutating func assign(_ queue: Int, _ effects: inout EffectList) {
     var ready = queues[queue].ready.count
     if ready == 0 || queues[queue].rotation.isEmpty { return }
-    if queues[queue].rotation.others.isEmpty {
+    if !queues[queue].rotation.hasPriorities {
       assign(&ready, from: queue, to: 0, &effects)
-    } else {
-      for priority in queues[queue].rotation.priorities {
-        assign(&ready, from: queue, to: priority, &effects)
-      }
+      return
+    }
+    // Each that comes up takes something, and leaves when it has no credit any more: so this costs
+    // what is delivered, however many priorities there are.
+    while ready > 0, let priority = queues[queue].rotation.highest {
+      assign(&ready, from: queue, to: priority, &effects)
     }
   }
 

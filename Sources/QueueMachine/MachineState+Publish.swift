@@ -85,12 +85,18 @@ extension MachineState {
     liveRuns += producers[producer].runs.count - runs
   }
 
-  /// Whether the producer has to say that it has seen answers before it gets so many more.
-  func hasTooManyAnswers(_ producer: Int, with count: Int) -> Bool {
+  /// Whether the producer has to say that it has seen answers before it gets so many more, which
+  /// make `runs` runs.
+  func hasTooManyAnswers(_ producer: Int, with count: Int, runs: Int = 1) -> Bool {
+    producers[producer].unanswered + UInt64(count) > limits.unansweredMessages
+      || runs > roomForRuns(producer)
+  }
+
+  /// How many more runs of answers are kept of the producer.
+  private func roomForRuns(_ producer: Int) -> Int {
     let runs = producers[producer].runs.count
-    return producers[producer].unanswered + UInt64(count) > limits.unansweredMessages
-      || runs >= limits.unansweredRuns
-      || runs >= limits.runsWhenFull && liveRuns >= limits.liveRuns
+    return min(
+      limits.unansweredRuns - runs, max(limits.runsWhenFull - runs, limits.liveRuns - liveRuns))
   }
 
   mutating func stored(_ count: Int, in queue: Int) {
@@ -101,7 +107,8 @@ extension MachineState {
   }
 
   /// As `store`, each message judged by itself: one that finds no room is refused with `queueFull`,
-  /// or the oldest make room for all that were stored.
+  /// or the oldest make room for all that were stored. Where the answers are too different to be
+  /// kept, the rest has to be published again.
   private mutating func storeWithinLimit(
     _ command: Publish, after known: Int, _ queue: Int, _ producer: Int,
     _ origin: SessionOrigin?, _ effects: inout EffectList
@@ -110,27 +117,43 @@ extension MachineState {
     let bytesMax = queues[queue].settings.bytesMax
     let first = MessageID(entry: appliedIndex, ordinal: nextOrdinal)
     hash.fold(.published, first.rawValue, UInt64(command.queue.rawValue) << 32)
+    let room = roomForRuns(producer)
     var runs: [ProducerState.Run] = []
+    var made = 0
     var stored = 0
     var offset = 0
+    var stop: UInt64?
     for place in 0..<Int(command.count) {
       let size = Self.recordSize(in: command.run, at: offset)
       defer { offset += size }
       if place < known { continue }
       var answer = ProducerState.Run(
         first: command.first.rawValue + UInt64(place), count: 1, firstID: 0, refusal: nil)
-      if isRejecting ? queues[queue].isFull(for: UInt64(size)) : bytesMax > 0 && size > bytesMax {
-        hash.fold(.publishRefused, answer.first, 1)
+      let isRefused =
+        isRejecting ? queues[queue].isFull(for: UInt64(size)) : bytesMax > 0 && size > bytesMax
+      if isRefused {
         answer.refusal = .queueFull
       } else {
         answer.firstID = first.rawValue + UInt64(stored)
+      }
+      let goesOn = (runs.last ?? producers[producer].runs.last)?.joins(answer) ?? false
+      if !goesOn {
+        if made == room {
+          stop = answer.first
+          break
+        }
+        made += 1
+      }
+      if isRefused {
+        hash.fold(.publishRefused, answer.first, 1)
+      } else {
         let rest = UnsafeRawBufferPointer(rebasing: command.run[offset...])
         Self.append(
           rest, at: command.runOffset + offset, after: 0, count: 1,
           firstID: MessageID(rawValue: answer.firstID), to: &queues[queue], at: clock, hash: &hash)
         stored += 1
       }
-      if let last = runs.last, last.joins(answer) {
+      if goesOn, !runs.isEmpty {
         runs[runs.count - 1].count += 1
       } else {
         runs.append(answer)
@@ -148,6 +171,7 @@ extension MachineState {
         effects.addAnswer(run, to: command.session, first: run.first, count: run.count)
       }
     }
+    if let stop { refuse(command, from: stop, .tooManyUnanswered, origin, &effects) }
   }
 
   /// The loop over messages.

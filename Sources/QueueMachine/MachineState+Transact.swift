@@ -56,7 +56,9 @@ extension MachineState {
 
   /// Why the transaction has to be sent again later; nil if it need not be.
   private func room(for command: Transact, _ producer: Int) -> Refusal? {
-    if hasTooManyAnswers(producer, with: command.count) { return .tooManyUnanswered }
+    if hasTooManyAnswers(producer, with: command.count, runs: command.answerRuns) {
+      return .tooManyUnanswered
+    }
     // What would never fit is refused for good.
     if command.copies > limits.publishesPerEntry { return nil }
     return publishedHere + command.copies > limits.publishesPerEntry ? .overloaded : nil
@@ -64,8 +66,10 @@ extension MachineState {
 
   /// Why the deliveries cannot be settled, or which queue is missing.
   private func fault(of command: Transact, _ session: Int) -> Refusal? {
-    guard command.settlesAreApart else { return .malformedRequest }
+    // What costs little first: this may be sent again and again.
     if !command.settles.isEmpty, command.holder != command.session { return .staleDelivery }
+    if command.rangeCount > FixedLimits.rangesPerTransaction { return .transactionTooLarge }
+    guard command.settlesAreApart else { return .malformedRequest }
     for settle in command.settles {
       guard let consumer = sessions[session].slot(of: settle.consumer) else {
         return .consumerNotFound

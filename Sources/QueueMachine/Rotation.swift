@@ -4,64 +4,81 @@
 
 import Base
 
-/// The rotations of a queue: the consumers of a higher priority go before all of a lower one.
+/// The rotations of a queue: the consumers of a higher priority go before all of a lower one. What
+/// is done with one of them costs no more than the logarithm of how many priorities there are.
 struct Rotations: Sendable {
   /// Of priority 0, which is all of most queues.
-  private(set) var usual = Rotation()
-  /// Of the other priorities that somebody has, the highest first.
-  private(set) var others: [(priority: Int16, rotation: Rotation)] = []
+  private var usual = Rotation()
+  /// Of the other priorities that somebody has.
+  private var others: [Int16: Rotation] = [:]
+  /// These priorities.
+  private var levels = IndexedHeap<PriorityLevel>()
+  private(set) var count = 0
 
-  var isEmpty: Bool { usual.isEmpty && others.isEmpty }
-  var count: Int { others.reduce(usual.count) { $0 + $1.rotation.count } }
+  var isEmpty: Bool { count == 0 }
+  /// Whether there is somebody of another priority than the usual.
+  var hasPriorities: Bool { !levels.isEmpty }
 
-  /// Those that have a consumer in rotation, the highest first.
-  var priorities: [Int16] {
-    var priorities = others.map(\.priority)
-    let place = priorities.firstIndex { $0 < 0 } ?? priorities.count
-    if !usual.isEmpty { priorities.insert(0, at: place) }
-    return priorities
+  /// The highest that has a consumer in rotation.
+  var highest: Int16? {
+    if let first = levels.first, first.priority > 0 || usual.isEmpty { return first.priority }
+    return usual.isEmpty ? nil : 0
   }
 
   func count(of priority: Int16) -> Int {
-    if priority == 0 { return usual.count }
-    return others.first { $0.priority == priority }?.rotation.count ?? 0
+    priority == 0 ? usual.count : others[priority]?.count ?? 0
   }
 
   /// Adds the consumer at the end of its priority; returns its place there, by which it can leave.
   mutating func append(_ consumer: Int, _ priority: Int16) -> Int {
+    count += 1
     if priority == 0 { return usual.append(consumer) }
-    let at = others.firstIndex { $0.priority <= priority } ?? others.count
-    if at == others.count || others[at].priority != priority {
-      others.insert((priority, Rotation()), at: at)
-    }
-    return others[at].rotation.append(consumer)
+    let level = PriorityLevel(priority: priority)
+    if levels[level.key] == nil { levels.set(level) }
+    return others[priority, default: Rotation()].append(consumer)
   }
 
   mutating func remove(at place: Int, _ priority: Int16) {
+    count -= 1
     if priority == 0 { return usual.remove(at: place) }
-    guard let at = others.firstIndex(where: { $0.priority == priority }) else {
-      stopForBug("no consumer of priority \(priority) in rotation")
-    }
-    others[at].rotation.remove(at: place)
-    if others[at].rotation.isEmpty { others.remove(at: at) }
+    invariant(others[priority] != nil, "no consumer of priority \(priority) in rotation")
+    others[priority]?.remove(at: place)
+    dropIfEmpty(priority)
   }
 
   mutating func popFirst(of priority: Int16) -> Int? {
-    if priority == 0 { return usual.popFirst() }
-    guard let at = others.firstIndex(where: { $0.priority == priority }) else { return nil }
-    let first = others[at].rotation.popFirst()
-    if others[at].rotation.isEmpty { others.remove(at: at) }
+    guard let first = priority == 0 ? usual.popFirst() : others[priority]?.popFirst() else {
+      return nil
+    }
+    count -= 1
+    if priority != 0 { dropIfEmpty(priority) }
     return first
+  }
+
+  private mutating func dropIfEmpty(_ priority: Int16) {
+    guard others[priority]?.isEmpty == true else { return }
+    others[priority] = nil
+    levels.remove(PriorityLevel(priority: priority).key)
   }
 
   /// The consumers' slots, next first.
   var consumers: [Int] {
-    priorities.flatMap { priority in
-      priority == 0
-        ? usual.consumers
-        : others.first { $0.priority == priority }?.rotation.consumers ?? []
-    }
+    if levels.isEmpty { return usual.consumers }
+    let sorted = levels.entries.map(\.priority).sorted(by: >)
+    let higher = sorted.prefix { $0 > 0 }.flatMap { others[$0]?.consumers ?? [] }
+    let lower = sorted.drop { $0 > 0 }.flatMap { others[$0]?.consumers ?? [] }
+    return higher + usual.consumers + lower
   }
+}
+
+/// A priority other than the usual that somebody has, the highest first.
+private struct PriorityLevel: HeapEntry {
+  /// Not 0.
+  var priority: Int16
+
+  var key: UInt64 { UInt64(UInt16(bitPattern: priority)) }
+
+  func precedes(_ other: PriorityLevel) -> Bool { priority > other.priority }
 }
 
 /// A consumer that waits to become the active one of its queue.

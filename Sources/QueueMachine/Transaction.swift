@@ -56,7 +56,8 @@ extension CommandWriter {
   /// - Parameters:
   ///   - holder: the session that has the deliveries. If it is not `session` any more, nothing is
   ///     done: its consumers and deliveries have the same numbers as those of other sessions.
-  ///   - settles: at most `FixedLimits.partsPerTransaction`; no delivery twice.
+  ///   - settles: at most `FixedLimits.partsPerTransaction`, together no more than
+  ///     `FixedLimits.rangesPerTransaction` ranges; no delivery twice.
   ///   - parts: at least one, together no more than `FixedLimits.copiesPerTransaction` messages,
   ///     each queue's counted.
   ///   - run: the records of all parts in their order, checked by `MessageRecord.check`.
@@ -157,6 +158,13 @@ struct Transact {
   var count: Int { parts.reduce(0) { $0 + $1.count } }
   /// The messages that it stores, each queue's counted.
   var copies: Int { parts.reduce(0) { $0 + $1.copies } }
+  /// The ranges of deliveries that it names.
+  var rangeCount: Int { settles.reduce(0) { $0 + $1.ranges.count } }
+  /// The runs of answers that it makes if it is carried out: one goes on in the next part where
+  /// each message has as many ids.
+  var answerRuns: Int {
+    zip(parts, parts.dropFirst()).count { $0.queues.count != $1.queues.count } + 1
+  }
 
   /// Whether it keeps the limits and every run is exactly its part's records.
   var isWhole: Bool {

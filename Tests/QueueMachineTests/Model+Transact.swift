@@ -41,7 +41,9 @@ extension Model {
       }
       return
     }
-    if hasTooManyAnswers(producer, owner.producer, with: count) {
+    let copies = parts.map(\.queues.count)
+    let runs = zip(copies, copies.dropFirst()).count { $0 != $1 } + 1
+    if hasTooManyAnswers(producer, owner.producer, with: count, runs: runs) {
       return refuse(.tooManyUnanswered)
     }
     if let wrong = fault(session, holder, settles, parts) {
@@ -97,6 +99,7 @@ extension Model {
     _ session: SessionID, _ holder: SessionID, _ settles: [TransactionSettle],
     _ parts: [(queues: [QueueID], records: [Record])]
   ) -> Refusal? {
+    if !settles.isEmpty, holder != session { return .staleDelivery }
     let named = settles.flatMap { settle in settle.ranges.map { (settle.consumer, $0) } }
     for settle in settles {
       var last: UInt64 = 0
@@ -110,7 +113,6 @@ extension Model {
         if one.1.first <= other.1.last && other.1.first <= one.1.last { return .malformedRequest }
       }
     }
-    if !settles.isEmpty, holder != session { return .staleDelivery }
     for settle in settles {
       guard let (s, c) = find(session, settle.consumer) else { return .consumerNotFound }
       let consumer = sessions[s].consumers[c]

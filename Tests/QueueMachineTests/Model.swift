@@ -979,24 +979,40 @@ struct Model {
       tell(session, refuse(new, .tooManyUnanswered))
       return
     }
+    var stop = end
     if refusal == nil, let q = queuePlace(queue) {
-      for record in records[Int(new - first)...] {
+      let hasLimit = queues[q].settings.lengthMax > 0 || queues[q].settings.bytesMax > 0
+      let known = producer
+      for (place, record) in records.enumerated().dropFirst(Int(new - first)) {
+        let before = hasLimit ? self : nil
         producer.answers.append(store(record, q))
+        let made = producer.allRuns.count - known.allRuns.count
+        // As if it had not been there, if its answer cannot be kept.
+        if let before, hasTooManyAnswers(known, owner.producer, with: 0, runs: made) {
+          self = before
+          producer.answers.removeLast()
+          stop = first + UInt64(place)
+          break
+        }
       }
       if queues[q].settings.overflow == .dropOldest, isOver(q, 0, 0) { trim(q) }
     } else {
       for _ in new..<end { producer.answers.append(.refused(refusal ?? .queueNotFound)) }
     }
-    answer(session, producer.runs(new..<end))
+    answer(session, producer.runs(new..<stop))
+    if stop < end { tell(session, refuse(stop, .tooManyUnanswered)) }
   }
 
-  func hasTooManyAnswers(_ producer: Producer, _ id: ProducerID, with count: Int) -> Bool {
-    let runs = producer.allRuns.count
+  /// Whether the producer may not have so many answers more, in so many runs more.
+  func hasTooManyAnswers(
+    _ producer: Producer, _ id: ProducerID, with count: Int, runs: Int = 1
+  ) -> Bool {
+    let all = producer.allRuns.count + runs
     let live = producers.filter { $0.value.session != nil && $0.key != id }
-      .reduce(runs) { $0 + $1.value.allRuns.count }
+      .reduce(all) { $0 + $1.value.allRuns.count }
     return UInt64(producer.answers.count + count) > limits.unansweredMessages
-      || runs >= limits.unansweredRuns
-      || runs >= limits.runsWhenFull && live >= limits.liveRuns
+      || all > limits.unansweredRuns
+      || all > limits.runsWhenFull && live > limits.liveRuns
   }
 
   struct Record {

@@ -189,3 +189,121 @@ private struct FanOut {
     #expect(cancelled == [2, 5] && rig.machine.consumerCount == 1)
   }
 }
+
+@Suite struct ConsumerPriorityBoundRules {
+  /// In the order of their priorities and then of their subscribing, whoever left in between.
+  @Test func manyPrioritiesTakeTheirTurns() throws {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    var expected: [(priority: Int16, consumer: UInt32)] = []
+    for consumer in UInt32(1)...120 {
+      let priority = Int16(consumer * 37 % 91) - 45
+      _ = rig.subscribing(session, consumer, queue, credit: 1, priority: priority)
+      expected.append((priority, consumer))
+    }
+    for consumer in stride(from: UInt32(2), through: 120, by: 3) {
+      rig.unsubscribe(session, consumer)
+      expected.removeAll { $0.consumer == consumer }
+    }
+    try rig.restart()
+    expected.sort { ($1.priority, $0.consumer) < ($0.priority, $1.consumer) }
+    var takers: [UInt32] = []
+    for number in 1...40 {
+      takers += rig.publish(session, UInt64(number), to: queue, bodies: [1]).takers
+    }
+    takers +=
+      rig.publish(session, 41, to: queue, bodies: Array(repeating: 1, count: 50)).takers
+    #expect(takers == expected.map(\.consumer))
+    #expect(rig.summary(queue).ready == 10)
+  }
+}
+
+@Suite struct AnswerBoundRules {
+  private func confirmed(_ seen: [Seen]) -> Int {
+    seen.reduce(0) { sum, effect in
+      if case .plain(.confirmed(_, _, let count, _, _)) = effect { sum + Int(count) } else { sum }
+    }
+  }
+
+  /// Messages that fit and that never will by turns: no two answers are alike.
+  @Test func onePublishMakesNoMoreRunsOfAnswersThanAreKept() throws {
+    var limits = MachineLimits()
+    limits.unansweredRuns = 4
+    let rig = Rig(limits: limits)
+    let queue = rig.declare("q") {
+      $0.bytesMax = 64
+      $0.overflow = .dropOldest
+    }
+    let session = rig.open(producer: 1)
+    let bodies = [1, 100, 1, 100, 1, 100, 1]
+    let seen = rig.publish(session, 1, to: queue, bodies: bodies)
+    #expect(confirmed(seen) == 2)
+    #expect(seen.last == rig.refusal(session, 5, 3, .tooManyUnanswered)[0])
+    // Sent again the known ones are answered alike, and the others as far as they go.
+    #expect(rig.publish(session, 1, to: queue, bodies: bodies) == seen)
+    let rest = rig.publish(
+      session, 5, to: queue, bodies: Array(bodies[4...]), answeredThrough: 4)
+    #expect(confirmed(rest) == 2 && rest.count == 3)
+    #expect(rig.summary(queue).published == 4)
+  }
+
+  @Test func onePublishMakesFewRunsWhereAllTogetherHaveTooMany() {
+    var limits = MachineLimits()
+    limits.liveRuns = 3
+    limits.runsWhenFull = 2
+    let rig = Rig(limits: limits)
+    let queue = rig.declare("q") { $0.bytesMax = 100 }
+    let bodies = [1, 100, 1, 100, 1]
+    for (producer, taken) in [(1, 3), (2, 2), (3, 2)] as [(UInt64, UInt64)] {
+      let session = rig.open(producer: producer)
+      let seen = rig.publish(session, 1, to: queue, bodies: bodies)
+      #expect(
+        seen.last
+          == rig.refusal(session, taken + 1, UInt32(5 - taken), .tooManyUnanswered)[0])
+    }
+    // What goes on as the last answer did needs no room.
+    let session = rig.open(producer: 4)
+    let seen = rig.publish(session, 1, to: queue, bodies: [1, 100, 100, 100])
+    #expect(seen.count == 2)
+  }
+
+  @Test func aTransactionMakesNoMoreRunsOfAnswersThanAreKept() {
+    var limits = MachineLimits()
+    limits.unansweredRuns = 3
+    let rig = Rig(limits: limits)
+    let queues = ["a", "b"].map { rig.declare($0) }
+    let session = rig.open(producer: 1)
+    let parts: [(queues: [QueueID], bodies: [Int])] = [
+      (queues, [1]), ([queues[0]], [1]), (queues, [1]),
+    ]
+    rig.publish(session, 1, to: queues[0])
+    #expect(
+      rig.transact(session, 2, parts) == rig.refusal(session, 2, 3, .tooManyUnanswered))
+    rig.publish(session, 2, to: queues[0], answeredThrough: 1)
+    #expect(rig.summary(queues[1]).ready == 0)
+    // Parts whose messages have as many ids make one run.
+    let alike = rig.transact(session, 3, [([queues[0]], [1]), ([queues[1]], [1])])
+    #expect(confirmed(alike) == 2)
+  }
+
+  @Test func aTransactionIsLookedAtByWhatCostsLittleFirst() {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    let one = DeliveryRange(1...1)
+    let twice = (0..<2).map { _ in TransactionSettle(consumer: ConsumerID(1), ranges: [one]) }
+    #expect(
+      rig.transact(
+        session, 1, holder: SessionID(rawValue: 77), settling: twice, [([queue], [1])])
+        == rig.refusal(session, 1, 1, .staleDelivery))
+    let many = (UInt64(0)..<2).map { half in
+      TransactionSettle(
+        consumer: ConsumerID(1),
+        ranges: (1...UInt64(2_049)).map { DeliveryRange((2 * $0 + half)...(2 * $0 + half)) })
+    }
+    #expect(
+      rig.transact(session, 2, settling: many, [([queue], [1])])
+        == rig.refusal(session, 2, 1, .transactionTooLarge))
+  }
+}
