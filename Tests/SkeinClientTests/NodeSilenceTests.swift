@@ -76,4 +76,19 @@ import Testing
     silence.noteUnacknowledged(0, lastRead: at(5000), now: at(5250))
     #expect(silence.due(lastRead: at(5000), lastSend: at(0)).giveUp == at(5750))
   }
+
+  @Test func `A node that does not read but is there has the long patience, and no second one`() {
+    var silence = silence(waiting: true)
+    silence.noteFlush(before: 1 << 20, after: 0, now: at(0))
+    silence.noteUnacknowledged(1000, isHeldBack: true, lastRead: at(0), now: at(250))
+    #expect(giveUp(silence) == at(3000))
+    silence.noteUnacknowledged(1000, isHeldBack: true, lastRead: at(0), now: at(2000))
+    #expect(giveUp(silence) == at(3000))
+    // It reads again.
+    silence.noteUnacknowledged(0, lastRead: at(0), now: at(2500))
+    #expect(giveUp(silence) == at(3250))
+    // Of the next silence this says nothing.
+    silence.noteUnacknowledged(1000, isHeldBack: true, lastRead: at(0), now: at(2600))
+    #expect(silence.due(lastRead: at(2700), lastSend: at(0)).giveUp == at(3450))
+  }
 }

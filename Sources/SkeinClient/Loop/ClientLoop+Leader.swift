@@ -36,8 +36,10 @@ extension ClientLoop {
     var due = silence.due(lastRead: lastRead, lastSend: lastSendTime)
     if now >= due.ask {
       // A look into the kernel costs a call: only once the node has been silent for a while.
+      let bytes = Self.unacknowledgedBytes(of: connection)
       silence.noteUnacknowledged(
-        Self.unacknowledgedBytes(of: connection), lastRead: lastRead, now: now)
+        bytes, isHeldBack: bytes > 0 && Self.isNothingUnderWay(on: connection),
+        lastRead: lastRead, now: now)
       due = silence.due(lastRead: lastRead, lastSend: lastSendTime)
     }
     if now >= due.giveUp {
@@ -56,6 +58,15 @@ extension ClientLoop {
     var bytes: CInt = 0
     guard ioctl(connection.descriptor, UInt(TIOCOUTQ), &bytes) == 0 else { return 0 }
     return Int(bytes)
+  }
+
+  /// Whether the node's kernel has acknowledged every segment that was sent.
+  private static func isNothingUnderWay(on connection: Connection) -> Bool {
+    var info = tcp_info()
+    var size = socklen_t(MemoryLayout<tcp_info>.size)
+    guard getsockopt(connection.descriptor, CInt(IPPROTO_TCP), TCP_INFO, &info, &size) == 0
+    else { return false }
+    return info.tcpi_unacked == 0
   }
 
   private func attempt() {

@@ -3,8 +3,8 @@
 // Whoever waits for an answer from a leader that was cut off silently waits for nothing, while
 // another may lead already: that is found out soon. But a node that is busy taking a large frame
 // cannot answer what is behind it, and giving it up would begin the same frame anew, for ever.
-// So bytes that it takes count as words of it, and while some cannot be sent at all the patience is
-// the long one. Small writes do not count: a socket takes those also for a node that is gone.
+// So bytes that it takes count as words of it, and while some cannot be sent at all, or its kernel
+// has no room for them, the patience is the long one. Small writes do not count: a socket takes those also for a node that is gone.
 
 import Base
 
@@ -23,6 +23,9 @@ struct NodeSilence {
   private var lookTime = MonotonicTime.zero
   private var acknowledgedBytes = 0
   private var unacknowledgedBytes = 0
+  /// Its kernel had acknowledged all that was sent and had no room for the rest: the node is there
+  /// and does not read.
+  private var wasHeldBack = false
 
   /// How many times sooner a client asks, and gives up, that waits for an answer.
   static let impatience: UInt64 = 4
@@ -50,10 +53,12 @@ struct NodeSilence {
   }
 
   /// Of what the socket took, the node has not acknowledged so much.
-  mutating func noteUnacknowledged(_ bytes: Int, lastRead: MonotonicTime, now: MonotonicTime) {
+  mutating func noteUnacknowledged(
+    _ bytes: Int, isHeldBack: Bool = false, lastRead: MonotonicTime, now: MonotonicTime
+  ) {
     let acknowledged = takenBytes - bytes
     // Only of this same silence: else it would tell of long ago.
-    if lookTime > lastRead, unacknowledgedBytes > Self.backlogMin,
+    if lookTime > lastRead, unacknowledgedBytes > Self.backlogMin || wasHeldBack,
       acknowledged > acknowledgedBytes
     {
       takenTime = now
@@ -61,6 +66,7 @@ struct NodeSilence {
     lookTime = now
     acknowledgedBytes = acknowledged
     unacknowledgedBytes = bytes
+    wasHeldBack = isHeldBack
   }
 
   /// When the node is to be asked, unless it was, and when it is to be given up.
@@ -71,7 +77,7 @@ struct NodeSilence {
     var heard = max(lastRead, takenTime)
     var lastWord = min(heard, lastSend)
     if let waitingSince {
-      if !isBackedUp {
+      if !isBackedUp, !(wasHeldBack && lookTime > lastRead) {
         interval = Nanoseconds(rawValue: interval.rawValue / Self.impatience)
       }
       heard = max(heard, waitingSince)
