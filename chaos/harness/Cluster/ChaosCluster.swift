@@ -29,6 +29,10 @@ package actor ChaosCluster {
   private var nodes: [Int: Node] = [:]
   private(set) var exits: [NodeExit] = []
   private var nextNode: Int
+  /// The node whose disk is being harmed.
+  private var diskInHand: Int?
+  /// The run is at its end: nothing is started any more.
+  private var isEnding = false
 
   struct Node {
     var pid: Int32?
@@ -94,7 +98,9 @@ package actor ChaosCluster {
   func kill(_ node: Int) async {
     guard let pid = takeProcess(node) else { return }
     _ = Glibc.kill(pid, SIGKILL)
-    _ = await waitForEnd(pid, atMost: .seconds(10))
+    let status = await waitForEnd(pid, atMost: .seconds(10))
+    // It may have been dead already, of something else.
+    if status != SIGKILL { note(node, status.map(Self.cause) ?? "does not end after SIGKILL") }
     await ended(node)
   }
 
@@ -104,7 +110,10 @@ package actor ChaosCluster {
     guard let pid = takeProcess(node) else { return }
     if isPaused { _ = Glibc.kill(pid, SIGCONT) }
     _ = Glibc.kill(pid, SIGTERM)
-    if await waitForEnd(pid, atMost: Self.stopMax) == nil {
+    if let status = await waitForEnd(pid, atMost: Self.stopMax) {
+      if status != 0 { note(node, Self.cause(status)) }
+    } else {
+      note(node, "does not end within \(Self.stopMax) after SIGTERM")
       _ = Glibc.kill(pid, SIGKILL)
       _ = await waitForEnd(pid, atMost: .seconds(10))
     }
@@ -169,15 +178,23 @@ package actor ChaosCluster {
   }
 
   private func noteExit(_ node: Int, _ status: Int32) async {
-    let cause =
-      status & 0x7f == 0 ? "exit code \((status >> 8) & 0xff)" : "signal \(status & 0x7f)"
-    exits.append(NodeExit(node: node, time: clock.now, cause: cause, log: logEnd(node)))
+    note(node, Self.cause(status))
     _ = takeProcess(node)
     await ended(node)
+    if isEnding { return }
     do { try await start(node) } catch {
       exits.append(
         NodeExit(node: node, time: clock.now, cause: "does not start again", log: "\(error)"))
     }
+  }
+
+  private func note(_ node: Int, _ cause: String) {
+    exits.append(NodeExit(node: node, time: clock.now, cause: cause, log: logEnd(node)))
+  }
+
+  /// Of a status of waitpid(2).
+  private static func cause(_ status: Int32) -> String {
+    status & 0x7f == 0 ? "exit code \((status >> 8) & 0xff)" : "signal \(status & 0x7f)"
   }
 
   private func logEnd(_ node: Int) -> String {
@@ -188,6 +205,7 @@ package actor ChaosCluster {
 
   /// Stops whatever runs, all at once. For the end of a run, however it ended.
   func stopAll() async {
+    isEnding = true
     await withTaskGroup { group in
       for node in members { group.addTask { await self.stop(node) } }
     }
@@ -196,7 +214,11 @@ package actor ChaosCluster {
   // MARK: Faults' targets
 
   /// Nodes for a fault, taken until they are let go; empty if there are none now.
+  ///
+  /// - Parameter isDisk: the fault harms a disk. One at a time: what one node loses the others must
+  ///   have.
   func take(_ target: FaultTarget, draw: UInt64, isDisk: Bool) -> [Int] {
+    if isDisk, diskInHand != nil { return [] }
     let free = running.filter { nodes[$0]?.isTaken == false && nodes[$0]?.isPaused == false }
     var random = SeededRandom(seed: draw)
     let leader = leaders.leader?.node
@@ -215,6 +237,7 @@ package actor ChaosCluster {
     }
     chosen.sort()
     for node in chosen { nodes[node]?.isTaken = true }
+    if isDisk { diskInHand = chosen.first }
     return chosen
   }
 
@@ -226,6 +249,7 @@ package actor ChaosCluster {
 
   func letGo(_ taken: [Int]) {
     for node in taken { nodes[node]?.isTaken = false }
+    if let node = diskInHand, taken.contains(node) { diskInHand = nil }
   }
 
   // MARK: Health

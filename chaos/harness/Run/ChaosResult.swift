@@ -45,8 +45,8 @@ package struct ChaosResult: Sendable {
   package var elections: [(fault: FaultRecord, milliseconds: Double)] {
     let done = faults.filter { $0.skipped == nil }.sorted { $0.start < $1.start }
     return done.enumerated().compactMap { place, fault in
-      let next = place + 1 < done.count ? done[place + 1].start : .init(rawValue: .max)
-      let limit = min(next, fault.end ?? next)
+      // Also beyond the fault's end: the slow elections are the ones that matter.
+      let limit = place + 1 < done.count ? done[place + 1].start : .init(rawValue: .max)
       guard let change = leaderships.first(where: { $0.time >= fault.start && $0.time < limit })
       else { return nil }
       return (fault, Double(change.time.rawValue - fault.start.rawValue) / 1e6)

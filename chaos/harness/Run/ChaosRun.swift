@@ -133,7 +133,7 @@ package final class ChaosRun: Sendable {
       nodes: nodes)
     let workload = Workload(
       plan: options.scenario.workload, recording: recording, seed: options.seed,
-      endpoints: (1...nodes).map { network.clientAddress($0) })
+      endpoints: { await cluster.clientAddresses })
     let faults = FaultActor(
       cluster: cluster, workload: workload, network: network, recording: recording)
     return Parts(
@@ -175,9 +175,10 @@ package final class ChaosRun: Sendable {
       // A network that cannot be healed is taken down below.
       try? await parts.faults.healNetwork()
       await parts.workload.end()
-      let exits = await parts.cluster.exits
       for watch in parts.watches { watch.cancel() }
       await parts.cluster.stopAll()
+      // Also how they ended when they were told to.
+      let exits = await parts.cluster.exits
       for watch in parts.watches { await watch.value }
       await parts.network.stop()
       return exits

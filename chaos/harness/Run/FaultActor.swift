@@ -197,6 +197,11 @@ package actor FaultActor {
     }
     let nodes = await take(fault)
     guard let node = nodes.first else { return skip(fault, "no node to do it to") }
+    // Another fault may have struck between the two.
+    if let trouble = await cluster.trouble() {
+      await cluster.letGo(nodes)
+      return skip(fault, trouble)
+    }
     let directory = cluster.places.dataDirectory(node)
     let place = begin(fault, text(nodes))
     if fault.line.kind == .diskFull {

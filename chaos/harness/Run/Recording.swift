@@ -154,6 +154,7 @@ package final class Recording: Sendable {
     if let failure { throw ChaosError(failure) }
   }
 
+  /// - Returns: false if the process is dead and nothing was recorded.
   @discardableResult
   private func record(
     _ process: String, _ body: (inout State, Nanoseconds) -> Void

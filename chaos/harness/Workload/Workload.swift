@@ -9,7 +9,8 @@ package actor Workload {
   private let plan: WorkloadPlan
   private let recording: Recording
   private let seed: UInt64
-  private let endpoints: [String]
+  /// Where clients find the cluster now: members come and go.
+  private let endpoints: @Sendable () async -> [String]
   private let control = WorkloadControl()
   private var producers: [Member<WorkloadProducer>] = []
   private var consumers: [Member<WorkloadConsumer>] = []
@@ -25,7 +26,10 @@ package actor Workload {
   /// Until a client gives up what it waits for and asks anew.
   private static let timeout = Duration.seconds(5)
 
-  init(plan: WorkloadPlan, recording: Recording, seed: UInt64, endpoints: [String]) {
+  init(
+    plan: WorkloadPlan, recording: Recording, seed: UInt64,
+    endpoints: @escaping @Sendable () async -> [String]
+  ) {
     self.plan = plan
     self.recording = recording
     self.seed = seed
@@ -49,7 +53,8 @@ package actor Workload {
 
   /// Declares the queues.
   func declare() async throws {
-    let client = try await SkeinClient.connect(endpoints: endpoints, options: options("declare"))
+    let client = try await SkeinClient.connect(
+      endpoints: await endpoints(), options: options("declare"))
     var dead = QueueOptions()
     dead.lease = Duration(plan.lease)
     try await declare(plan.deadLetterQueue, dead, by: client)
@@ -114,7 +119,8 @@ package actor Workload {
   private func connect(_ name: String) async throws -> SkeinClient {
     while true {
       do throws(SkeinError) {
-        return try await SkeinClient.connect(endpoints: endpoints, options: options(name))
+        return try await SkeinClient.connect(
+          endpoints: await endpoints(), options: options(name))
       } catch {
         guard case .unreachable = error, control.isConsuming, !Task.isCancelled else {
           throw ChaosError("client \(name) cannot connect: \(error)")
@@ -188,8 +194,10 @@ package actor Workload {
   /// - Throws: `ChaosError` with what is left when the time is up.
   func drain(atMost limit: Duration) async throws {
     control.drain()
-    let client = try await SkeinClient.connect(endpoints: endpoints, options: options("drain"))
+    let client = try await SkeinClient.connect(
+      endpoints: await endpoints(), options: options("drain"))
     let deadline = ContinuousClock.now + limit
+    try await publishOnce(by: client)
     // All at once: each ends when it is empty.
     for queue in plan.queueNames {
       _ = recording.invoke(.drain(queue), by: "drain")
@@ -201,6 +209,25 @@ package actor Workload {
     try await waitUntilEmpty(plan.deadLetterQueue, client, until: deadline)
     recording.ok(.drain(plan.deadLetterQueue), by: "drain")
     await client.close()
+  }
+
+  /// A healed cluster takes new messages: one for each queue.
+  private func publishOnce(by client: SkeinClient) async throws {
+    for queue in plan.queueNames {
+      let value = "healed-\(queue)"
+      var message = Message(body: WorkloadMessage.body(value, bytes: plan.bodyBytes))
+      if plan.keys > 0 { message.key = "key-0" }
+      let key = message.key.isEmpty ? nil : message.key
+      let operation = HistoryOperation.publish(value, to: queue, delay: nil, key: key)
+      _ = recording.invoke(operation, by: "drain")
+      do throws(SkeinError) {
+        let receipt = try await client.publish(message, to: queue)
+        recording.ok(operation, by: "drain", id: "\(receipt.id)")
+      } catch {
+        recording.info(operation, by: "drain", error: "\(error)")
+        throw ChaosError("queue \(queue) takes nothing from a healed cluster: \(error)")
+      }
+    }
   }
 
   private func waitUntilEmpty(

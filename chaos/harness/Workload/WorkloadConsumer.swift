@@ -50,7 +50,7 @@ final class WorkloadConsumer: Sendable {
   /// Takes messages until the workload is over.
   func run() async {
     guard let consumer = await subscribe() else { return }
-    await withTaskGroup { group in
+    await withDiscardingTaskGroup { group in
       while control.isConsuming, !isAbandoned.load(ordering: .relaxed) {
         await dawdle()
         let batch: [Delivery]
@@ -65,7 +65,7 @@ final class WorkloadConsumer: Sendable {
           break
         }
         for delivery in batch {
-          let value = WorkloadMessage.value(of: delivery)
+          let value = WorkloadMessage.value(of: delivery, bytes: plan.bodyBytes)
           let isRecorded = recording.deliver(
             HistoryDelivery(
               queue: queue, value: value, token: delivery.token,
@@ -76,7 +76,6 @@ final class WorkloadConsumer: Sendable {
         }
       }
       consumer.cancel()
-      await group.waitForAll()
     }
   }
 

@@ -13,8 +13,15 @@ enum WorkloadMessage {
     return body
   }
 
-  static func value(of delivery: Delivery) -> String {
-    delivery.withBody { String(decoding: $0.prefix { $0 != separator }, as: UTF8.self) }
+  /// The value that the delivery's body names. A body that is not the one published under that value
+  /// gets one that was never published, which the checker finds `unexpected` (G11).
+  static func value(of delivery: Delivery, bytes: Int) -> String {
+    delivery.withBody { value(of: $0, bytes: bytes) }
+  }
+
+  static func value(of content: UnsafeRawBufferPointer, bytes: Int) -> String {
+    let value = String(decoding: content.prefix { $0 != separator }, as: UTF8.self)
+    return content.elementsEqual(body(value, bytes: bytes)) ? value : "\(value) (damaged)"
   }
 
   /// Decides what becomes of a delivery. (Not by its attempt: one that is handed back untried has
