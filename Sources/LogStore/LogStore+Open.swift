@@ -205,10 +205,13 @@ extension Opening {
 
   private func readState() throws(StorageFailure) {
     var copies: [(record: StateRecord, slot: Int, copy: Int)] = []
+    var isCut = false
     if names.contains(FileNames.state) {
       let file = try fileSystem.open(path(FileNames.state), .read)
       let bytes = try WholeFile.read(file, readBytes: 1 << 20)
       copies = StateSlots.copies(in: bytes).filter { $0.record.node == identity.node }
+      // The file has its length from the beginning: a shorter one was cut, and no write was torn.
+      isCut = bytes.count < StateSlots.fileBytes
       for slot in 0..<2 {
         for copy in 0..<2 where !copies.contains(where: { ($0.slot, $0.copy) == (slot, copy) }) {
           let at = Int(StateSlots.offset(slot: slot, copy: copy))
@@ -222,7 +225,7 @@ extension Opening {
         }
       }
     }
-    guard let newest = copies.first else {
+    guard var newest = copies.first else {
       isStateLost = true
       recovery.damage.append(
         DamageReport(
@@ -238,7 +241,15 @@ extension Opening {
         .newerFormat(
           path: path(FileNames.state), found: newest.record.version, known: formatVersion))
     }
-    try settle(newest)
+    if isCut, !copies.contains(where: { $0.slot != newest.slot }) {
+      recovery.damage.append(
+        DamageReport(
+          text: "state file \(path(FileNames.state)) was cut short, and the newest save with it,"
+            + " perhaps", consequence: .hardStateLost))
+      newest.record.isMemoryLost = true
+      newest.record.save += 1
+    }
+    try settle(newest, isCut: isCut)
     state = newest.record
     slots = StateSlots(record: state, durableSlot: newest.slot)
   }
@@ -248,7 +259,7 @@ extension Opening {
   /// Where it is on the disk this changes no byte, where it is not the other slot is durable: a
   /// crash in the middle takes nothing away.
   private func settle(
-    _ newest: (record: StateRecord, slot: Int, copy: Int)
+    _ newest: (record: StateRecord, slot: Int, copy: Int), isCut: Bool
   ) throws(StorageFailure) {
     let file = try fileSystem.open(path(FileNames.state), .readWrite)
     for copy in 0..<2 {
@@ -256,6 +267,11 @@ extension Opening {
       try file.write([newest.record.encoded()], at: at)
     }
     try file.synchronize()
+    if isCut {
+      // Only now: the length is what says that something is missing.
+      try file.truncate(to: UInt64(StateSlots.fileBytes))
+      try file.synchronize()
+    }
   }
 
   /// False if there is none: nothing says what is in force.

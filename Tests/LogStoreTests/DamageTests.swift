@@ -209,6 +209,27 @@ struct Fixture {
     }
   }
 
+  @Test("A state file cut short forgets no vote without knowing it (G11)", arguments: 1...4)
+  func stateCutShort(saves: UInt64) throws {
+    let disk = MemoryFileSystem()
+    let (store, _) = try LogStore.open(disk)
+    for term in 1...saves {
+      try store.write([.saveHardState(HardState(term: Term(term), vote: NodeID(2)))])
+    }
+    let path = testDirectory + "/state"
+    for size in stride(from: 0, to: disk.bytes(path).count, by: 64) {
+      let damaged = disk.killed()
+      damaged.damage(path) { $0.removeLast($0.count - size) }
+      let (_, recovery) = try LogStore.open(damaged)
+      let isWhole = recovery.hardState == HardState(term: Term(saves), vote: NodeID(2))
+      #expect(recovery.isMemoryLost || isWhole, "cut to \(size)")
+      // Said once, and remembered.
+      let (_, again) = try LogStore.open(damaged.killed())
+      #expect(again.isMemoryLost == recovery.isMemoryLost, "cut to \(size)")
+      #expect(again.damage == [], "cut to \(size)")
+    }
+  }
+
   @Test("A file cut short at every 64 bytes is found")
   func truncations() throws {
     let fixture = try Fixture(hasSnapshot: false)
