@@ -100,6 +100,14 @@
   /// All keys, ascending: the one order that is the same in every process.
   package var sortedKeys: [UInt64] { keys.filter { $0 != 0 }.sorted() }
 
+  /// Calls `body` with every key and value, in an order that is another in every run: for what does
+  /// not depend on it.
+  package func forEach(_ body: (UInt64, Value) -> Void) {
+    for slot in keys.indices where keys[slot] != 0 {
+      if let value = values[slot] { body(keys[slot], value) }
+    }
+  }
+
   @usableFromInline mutating func grow() {
     let size = Swift.max(16, keys.count * 2)
     var larger = IntegerMap()

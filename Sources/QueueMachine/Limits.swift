@@ -107,6 +107,10 @@ package enum FixedLimits {
   package static let eventErrorBytesMax = 256
   /// What is kept of a message's deliveries and moves: the last ones.
   package static let eventsPerMessage = 16
+  /// Ids that a message remembers from before its moves: the last ones.
+  package static let formerIDsPerMessage = 8
+  /// Notes on messages that one search for a moved one looks at.
+  package static let notesPerSearch = 1 << 21
   /// Messages that one redrive looks at, which bounds its entry; the next goes on behind them.
   package static let redrivePerCommand = 4_096
   /// Bytes of a session's name.

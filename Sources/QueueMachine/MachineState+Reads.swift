@@ -24,25 +24,7 @@ extension MachineState {
 
   func dropped(_ queue: QueueID) -> UInt64? { slot(of: queue).map { queues[$0].dropped } }
 
-  func peek(_ queue: QueueID, after: MessageID?, limit: Int) -> [PeekedMessage] {
-    guard let slot = slot(of: queue), limit > 0 else { return [] }
-    let start = after ?? MessageID(rawValue: 0)
-    var found = queues[slot].readyOrBlocked(after: start, limit: limit).map { message in
-      peeked(message, in: slot, state: .ready)
-    }
-    for entry in queues[slot].delayed.entries where entry.message.id > start {
-      found.append(peeked(entry, in: slot))
-    }
-    for consumer in consumers(of: slot) {
-      consumers[consumer].held.forEach { held in
-        if held.message.id > start { found.append(peeked(held, of: consumer)) }
-      }
-    }
-    found.sort { $0.id < $1.id }
-    return Array(found.prefix(limit))
-  }
-
-  private func peeked(_ message: Waiting, in queue: Int, state: MessageState) -> PeekedMessage {
+  func peeked(_ message: Waiting, in queue: Int, state: MessageState) -> PeekedMessage {
     let note = message.has(Waiting.hasNote) ? queues[queue].notes[message.id.rawValue] : nil
     let story = note?.story
     return PeekedMessage(
@@ -58,7 +40,7 @@ extension MachineState {
     return message
   }
 
-  private func peeked(_ held: Held, of consumer: Int) -> PeekedMessage {
+  func peeked(_ held: Held, of consumer: Int) -> PeekedMessage {
     var message = peeked(held.message, in: consumers[consumer].queueSlot, state: .leased)
     message.session = consumers[consumer].session
     message.consumer = consumers[consumer].id

@@ -215,6 +215,7 @@ extension MachineState {
       var story = story
       story.lastError = ""
       story.firstTry = .never
+      story.addFormerID(message.id)
       fresh.story = story
     }
     if expires != .never { queues[target].expiries.set(id.rawValue, to: expires) }

@@ -43,6 +43,13 @@ struct MessageStory: Hashable, Sendable {
   var address: MessageAddress?
   /// By dead-letter exchanges, at most `deathsMax`, the latest first.
   var deaths: [MessageDeath] = []
+  /// Under which it was known before its moves, the last `FixedLimits.formerIDsPerMessage`.
+  var formerIDs: [MessageID] = []
+
+  mutating func addFormerID(_ id: MessageID) {
+    if formerIDs.count == FixedLimits.formerIDsPerMessage { formerIDs.removeFirst() }
+    formerIDs.append(id)
+  }
 
   mutating func add(_ event: MessageEvent) {
     if events.count == FixedLimits.eventsPerMessage {

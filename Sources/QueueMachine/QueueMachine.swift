@@ -47,10 +47,20 @@ package struct QueueMachine: ~Copyable {
   /// Messages of a queue by ascending id, whether ready, delayed or held.
   ///
   /// - Parameters:
+  ///   - filter: of which the states and what is passed over count here; records are not read.
   ///   - after: begin behind this id; nil begins with the first.
   ///   - limit: the most to return.
-  package func peek(_ queue: QueueID, after: MessageID? = nil, limit: Int) -> [PeekedMessage] {
-    state.peek(queue, after: after, limit: limit)
+  package func peek(
+    _ queue: QueueID, _ filter: MessageFilter = MessageFilter(), after: MessageID? = nil,
+    limit: Int
+  ) -> [PeekedMessage] {
+    state.peek(queue, filter, after: after, limit: limit)
+  }
+  /// Where a message is that was moved from `queue`, as a dead letter or back; nil if it is nowhere.
+  package func moved(
+    _ message: MessageID, from queue: QueueID
+  ) -> (queue: QueueID, message: MessageID)? {
+    state.moved(message, from: queue)
   }
   /// What is known of one message; nil if the queue does not have it.
   package func biography(of message: MessageID, in queue: QueueID) -> MessageBiography? {

@@ -36,7 +36,7 @@ package enum SnapshotError: Error, Equatable, Sendable {
 enum SnapshotFormat {
   /// "SKQM"
   static let magic: UInt32 = 0x4d51_4b53
-  static let version: UInt32 = 8
+  static let version: UInt32 = 9
 }
 
 /// A machine's state at one moment, which the running machine no longer changes. Shares memory with
@@ -235,6 +235,8 @@ private struct SnapshotWriter {
       bytes.put(death.count)
       bytes.put(death.time)
     }
+    bytes.put(UInt8(story.formerIDs.count))
+    for id in story.formerIDs { bytes.put(id) }
   }
 
   private mutating func put(_ address: MessageAddress) {

@@ -310,6 +310,7 @@ extension MessageStory {
           queue: queue, reason: reason, exchange: way.exchange, keys: way.keys,
           count: try reader.integer(), time: try reader.identifier()))
     }
+    for _ in 0..<(try reader.integer(UInt8.self)) { formerIDs.append(try reader.identifier()) }
   }
 }
 

@@ -14,7 +14,7 @@ struct WaitingRead {
     case resolve(name: String)
     case list
     case show(name: String)
-    case peek(queue: String, after: MessageID, limit: UInt32)
+    case peek(queue: String, after: MessageID, limit: UInt32, MessageFilter)
     case message(queue: String, MessageID)
     case outcome(ProducerID, PublishSequence)
   }
@@ -44,8 +44,12 @@ extension ClientGateway {
     case .resolveQueue(let name): question = .resolve(name: name)
     case .listQueues: question = .list
     case .showQueue(let name): question = .show(name: name)
-    case .peek(let queue, let after, let limit):
-      question = .peek(queue: queue, after: after, limit: limit)
+    case .peek(let queue, let after, let limit, let filter):
+      if let fault = filter.fault {
+        refuse(request, .settingInvalid, fault, to: client)
+        return true
+      }
+      question = .peek(queue: queue, after: after, limit: limit, filter)
     case .showMessage(let queue, let message): question = .message(queue: queue, message)
     case .publishOutcome(let producer, let sequence): question = .outcome(producer, sequence)
     default: return false
@@ -83,8 +87,8 @@ extension ClientGateway {
       guard let client = clients[read.token] else { continue }
       finish(read, of: client)
       switch read.question {
-      case .peek(let queue, let after, let limit):
-        peek(queue, after, limit, read.request, client, &replica, now, lookUp)
+      case .peek(let queue, let after, let limit, let filter):
+        peek(queue, after, limit, filter, read.request, client, &replica, now, lookUp)
       case .message(let queue, let message):
         show(message, of: queue, read.request, client, &replica, now, lookUp)
       default:
@@ -148,27 +152,36 @@ extension ClientGateway {
   }
 
   private mutating func peek(
-    _ name: String, _ after: MessageID, _ limit: UInt32, _ request: RequestID,
-    _ client: ClientConnection, _ replica: inout Replica, _ now: MonotonicTime,
-    _ lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
+    _ name: String, _ after: MessageID, _ limit: UInt32, _ filter: MessageFilter,
+    _ request: RequestID, _ client: ClientConnection, _ replica: inout Replica,
+    _ now: MonotonicTime, _ lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
   ) {
     guard let queue = replica.machine.queue(named: name) else {
       return refuseUnknown(name, request, client)
     }
+    // Where records decide, as many are looked at as one answer may have.
+    let looked =
+      filter.asksForRecords
+      ? ClientGatewayLimits.peekMessages : min(Int(limit), ClientGatewayLimits.peekMessages)
     let found = replica.machine.peek(
-      queue, after: after.rawValue == 0 ? nil : after,
-      limit: min(Int(limit), ClientGatewayLimits.peekMessages))
+      queue, filter, after: after.rawValue == 0 ? nil : after, limit: looked)
+    var next = found.count == looked ? found.last?.id ?? MessageID(rawValue: 0) : MessageID(0)
     var records: [PeekedRecord] = []
     var bytes = 0
     let bytesMax = min(
       ClientGatewayLimits.peekBytes, configuration.limits.clientWriteBytes / 2)
-    for message in found {
+    for (place, message) in found.enumerated() {
       bytes += Int(message.reference.size)
-      if bytes > bytesMax, !records.isEmpty { break }
+      if place > 0, bytes > bytesMax || records.count >= Int(limit) {
+        next = found[place - 1].id
+        break
+      }
       guard let record = record(of: message, request, client, &replica, now, lookUp) else { return }
-      records.append(PeekedRecord(message, record: record))
+      if record.withUnsafeBytes({ filter.fits($0) }) {
+        records.append(PeekedRecord(message, record: record))
+      }
     }
-    send(.peeked(records), request: request, to: client)
+    send(.peeked(records, next: next), request: request, to: client)
   }
 
   /// The message's bytes; refuses the request and returns nil where they cannot be read.
@@ -198,13 +211,21 @@ extension ClientGateway {
     guard let queue = replica.machine.queue(named: name) else {
       return refuseUnknown(name, request, client)
     }
-    guard let biography = replica.machine.biography(of: id, in: queue) else {
+    var place = (queue: queue, message: id)
+    if replica.machine.biography(of: id, in: queue) == nil,
+      let moved = replica.machine.moved(id, from: queue)
+    {
+      place = moved
+    }
+    guard let biography = replica.machine.biography(of: place.message, in: place.queue) else {
       return refuse(request, .messageNotFound, "message \(id)", to: client)
     }
     guard
       let record = record(of: biography.message, request, client, &replica, now, lookUp)
     else { return }
-    let shown = ShownMessage(biography, record: record, now: replica.machine.clock)
+    let queueName = replica.machine.summary(of: place.queue)?.name ?? name
+    let shown = ShownMessage(
+      biography, record: record, now: replica.machine.clock, queue: queueName)
     send(.messageShown(shown), request: request, to: client)
   }
 }
@@ -257,7 +278,7 @@ extension PeekedRecord.DeadLetter.Reason {
 }
 
 extension ShownMessage {
-  init(_ biography: MessageBiography, record: [UInt8], now: MachineTime) {
+  init(_ biography: MessageBiography, record: [UInt8], now: MachineTime, queue: String) {
     let message = biography.message
     var holder: Holder?
     if message.state == .leased {
@@ -268,7 +289,7 @@ extension ShownMessage {
     self.init(
       peeked: PeekedRecord(message, record: record), holder: holder,
       events: biography.events.map(Event.init), eventsForgotten: biography.eventsForgotten,
-      now: now)
+      now: now, queue: queue)
   }
 }
 

@@ -27,7 +27,7 @@ enum RequestReply: Sendable {
   case done(UInt64)
   case outcome(PublishAnswer)
   case summaries([QueueSummary])
-  case peeked([PeekedRecord])
+  case peeked([PeekedRecord], next: Base.MessageID)
   case shown(ShownMessage)
   case redriven(
     messages: UInt64, skipped: UInt64, next: Base.MessageID, through: Base.MessageID)
@@ -41,7 +41,7 @@ enum RequestReply: Sendable {
     case .done(let count): self = .done(count)
     case .outcomeReply(let outcome): self = .outcome(outcome)
     case .queueSummaries(let summaries): self = .summaries(summaries)
-    case .peeked(let records): self = .peeked(records)
+    case .peeked(let records, let next): self = .peeked(records, next: next)
     case .messageShown(let message): self = .shown(message)
     case .queueRedriven(let messages, let skipped, let next, let through):
       self = .redriven(messages: messages, skipped: skipped, next: next, through: through)

@@ -294,6 +294,8 @@ public struct MessageBiography: Hashable, Sendable {
   }
 
   public let message: PeekedMessage
+  /// The queue that it is in: another than the one asked for if it was moved.
+  public let queue: String
   /// If leased.
   public let holder: Holder?
   /// The last 16 at most, in order.
@@ -313,6 +315,7 @@ public struct MessageBiography: Hashable, Sendable {
     events = shown.events.map(Event.init)
     eventsForgotten = Int(shown.eventsForgotten)
     now = Duration(shown.now)
+    queue = shown.queue
   }
 }
 
@@ -336,6 +339,40 @@ extension MessageBiography.Event {
       reason: event.reason.map(PeekedMessage.DeadLetter.Reason.init),
       attempt: isDelivery ? attempt : nil)
   }
+}
+
+/// Which messages are looked for; what is not set fits all.
+public struct MessageQuery: Hashable, Sendable {
+  /// Empty for all.
+  public var states: Set<PeekedMessage.State> = []
+  /// Only those that were moved to the queue as dead letters.
+  public var onlyDeadLetters = false
+  public var key: String?
+  public var header: MessageHeader?
+  /// The first so many that fit by their state are passed over, at most 1,000,000.
+  public var skip = 0
+
+  public init() {}
+
+  var filter: MessageFilter {
+    var filter = MessageFilter()
+    if states.contains(.ready) { filter.states |= MessageFilter.ready }
+    if states.contains(.leased) { filter.states |= MessageFilter.leased }
+    if states.contains(.delayed) { filter.states |= MessageFilter.delayed }
+    if onlyDeadLetters { filter.states |= MessageFilter.dead }
+    filter.key = key.map { Array($0.utf8) }
+    filter.headerName = header.map { Array($0.name.utf8) }
+    filter.headerValue = header?.value ?? []
+    filter.skip = UInt32(clamping: skip)
+    return filter
+  }
+}
+
+/// What one look at a queue brought.
+public struct MessagePage: Hashable, Sendable {
+  public let messages: [PeekedMessage]
+  /// Behind which to go on; nil at the end.
+  public let next: MessageIdentifier?
 }
 
 /// Which messages of a dead-letter queue go back.

@@ -57,15 +57,28 @@ extension SkeinClient {
   public func peek(
     _ queue: String, after: MessageIdentifier? = nil, limit: Int = 10
   ) async throws(SkeinError) -> [PeekedMessage] {
+    try await search(queue, after: after, limit: limit).messages
+  }
+
+  /// Looks for messages without consuming them, behind `after` in the order of their ids: one page
+  /// of at most `limit`. Each request looks at a bounded number of messages, so that a page may have
+  /// few or none and a `next` all the same: go on with that as `after`, until it is nil.
+  public func search(
+    _ queue: String, _ query: MessageQuery = MessageQuery(), after: MessageIdentifier? = nil,
+    limit: Int = 100
+  ) async throws(SkeinError) -> MessagePage {
     try Self.check(queueName: queue)
+    let filter = query.filter
+    if let fault = filter.fault { throw .refused(.settingInvalid, detail: fault) }
     let reply = try await shared.ask(
       .peek(
         queue: queue, after: after?.stored ?? Base.MessageID(rawValue: 0),
-        limit: UInt32(clamping: limit)))
-    guard case .peeked(let records) = reply else { throw Self.unexpected(reply) }
+        limit: UInt32(clamping: limit), filter: filter))
+    guard case .peeked(let records, let next) = reply else { throw Self.unexpected(reply) }
     var messages: [PeekedMessage] = []
     for record in records { messages.append(try PeekedMessage(record)) }
-    return messages
+    return MessagePage(
+      messages: messages, next: next.rawValue == 0 ? nil : MessageIdentifier(next))
   }
 
   private func check(_ queue: String, _ delay: Duration? = nil) throws(SkeinError) {
@@ -75,8 +88,10 @@ extension SkeinClient {
 
   /// All that is known of one message: where it stands, its failed deliveries, its moves.
   ///
-  /// - Throws: `refused` with `queueNotFound`, or with `messageNotFound` if it is not in this queue
-  ///   (any more).
+  /// A message that was moved from this queue, to a dead-letter queue or back, is found by its old
+  /// id too: the biography names its new id and queue.
+  ///
+  /// - Throws: `refused` with `queueNotFound`, or with `messageNotFound` if it is gone.
   public func message(
     _ id: MessageIdentifier, in queue: String
   ) async throws(SkeinError) -> MessageBiography {

@@ -78,6 +78,10 @@ public final class SkeinClient: Sendable {
   /// The producer under which this client publishes.
   public var producer: UInt64 { shared.book.producer }
 
+  /// Up to which number all publishes of the producer are answered. Right after connecting with a
+  /// producer of an earlier client: how far that one got, as the cluster knows it.
+  public var lastPublish: UInt64 { shared.book.answeredThrough }
+
   /// The most bytes that a message may have, its key and headers counted, as the cluster told.
   public var messageBytesMax: Int { shared.knowledge.withLock { $0.contentBytesMax } }
 

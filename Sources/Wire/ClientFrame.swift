@@ -55,10 +55,11 @@ package enum ClientFrame {
   case listQueues
   /// Reply: `queueSummaries` with one, or `refused` with `queueNotFound`.
   case showQueue(name: String)
-  /// Looks at messages without consuming: up to `limit` behind `after` (0 from the first).
-  /// Reply: `peeked`.
-  case peek(queue: String, after: MessageID, limit: UInt32)
-  /// All that is known of one message. Reply: `messageShown`, or `refused` with `queueNotFound` or
+  /// Looks at messages without consuming: up to `limit` behind `after` (0 from the first), of which
+  /// those that fit are shown. Reply: `peeked`, which says where to go on.
+  case peek(queue: String, after: MessageID, limit: UInt32, filter: MessageFilter = MessageFilter())
+  /// All that is known of one message, also by an id that it had in this queue before it was moved.
+  /// Reply: `messageShown`, or `refused` with `queueNotFound` or
   /// `messageNotFound`.
   case showMessage(queue: String, message: MessageID)
   /// Removes a message that waits. Reply: `done`, or `refused` with `queueNotFound`,
@@ -250,10 +251,11 @@ extension ClientFrame {
     case .declareQueue(let name, let settings):
       bytes.putShortText(name)
       settings.encode(into: &bytes)
-    case .peek(let queue, let after, let limit):
+    case .peek(let queue, let after, let limit, let filter):
       bytes.putShortText(queue)
       bytes.put(after)
       bytes.put(limit)
+      filter.encode(into: &bytes)
     case .showMessage(let queue, let message), .cancelMessage(let queue, let message):
       bytes.putShortText(queue)
       bytes.put(message)
@@ -337,7 +339,8 @@ extension ClientFrame {
     case .showQueue: return .showQueue(name: try reader.text())
     case .peek:
       return .peek(
-        queue: try reader.text(), after: try reader.identifier(), limit: try reader.integer())
+        queue: try reader.text(), after: try reader.identifier(), limit: try reader.integer(),
+        filter: try reader.filter())
     case .showMessage:
       return .showMessage(queue: try reader.text(), message: try reader.identifier())
     case .cancelMessage:

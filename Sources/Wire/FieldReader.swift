@@ -57,6 +57,10 @@ struct FieldReader {
     do { return try QueueSettings(decoding: &reader) } catch { throw named(error) }
   }
 
+  mutating func filter() throws(FrameError) -> MessageFilter {
+    do { return try MessageFilter(decoding: &reader) } catch { throw named(error) }
+  }
+
   mutating func deliveryRange() throws(FrameError) -> DeliveryRange {
     let first = try identifier(DeliveryID.self)
     let last = try identifier(DeliveryID.self)

@@ -28,7 +28,8 @@ package enum ServerFrame {
   /// for `notLeader`, else empty.
   case refused(Refusal, detail: String, leader: String)
   case queueSummaries([QueueSummary])
-  case peeked([PeekedRecord])
+  /// `next` is the id to go on behind; 0 if nothing more is there.
+  case peeked([PeekedRecord], next: MessageID = MessageID(rawValue: 0))
   case messageShown(ShownMessage)
   /// `skipped` were meant and stay, since their queue is gone or full. `next` is the id to go on
   /// behind, 0 if all through `through` were looked at.
@@ -266,11 +267,14 @@ package struct ShownMessage: Hashable, Sendable {
   package var eventsForgotten: UInt32
   /// The machine's clock: the times above are readings of it.
   package var now: MachineTime
+  /// The queue that it is in, which is another than the one asked for if it was moved.
+  package var queue: String
 
   package init(
     peeked: PeekedRecord, holder: Holder?, events: [Event], eventsForgotten: UInt32,
-    now: MachineTime
+    now: MachineTime, queue: String
   ) {
+    self.queue = queue
     self.peeked = peeked
     self.holder = holder
     self.events = events
@@ -344,7 +348,9 @@ extension ServerFrame {
       bytes.putClippedText(detail)
       bytes.putClippedText(leader)
     case .queueSummaries(let summaries): bytes.putList(summaries) { $0.encode(into: &$1) }
-    case .peeked(let messages): bytes.putList(messages) { $0.encode(into: &$1) }
+    case .peeked(let messages, let next):
+      bytes.putList(messages) { $0.encode(into: &$1) }
+      bytes.put(next)
     case .messageShown(let message): message.encode(into: &bytes)
     case .queueRedriven(let messages, let skipped, let next, let through):
       bytes.put(messages)
@@ -437,7 +443,7 @@ extension ServerFrame {
       return .peeked(
         try reader.list(elementBytesMin: 20) { (reader) throws(FrameError) in
           try PeekedRecord(&reader)
-        })
+        }, next: try reader.identifier())
     case .messageShown: return .messageShown(try ShownMessage(&reader))
     case .queueRedriven:
       return .queueRedriven(
@@ -608,6 +614,7 @@ extension ShownMessage {
     bytes.putList(events) { $0.encode(into: &$1) }
     bytes.put(eventsForgotten)
     bytes.put(now)
+    bytes.putShortText(queue)
   }
 
   init(_ reader: inout FieldReader) throws(FrameError) {
@@ -623,6 +630,7 @@ extension ShownMessage {
     }
     eventsForgotten = try reader.integer()
     now = try reader.identifier()
+    queue = try reader.text()
   }
 }
 

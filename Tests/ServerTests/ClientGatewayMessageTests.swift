@@ -349,7 +349,7 @@ import Wire
     let queue = try client.declare("q")
     try client.publishAndWait((1...5).map(Self.text), to: queue)
     guard
-      case .peeked(let first) = try client.ask(
+      case .peeked(let first, _) = try client.ask(
         .peek(queue: "q", after: MessageID(0), limit: 2))
     else {
       Issue.record("nothing to see")
@@ -362,7 +362,7 @@ import Wire
     #expect(bodies == [Self.text(1), Self.text(2)])
     let after = try #require(first.last?.message)
     guard
-      case .peeked(let rest) = try client.ask(.peek(queue: "q", after: after, limit: 100)),
+      case .peeked(let rest, _) = try client.ask(.peek(queue: "q", after: after, limit: 100)),
       case .outcomeReply(.stored(let id)) = try client.ask(
         .publishOutcome(producer: ProducerID(9), sequence: PublishSequence(1))),
       case .outcomeReply(.notSeen) = try client.ask(
@@ -393,7 +393,7 @@ import Wire
     }
     try client.publishAndWait([Self.text(1), Self.text(2)], to: queue)
     guard
-      case .peeked(let dead) = try client.ask(
+      case .peeked(let dead, _) = try client.ask(
         .peek(queue: "dead", after: MessageID(0), limit: 9)),
       let id = dead.first?.message,
       case .messageShown(let shown) = try client.ask(.showMessage(queue: "dead", message: id))

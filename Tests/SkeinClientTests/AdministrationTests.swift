@@ -112,7 +112,9 @@ import Wire
     }
     let request = await node.take(.peek)
     try request.read { frame in
-      guard case .peek("jobs", MessageID(entry: LogIndex(3), ordinal: 1), 2) = frame else {
+      guard
+        case .peek("jobs", MessageID(entry: LogIndex(3), ordinal: 1), 2, MessageFilter()) = frame
+      else {
         throw WrongFrame(kind: request.kind)
       }
     }
@@ -181,9 +183,10 @@ import Wire
             .init(
               kind: .deadLettered, time: MachineTime(rawValue: 5), queue: "jobs",
               reason: .overflowed),
-          ], eventsForgotten: 0, now: MachineTime(rawValue: 7))), to: await node.take(.showMessage))
+          ], eventsForgotten: 0, now: MachineTime(rawValue: 7), queue: "dead")),
+      to: await node.take(.showMessage))
     let biography = try await showing.value
-    #expect(biography.message.due == .nanoseconds(9))
+    #expect(biography.message.due == .nanoseconds(9) && biography.queue == "dead")
     #expect(biography.message.message.priority == 2)
     #expect(biography.message.message.delay == .seconds(3))
     #expect(biography.events.map(\.attempt?.consumer) == ["worker", nil])

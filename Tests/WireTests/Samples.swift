@@ -15,6 +15,16 @@ enum Samples {
     return settings
   }()
 
+  static let filter: MessageFilter = {
+    var filter = MessageFilter()
+    filter.states = MessageFilter.ready | MessageFilter.dead
+    filter.key = Array("customer 7".utf8)
+    filter.headerName = Array("trace".utf8)
+    filter.headerValue = [1, 2]
+    filter.skip = 3
+    return filter
+  }()
+
   static let summary = QueueSummary(
     id: QueueID(3), name: "jobs", settings: settings, ready: 1, leased: 2, delayed: 3,
     consumers: 4, bytes: 5, published: 6, delivered: 7, acknowledged: 8, redelivered: 9,
@@ -80,7 +90,8 @@ enum Samples {
           ranges: [DeliveryRange(first: DeliveryID(1), last: DeliveryID(4))], by: .seconds(30))),
       .declareQueue(name: "jobs", settings: settings), .deleteQueue(name: "jobs"),
       .purgeQueue(name: "jobs"), .listQueues, .showQueue(name: "jobs"),
-      .peek(queue: "jobs", after: MessageID(8), limit: 10), .status, .memberList,
+      .peek(queue: "jobs", after: MessageID(8), limit: 10),
+      .peek(queue: "jobs", after: MessageID(8), limit: 10, filter: filter), .status, .memberList,
       .showMessage(queue: "jobs", message: MessageID(8)),
       .cancelMessage(queue: "jobs", message: MessageID(8)),
       .rescheduleMessage(queue: "jobs", message: MessageID(8), delay: .seconds(3)),
@@ -172,7 +183,7 @@ enum Samples {
         node: NodeID(2), error: "no"),
       .init(
         kind: .deadLettered, time: MachineTime(rawValue: 4), queue: "jobs", reason: .rejected),
-    ], eventsForgotten: 3, now: MachineTime(rawValue: 6))
+    ], eventsForgotten: 3, now: MachineTime(rawValue: 6), queue: "dead")
 
   static func publishFrame(_ bodies: [String] = ["a", "", "ccc"]) -> [UInt8] {
     let run = run(bodies)

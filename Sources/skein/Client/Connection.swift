@@ -26,20 +26,23 @@ enum Connection {
   /// Connects, runs `body`, and closes whatever happens, so that what the client holds goes back
   /// at once.
   static func with<Result>(
-    _ arguments: Arguments, _ body: (SkeinClient) async throws -> Result
+    _ arguments: Arguments, producer: UInt64? = nil,
+    _ body: (SkeinClient) async throws -> Result
   ) async throws -> Result {
     try await with(
-      endpoints: try endpoints(arguments), arguments, timeout: try arguments.timeout(), body)
+      endpoints: try endpoints(arguments), arguments, timeout: try arguments.timeout(),
+      producer: producer, body)
   }
 
   /// As above, with a cluster and a time that are known already.
   static func with<Result>(
-    endpoints: [String], _ arguments: Arguments, timeout: Nanoseconds,
+    endpoints: [String], _ arguments: Arguments, timeout: Nanoseconds, producer: UInt64? = nil,
     _ body: (SkeinClient) async throws -> Result
   ) async throws -> Result {
     var options = ClientOptions()
     options.name = "skein \(arguments.command.name)"
     options.timeout = Duration(timeout)
+    options.producer = producer
     let client: SkeinClient
     do {
       client = try await SkeinClient.connect(endpoints: endpoints, options: options)

@@ -8,7 +8,7 @@ enum MessageShow {
     path: ["message", "show"],
     summary: "show where a message stands and what happened to it",
     operands: [
-      Operand(name: "QUEUE", help: "the queue that it is in"),
+      Operand(name: "QUEUE", help: "the queue that it is in, or was in under this id"),
       Operand(name: "ID", help: "of the message, such as 12-0"),
     ],
     options: [.json] + Option.connection,
@@ -21,8 +21,8 @@ enum MessageShow {
       let message = try await client.message(id, in: queue)
       try StandardOutput.write(
         arguments.flag("json")
-          ? JSON.object(json(message, queue)).text + "\n"
-          : page(message, queue, Terminal.hasColours))
+          ? JSON.object(json(message, message.queue)).text + "\n"
+          : page(message, message.queue, Terminal.hasColours))
       return .fine
     }
   }

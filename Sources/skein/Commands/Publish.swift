@@ -25,12 +25,20 @@ enum Publish {
       Option("delay", "TIME", "deliver the messages so long after they are stored, not before"),
       Option("ttl", "TIME", "messages that waited so long go to the dead-letter queue, or away"),
       Option("window", "N", "at most N messages unconfirmed at a time (default 10000)"),
+      Option(
+        "resume", "FILE",
+        "remember in FILE who publishes; started again with the same input and FILE, go on where the"
+          + " cluster has got to, without doubling (with --lines)"),
       .json,
     ] + Option.connection,
     details: """
       Messages are sent in order and without waiting for each other's confirm; memory stays bounded
       however long the input is. Ends with 0 when all are confirmed. If it gives up before that
       (--timeout), it says how many were confirmed: the others may or may not be stored.
+
+      With --resume the cluster is asked what became of them: a run that was broken off, even by a
+      kill, is gone on with by the same command, and every line is stored once. The cluster
+      remembers for 24 hours how far a producer got.
       """,
     run: .asynchronous(run))
 
@@ -49,19 +57,28 @@ enum Publish {
       throw arguments.usage("messages come from BODY or from --lines and --file, not from both")
     }
     let input = bodies.isEmpty ? try InputReader(file: file) : nil
-    return try await Connection.with(arguments) { client in
+    let resume = try arguments.text("resume").map { path in
+      guard byLines else { throw arguments.usage("--resume needs --lines") }
+      return try ResumeFile(path: path, queue: queue)
+    }
+    return try await Connection.with(arguments, producer: resume?.producer) { client in
+      let known = client.lastPublish
+      try resume?.check(known: known)
+      let refused = try await resume?.refused(through: known, window: window, client)
       let publisher = try await client.publisher(for: queue, window: Int(window))
       let run = PublishRun(
         publisher, template: template, rate: rate, timeout: Duration(try arguments.timeout()))
       try await run.finish(arguments, client) {
         if let input, byLines {
-          try await run.send(linesOf: input)
+          try await run.send(linesOf: input, behind: known)
         } else if let input {
           try await run.send(try await input.all(limit: lineBytesMax))
         } else {
           for body in bodies { try await run.send(Array(body.utf8)) }
         }
       }
+      try resume?.finish()
+      try refused?.check()
       return .fine
     }
   }
@@ -126,17 +143,31 @@ private final class PublishRun: Sendable {
     try await Task.sleep(until: due)
   }
 
-  func send(linesOf input: InputReader) async throws {
+  /// - Parameter known: lines that an earlier run has published.
+  func send(linesOf input: InputReader, behind known: UInt64) async throws {
     var splitter = LineSplitter()
+    var passedOver: UInt64 = 0
     while true {
       let piece = try await input.next()
       if piece.isEmpty { break }
       var lines: [ArraySlice<UInt8>] = []
       splitter.split(piece) { lines.append($0) }
-      for line in lines { try await send(line) }
+      for line in lines {
+        if passedOver < known {
+          passedOver += 1
+        } else {
+          try await send(line)
+        }
+      }
       try Publish.check(pendingBytes: splitter.pendingBytes)
     }
-    if let last = splitter.finish() { try await send(last) }
+    if let last = splitter.finish() {
+      if passedOver < known { passedOver += 1 } else { try await send(last) }
+    }
+    guard passedOver == known else {
+      throw Failure(
+        "the run to go on with has published \(known) lines, the input has \(passedOver)")
+    }
   }
 
   /// Runs `sending`, waits for all confirms and reports, also when something failed.

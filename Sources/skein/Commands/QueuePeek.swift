@@ -9,8 +9,17 @@ enum QueuePeek {
     options: [
       Option("limit", "N", "show at most N messages (default 10)"),
       Option("after", "ID", "begin behind this message"),
+      Option("skip", "N", "pass over the first N messages (at most 1000000)"),
+      Option("id", "ID", "only this message"),
+      Option("state", "LIST", "only these, commas between: ready, leased, delayed, dead"),
+      Option("key", "KEY", "only those with this key"),
+      Option("header", "NAME=VALUE", "only those with this header"),
       .json,
     ] + Option.connection,
+    details: """
+      With --key and --header it goes through the queue from the beginning, or from --after, a thousand
+      messages at a time, until it has found --limit of them. Nothing is consumed.
+      """,
     run: .asynchronous(run))
 
   /// Of a body, what a table shows.
@@ -19,9 +28,14 @@ enum QueuePeek {
   static func run(_ arguments: Arguments) async throws -> ExitCode {
     let limit = try arguments.count("limit", in: 1...1000) ?? 10
     let after = try after(arguments)
+    let query = try query(arguments)
+    let id = try arguments.text("id").map { try MessageShow.id($0, arguments) }
+    guard id == nil || after == nil && query == MessageQuery() else {
+      throw arguments.usage("--id goes with no other choice")
+    }
     let name = arguments.operands[0]
     return try await Connection.with(arguments) { client in
-      let messages = try await client.peek(name, after: after, limit: Int(limit))
+      let messages = try await find(name, query, after: after, only: id, Int(limit), client)
       if arguments.flag("json") {
         for message in messages {
           try StandardOutput.write(JSON.object(json(message, name)).text + "\n")
@@ -43,6 +57,50 @@ enum QueuePeek {
         messages.isEmpty ? "no messages\n" : table.text(colours: Terminal.hasColours))
       return .fine
     }
+  }
+
+  /// Page after page, until there are enough or there is no more.
+  private static func find(
+    _ queue: String, _ query: MessageQuery, after: MessageIdentifier?,
+    only id: MessageIdentifier?, _ limit: Int, _ client: SkeinClient
+  ) async throws -> [PeekedMessage] {
+    if let id {
+      let message = try await client.message(id, in: queue)
+      return message.queue == queue && message.message.id == id ? [message.message] : []
+    }
+    var query = query
+    var next = after
+    var found: [PeekedMessage] = []
+    repeat {
+      let page = try await client.search(queue, query, after: next, limit: limit - found.count)
+      found += page.messages
+      next = page.next
+      query.skip = 0
+    } while next != nil && found.count < limit
+    return found
+  }
+
+  private static func query(_ arguments: Arguments) throws -> MessageQuery {
+    var query = MessageQuery()
+    for word in (arguments.text("state") ?? "").split(separator: ",") {
+      if word == "dead" {
+        query.onlyDeadLetters = true
+      } else if let state = PeekedMessage.State(rawValue: String(word)) {
+        query.states.insert(state)
+      } else {
+        throw arguments.usage("--state knows ready, leased, delayed and dead, not \(word)")
+      }
+    }
+    query.key = arguments.text("key")
+    if let text = arguments.text("header") {
+      let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+      guard parts.count == 2, !parts[0].isEmpty else {
+        throw arguments.usage("--header must be NAME=VALUE, not \"\(text)\"")
+      }
+      query.header = MessageHeader(String(parts[0]), String(parts[1]))
+    }
+    query.skip = Int(try arguments.count("skip", in: 0...1_000_000) ?? 0)
+    return query
   }
 
   private static func after(_ arguments: Arguments) throws -> MessageIdentifier? {

@@ -41,6 +41,19 @@ enum Files {
     guard rename(draft, path) == 0 else { throw Failure.system(path) }
   }
 
+  /// The beginning of a file, at most 64 KiB.
+  static func read(_ path: String) throws -> [UInt8] {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw Failure.system(path) }
+    defer { close(descriptor) }
+    var bytes = [UInt8](repeating: 0, count: 65_536)
+    let count = Glibc.read(descriptor, &bytes, bytes.count)
+    guard count >= 0 else { throw Failure.system(path) }
+    return Array(bytes[..<count])
+  }
+
+  static func secondsSince1970() -> UInt64 { UInt64(max(0, time(nil))) }
+
   /// Removes a file, or a directory with all that is in it; fine if it is not there. Does not
   /// follow symbolic links.
   static func remove(_ path: String) throws {
