@@ -66,6 +66,18 @@ import Testing
     #expect(try await run("exec >&-; true", 10).output.isEmpty)
   }
 
+  /// It ends while something it started holds its pipes open, at about the time of a look at them:
+  /// what it wrote last was lost now and then.
+  @Test func theLastWordsOfACommandAreNotLost() async throws {
+    for delay in 0..<8 {
+      let command = "sleep 0.6 & sleep 0.01\(delay); echo last; echo error >&2"
+      let outcome = try await CommandRunner.run(
+        command, body: [], environment: [], outputMax: 100)
+      #expect(String(decoding: outcome.output, as: UTF8.self) == "last\n")
+      #expect(outcome.lastError == "error")
+    }
+  }
+
   @Test func theExitCodeAndTheLastLineOfErrorsAreKept() async throws {
     let outcome = try await Self.run("echo first >&2; echo; echo last >&2; echo >&2; exit 7")
     #expect(outcome.code == 7)

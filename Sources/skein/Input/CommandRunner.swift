@@ -93,6 +93,8 @@ enum CommandRunner {
     /// A command that ended while something it started holds its pipes open is noticed after this
     /// many milliseconds.
     private static let patience: Int32 = 20
+    /// A pipe holds 64 KiB, of which one read takes 4 KiB at least.
+    private static let drainReadsMax = 64
 
     init(input: Pipe, errors: Pipe, output: Pipe?, outputMax: Int, body: [UInt8]) {
       self.input = input
@@ -114,6 +116,8 @@ enum CommandRunner {
         ]
         let count = poll(&wanted, nfds_t(wanted.count), Exchange.patience)
         if count == 0, let code = Exchange.reap(pid, WNOHANG) {
+          // It may have written its last words between the look at the pipes and its end.
+          drain()
           endLine()
           return code
         }
@@ -125,6 +129,20 @@ enum CommandRunner {
       input.closeWriteEnd()
       endLine()
       return Exchange.reap(pid, 0) ?? 0
+    }
+
+    /// Reads what lies in the pipes of a command that has ended: no more than they can hold, since
+    /// what it started may go on writing.
+    private mutating func drain() {
+      for _ in 0..<Exchange.drainReadsMax {
+        var wanted = [
+          pollfd(fd: errors.readEnd, events: Int16(POLLIN), revents: 0),
+          pollfd(fd: output?.readEnd ?? -1, events: Int16(POLLIN), revents: 0),
+        ]
+        guard poll(&wanted, nfds_t(wanted.count), 0) > 0 else { return }
+        if wanted[0].revents != 0 { listen() }
+        if wanted[1].revents != 0 { keepOutput() }
+      }
     }
 
     private mutating func feed() {
