@@ -419,7 +419,15 @@ import Wire
       Issue.record("not moved back when it was ready")
       return
     }
-    #expect(try client.ask(.showMessage(queue: "dead", message: id)).refusal == .messageNotFound)
+    // By its old id it is found where it went.
+    guard
+      case .messageShown(let moved) = try client.ask(.showMessage(queue: "dead", message: id))
+    else {
+      Issue.record("not found by the id that it had before")
+      return
+    }
+    #expect(moved.events.map(\.kind) == [.deadLettered, .redriven])
+    #expect(moved.peeked.message != id)
     #expect(try client.ask(.cancelMessage(queue: "q", message: id)).refusal == .messageNotFound)
     #expect(try client.ask(.showMessage(queue: "x", message: id)).refusal == .queueNotFound)
   }
