@@ -146,4 +146,7 @@ extension Identifier {
   @usableFromInline package let rawValue: UInt64
   @inlinable package init(rawValue: UInt64) { self.rawValue = rawValue }
   @inlinable package static var zero: CommandSequence { CommandSequence(rawValue: 0) }
+  /// Of a settle that the log itself holds once, so that nobody asks for its answer: those of AMQP
+  /// sessions, whose commands are numbered by their node (`CommandWriter.beginRelay`).
+  @inlinable package static var unnumbered: CommandSequence { CommandSequence(rawValue: .max) }
 }

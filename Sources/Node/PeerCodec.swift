@@ -41,6 +41,7 @@ package enum PeerCodec {
     case preVote, preVoteReply, vote, voteReply, append, appendReply
     case snapshot, snapshotReply, timeoutNow
     case stateHash, diverged, fetchRecords, records
+    case relay, askIndex, toldIndex
   }
 
   /// The frame's header and fields; the payloads follow it on the wire as they are.
@@ -141,6 +142,16 @@ package enum PeerCodec {
     case .records(let references, let bodies):
       put(references, into: &head)
       return (.records, bodies)
+    case .relay(let bytes):
+      head.put(Checksum(of: bytes).rawValue)
+      return (.relay, [bytes])
+    case .askIndex(let request):
+      head.put(request)
+      return (.askIndex, [])
+    case .toldIndex(let request, let index):
+      head.put(request)
+      head.put(index)
+      return (.toldIndex, [])
     }
   }
 
@@ -282,6 +293,18 @@ package enum PeerCodec {
         var bodies: [[UInt8]] = []
         for reference in references { bodies.append(try payload.array(Int(reference.size))) }
         return .records(references, bodies: bodies)
+      case .relay:
+        let sum = Checksum(rawValue: try fields.integer())
+        let bytes = try payload.array(payload.remaining)
+        // Damage on the way must not reach the log.
+        guard Checksum(of: bytes) == sum else {
+          throw PeerFrameError.malformed(kind: kind.rawValue)
+        }
+        return .relay(bytes)
+      case .askIndex:
+        return .askIndex(request: try fields.integer())
+      case .toldIndex:
+        return .toldIndex(request: try fields.integer(), index: try fields.identifier())
       }
     } catch let error as PeerFrameError {
       throw error

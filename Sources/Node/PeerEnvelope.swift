@@ -20,6 +20,12 @@ package enum PeerEnvelope: Equatable, Sendable {
   case fetchRecords([RecordReference])
   /// The records that the sender of this still has among those asked for.
   case records([RecordReference], bodies: [[UInt8]])
+  /// Bundles of commands (`CommandWriter.beginRelay`) from the sender's AMQP gateway, for the leader.
+  case relay([UInt8])
+  /// Asks the leader how far a read must wait that sees everything confirmed so far.
+  case askIndex(request: UInt64)
+  /// The leader's answer: what is applied through here says it.
+  case toldIndex(request: UInt64, index: LogIndex)
 }
 
 /// Who is speaking, and what is needed to tell a new cluster from a wiped disk.

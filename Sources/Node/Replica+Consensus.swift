@@ -43,6 +43,9 @@ extension Replica {
       outputs.append(.lookUpRecords(for: peer, references))
     case .records(let references, let bodies):
       receiveRecords(references, bodies, now: now)
+    case .relay, .askIndex, .toldIndex:
+      // For the shell, which has the gateways.
+      break
     }
   }
 
@@ -260,8 +263,10 @@ extension Replica {
   }
 
   private mutating func becomeFollower(_ term: Term) {
-    effects.isWanted = false
-    effects.removeAll()
+    if !configuration.hasStickySessions {
+      effects.isWanted = false
+      effects.removeAll()
+    }
     dropBatch()
     peerReads.removeAll()
     snapshotReads.removeAll()

@@ -3,7 +3,8 @@
 // carries out the outputs in order.
 //
 // Order that must hold: an entry is in the cache until it is both applied and on disk; it is applied
-// only when committed; effects are for the shell of the leader alone, everybody else's list is off.
+// only when committed; effects are for the shell of the leader alone, everybody else's list is off,
+// unless sessions stay with their nodes (`hasStickySessions`).
 
 import Base
 import Consensus
@@ -115,7 +116,7 @@ package struct Replica: ~Copyable {
     wallClock = restored.wallClock
     turnTime = now
     cache = EntryCache(byteCountMax: configuration.cacheBytesMax)
-    effects = EffectList(isWanted: false, node: id)
+    effects = EffectList(isWanted: configuration.hasStickySessions, node: id)
     if hasNoPast {
       if state.snapshotMembership.member(id) != nil {
         formation = Formation(

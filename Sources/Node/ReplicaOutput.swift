@@ -22,6 +22,9 @@ package struct ReplicaConfiguration: Sendable {
   package var readBytesMax: Int = 4 << 20
   /// How long to wait for a peer's answer when repairing before another one is asked.
   package var repairPatience: Nanoseconds = .seconds(1)
+  /// Sessions stay with this node whether it leads or not, so it gathers their effects always. Those
+  /// of sessions that go to the leader are then gathered too and concern nobody here.
+  package var hasStickySessions = false
 
   package init(consensus: ConsensusConfiguration, cluster: String) {
     self.consensus = consensus

@@ -25,7 +25,7 @@ package enum CommandBatch {
     var frames = try CommandFrames(payload)
     var commands = 0
     var messages = 0
-    try check(&frames, &commands, &messages, inBundle: false)
+    try check(&frames, &commands, &messages, within: .entry)
     return commands
   }
 
@@ -47,7 +47,7 @@ package enum CommandBatch {
       var messages = 0
       var single = CommandFrames(
         UnsafeRawBufferPointer(rebasing: bytes[..<frames.offset]), from: start)
-      try check(&single, &commands, &messages, inBundle: false)
+      try check(&single, &commands, &messages, within: .entry)
       do {
         let relay = try Relay(frame)
         guard relay.node == node else { throw CommandBatchError.malformed(offset: start) }
@@ -60,19 +60,32 @@ package enum CommandBatch {
     }
   }
 
+  /// What commands may be within of: each only within the one before it.
+  private enum Holder: Int { case entry, bundle, transaction }
+
   private static func check(
-    _ frames: inout CommandFrames, _ commands: inout Int, _ messages: inout Int, inBundle: Bool
+    _ frames: inout CommandFrames, _ commands: inout Int, _ messages: inout Int,
+    within holder: Holder
   ) throws(CommandBatchError) {
     while let frame = try frames.next() {
       commands += 1
       guard commands <= FixedLimits.commandsPerEntry else { throw .tooManyCommands }
-      if frame.kind == .relay {
+      if frame.kind == .relay || frame.kind == .commit {
         let start = frame.offset - CommandFrames.headerBytes
-        guard !inBundle else { throw .malformed(offset: start) }
+        let next: Holder = frame.kind == .relay ? .bundle : .transaction
+        guard next.rawValue > holder.rawValue else { throw .malformed(offset: start) }
         var inner: CommandFrames
-        do { inner = try Relay(frame).commands } catch { throw .malformed(offset: start) }
-        try check(&inner, &commands, &messages, inBundle: true)
+        do {
+          inner =
+            next == .bundle ? try Relay(frame).commands : try Commit(frame).commands
+        } catch {
+          throw .malformed(offset: start)
+        }
+        try check(&inner, &commands, &messages, within: next)
         continue
+      }
+      if holder == .transaction, frame.kind != .route, frame.kind != .settle {
+        throw .malformed(offset: frame.offset - CommandFrames.headerBytes)
       }
       let start = frame.offset - CommandFrames.headerBytes
       do {
@@ -126,7 +139,7 @@ package enum CommandBatch {
     case .settle: isSound = try Settle(&reader).ranges.count <= FixedLimits.rangesPerSettle
     case .extend: isSound = try Extend(&reader).ranges.count <= FixedLimits.rangesPerSettle
     // Bundles are checked by their contents.
-    case .relay: isSound = false
+    case .relay, .commit: isSound = false
     case .endNodeSessions: _ = try reader.identifier(NodeID.self)
     case .loseSession: _ = try reader.identifier(SessionID.self)
     case .declareExchange: _ = try DeclareExchange(&reader)

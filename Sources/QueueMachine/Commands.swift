@@ -100,6 +100,7 @@ enum CommandKind: UInt8 {
   case mark = 77
   case addVirtualHost = 78
   case setUser = 79
+  case commit = 80
 }
 
 /// Appends commands to an entry's payload. Sizes over the limits are the caller's bug: it checks

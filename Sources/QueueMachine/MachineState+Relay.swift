@@ -10,21 +10,7 @@ extension MachineState {
     _ bundle: Relay, _ effects: inout EffectList
   ) throws(ByteReaderError) {
     if admit(bundle, &effects) {
-      var commands = bundle.commands
-      do throws(CommandBatchError) {
-        while let frame = try commands.next() {
-          var reader = ByteReader(frame.fields)
-          do throws(ByteReaderError) {
-            try carryOut(frame, &reader, &effects)
-          } catch {
-            stopForBug("bundle \(bundle.sequence) cannot be read: \(error)")
-          }
-          assignDirty(&effects)
-          commandOrdinal += 1
-        }
-      } catch {
-        stopForBug("bundle \(bundle.sequence) cannot be read: \(error)")
-      }
+      carryOut(bundle.commands, &effects)
     }
     guard let stream = topology.streams[UInt64(bundle.node.rawValue)],
       stream.process == bundle.process
@@ -33,6 +19,58 @@ extension MachineState {
       effects.effects.append(
         .topology(.relayed(process: stream.process, through: stream.sequence)))
     }
+  }
+
+  /// Carries out commands within a command.
+  private mutating func carryOut(_ inner: CommandFrames, _ effects: inout EffectList) {
+    var commands = inner
+    do {
+      while let frame = try commands.next() {
+        var reader = ByteReader(frame.fields)
+        try carryOut(frame, &reader, &effects)
+        assignDirty(&effects)
+        commandOrdinal += 1
+      }
+    } catch {
+      stopForBug("commands within a command cannot be read: \(error)")
+    }
+  }
+
+  // MARK: Transactions
+
+  /// Everything is looked at before anything is changed (G10). What a settle names and nobody holds
+  /// any more is no reason to refuse: its lease has ended.
+  mutating func commit(_ command: Commit, _ effects: inout EffectList) throws(ByteReaderError) {
+    let outcome: TopologyReply
+    if let failure = failure(of: command) {
+      outcome = .failed(failure)
+    } else {
+      carryOut(command.commands, &effects)
+      outcome = .done
+    }
+    reply(.topology(outcome), to: command.head.requester, command.head.tag, &effects)
+  }
+
+  /// Why the publishes of the transaction cannot all be carried out; nil if they can.
+  private mutating func failure(of command: Commit) -> TopologyFailure? {
+    var commands = command.commands
+    var room = RoomWanted()
+    do {
+      while let frame = try commands.next() {
+        guard frame.kind == .route else { continue }
+        var reader = ByteReader(frame.fields)
+        let route = try Route(&reader, at: frame.offset)
+        do throws(TopologyFailure) {
+          try want(&room, for: route)
+        } catch {
+          return error
+        }
+      }
+    } catch {
+      stopForBug("a transaction cannot be read: \(error)")
+    }
+    let isTooMuch = publishedHere + room.messages > limits.publishesPerEntry
+    return isTooMuch ? .other(.overloaded, detail: "the transaction is too large") : nil
   }
 
   /// Whether the bundle is the next of its stream.

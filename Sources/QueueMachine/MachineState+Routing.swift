@@ -40,6 +40,42 @@ extension MachineState {
     var offset: Int
   }
 
+  /// What the publishes of a transaction need together. Looked up by slot only.
+  struct RoomWanted {
+    /// In all queues.
+    var messages = 0
+    var count: [Int: UInt64] = [:]
+    var bytes: [Int: UInt64] = [:]
+  }
+
+  /// Adds what a publish needs; fails if it cannot be carried out.
+  mutating func want(_ room: inout RoomWanted, for command: Route) throws(TopologyFailure) {
+    let start = try routeStart(of: command)
+    var offset = 0
+    for _ in 0..<command.count {
+      let size = Self.recordSize(in: command.run, at: offset)
+      let (slots, _) = targets(of: command, from: start, at: offset)
+      room.messages += slots.count
+      for queue in slots where queues[queue].hasLimit {
+        let settings = queues[queue].settings
+        guard settings.overflow == .reject else {
+          if settings.bytesMax > 0, size > settings.bytesMax { throw fullQueue(queue) }
+          continue
+        }
+        room.count[queue, default: 0] += 1
+        room.bytes[queue, default: 0] += UInt64(size)
+        if queues[queue].isFull(for: room.bytes[queue] ?? 0, count: room.count[queue] ?? 0) {
+          throw fullQueue(queue)
+        }
+      }
+      offset += size
+    }
+  }
+
+  private func fullQueue(_ queue: Int) -> TopologyFailure {
+    .other(.queueFull, detail: "queue '\(queues[queue].name)' is full")
+  }
+
   /// The exchange's number; nil for the default one.
   private func routeStart(of command: Route) throws(TopologyFailure) -> UInt32? {
     let name = command.head.name
@@ -247,7 +283,11 @@ extension MachineState {
       let queue = try slot(of: command.head.name, for: command.head.session)
       guard let session = slot(of: command.head.session) else { throw .noSession }
       let subscribe = Subscribe(command, queue: queues[queue].id)
-      if let refusal = maybeSubscribe(subscribe, session) { throw .other(refusal, detail: "") }
+      if let refusal = maybeSubscribe(subscribe, session) {
+        throw refusal == .consumerExclusive
+          ? .exclusiveUse(command.head.name.name, host: hostName(of: command.head.name))
+          : .other(refusal, detail: "")
+      }
       answer = .consuming(command.consumer)
     } catch {
       answer = .failed(error)
@@ -295,6 +335,7 @@ extension MachineState {
       1, from: &queues[queue], to: &consumers[consumer], granted: clock, leaseEnd: leaseEnd,
       hash: &hash, deliveries: &effects.deliveries, isWanted: true)
     lowerDeadline(of: consumer, to: leaseEnd)
+    noteUse(of: queue)
     let delivery = effects.deliveries.removeLast()
     invariant(effects.deliveries.count == before, "a get of several messages")
     return .took(command.consumer, delivery, ready: queues[queue].readyCount)
@@ -444,5 +485,6 @@ extension Subscribe {
     tag = command.head.tag
     self.queue = queue
     credit = command.credit
+    isExclusive = command.isExclusive
   }
 }

@@ -11,6 +11,9 @@ extension MachineState {
     var answeredThrough: CommandSequence
     var consumer: ConsumerID
     var ranges: EncodedRanges
+
+    /// Of an AMQP session: carried out as it comes, and not answered.
+    var isUnnumbered: Bool { sequence == .unnumbered }
   }
 
   mutating func settle(_ command: Settle, _ effects: inout EffectList) {
@@ -26,6 +29,7 @@ extension MachineState {
     if command.kind != .acknowledge {
       let count = heldCount(order, consumer)
       if settledHere + count > limits.settledPerEntry {
+        if order.isUnnumbered { return endLeases(of: order, session, consumer, &effects) }
         refuse(order, .overloaded, sessions[session].origin, &effects)
         return
       }
@@ -60,6 +64,18 @@ extension MachineState {
       giveBack(order, part.kind, end, session, consumer, &effects)
     }
     afterHeldChanged(consumer)
+  }
+
+  /// Nobody sends an unnumbered settle again: what is too much for one entry goes back with the next,
+  /// by the end of its lease.
+  private mutating func endLeases(
+    of order: Order, _ session: Int, _ consumer: Int, _ effects: inout EffectList
+  ) {
+    let now = clock
+    visit(order, session, consumer, &effects) { machine, place in
+      machine.consumers[consumer].held[place].leaseEnd = now
+    }
+    if !consumers[consumer].held.isEmpty { lowerDeadline(of: consumer, to: now) }
   }
 
   /// Sets the leases to end `duration` from now, sooner or later than before.
@@ -191,6 +207,9 @@ extension MachineState {
       if effects.isWanted { refuse(order, .sessionNotFound, nil, &effects) }
       return nil
     }
+    if order.isUnnumbered, sessions[session].kind == .amqp {
+      return order.ranges.areAscending ? session : nil
+    }
     while let refusal = sessions[session].refusals.first,
       refusal.sequence <= order.answeredThrough
     {
@@ -237,6 +256,7 @@ extension MachineState {
   }
 
   private mutating func finish(_ order: Order, _ session: Int, _ effects: inout EffectList) {
+    if order.isUnnumbered { return }
     sessions[session].settled = order.sequence
     if effects.wants(sessions[session].origin) {
       effects.addSettled(order.session, through: order.sequence)
@@ -275,6 +295,7 @@ extension MachineState {
     _ effects: inout EffectList
   ) {
     hash.fold(.settleRefused, range.first.rawValue, UInt64(refusal.rawValue))
+    if order.isUnnumbered { return }
     refusalCount += 1
     sessions[session].refusals.append(
       SettleRefusal(

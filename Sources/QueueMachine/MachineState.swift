@@ -131,6 +131,7 @@ struct MachineState: Sendable {
     case .setCredit: setCredit(try Subscribe(&reader, hasQueue: false), &effects)
     case .unsubscribe: unsubscribe(try Unsubscribe(&reader), &effects)
     case .relay: try relay(try Relay(frame), &effects)
+    case .commit: try commit(try Commit(frame), &effects)
     case .endNodeSessions: endNodeSessions(try reader.identifier(), &effects)
     case .loseSession: loseSession(try reader.identifier(), &effects)
     case .declareExchange, .deleteExchange, .bind, .unbind, .orderQueue, .dropQueue, .clearQueue,

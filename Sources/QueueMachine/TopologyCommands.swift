@@ -239,6 +239,20 @@ extension CommandWriter {
     end(start, &payload)
   }
 
+  /// Begins a transaction: the settles and publishes that follow until `endCommit` happen together
+  /// or, if one of the publishes cannot be carried out, none of them does.
+  ///
+  /// - Returns: what `endCommit` wants.
+  package static func beginCommit(
+    _ session: SessionID, tag: RequestTag, into payload: inout [UInt8]
+  ) -> Int {
+    begin(.commit, .session(session), tag, TopologyName(""), &payload)
+  }
+
+  package static func endCommit(_ start: Int, into payload: inout [UInt8]) {
+    end(start, &payload)
+  }
+
   /// Answered when everything before it is carried out.
   package static func mark(
     _ session: SessionID, tag: RequestTag, into payload: inout [UInt8]
@@ -448,13 +462,36 @@ struct SetUser {
   }
 }
 
+/// A transaction of an AMQP session: settles and publishes.
+struct Commit {
+  var head: TopologyHead
+  let commands: CommandFrames
+
+  /// - Parameter frame: its commands keep their places in the payload.
+  init(_ frame: CommandFrame) throws(ByteReaderError) {
+    var reader = ByteReader(frame.fields)
+    head = try TopologyHead(&reader)
+    commands = frame.inner(from: reader.offset)
+  }
+}
+
+extension CommandFrame {
+  /// The commands within this one, from `offset` of its fields on; they keep their places in the
+  /// payload.
+  func inner(from offset: Int) -> CommandFrames {
+    // SAFETY: the fields lie at `self.offset` of the payload, which the caller keeps alive.
+    let whole = UnsafeRawBufferPointer(
+      start: fields.baseAddress.map { $0 - self.offset }, count: self.offset + fields.count)
+    return CommandFrames(whole, from: self.offset + offset)
+  }
+}
+
 /// A bundle that a gateway passed on.
 struct Relay {
   var node: NodeID
   var process: UInt64
   var sequence: UInt64
-  private let payload: UnsafeRawBufferPointer
-  private let first: Int
+  let commands: CommandFrames
 
   /// - Parameter frame: its commands keep their places in the payload.
   init(_ frame: CommandFrame) throws(ByteReaderError) {
@@ -462,14 +499,8 @@ struct Relay {
     node = try reader.identifier()
     process = try reader.integer()
     sequence = try reader.integer()
-    first = frame.offset + reader.offset
-    // SAFETY: the fields lie at `offset` of the payload, which the caller keeps alive.
-    let end = frame.offset + frame.fields.count
-    payload = UnsafeRawBufferPointer(
-      start: frame.fields.baseAddress.map { $0 - frame.offset }, count: end)
+    commands = frame.inner(from: reader.offset)
   }
-
-  var commands: CommandFrames { CommandFrames(payload, from: first) }
 }
 
 extension ByteReader {

@@ -87,6 +87,9 @@ extension QueueMachine {
     }
   }
 
+  /// Whether the binding is there.
+  package func isBound(_ order: BindingOrder) -> Bool { state.isBound(order) }
+
   package var exchangeCount: Int { state.topology.exchanges.count }
   package var bindingCount: Int { state.topology.bindingCount }
 
@@ -133,6 +136,23 @@ extension QueueMachine {
 }
 
 extension MachineState {
+  fileprivate func isBound(_ order: BindingOrder) -> Bool {
+    let host = order.source.host
+    guard let source = topology.exchange(order.source.name, in: host) else { return false }
+    var identity = Binding.Identity(
+      target: 0, leadsToExchange: false, key: order.key, arguments: order.arguments)
+    switch order.target {
+    case .queue(let name):
+      guard let slot = queueNames[topology.queueName(name, in: host)] else { return false }
+      identity.target = queues[slot].id.rawValue
+    case .exchange(let name):
+      guard let number = topology.exchange(name, in: host) else { return false }
+      identity.target = number
+      identity.leadsToExchange = true
+    }
+    return topology.exchanges[UInt64(source)]?.numbers[identity] != nil
+  }
+
   fileprivate func queueInfo(_ name: TopologyName) -> QueueInfo? {
     guard let slot = queueNames[topology.queueName(name.name, in: name.host)] else { return nil }
     let queue = queues[slot]

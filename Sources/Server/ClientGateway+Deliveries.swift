@@ -8,7 +8,7 @@ import Wire
 
 /// Finds records, and remembers the payload it saw last: the next delivery's record mostly lies in
 /// the same one.
-private struct RecordCursor {
+struct RecordCursor {
   private var entry = LogIndex.zero
   private var payload: [UInt8] = []
   /// Where offset 0 of the entry would lie in `payload`; may be negative.
@@ -37,6 +37,11 @@ private struct RecordCursor {
     case .damaged: return .damaged
     case .unavailable: return .unavailable
     }
+  }
+
+  /// Calls `body` with what `locate` found.
+  func withRecord(_ range: Range<Int>, _ body: (UnsafeRawBufferPointer) -> Void) {
+    payload.withUnsafeBytes { body(UnsafeRawBufferPointer(rebasing: $0[range])) }
   }
 
   func write(

@@ -151,6 +151,8 @@ extension ClientGateway {
     _ origin: SessionOrigin, _ session: SessionID, _ lastSequence: PublishSequence,
     _ epoch: ProducerEpoch
   ) {
+    // One of an AMQP client is another gateway's.
+    guard Self.owns(origin.connection) else { return }
     guard let client = clients[origin.connection], case .opening(let request) = client.session
     else {
       // Its connection closed meanwhile: the session's time without one begins.

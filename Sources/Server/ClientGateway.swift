@@ -141,11 +141,12 @@ struct ClientGateway: ~Copyable {
     // this one: both numbers begin anywhere.
     nextToken = Self.listenerToken | UInt64.random(in: 1..<1 << 55)
     nextTag = UInt64.random(in: 1..<1 << 62)
-    listener = try Self.listen(configuration.clientListen, poller: poller)
+    listener = try Self.listen(
+      configuration.clientListen, poller: poller, token: Self.listenerToken)
   }
 
-  private static func listen(
-    _ endpoint: Endpoint, poller: Poller
+  static func listen(
+    _ endpoint: Endpoint, poller: Poller, token: UInt64
   ) throws(ClientGatewayError) -> Listener {
     let addresses: [SocketAddress]
     do {
@@ -160,7 +161,7 @@ struct ClientGateway: ~Copyable {
       throw .listen(error)
     }
     do {
-      try poller.add(listener.descriptor, token: listenerToken, interest: .read)
+      try poller.add(listener.descriptor, token: token, interest: .read)
     } catch {
       throw .poller(error)
     }

@@ -18,7 +18,10 @@ extension ServerConfiguration {
 
   /// What keeps this machine from listening on its own addresses; empty is well.
   package func addressFaults() -> [AddressFault] {
-    [("listen.peers", peerListen), ("listen.clients", clientListen)].compactMap { key, endpoint in
+    [
+      ("listen.peers", peerListen), ("listen.clients", clientListen), ("listen.amqp", amqpListen),
+    ].compactMap { key, endpoint in
+      guard let endpoint else { return nil }
       do throws(AddressError) {
         // Where the server listens too: on the first address of a name.
         guard let address = try SocketAddress.resolve(endpoint).first else { return nil }

@@ -30,6 +30,9 @@ extension ServerConfiguration {
     if peerListen == clientListen {
       faults.append("listen.clients: \(clientListen) is already the address for peers")
     }
+    if let amqpListen, amqpListen == peerListen || amqpListen == clientListen {
+      faults.append("listen.amqp: \(amqpListen) is already another address of this node")
+    }
     if let own = members.first(where: { $0.node == node }) {
       faults += ownAddressFaults(own)
     }

@@ -67,6 +67,7 @@ extension ServerConfiguration {
     var listen = file.section("listen", &findings)
     let peerListen = listen.endpoint("peers", &findings)
     let clientListen = listen.endpoint("clients", &findings)
+    let amqpListen = listen.maybeEndpoint("amqp", &findings)
     listen.finish(&findings)
     let members = readMembers(&file, &findings)
     let join = file.bool("join", default: false, &findings)
@@ -78,7 +79,8 @@ extension ServerConfiguration {
     let configuration = ServerConfiguration(
       cluster: cluster, node: NodeID(UInt32(node)),
       dataDirectory: data.hasPrefix("/") ? data : directory + "/" + data,
-      peerListen: peerListen, clientListen: clientListen, members: members, join: join,
+      peerListen: peerListen, clientListen: clientListen, amqpListen: amqpListen,
+      members: members, join: join,
       limits: limits, timeouts: timeouts, storage: storage)
     findings.faults += configuration.contradictions
     return configuration

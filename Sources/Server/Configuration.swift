@@ -17,6 +17,8 @@ package struct ServerConfiguration: Hashable, Sendable {
   package var peerListen: Endpoint
   /// Where clients reach this node.
   package var clientListen: Endpoint
+  /// Where AMQP clients reach it; nil for nowhere.
+  package var amqpListen: Endpoint?
   /// The members that the cluster begins with, each id once. A node whose log knows the members
   /// goes by its log; one that joins a running cluster lists the members and itself.
   package var members: [Member]
@@ -99,7 +101,8 @@ package struct ServerConfiguration: Hashable, Sendable {
 
   package init(
     cluster: ClusterIdentity, node: NodeID, dataDirectory: String, peerListen: Endpoint,
-    clientListen: Endpoint, members: [Member], join: Bool = false, limits: Limits = Limits(),
+    clientListen: Endpoint, amqpListen: Endpoint? = nil, members: [Member],
+    join: Bool = false, limits: Limits = Limits(),
     timeouts: Timeouts = Timeouts(), storage: Storage = Storage()
   ) {
     self.cluster = cluster
@@ -107,6 +110,7 @@ package struct ServerConfiguration: Hashable, Sendable {
     self.dataDirectory = dataDirectory
     self.peerListen = peerListen
     self.clientListen = clientListen
+    self.amqpListen = amqpListen
     self.members = members
     self.join = join
     self.limits = limits

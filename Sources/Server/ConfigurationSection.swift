@@ -84,6 +84,15 @@ struct ConfigurationSection {
     }
   }
 
+  /// The same where there need not be one.
+  mutating func maybeEndpoint(
+    _ key: String, _ findings: inout ConfigurationFindings
+  ) -> Endpoint? {
+    if let value = values[key], value != .null { return endpoint(key, &findings) }
+    _ = take(key, &findings)
+    return nil
+  }
+
   /// A whole number in `range`.
   mutating func count(
     _ key: String, in range: ClosedRange<Int>, default standard: Int,

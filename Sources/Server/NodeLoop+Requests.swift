@@ -220,6 +220,10 @@ extension NodeLoop {
       sessions: UInt32(clamping: gateway.sessionCount),
       connections: UInt32(clamping: gateway.connectionCount),
       synchronizations: store.figures.synchronizations, bytesWritten: store.figures.bytesWritten,
+      amqp: AMQPStatus(
+        port: amqp.localAddress?.port ?? 0, connections: UInt32(clamping: amqp.connectionCount),
+        exchanges: UInt32(clamping: replica.machine.exchangeCount),
+        bindings: UInt32(clamping: replica.machine.bindingCount)),
       version: Server.version,
       peers: replica.consensus.memberStatuses.map { member in
         PeerStatus(

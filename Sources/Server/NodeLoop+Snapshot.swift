@@ -251,6 +251,7 @@ extension NodeLoop {
     do {
       let machine = try loadMachine(from: store, limits: configuration.machineLimits)
       replica.snapshotInstalled(chunk, machine: machine, now: now)
+      amqp.startAnew(now: now, replica: &replica)
       problems = NodeProblems()
       log.info("the leader's snapshot through entry \(chunk.last.index) is in force")
     } catch {

@@ -63,6 +63,8 @@ struct NodeLoop: ~Copyable {
 
   var replica: Replica
   var gateway: ClientGateway
+  var amqp: AMQPGateway
+  var desk = RelayDesk()
   var peers: PeerLinks
   var records: RecordSource
   var storage = StorageQueue()
@@ -110,7 +112,9 @@ struct NodeLoop: ~Copyable {
   /// How long nothing will need the loop unless something happens.
   private func sleepTime(_ now: MonotonicTime) -> Nanoseconds {
     guard mailbox.maySleep() else { return .zero }
-    var deadline = min(gateway.nextDeadline, peers.nextDeadline, markerDeadline)
+    var deadline = min(
+      gateway.nextDeadline, peers.nextDeadline, markerDeadline,
+      min(amqp.nextDeadline, relayDeadline))
     for failed in failedStreams { deadline = min(deadline, failed.retryAt) }
     switch phase {
     case .running: deadline = min(deadline, replica.nextDeadline(now: now))
@@ -129,6 +133,8 @@ struct NodeLoop: ~Copyable {
       }
     } else if PeerLinks.owns(event.token) {
       peers.handle(event, now: now, introduction: replica.introduction)
+    } else if AMQPGateway.owns(event.token) {
+      amqp.handle(event, now: now, replica: &replica)
     } else {
       gateway.handle(event, now: now, replica: &replica)
     }
@@ -140,6 +146,7 @@ struct NodeLoop: ~Copyable {
     peers.tick(now: now, introduction: replica.introduction)
     for text in peers.takeUnresolved() { resolve(text) }
     gateway.tick(now: now, replica: &replica)
+    amqp.tick(now: now, replica: &replica)
     if isTakingPart {
       replica.tick(now: now)
       answerRequests(now: now)
@@ -164,7 +171,9 @@ struct NodeLoop: ~Copyable {
   /// Sends what is queued for clients and peers.
   private mutating func flush(now: MonotonicTime) {
     gateway.pumpDeliveries(records: &records, replica: &replica, now: now)
+    amqp.pumpDeliveries(records: &records, replica: &replica, now: now)
     gateway.flush(now: now)
+    amqp.flush(now: now)
     peers.flush(now: now)
   }
 
@@ -179,8 +188,10 @@ struct NodeLoop: ~Copyable {
   /// the log back, for example, gives it more to apply.
   private mutating func carryOutReplica(now: MonotonicTime) {
     for _ in 0..<8 {
+      passOn(now: now)
       let ready = peers.withRoom
       let outputs = replica.finishTurn(now: now, hasRoom: { ready.contains($0) })
+      amqp.carryOutEffects(of: &replica, records: &records, now: now)
       gateway.carryOutEffects(of: &replica, now: now)
       for output in outputs { carryOut(output, now: now) }
       if outputs.isEmpty || !isTakingPart { return }
@@ -201,11 +212,15 @@ struct NodeLoop: ~Copyable {
   private mutating func takePeerEvents(now: MonotonicTime) {
     for event in peers.takeEvents() where isTakingPart {
       switch event {
-      case .connected(let node): replica.peerConnected(node, now: now)
+      case .connected(let node):
+        replica.peerConnected(node, now: now)
+        noteConnection(node, isThere: true, now: now)
       case .disconnected(let node):
         releaseSource(of: node)
         replica.peerDisconnected(node, now: now)
-      case .received(let envelope, let node): replica.receive(envelope, from: node, now: now)
+      case .received(let envelope, let node):
+        if takeRelayed(envelope, from: node, now: now) { continue }
+        replica.receive(envelope, from: node, now: now)
       }
     }
   }
@@ -238,8 +253,10 @@ struct NodeLoop: ~Copyable {
     case .storeSnapshotChunk(let chunk, let bytes):
       storeSnapshotChunk(chunk, bytes, now: now)
     case .readReady(let ticket):
+      if takeRead(ticket, isReady: true) { return }
       gateway.readReady(ticket, records: &records, replica: &replica, now: now)
     case .readFailed(let ticket):
+      if takeRead(ticket, isReady: false) { return }
       gateway.readFailed(ticket)
     case .lookUpRecords(let peer, let references):
       lookUpRecords(references, for: peer)
@@ -272,6 +289,8 @@ struct NodeLoop: ~Copyable {
     // Nothing is written any more, so nothing is to be waited for.
     markerDeadline = .never
     peers.close()
+    // Nothing that their clients want is carried out here any more; elsewhere it is.
+    amqp.beginShutdown(now: now, replica: &replica)
     replica.halt()
   }
 
@@ -282,6 +301,7 @@ struct NodeLoop: ~Copyable {
     case .running:
       phase = .stopping(deadline: now + configuration.timeouts.stop)
       gateway.beginShutdown(now: now)
+      amqp.beginShutdown(now: now, replica: &replica)
       if replica.isLeader, replica.consensus.membership.voters.count > 1 {
         do {
           try replica.transferLeadership(to: nil, now: now)
@@ -299,7 +319,8 @@ struct NodeLoop: ~Copyable {
   private mutating func continueStopping(now: MonotonicTime) {
     guard case .stopping(let deadline) = phase else { return }
     let isHandedOver = !replica.isLeader || replica.consensus.membership.voters.count == 1
-    guard now >= deadline || (isHandedOver && gateway.isDrained && storage.isIdle) else { return }
+    guard now >= deadline || (isHandedOver && gateway.isDrained && amqp.isDrained && storage.isIdle)
+    else { return }
     if storage.isIdle, let marker = store.stageMarker() {
       do {
         try marker.execute()

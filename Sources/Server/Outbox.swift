@@ -29,6 +29,16 @@ struct Outbox {
     items.removeAll()
   }
 
+  /// Takes out what waits for a consumer.
+  mutating func take(of consumer: ConsumerID) -> [Delivery] {
+    var taken: [Delivery] = []
+    removeAll { item in
+      if item.consumer == consumer { taken.append(item.delivery) }
+      return item.consumer == consumer
+    }
+    return taken
+  }
+
   /// Drops what a consumer that is gone no longer waits for.
   mutating func remove(of consumer: ConsumerID) {
     removeAll { $0.consumer == consumer }

@@ -154,9 +154,18 @@ struct PeerLinks: ~Copyable {
     Self.put(envelope, into: connection)
   }
 
-  private static func put(_ envelope: PeerEnvelope, into connection: Connection) {
+  /// Queues a frame that nobody sends again; false if there is no connection with room for it.
+  func offer(_ envelope: PeerEnvelope, to node: NodeID) -> Bool {
+    guard let link = dialled.first(where: { $0.node == node }), link.isReady,
+      let connection = link.connection
+    else { return false }
+    return Self.put(envelope, into: connection)
+  }
+
+  @discardableResult
+  private static func put(_ envelope: PeerEnvelope, into connection: Connection) -> Bool {
     let (head, payloads) = PeerCodec.encode(envelope)
-    _ = connection.append(frame: head, shared: payloads)
+    return connection.append(frame: head, shared: payloads)
   }
 
   /// Sends what is queued: one system call for each peer that has something.

@@ -64,6 +64,8 @@ extension NodeLoop {
       configuration: configuration, listener: peerListener, poller: poller, log: log)
     let gateway = try ClientGateway(
       configuration: configuration, poller: poller, version: Server.version)
+    let amqp = try AMQPGateway(
+      configuration: configuration, poller: poller, version: Server.version, log: log)
 
     let (store, recovery) = try LogStore.open(
       directory: configuration.dataDirectory,
@@ -84,7 +86,7 @@ extension NodeLoop {
       store: store, storageThread: try JobThread(name: "skein-storage"),
       backgroundThread: try JobThread(name: "skein-background"),
       resolverThread: try JobThread(name: "skein-resolver"), started: now, replica: replica,
-      gateway: gateway, peers: peers, records: RecordSource(store: store))
+      gateway: gateway, amqp: amqp, peers: peers, records: RecordSource(store: store))
     loop.problems = NodeProblems(recovery.damage)
     try loop.begin(now: now)
     return loop
@@ -150,6 +152,7 @@ extension ServerConfiguration {
     replica.cacheBytesMax = limits.entryCacheBytes
     replica.unappliedBytesMax = limits.uncommittedBytes
     replica.snapshotBytes = storage.snapshotBytes
+    replica.hasStickySessions = amqpListen != nil
     return replica
   }
 

@@ -425,6 +425,12 @@ public struct NodeOverview: Hashable, Sendable {
   public let uptime: Duration
   public let sessions: Int
   public let connections: Int
+  /// Where it listens for AMQP 0-9-1; nil if it does not.
+  public let amqpPort: Int?
+  public let amqpConnections: Int
+  /// Exchanges and bindings of AMQP in the cluster.
+  public let exchanges: Int
+  public let bindings: Int
   public let version: String
   /// On the leader; else empty.
   public let peers: [Peer]
@@ -454,6 +460,10 @@ public struct NodeOverview: Hashable, Sendable {
     uptime = Duration(status.uptime)
     sessions = Int(status.sessions)
     connections = Int(status.connections)
+    amqpPort = status.amqp.port == 0 ? nil : Int(status.amqp.port)
+    amqpConnections = Int(status.amqp.connections)
+    exchanges = Int(status.amqp.exchanges)
+    bindings = Int(status.amqp.bindings)
     version = status.version
     peers = status.peers.map {
       Peer(

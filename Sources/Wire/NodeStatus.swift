@@ -35,6 +35,25 @@ package struct PeerStatus: Hashable, Sendable {
   }
 }
 
+/// What a node says of AMQP.
+package struct AMQPStatus: Hashable, Sendable {
+  /// Where it listens; 0 where it does not.
+  package var port: UInt16 = 0
+  package var connections: UInt32 = 0
+  /// In the cluster, the predeclared ones included.
+  package var exchanges: UInt32 = 0
+  package var bindings: UInt32 = 0
+
+  package init(
+    port: UInt16 = 0, connections: UInt32 = 0, exchanges: UInt32 = 0, bindings: UInt32 = 0
+  ) {
+    self.port = port
+    self.connections = connections
+    self.exchanges = exchanges
+    self.bindings = bindings
+  }
+}
+
 /// One node about itself.
 package struct NodeStatus: Hashable, Sendable {
   package var id: NodeID
@@ -60,6 +79,7 @@ package struct NodeStatus: Hashable, Sendable {
   package var synchronizations: UInt64
   /// Bytes written to the log since the node started.
   package var bytesWritten: UInt64
+  package var amqp: AMQPStatus
   package var version: String
   /// The other members, on the leader; else empty.
   package var peers: [PeerStatus]
@@ -70,7 +90,8 @@ package struct NodeStatus: Hashable, Sendable {
     id: NodeID, role: NodeRole, term: Term, leader: NodeID, commitIndex: LogIndex,
     appliedIndex: LogIndex, lastIndex: LogIndex, stateHash: UInt64, stateHashIndex: LogIndex,
     diskBytes: UInt64, memoryBytes: UInt64, pid: UInt32, uptime: Nanoseconds, sessions: UInt32,
-    connections: UInt32, synchronizations: UInt64 = 0, bytesWritten: UInt64 = 0, version: String,
+    connections: UInt32, synchronizations: UInt64 = 0, bytesWritten: UInt64 = 0,
+    amqp: AMQPStatus = AMQPStatus(), version: String,
     peers: [PeerStatus] = [], problems: [String] = []
   ) {
     self.id = id
@@ -90,6 +111,7 @@ package struct NodeStatus: Hashable, Sendable {
     self.connections = connections
     self.synchronizations = synchronizations
     self.bytesWritten = bytesWritten
+    self.amqp = amqp
     self.version = version
     self.peers = peers
     self.problems = problems
@@ -153,6 +175,10 @@ extension NodeStatus {
     bytes.put(connections)
     bytes.put(synchronizations)
     bytes.put(bytesWritten)
+    bytes.put(amqp.port)
+    bytes.put(amqp.connections)
+    bytes.put(amqp.exchanges)
+    bytes.put(amqp.bindings)
     bytes.putClippedText(version)
     bytes.putList(peers) { $0.encode(into: &$1) }
     bytes.putList(problems) { $1.putClippedText($0) }
@@ -176,6 +202,9 @@ extension NodeStatus {
     connections = try reader.integer()
     synchronizations = try reader.integer()
     bytesWritten = try reader.integer()
+    amqp = AMQPStatus(
+      port: try reader.integer(), connections: try reader.integer(),
+      exchanges: try reader.integer(), bindings: try reader.integer())
     version = try reader.text()
     peers = try reader.list(elementBytesMin: 29) { (reader) throws(FrameError) in
       try PeerStatus(&reader)

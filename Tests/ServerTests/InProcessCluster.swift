@@ -80,7 +80,7 @@ final class InProcessCluster {
     directory = FileManager.default.temporaryDirectory
       .appendingPathComponent("skein-server-tests-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-    let ports = try Self.freePorts(2 * count)
+    let ports = try Self.freePorts(3 * count)
     let members = try (0..<count).map { place in
       ServerConfiguration.Member(
         node: NodeID(UInt32(place + 1)),
@@ -92,7 +92,10 @@ final class InProcessCluster {
       var configuration = ServerConfiguration(
         cluster: cluster, node: member.node,
         dataDirectory: directory.appendingPathComponent("node-\(member.node)").path,
-        peerListen: member.peers, clientListen: member.clients, members: members)
+        peerListen: member.peers, clientListen: member.clients,
+        amqpListen: try Endpoint(
+          parsing: "127.0.0.1:\(ports[2 * count + Int(member.node.rawValue) - 1])"),
+        members: members)
       configuration.limits.messageBytes = 256 << 10
       configuration.storage.segmentBytes = 1 << 20
       configuration.timeouts.heartbeat = .milliseconds(20)

@@ -35,7 +35,8 @@ enum Samples {
     appliedIndex: LogIndex(99), lastIndex: LogIndex(101), stateHash: 0xfeed,
     stateHashIndex:
       LogIndex(64), diskBytes: 1 << 30, memoryBytes: 1 << 24, pid: 4711, uptime: .seconds(5),
-    sessions: 6, connections: 8, synchronizations: 9, bytesWritten: 10, version: "0.1",
+    sessions: 6, connections: 8, synchronizations: 9, bytesWritten: 10,
+    amqp: AMQPStatus(port: 5672, connections: 3, exchanges: 6, bindings: 2), version: "0.1",
     peers: [
       PeerStatus(
         id: NodeID(1), isConnected: true, match: LogIndex(98), lag: 3, silence: .milliseconds(2))

@@ -57,6 +57,7 @@ enum BenchCluster {
       let port = UInt16.random(in: 200...310) * 100
       let areFree = (1...settings.nodes).allSatisfy { node in
         isFree(Int(port) + node) && isFree(Int(port) + node + 50)
+          && isFree(Int(port) + node + 80)
       }
       if areFree { return port }
     }

@@ -1,5 +1,5 @@
 // Writing the configurations of a local cluster. Node N takes clients at base port + N and peers
-// at base port + 50 + N, all on 127.0.0.1.
+// at base port + 50 + N and AMQP clients at base port + 80 + N, all on 127.0.0.1.
 
 import Base
 import Glibc
@@ -10,6 +10,7 @@ extension LocalCluster {
   static let nodesMax: UInt64 = 49
   /// Between a node's port for clients and its port for peers.
   private static let peerPortDistance = 50
+  private static let amqpPortDistance = 80
 
   /// Writes the configurations of a new cluster.
   func create(nodes count: Int, basePort: UInt16) throws {
@@ -60,6 +61,11 @@ extension LocalCluster {
       clients = member.clients.description
     }
 
+    var amqp: String {
+      let port = clients.split(separator: ":").last.flatMap { Int($0) } ?? 0
+      return "127.0.0.1:\(port + amqpPortDistance)"
+    }
+
     var line: String {
       "{ \"node\": \(node), \"peers\": \"\(peers)\", \"clients\": \"\(clients)\" }"
     }
@@ -73,7 +79,9 @@ extension LocalCluster {
         "cluster": "\(identity)",
         "node": \(own.node),
         "data": "node-\(own.node)",\(join ? "\n  \"join\": true," : "")
-        "listen": { "peers": "\(own.peers)", "clients": "\(own.clients)" },
+        "listen": {
+          "peers": "\(own.peers)", "clients": "\(own.clients)", "amqp": "\(own.amqp)"
+        },
         "members": [
           \(members.map(\.line).joined(separator: ",\n    "))
         ]

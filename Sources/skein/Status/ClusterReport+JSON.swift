@@ -20,7 +20,7 @@ extension ClusterReport {
         "id": node.id.map { .integer(exactly: $0) } ?? .null, "up": false,
         "role": .null, "address": .text(node.address), "pid": .null, "commitIndex": .null,
         "appliedIndex": .null, "stateHash": .null, "stateHashIndex": .null, "diskBytes": .null,
-        "memoryBytes": .null,
+        "memoryBytes": .null, "amqpPort": .null,
       ]
     }
     return [
@@ -36,7 +36,11 @@ extension ClusterReport {
       "lag": lag(of: node.id).map { .unsigned($0) } ?? .null,
       "votes": .bool(node.votes), "uptimeSeconds": .number(status.uptime.seconds),
       "sessions": .integer(exactly: status.sessions),
-      "connections": .integer(exactly: status.connections), "version": .text(status.version),
+      "connections": .integer(exactly: status.connections),
+      "amqpPort": status.amqpPort.map { .integer(exactly: $0) } ?? .null,
+      "amqpConnections": .integer(exactly: status.amqpConnections),
+      "exchanges": .integer(exactly: status.exchanges),
+      "bindings": .integer(exactly: status.bindings), "version": .text(status.version),
     ]
   }
 

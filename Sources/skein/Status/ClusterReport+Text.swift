@@ -31,12 +31,23 @@ extension ClusterReport {
         text += Style.warning.apply("! \(problem)", colours: colours) + "\n"
       }
     }
+    if let line = amqpLine { text += "\n" + line }
     if let queues {
       text += "\n"
       text +=
         queues.isEmpty ? "no queues\n" : ClusterReport.queueTable(queues, rates, colours: colours)
     }
     return text
+  }
+
+  /// Where AMQP clients go, and what they have made; nil where no node takes any.
+  private var amqpLine: String? {
+    let listening = nodes.compactMap(\.status).filter { $0.amqpPort != nil }
+    guard let first = listening.first else { return nil }
+    let ports = listening.map { "\($0.amqpPort ?? 0)" }.joined(separator: ", ")
+    let connections = listening.reduce(0) { $0 + $1.amqpConnections }
+    return "AMQP at port \(ports): \(connections) connections, \(first.exchanges) exchanges,"
+      + " \(first.bindings) bindings\n"
   }
 
   private func headline(colours: Bool) -> String {

@@ -1,0 +1,285 @@
+// From the outboxes to the connections, while there is room. Messages come out as they went in, but
+// for what the broker adds: how often it was tried, and where it died before.
+
+import AMQP
+import Base
+import Node
+import QueueMachine
+
+extension AMQPGateway {
+  mutating func deliver(
+    _ deliveries: ArraySlice<Delivery>, to consumer: ConsumerID, of client: AMQPClient
+  ) {
+    client.outbox.append(deliveries, to: consumer)
+    guard !client.isDelivering else { return }
+    client.isDelivering = true
+    delivering.append(client)
+  }
+
+  /// Writes deliveries to the connections that have room for them.
+  mutating func pumpDeliveries(
+    records: inout RecordSource, replica: inout Replica, now: MonotonicTime
+  ) {
+    deliverRetry = .never
+    guard !delivering.isEmpty else { return }
+    var cursor = RecordCursor()
+    var waiting: [AMQPClient] = []
+    swap(&waiting, &delivering)
+    for client in waiting where client.phase == .open {
+      pump(client, &cursor, &records, &replica, now: now)
+      if client.outbox.isEmpty {
+        client.isDelivering = false
+      } else {
+        delivering.append(client)
+      }
+    }
+  }
+
+  private mutating func pump(
+    _ client: AMQPClient, _ cursor: inout RecordCursor, _ records: inout RecordSource,
+    _ replica: inout Replica, now: MonotonicTime
+  ) {
+    let pendingMax = min(
+      ClientGatewayLimits.deliverBytesPending, configuration.limits.clientWriteBytes / 2)
+    var settled = SettledAtOnce()
+    while client.connection.pendingBytes < pendingMax, let item = client.outbox.first {
+      switch cursor.locate(item.delivery.reference, replica, { records.record($0, cache: $1) }) {
+      case .found(let range):
+        client.outbox.removeFirst()
+        cursor.withRecord(range) { record in
+          write(record, item.delivery, item.consumer, client, replica, &settled)
+        }
+      case .damaged:
+        replica.entryIsDamaged(item.delivery.reference.entry, now: now)
+        deliverRetry = now + ClientGatewayLimits.deliverRetry
+        finish(&settled, client)
+        return
+      case .unavailable:
+        deliverRetry = now + ClientGatewayLimits.deliverRetry
+        finish(&settled, client)
+        return
+      }
+      if client.phase != .open { return }
+    }
+    finish(&settled, client)
+  }
+
+  /// Deliveries of one consumer after the other that are settled as they are written: what needs no
+  /// acknowledgement, and what its client no longer wants.
+  private struct SettledAtOnce {
+    var consumer = ConsumerID(0)
+    var kind = SettleKind.acknowledge
+    var ranges: [DeliveryRange] = []
+  }
+
+  private mutating func note(
+    _ delivery: DeliveryID, of consumer: ConsumerID, _ kind: SettleKind,
+    _ settled: inout SettledAtOnce, _ client: AMQPClient
+  ) {
+    if settled.consumer != consumer || settled.kind != kind
+      || settled.ranges.count == FixedLimits.rangesPerSettle
+    {
+      finish(&settled, client)
+      settled.consumer = consumer
+      settled.kind = kind
+    }
+    settled.ranges.add(delivery)
+  }
+
+  private mutating func finish(_ settled: inout SettledAtOnce, _ client: AMQPClient) {
+    guard !settled.ranges.isEmpty, let session = client.openSession else { return }
+    settle(settled.ranges, of: settled.consumer, settled.kind, session, client)
+    settled.ranges.removeAll()
+    needsTurn = true
+  }
+
+  private mutating func write(
+    _ record: UnsafeRawBufferPointer, _ delivery: Delivery, _ consumer: ConsumerID,
+    _ client: AMQPClient, _ replica: borrowing Replica, _ settled: inout SettledAtOnce
+  ) {
+    var isTaken = false
+    let queue = client.consumers[consumer]?.queue ?? ""
+    withContent(of: record, delivery, consumer, queue, client, replica) { gateway, content in
+      gateway.say(to: client) { machine, output, _ in
+        isTaken = machine.deliver(
+          BrokerDelivery(
+            consumer: consumer, delivery: delivery.delivery,
+            isRedelivered: delivery.isRedelivery, content: content), output: &output)
+      }
+    }
+    guard client.phase == .open else { return }
+    guard isTaken else {
+      note(delivery.delivery, of: consumer, .release, &settled, client)
+      return
+    }
+    counters.delivered += 1
+    if client.consumers[consumer]?.noAck == true {
+      note(delivery.delivery, of: consumer, .acknowledge, &settled, client)
+    }
+  }
+
+  mutating func answerGet(
+    _ token: RequestToken, _ delivery: Delivery, of consumer: ConsumerID, _ ready: UInt64,
+    _ noAck: Bool, _ client: AMQPClient, _ replica: borrowing Replica,
+    _ records: inout RecordSource
+  ) {
+    guard
+      case .found(let payload, let range) = records.record(
+        delivery.reference, cache: replica.cache)
+    else {
+      // It stays held, and goes back with the channel that this closes.
+      refuse(token, .internalFault("the message cannot be read at present"), client)
+      return
+    }
+    let queue = client.takers.first { $0.value == consumer }?.key.queue ?? ""
+    var isTaken = false
+    payload.withUnsafeBytes { bytes in
+      let record = UnsafeRawBufferPointer(rebasing: bytes[range])
+      withContent(of: record, delivery, consumer, queue, client, replica) { gateway, content in
+        gateway.say(to: client) { machine, output, _ in
+          isTaken = machine.answerGet(
+            token,
+            BrokerDelivery(
+              consumer: consumer, delivery: delivery.delivery,
+              isRedelivered: delivery.isRedelivery, content: content),
+            remaining: UInt32(clamping: ready), output: &output)
+        }
+      }
+    }
+    counters.delivered += 1
+    guard let session = client.openSession, !isTaken || noAck else { return }
+    let one = DeliveryRange(first: delivery.delivery, last: delivery.delivery)
+    settle([one], of: consumer, isTaken ? .acknowledge : .release, session, client)
+    needsTurn = true
+  }
+
+  /// The message as its consumer is to see it.
+  private mutating func withContent(
+    of record: UnsafeRawBufferPointer, _ delivery: Delivery, _ consumer: ConsumerID,
+    _ queue: String, _ client: AMQPClient, _ replica: borrowing Replica,
+    _ body: (inout AMQPGateway, BrokerContent) -> Void
+  ) {
+    let story = client.openSession.flatMap {
+      replica.machine.story(of: delivery.id, heldBy: consumer, of: $0)
+    }
+    guard let places = AMQPProperties.places(in: record) else {
+      withNativeContent(of: record, queue, delivery, story, body)
+      return
+    }
+    if story == nil, delivery.attempt <= 1 {
+      body(&self, BrokerContent(record, places))
+      return
+    }
+    let asPublished = UnsafeRawBufferPointer(rebasing: record[places.properties])
+    var properties: [UInt8] = []
+    Properties.withHeaders(
+      asPublished, adding: DeliveryHeaders.added(to: asPublished, delivery, story),
+      droppingExpiration: story != nil, into: &properties)
+    let exchange = story?.exchange.map { [UInt8]($0.utf8) } ?? [UInt8](record[places.exchange])
+    let key = story?.routingKey ?? [UInt8](record[places.routingKey])
+    withContent(exchange, key, properties, record, places.body, body)
+  }
+
+  /// A message that a native client published: its headers become texts where they are.
+  private mutating func withNativeContent(
+    of record: UnsafeRawBufferPointer, _ queue: String, _ delivery: Delivery,
+    _ story: DeliveryStory?, _ body: (inout AMQPGateway, BrokerContent) -> Void
+  ) {
+    let parts: MessageParts
+    do throws(MessageRecordError) {
+      parts = try MessageRecord.parts(of: record)
+    } catch {
+      stopForBug("a record that was checked before: \(error)")
+    }
+    var made: [UInt8] = []
+    Properties.make(
+      contentType: parts.contentType.isEmpty ? nil : parts.contentType,
+      priority: parts.priority == 0 ? nil : parts.priority,
+      headers: parts.headers.filter { $0.name.utf8.count <= 255 }, into: &made)
+    if story != nil || delivery.attempt > 1 {
+      let asMade = made
+      made = []
+      asMade.withUnsafeBytes { bytes in
+        Properties.withHeaders(
+          bytes, adding: DeliveryHeaders.added(to: bytes, delivery, story),
+          droppingExpiration: false, into: &made)
+      }
+    }
+    let exchange = story?.exchange.map { [UInt8]($0.utf8) } ?? []
+    let key = story?.routingKey ?? [UInt8](queue.utf8)
+    withContent(
+      exchange, key, made, record, record.count - parts.body.count..<record.count, body)
+  }
+
+  private mutating func withContent(
+    _ exchange: [UInt8], _ key: [UInt8], _ properties: [UInt8],
+    _ record: UnsafeRawBufferPointer, _ bodyRange: Range<Int>,
+    _ body: (inout AMQPGateway, BrokerContent) -> Void
+  ) {
+    Array(exchange.prefix(255)).withUnsafeBytes { exchange in
+      Array(key.prefix(255)).withUnsafeBytes { key in
+        properties.withUnsafeBytes { properties in
+          body(
+            &self,
+            BrokerContent(
+              exchange: exchange, routingKey: key, properties: properties,
+              body: UnsafeRawBufferPointer(rebasing: record[bodyRange])))
+        }
+      }
+    }
+  }
+}
+
+/// The headers that the broker adds, as RabbitMQ calls them.
+enum DeliveryHeaders {
+  static func added(
+    to properties: UnsafeRawBufferPointer, _ delivery: Delivery, _ story: DeliveryStory?
+  ) -> [(String, FieldValue)] {
+    var headers: [(String, FieldValue)] = []
+    if delivery.attempt > 1 {
+      headers.append(("x-delivery-count", .int64(Int64(delivery.attempt) - 1)))
+    }
+    guard let story, let first = story.deaths.last else { return headers }
+    let expiration = expiration(in: properties)
+    let deaths = story.deaths.enumerated().map { place, death in
+      // Only the death that took it away knows of it.
+      table(of: death, expiration: place == story.deaths.count - 1 ? expiration : nil)
+    }
+    headers.append(("x-death", .array(deaths)))
+    headers.append(("x-first-death-queue", .text(first.queue)))
+    headers.append(("x-first-death-reason", .text(first.reason.nameInAMQP)))
+    headers.append(("x-first-death-exchange", .text(first.exchange)))
+    return headers
+  }
+
+  private static func expiration(in properties: UnsafeRawBufferPointer) -> [UInt8]? {
+    guard let view = try? PropertiesView(properties), let range = view.expiration else {
+      return nil
+    }
+    return [UInt8](properties[range])
+  }
+
+  private static func table(of death: MessageDeath, expiration: [UInt8]?) -> FieldValue {
+    var entries: [(String, FieldValue)] = [
+      ("count", .int64(Int64(death.count))),
+      ("reason", .text(death.reason.nameInAMQP)),
+      ("queue", .text(death.queue)),
+      ("time", .timestamp(death.time.rawValue / 1_000_000_000)),
+      ("exchange", .text(death.exchange)),
+      ("routing-keys", .array(death.keys.map { .string($0) })),
+    ]
+    if let expiration { entries.append(("original-expiration", .string(expiration))) }
+    return .table(FieldTable(entries))
+  }
+}
+
+extension DeadLetterReason {
+  fileprivate var nameInAMQP: String {
+    switch self {
+    case .rejected: "rejected"
+    case .expired: "expired"
+    case .overflowed: "maxlen"
+    case .deliveriesExhausted: "delivery_limit"
+    }
+  }
+}

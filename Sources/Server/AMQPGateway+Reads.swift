@@ -1,0 +1,186 @@
+// Declarations of what is there already need no entry of the log: clients declare all the time. They
+// are answered from this node's own state, once that holds everything that was confirmed anywhere
+// before the question (read-index, thesis §6.4): this node asks the leader how far that is.
+
+import AMQP
+import Base
+import Consensus
+import Node
+import QueueMachine
+
+/// Reads that wait until this node's state is fresh enough. All that gather while one question is
+/// under way go with the next.
+struct ReadBarrier {
+  struct Read {
+    var client: UInt64
+    var token: RequestToken
+    var channel: ChannelID
+    var request: ChannelRequest
+  }
+
+  private enum Stage {
+    case idle
+    /// Of this node's own replica, which leads.
+    case reading(ReadTicket)
+    /// Of the leader.
+    case asked(UInt64, since: MonotonicTime)
+    case told(LogIndex)
+  }
+
+  /// When a question counts as lost.
+  private static let patience = Nanoseconds.milliseconds(500)
+
+  private var gathered: [Read] = []
+  private var underWay: [Read] = []
+  private var stage = Stage.idle
+  private var nextQuestion: UInt64 = 1
+
+  mutating func add(_ read: Read) { gathered.append(read) }
+
+  var nextDeadline: MonotonicTime {
+    if case .asked(_, let since) = stage { return since + Self.patience }
+    return .never
+  }
+
+  /// Whether a question is to be put: with the number for the leader.
+  mutating func question(now: MonotonicTime) -> UInt64? {
+    switch stage {
+    case .idle: break
+    case .asked(_, let since) where now.since(since) >= Self.patience: break
+    case .reading, .asked, .told: return nil
+    }
+    if underWay.isEmpty { swap(&underWay, &gathered) }
+    guard !underWay.isEmpty else { return nil }
+    defer { nextQuestion += 1 }
+    return nextQuestion
+  }
+
+  mutating func isReading(_ ticket: ReadTicket) { stage = .reading(ticket) }
+  mutating func isAsked(_ question: UInt64, now: MonotonicTime) {
+    stage = .asked(question, since: now)
+  }
+
+  /// The own replica's read is ready, or failed. False if the ticket is not one of these.
+  mutating func took(_ ticket: ReadTicket, at index: LogIndex?) -> Bool {
+    guard case .reading(ticket) = stage else { return false }
+    stage = index.map { .told($0) } ?? .idle
+    return true
+  }
+
+  mutating func wasTold(_ question: UInt64, _ index: LogIndex) {
+    guard case .asked(question, _) = stage else { return }
+    stage = .told(index)
+  }
+
+  /// The leader is another: the question is put again.
+  mutating func askAgain() {
+    switch stage {
+    case .reading, .asked: stage = .idle
+    case .idle, .told: break
+    }
+  }
+
+  /// The reads that may be answered from a state as of `applied`.
+  mutating func ready(at applied: LogIndex) -> [Read] {
+    guard case .told(let index) = stage, applied >= index else { return [] }
+    stage = .idle
+    var reads: [Read] = []
+    swap(&reads, &underWay)
+    return reads
+  }
+}
+
+extension AMQPGateway {
+  /// Whether the request asks for what seems to be there already.
+  func answerNeedsRead(
+    _ request: ChannelRequest, _ client: AMQPClient, _ replica: borrowing Replica
+  ) -> Bool {
+    answer(to: request, client, replica) != nil
+  }
+
+  /// Answers the reads for which this node's state is fresh enough; what is no longer as it seemed
+  /// becomes a command.
+  mutating func answerReads(replica: borrowing Replica) {
+    for read in reads.ready(at: replica.applied) {
+      guard let client = clients[read.client], let session = client.openSession else { continue }
+      if let answer = answer(to: read.request, client, replica) {
+        self.answer(read.token, answer, to: client)
+      } else {
+        order(read.request, read.token, session, client)
+      }
+    }
+  }
+
+  /// The answer from this node's state; nil where something must change for it, or where what is
+  /// asked for is not there.
+  func answer(
+    to request: ChannelRequest, _ client: AMQPClient, _ replica: borrowing Replica
+  ) -> BrokerAnswer? {
+    let host = client.host
+    let hostName = replica.machine.name(of: host)
+    switch request {
+    case .declareQueue(let declaration):
+      guard let info = replica.machine.queueInfo(TopologyName(declaration.name, in: host)) else {
+        return nil
+      }
+      if info.owner != .none, info.owner != client.openSession {
+        return .refused(.queueLocked(declaration.name, vhost: hostName))
+      }
+      let present = QueueDeclaration(info, as: declaration)
+      if let fault = declaration.fault(against: present, vhost: hostName) {
+        return .refused(fault)
+      }
+      return info.answer
+    case .inspectQueue(let name):
+      guard let info = replica.machine.queueInfo(TopologyName(name, in: host)) else { return nil }
+      if info.owner != .none, info.owner != client.openSession {
+        return .refused(.queueLocked(name, vhost: hostName))
+      }
+      return info.answer
+    case .declareExchange(let declaration):
+      guard let settings = replica.machine.exchange(TopologyName(declaration.name, in: host))
+      else { return nil }
+      let fault = declaration.fault(against: settings, vhost: hostName)
+      return fault.map { .refused($0) } ?? .done
+    case .inspectExchange(let name):
+      guard replica.machine.exchange(TopologyName(name, in: host)) != nil else { return nil }
+      return .done
+    case .bindQueue(let binding):
+      return replica.machine.isBound(BindingOrder(binding, in: host)) ? .done : nil
+    case .bindExchange(let binding):
+      return replica.machine.isBound(BindingOrder(binding, in: host)) ? .done : nil
+    default: return nil
+    }
+  }
+}
+
+extension QueueInfo {
+  var answer: BrokerAnswer {
+    .queueDeclared(messages: UInt32(clamping: ready), consumers: consumers)
+  }
+}
+
+extension ExchangeDeclaration {
+  /// What differs from the exchange there is; nil if nothing does.
+  func fault(against settings: ExchangeSettings, vhost: String) -> Fault? {
+    let asked = ExchangeOrder(self, in: .main).settings
+    if asked == settings { return nil }
+    let present = ExchangeDeclaration(
+      name: name, kind: ExchangeKind(rawValue: settings.kind.rawValue) ?? .direct,
+      isDurable: settings.isDurable, isAutoDelete: settings.isAutoDelete,
+      isInternal: settings.isInternal,
+      alternate: settings.alternate.isEmpty ? nil : settings.alternate,
+      table: settings.alternateTable)
+    return fault(against: present, vhost: vhost)
+  }
+}
+
+extension ExchangeSettings {
+  /// The arguments that say the same.
+  fileprivate var alternateTable: [UInt8] {
+    guard !alternate.isEmpty else { return [] }
+    var bytes: [UInt8] = []
+    FieldTable([("alternate-exchange", .text(alternate))]).encode(into: &bytes)
+    return bytes
+  }
+}

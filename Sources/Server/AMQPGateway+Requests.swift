@@ -1,0 +1,359 @@
+// What clients want, request by request: a command for the relay, or a read.
+
+import AMQP
+import Base
+import Node
+import QueueMachine
+
+extension AMQPGateway {
+  mutating func carryOut(
+    _ list: BrokerRequests, of client: AMQPClient, now: MonotonicTime, replica: inout Replica
+  ) {
+    for request in list.requests {
+      switch request {
+      case .authenticate(let token, let credentials):
+        let isKnown = mayLogIn(credentials, from: client, replica)
+        answer(token, isKnown ? .done : .loginRefused, to: client)
+      case .openVhost(let token, let name):
+        openVhost(name, token, client, replica)
+      case .channel(let token, let channel, .commit(let publishes, let settles)):
+        commit(list, publishes, settles, token, channel, client)
+      case .channel(let token, let channel, let request):
+        guard let session = client.openSession else {
+          refuse(token, .internalFault("the connection has no session"), client)
+          continue
+        }
+        carryOut(request, token, channel, session, client, replica)
+      case .publish(let range):
+        publish(range, of: list, for: client)
+      case .settle(let range):
+        settle(list.settles[range], for: client)
+      case .closeChannel(let token, let channel):
+        closeChannel(channel, token, client)
+      case .closeConnection(let token):
+        closeConnection(token, client)
+      }
+    }
+  }
+
+  func refusal(_ failure: TopologyFailure) -> BrokerAnswer { .refused(Fault(failure)) }
+
+  mutating func refuse(_ token: RequestToken, _ fault: Fault, _ client: AMQPClient) {
+    answer(token, .refused(fault), to: client)
+  }
+
+  /// A number for a request, by which its reply is found.
+  mutating func tag(_ awaited: AMQPClient.Awaited, for client: AMQPClient) -> RequestTag {
+    let tag = RequestTag(nextTag)
+    nextTag += 1
+    client.awaited[tag] = awaited
+    return tag
+  }
+
+  // MARK: The connection
+
+  private func mayLogIn(
+    _ credentials: Credentials, from client: AMQPClient, _ replica: borrowing Replica
+  ) -> Bool {
+    if let user = replica.machine.user(named: credentials.user) {
+      return SHA256.digest(user.salt + credentials.password) == user.hash
+    }
+    // As RabbitMQ has it: the user that everybody knows comes from this machine only.
+    return credentials.user == "guest" && credentials.password == [UInt8]("guest".utf8)
+      && client.connection.peer.isLoopback
+  }
+
+  private mutating func openVhost(
+    _ name: String, _ token: RequestToken, _ client: AMQPClient, _ replica: borrowing Replica
+  ) {
+    guard let host = replica.machine.virtualHost(named: name) else {
+      refuse(token, .noVhost(name), client)
+      return
+    }
+    client.host = host
+    client.session = .opening(token)
+    let origin = origin(of: client)
+    let name = "amqp \(client.connection.peer)"
+    relay.append {
+      CommandWriter.openSession(
+        origin: origin, kind: .amqp, producer: ProducerID(0), timeout: .zero, name: name,
+        into: &$0)
+    }
+  }
+
+  private mutating func closeConnection(_ token: RequestToken, _ client: AMQPClient) {
+    switch client.session {
+    case .open(let session):
+      client.session = .closing(session, token)
+      relay.append { CommandWriter.closeSession(session, into: &$0) }
+    case .closing, .none, .ended:
+      answer(token, .done, to: client)
+    case .opening:
+      // Ended when it is open, since its client is gone by then.
+      client.session = .ended
+      answer(token, .done, to: client)
+    }
+  }
+
+  private mutating func closeChannel(
+    _ channel: ChannelID, _ token: RequestToken, _ client: AMQPClient
+  ) {
+    client.channelPrefetch[channel] = nil
+    guard let session = client.openSession else {
+      answer(token, .done, to: client)
+      return
+    }
+    var gone = client.takers.filter { $0.key.channel == channel }.map(\.value)
+    client.takers = client.takers.filter { $0.key.channel != channel }
+    for (consumer, state) in client.consumers where state.channel == channel {
+      client.consumers[consumer] = nil
+      if !state.isForReplies { gone.append(consumer) }
+    }
+    gone += client.cancelled.filter { $0.value == channel }.map(\.key)
+    client.cancelled = client.cancelled.filter { $0.value != channel }
+    for consumer in gone {
+      client.outbox.remove(of: consumer)
+      let tag = tag(.nothing, for: client)
+      relay.append {
+        CommandWriter.unsubscribe(
+          session, consumer: consumer, tag: tag, returnHeld: true, into: &$0)
+      }
+    }
+    let tag = tag(.done(token), for: client)
+    relay.append { CommandWriter.mark(session, tag: tag, into: &$0) }
+  }
+
+  private mutating func commit(
+    _ list: BrokerRequests, _ publishes: Range<Int>, _ settles: Range<Int>,
+    _ token: RequestToken, _ channel: ChannelID, _ client: AMQPClient
+  ) {
+    guard let session = client.openSession else {
+      refuse(token, .internalFault("the connection has no session"), client)
+      return
+    }
+    let first = client.nextPublishTag
+    // Its publishes' tags are known when they are gathered.
+    let tag = tag(.nothing, for: client)
+    var start = 0
+    relay.hold()
+    relay.append { start = CommandWriter.beginCommit(session, tag: tag, into: &$0) }
+    settle(list.settles[settles], for: client)
+    publish(publishes, of: list, for: client, isCommit: true)
+    relay.append { CommandWriter.endCommit(start, into: &$0) }
+    relay.release()
+    client.awaited[tag] = .commit(token, publishes: first..<client.nextPublishTag)
+  }
+
+  // MARK: Channels
+
+  private mutating func carryOut(
+    _ request: ChannelRequest, _ token: RequestToken, _ channel: ChannelID, _ session: SessionID,
+    _ client: AMQPClient, _ replica: borrowing Replica
+  ) {
+    let requester = Requester.session(session)
+    let host = client.host
+    switch request {
+    case .declareQueue, .inspectQueue, .declareExchange, .inspectExchange, .bindQueue,
+      .bindExchange:
+      if answerNeedsRead(request, client, replica) {
+        reads.add(
+          ReadBarrier.Read(client: client.token, token: token, channel: channel, request: request))
+      } else {
+        order(request, token, session, client)
+      }
+    case .unbindQueue(let binding):
+      let tag = tag(.done(token), for: client)
+      let order = BindingOrder(binding, in: host)
+      relay.append { CommandWriter.unbind(requester, tag: tag, order, into: &$0) }
+    case .unbindExchange(let binding):
+      let tag = tag(.done(token), for: client)
+      let order = BindingOrder(binding, in: host)
+      relay.append { CommandWriter.unbind(requester, tag: tag, order, into: &$0) }
+    case .purgeQueue(let name):
+      let tag = tag(.messages(token), for: client)
+      let queue = TopologyName(name, in: host)
+      relay.append { CommandWriter.purgeQueue(requester, tag: tag, queue, into: &$0) }
+    case .deleteQueue(let name, let ifUnused, let ifEmpty):
+      let tag = tag(.messages(token), for: client)
+      let queue = TopologyName(name, in: host)
+      relay.append {
+        CommandWriter.deleteQueue(
+          requester, tag: tag, queue, ifUnused: ifUnused, ifEmpty: ifEmpty, into: &$0)
+      }
+    case .deleteExchange(let name, let ifUnused):
+      let tag = tag(.done(token), for: client)
+      let exchange = TopologyName(name, in: host)
+      relay.append {
+        CommandWriter.deleteExchange(
+          requester, tag: tag, exchange, ifUnused: ifUnused, into: &$0)
+      }
+    case .consume(let consume):
+      self.consume(consume, token, channel, session, client)
+    case .consumeReplies(let consumer):
+      client.consumers[consumer] = AMQPClient.ConsumerState(
+        channel: channel, queue: "", noAck: true, prefetch: 0, isForReplies: true)
+      let address = ReplyAddress(session: session, consumer: consumer).text
+      answer(token, .replyAddress(address), to: client)
+    case .cancel(let consumer):
+      cancel(consumer, token, session, client)
+    case .get(let queue, let noAck):
+      get(queue, noAck, token, channel, session, client)
+    case .setChannelPrefetch(let count):
+      client.channelPrefetch[channel] = count == 0 ? nil : count
+      updateCredit(of: channel, session, client)
+      answer(token, .done, to: client)
+    case .setConsumerPrefetch(let limits):
+      for limit in limits {
+        client.consumers[limit.consumer]?.prefetch = limit.count
+        updateCredit(of: limit.consumer, session, client)
+      }
+      answer(token, .done, to: client)
+    case .commit:
+      stopForBug("a commit is carried out with its list")
+    }
+  }
+
+  /// Proposes what a read could not answer.
+  mutating func order(
+    _ request: ChannelRequest, _ token: RequestToken, _ session: SessionID, _ client: AMQPClient
+  ) {
+    let requester = Requester.session(session)
+    let host = client.host
+    switch request {
+    case .declareQueue(let declaration):
+      if declaration.name.hasPrefix("amq."), !declaration.name.hasPrefix("amq.gen-") {
+        refuse(token, .reservedQueueName(declaration.name), client)
+        return
+      }
+      let tag = tag(.declare(token, declaration), for: client)
+      let order = QueueOrder(declaration, in: host)
+      relay.append { CommandWriter.declareQueue(requester, tag: tag, order, into: &$0) }
+    case .inspectQueue(let name):
+      let tag = tag(.messages(token), for: client)
+      var order = QueueOrder(TopologyName(name, in: host))
+      order.isPassive = true
+      relay.append { CommandWriter.declareQueue(requester, tag: tag, order, into: &$0) }
+    case .declareExchange(let declaration):
+      let tag = tag(.declareExchange(token, declaration), for: client)
+      let order = ExchangeOrder(declaration, in: host)
+      relay.append { CommandWriter.declareExchange(requester, tag: tag, order, into: &$0) }
+    case .inspectExchange(let name):
+      let tag = tag(.done(token), for: client)
+      var order = ExchangeOrder(TopologyName(name, in: host), ExchangeSettings(kind: .direct))
+      order.isPassive = true
+      relay.append { CommandWriter.declareExchange(requester, tag: tag, order, into: &$0) }
+    case .bindQueue(let binding):
+      let tag = tag(.done(token), for: client)
+      let order = BindingOrder(binding, in: host)
+      relay.append { CommandWriter.bind(requester, tag: tag, order, into: &$0) }
+    case .bindExchange(let binding):
+      let tag = tag(.done(token), for: client)
+      let order = BindingOrder(binding, in: host)
+      relay.append { CommandWriter.bind(requester, tag: tag, order, into: &$0) }
+    default:
+      stopForBug("\(request) is no declaration")
+    }
+  }
+
+  // MARK: Consumers
+
+  private mutating func consume(
+    _ request: ConsumeRequest, _ token: RequestToken, _ channel: ChannelID,
+    _ session: SessionID, _ client: AMQPClient
+  ) {
+    var state = AMQPClient.ConsumerState(
+      channel: channel, queue: request.queue, noAck: request.noAck, prefetch: request.prefetch)
+    client.consumers[request.consumer] = state
+    state.credit = credit(for: state, besides: 0, client)
+    client.consumers[request.consumer] = state
+    let tag = tag(.consume(token, request.consumer), for: client)
+    let queue = TopologyName(request.queue, in: client.host)
+    relay.append {
+      CommandWriter.consume(
+        session, tag: tag, consumer: request.consumer, queue: queue, credit: state.credit,
+        isExclusive: request.isExclusive, into: &$0)
+    }
+    // The others share the channel's limit with it.
+    if client.channelPrefetch[channel] != nil { updateCredit(of: channel, session, client) }
+  }
+
+  /// How many messages the consumer may hold.
+  ///
+  /// - Parameter own: what it has of the session's credit already.
+  private func credit(
+    for consumer: AMQPClient.ConsumerState, besides own: UInt32, _ client: AMQPClient
+  ) -> UInt32 {
+    let free = max(1, MachineLimits().creditPerSession - client.creditGiven + Int(own))
+    // What needs no acknowledgement is acknowledged as it is written: enough for a turn.
+    if consumer.noAck { return UInt32(min(free, 2_048)) }
+    var wanted =
+      consumer.prefetch == 0
+      ? max(64, min(Int(FixedLimits.creditMax), free / 2)) : Int(consumer.prefetch)
+    if let limit = client.channelPrefetch[consumer.channel] {
+      let sharers = client.consumers.values.count {
+        $0.channel == consumer.channel && !$0.noAck
+      }
+      wanted = min(wanted, max(1, Int(limit) / max(1, sharers)))
+    }
+    return UInt32(min(wanted, free))
+  }
+
+  private mutating func updateCredit(
+    of channel: ChannelID, _ session: SessionID, _ client: AMQPClient
+  ) {
+    for (consumer, state) in client.consumers
+    where state.channel == channel && !state.isForReplies {
+      updateCredit(of: consumer, session, client)
+    }
+  }
+
+  private mutating func updateCredit(
+    of consumer: ConsumerID, _ session: SessionID, _ client: AMQPClient
+  ) {
+    guard let state = client.consumers[consumer] else { return }
+    let credit = credit(for: state, besides: state.credit, client)
+    guard credit != state.credit else { return }
+    client.consumers[consumer]?.credit = credit
+    let tag = tag(.nothing, for: client)
+    relay.append {
+      CommandWriter.setCredit(session, consumer: consumer, tag: tag, credit: credit, into: &$0)
+    }
+  }
+
+  private mutating func cancel(
+    _ consumer: ConsumerID, _ token: RequestToken, _ session: SessionID, _ client: AMQPClient
+  ) {
+    guard let state = client.consumers.removeValue(forKey: consumer), !state.isForReplies else {
+      answer(token, .done, to: client)
+      return
+    }
+    let tag = tag(.cancel(token, consumer, state.channel), for: client)
+    relay.append {
+      CommandWriter.unsubscribe(
+        session, consumer: consumer, tag: tag, returnHeld: false, into: &$0)
+    }
+    if client.channelPrefetch[state.channel] != nil {
+      updateCredit(of: state.channel, session, client)
+    }
+  }
+
+  private mutating func get(
+    _ queue: String, _ noAck: Bool, _ token: RequestToken, _ channel: ChannelID,
+    _ session: SessionID, _ client: AMQPClient
+  ) {
+    let key = AMQPClient.TakerKey(channel: channel, queue: queue)
+    let taker: ConsumerID
+    if let known = client.takers[key] {
+      taker = known
+    } else {
+      client.nextTaker += 1
+      taker = ConsumerID(client.nextTaker)
+      client.takers[key] = taker
+    }
+    let tag = tag(.get(token, noAck: noAck), for: client)
+    let name = TopologyName(queue, in: client.host)
+    relay.append {
+      CommandWriter.take(session, tag: tag, consumer: taker, queue: name, into: &$0)
+    }
+  }
+}

@@ -1,0 +1,143 @@
+// Between this node's AMQP gateway and the leader: bundles of commands go there, and questions how
+// far a read must wait. The leader's own gateway goes the same way, without the network.
+
+import Base
+import Consensus
+import Node
+import QueueMachine
+
+/// The leadership as the relay knows it, and what others asked of this node as the leader.
+struct RelayDesk {
+  var leader: NodeID?
+  var term = Term.zero
+  var inbox = RelayInbox()
+  /// Questions of other nodes, by the ticket of the read that answers them.
+  var questions: [(ticket: ReadTicket, node: NodeID, request: UInt64)] = []
+  /// Since when nothing is heard of nodes that have AMQP sessions.
+  var silentSince: [NodeID: MonotonicTime] = [:]
+}
+
+extension NodeLoop {
+  /// Passes on what was gathered. To be called before every `finishTurn`.
+  mutating func passOn(now: MonotonicTime) {
+    noticeRelayLeader()
+    amqp.relay.close()
+    guard let leader = replica.leader else { return }
+    if replica.isLeader {
+      desk.inbox.submit(to: &replica, now: now)
+      while replica.isLeader, replica.hasRoom, let bundle = amqp.relay.next() {
+        replica.submit(now: now) { $0.append(contentsOf: bundle) }
+        amqp.relay.didSend(now: now)
+      }
+      endSessionsOfLostNodes(now: now)
+    } else {
+      while let bundle = amqp.relay.next(), peers.withRoom.contains(leader),
+        peers.offer(.relay(bundle), to: leader)
+      {
+        amqp.relay.didSend(now: now)
+      }
+    }
+    askForIndex(of: leader, now: now)
+  }
+
+  private mutating func noticeRelayLeader() {
+    let term = replica.consensus.term
+    guard replica.leader != desk.leader || term != desk.term else { return }
+    desk.leader = replica.leader
+    desk.term = term
+    desk.inbox.forget()
+    desk.questions.removeAll()
+    desk.silentSince.removeAll()
+    amqp.relay.sendAgain()
+    amqp.reads.askAgain()
+  }
+
+  private mutating func askForIndex(of leader: NodeID, now: MonotonicTime) {
+    guard let question = amqp.reads.question(now: now) else { return }
+    if replica.isLeader {
+      if let ticket = replica.beginRead(now: now) {
+        amqp.reads.isReading(ticket)
+      } else {
+        // Not now: it is asked again as one that got no answer.
+        amqp.reads.isAsked(question, now: now)
+      }
+    } else if peers.offer(.askIndex(request: question), to: leader) {
+      amqp.reads.isAsked(question, now: now)
+    }
+  }
+
+  /// Takes what is for the relay; false for everything else.
+  mutating func takeRelayed(_ envelope: PeerEnvelope, from node: NodeID, now: MonotonicTime) -> Bool
+  {
+    switch envelope {
+    case .relay(let bytes):
+      // Whoever leads now gets it from its sender again.
+      if replica.isLeader, let reason = desk.inbox.take(bytes, from: node) { log.warning(reason) }
+    case .askIndex(let request):
+      if replica.isLeader, let ticket = replica.beginRead(now: now) {
+        desk.questions.append((ticket, node, request))
+      }
+    case .toldIndex(let request, let index):
+      amqp.reads.wasTold(request, index)
+    default:
+      return false
+    }
+    return true
+  }
+
+  /// A linearizable read is ready, or failed; false if it is not one of these.
+  mutating func takeRead(_ ticket: ReadTicket, isReady: Bool) -> Bool {
+    let index = isReady ? replica.applied : nil
+    if amqp.reads.took(ticket, at: index) { return true }
+    guard let place = desk.questions.firstIndex(where: { $0.ticket == ticket }) else {
+      return false
+    }
+    let question = desk.questions.remove(at: place)
+    if let index {
+      peers.send(.toldIndex(request: question.request, index: index), to: question.node)
+    }
+    return true
+  }
+
+  // MARK: Nodes that are gone
+
+  /// The connection to a node ended or came back.
+  mutating func noteConnection(_ node: NodeID, isThere: Bool, now: MonotonicTime) {
+    if isThere {
+      desk.silentSince[node] = nil
+      if node == replica.leader {
+        amqp.relay.sendAgain()
+        amqp.reads.askAgain()
+      }
+    }
+  }
+
+  /// The leader ends the AMQP sessions of a node that nobody heard of for as long as a native
+  /// client's session lives: what its clients held is others' then. A node that comes back with the
+  /// same process finds its sessions ended and says so to their clients; one that was restarted has
+  /// ended them itself by its first bundle.
+  private mutating func endSessionsOfLostNodes(now: MonotonicTime) {
+    for member in replica.consensus.memberStatuses where member.id != configuration.node {
+      let node = member.id
+      if member.isConnected {
+        desk.silentSince[node] = nil
+        continue
+      }
+      guard let since = desk.silentSince[node] else {
+        if replica.machine.hasAMQPSessions(of: node) { desk.silentSince[node] = now }
+        continue
+      }
+      guard now.since(since) >= configuration.timeouts.session, replica.hasRoom else { continue }
+      desk.silentSince[node] = nil
+      replica.submit(now: now) { CommandWriter.endNodeSessions(node, into: &$0) }
+    }
+  }
+
+  /// When `passOn` has something to do although nothing happened.
+  var relayDeadline: MonotonicTime {
+    guard replica.isLeader else { return .never }
+    return desk.silentSince.values.reduce(.never) {
+      min($0, $1 + configuration.timeouts.session)
+    }
+  }
+}

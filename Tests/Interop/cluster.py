@@ -1,0 +1,38 @@
+# The cluster that `run` has started.
+
+import json
+import os
+import subprocess
+
+SKEIN = os.environ["SKEIN_BINARY"]
+DIRECTORY = os.environ["SKEIN_CLUSTER"]
+BASE_PORT = int(os.environ["SKEIN_BASE_PORT"])
+
+
+def amqp_port(node):
+    return BASE_PORT + 80 + node
+
+
+def skein(*arguments):
+    result = subprocess.run(
+        [SKEIN, *arguments, "--dir", DIRECTORY], capture_output=True, text=True, timeout=60)
+    if result.returncode != 0 and arguments[0] != "status":
+        raise RuntimeError(f"skein {' '.join(arguments)}: {result.stdout}{result.stderr}")
+    return result.stdout
+
+
+def leader():
+    return json.loads(skein("status", "--json"))["leader"]
+
+
+def kill(node):
+    skein("cluster", "kill", str(node))
+
+
+def restart(node):
+    skein("cluster", "restart", str(node))
+
+
+def survivor_of(node):
+    """A node that is not the one that is about to die."""
+    return 1 + node % 3

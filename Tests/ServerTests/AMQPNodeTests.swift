@@ -1,0 +1,149 @@
+// AMQP on whole nodes: three in this process, with a client written from the specification.
+
+import Base
+import SkeinClient
+import Testing
+
+@testable import Server
+
+@Suite(.serialized) struct AMQPNodeTests {
+  /// Connected to one node of the cluster.
+  func connect(_ node: InProcessNode) throws -> AMQPTestClient {
+    let port = try #require(node.configuration.amqpListen?.port)
+    let client = try AMQPTestClient(port: port)
+    try client.open()
+    return client
+  }
+
+  func leader(_ cluster: InProcessCluster) async throws -> InProcessNode {
+    let client = try await SkeinClient.connect(endpoints: cluster.endpoints)
+    _ = try await client.listQueues()
+    let address = client.leaderAddress
+    await client.close()
+    return try #require(
+      cluster.nodes.first { $0.configuration.clientListen.description == address })
+  }
+
+  @Test("A publish through one node is confirmed and delivered through another")
+  func everyNodeTakesClients() async throws {
+    let cluster = try InProcessCluster()
+    try cluster.startAll()
+    let publishers = try cluster.nodes.map { try connect($0) }
+    #expect(try publishers[0].declare("q") == 0)
+    for (number, client) in publishers.enumerated() {
+      // Declared through any node it is there for all.
+      #expect(try client.declare("q") == UInt64(number))
+      try client.selectConfirms()
+      try client.publish("\(number)", key: "q")
+      try client.awaitConfirms(through: 1)
+    }
+    let consumer = try connect(cluster.nodes[1])
+    try consumer.consume("q", prefetch: 10)
+    let taken = try consumer.takeMessages(3)
+    #expect(taken.map(\.body) == ["0", "1", "2"])
+    for message in taken { try consumer.ack(message.tag) }
+    try consumer.closeConnection()
+    #expect(try publishers[2].declare("q") == 0)
+  }
+
+  @Test("A client of a node that survives sees a pause and nothing else (G4, G7)")
+  func leaderDies() async throws {
+    let cluster = try InProcessCluster()
+    try cluster.startAll()
+    let leader = try await leader(cluster)
+    let survivor = try #require(cluster.nodes.first { $0 !== leader })
+    let publisher = try connect(survivor)
+    _ = try publisher.declare("q")
+    try publisher.selectConfirms()
+    let consumer = try connect(survivor)
+    for number in 0..<100 { try publisher.publish("\(number)", key: "q") }
+    try publisher.awaitConfirms(through: 100)
+    try consumer.consume("q", prefetch: 20)
+    let held = try consumer.takeMessages(20)
+    leader.kill()
+    for number in 100..<300 { try publisher.publish("\(number)", key: "q") }
+    for message in held { try consumer.ack(message.tag) }
+    try publisher.awaitConfirms(through: 300)
+    var taken = held
+    while taken.count < 300 {
+      let message = try consumer.takeMessages(1)[0]
+      try consumer.ack(message.tag)
+      taken.append(message)
+    }
+    #expect(taken.map(\.body) == (0..<300).map { "\($0)" })
+    #expect(!taken.contains { $0.isRedelivered })
+    try consumer.closeConnection()
+    #expect(try publisher.declare("q") == 0)
+  }
+
+  @Test("What a node's clients held goes to others when it starts again as another process")
+  func nodeOfTheClientDies() async throws {
+    let cluster = try InProcessCluster()
+    try cluster.startAll()
+    let leader = try await leader(cluster)
+    let other = try #require(cluster.nodes.first { $0 !== leader })
+    let publisher = try connect(leader)
+    _ = try publisher.declare("q")
+    try publisher.selectConfirms()
+    for number in 0..<10 { try publisher.publish("\(number)", key: "q") }
+    try publisher.awaitConfirms(through: 10)
+    let dying = try connect(other)
+    try dying.consume("q", prefetch: 10)
+    _ = try dying.takeMessages(10)
+    other.kill()
+    try other.start()
+    // The first client of the new process makes it begin its stream of commands.
+    let consumer = try connect(other)
+    try consumer.consume("q", prefetch: 10)
+    let taken = try consumer.takeMessages(10)
+    #expect(taken.map(\.body) == (0..<10).map { "\($0)" })
+    #expect(taken.allSatisfy { $0.isRedelivered })
+  }
+
+  @Test("A lost connection gives back what it held, in place, and takes its exclusive queue along")
+  func connectionIsLost() throws {
+    let cluster = try InProcessCluster(1)
+    try cluster.startAll()
+    let node = cluster.nodes[0]
+    let publisher = try connect(node)
+    _ = try publisher.declare("q")
+    try publisher.selectConfirms()
+    for number in 0..<5 { try publisher.publish("\(number)", key: "q") }
+    try publisher.awaitConfirms(through: 5)
+    var dying: AMQPTestClient? = try connect(node)
+    try dying?.consume("q", prefetch: 3)
+    _ = try dying?.takeMessages(3)
+    dying = nil
+    let consumer = try connect(node)
+    try consumer.consume("q", prefetch: 5)
+    #expect(try consumer.takeMessages(5).map(\.body) == ["0", "1", "2", "3", "4"])
+  }
+
+  @Test(
+    "What is unroutable comes back before its confirm; errors close the channel with RabbitMQ's text"
+  )
+  func returnsAndErrors() throws {
+    let cluster = try InProcessCluster(1)
+    try cluster.startAll()
+    let client = try connect(cluster.nodes[0])
+    try client.selectConfirms()
+    try client.publish("back", key: "nowhere", mandatory: true)
+    try client.awaitConfirms(through: 1)
+    let returned = try #require(client.messages.first)
+    #expect(returned.body == "back" && returned.method.number(at: 0, bytes: 2) == 312)
+    _ = try client.declare("q")
+    try client.bind("q", to: "amq.topic", key: "a.#")
+    try client.publish("routed", to: "amq.topic", key: "a.b")
+    try client.awaitConfirms(through: 2)
+    #expect(try client.get("q")?.body == "routed")
+    #expect(try client.get("q") == nil)
+    try client.publish("lost", to: "missing", key: "")
+    #expect(throws: AMQPTestClient.Failure.self) { _ = try client.declare("q") }
+    do {
+      _ = try client.expect(50, 11)
+    } catch let failure as AMQPTestClient.Failure {
+      #expect(
+        failure.description == "closed: 404 NOT_FOUND - no exchange 'missing' in vhost '/'")
+    }
+  }
+}

@@ -1,0 +1,251 @@
+// An AMQP client of a few lines, written from the specification and not from the node's own codec: it
+// blocks, and knows no more than the tests need.
+
+import Base
+import Foundation
+import Glibc
+
+final class AMQPTestClient {
+  struct Failure: Error, CustomStringConvertible {
+    var description: String
+  }
+
+  struct Method: Hashable {
+    var channel: UInt16
+    var classID: UInt16
+    var methodID: UInt16
+    var arguments: [UInt8]
+
+    /// A short string of the arguments.
+    func shortText(at offset: Int) -> String {
+      let count = Int(arguments[offset])
+      return String(decoding: arguments[(offset + 1)..<(offset + 1 + count)], as: UTF8.self)
+    }
+
+    func number(at offset: Int, bytes: Int) -> UInt64 {
+      arguments[offset..<offset + bytes].reduce(0) { $0 << 8 | UInt64($1) }
+    }
+  }
+
+  struct Message: Hashable {
+    /// basic.deliver, basic.get-ok or basic.return.
+    var method: Method
+    var body: String
+
+    var tag: UInt64 {
+      // In a delivery it stands behind the consumer tag.
+      let offset = method.methodID == 60 ? 1 + Int(method.arguments[0]) : 0
+      return method.number(at: offset, bytes: 8)
+    }
+    var isRedelivered: Bool {
+      let offset = method.methodID == 60 ? 1 + Int(method.arguments[0]) : 0
+      return method.arguments[offset + 8] & 1 != 0
+    }
+  }
+
+  private let descriptor: Int32
+  private var inbound: [UInt8] = []
+  /// Confirmed publishes: the highest tag.
+  private(set) var confirmed: UInt64 = 0
+  private(set) var messages: [Message] = []
+  private var methods: [Method] = []
+  private var openContent: (method: Method, size: Int, body: [UInt8])?
+
+  init(port: UInt16) throws {
+    descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = port.bigEndian
+    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+    // Nothing here takes so long; a broken node must not hang the tests.
+    var patience = timeval(tv_sec: 30, tv_usec: 0)
+    setsockopt(
+      descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
+    let result = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+      }
+    }
+    guard result == 0 else { throw Failure(description: "cannot connect: \(errno)") }
+  }
+
+  deinit { close(descriptor) }
+
+  /// From the protocol header to an open channel 1.
+  func open() throws {
+    try write([UInt8]("AMQP".utf8) + [0, 0, 9, 1])
+    _ = try expect(10, 10)
+    let login = "\0guest\0guest"
+    try call(
+      0, 10, 11, [0, 0, 0, 0] + short("PLAIN") + long(login) + short("en_US"))
+    _ = try expect(10, 30)
+    try call(0, 10, 31, [7, 255, 0, 2, 0, 0, 0, 0])
+    try call(0, 10, 40, short("/") + [0, 0])
+    _ = try expect(10, 41)
+    try call(1, 20, 10, [0])
+    _ = try expect(20, 11)
+  }
+
+  // MARK: Methods
+
+  func declare(_ queue: String) throws -> UInt64 {
+    try call(1, 50, 10, [0, 0] + short(queue) + [0b10, 0, 0, 0, 0])
+    let reply = try expect(50, 11)
+    return reply.number(at: 1 + Int(reply.arguments[0]), bytes: 4)
+  }
+
+  func bind(_ queue: String, to exchange: String, key: String) throws {
+    try call(1, 50, 20, [0, 0] + short(queue) + short(exchange) + short(key) + [0, 0, 0, 0, 0])
+    _ = try expect(50, 21)
+  }
+
+  func selectConfirms() throws {
+    try call(1, 85, 10, [0])
+    _ = try expect(85, 11)
+  }
+
+  func publish(_ body: String, to exchange: String = "", key: String, mandatory: Bool = false)
+    throws
+  {
+    try write(
+      method(1, 60, 40, [0, 0] + short(exchange) + short(key) + [mandatory ? 1 : 0])
+        + frame(2, 1, [0, 60, 0, 0] + big(UInt64(body.utf8.count), 8) + [0, 0])
+        + (body.isEmpty ? [] : frame(3, 1, [UInt8](body.utf8))))
+  }
+
+  func awaitConfirms(through tag: UInt64) throws {
+    while confirmed < tag { try takeFrame() }
+  }
+
+  func get(_ queue: String) throws -> Message? {
+    try call(1, 60, 70, [0, 0] + short(queue) + [0])
+    let before = messages.count
+    while true {
+      if messages.count > before { return messages.removeLast() }
+      if let place = methods.firstIndex(where: { $0.classID == 60 && $0.methodID == 72 }) {
+        methods.remove(at: place)
+        return nil
+      }
+      try takeFrame()
+    }
+  }
+
+  func consume(_ queue: String, prefetch: UInt16) throws {
+    try call(1, 60, 10, [0, 0, 0, 0] + big(UInt64(prefetch), 2) + [0])
+    _ = try expect(60, 11)
+    try call(1, 60, 20, [0, 0] + short(queue) + short("") + [0, 0, 0, 0, 0])
+    _ = try expect(60, 21)
+  }
+
+  func ack(_ tag: UInt64) throws { try call(1, 60, 80, big(tag, 8) + [0]) }
+
+  func takeMessages(_ count: Int) throws -> [Message] {
+    while messages.count < count { try takeFrame() }
+    defer { messages.removeFirst(count) }
+    return Array(messages.prefix(count))
+  }
+
+  func closeConnection() throws {
+    try call(0, 10, 50, [0, 200] + short("bye") + [0, 0, 0, 0])
+    _ = try expect(10, 51)
+  }
+
+  // MARK: Frames
+
+  func call(_ channel: UInt16, _ classID: UInt16, _ methodID: UInt16, _ arguments: [UInt8]) throws {
+    try write(method(channel, classID, methodID, arguments))
+  }
+
+  /// The next method of that kind; a close that is not it is an error.
+  func expect(_ classID: UInt16, _ methodID: UInt16) throws -> Method {
+    while true {
+      if let place = methods.firstIndex(where: { $0.classID == classID && $0.methodID == methodID })
+      {
+        return methods.remove(at: place)
+      }
+      let close = methods.first {
+        $0.methodID == 50 && $0.classID == 10 || $0.methodID == 40 && $0.classID == 20
+      }
+      if let close {
+        throw Failure(
+          description: "closed: \(close.number(at: 0, bytes: 2)) \(close.shortText(at: 2))")
+      }
+      try takeFrame()
+    }
+  }
+
+  private func takeFrame() throws {
+    while true {
+      if inbound.count >= 7 {
+        let size = inbound[3..<7].reduce(0) { $0 << 8 | Int($1) }
+        if inbound.count >= 8 + size {
+          let kind = inbound[0]
+          let channel = UInt16(inbound[1]) << 8 | UInt16(inbound[2])
+          let payload = [UInt8](inbound[7..<7 + size])
+          inbound.removeFirst(8 + size)
+          take(kind, channel, payload)
+          return
+        }
+      }
+      var buffer = [UInt8](repeating: 0, count: 65_536)
+      let count = recv(descriptor, &buffer, buffer.count, 0)
+      guard count > 0 else { throw Failure(description: "connection ended: \(count) \(errno)") }
+      inbound += buffer.prefix(count)
+    }
+  }
+
+  private func take(_ kind: UInt8, _ channel: UInt16, _ payload: [UInt8]) {
+    switch kind {
+    case 1:
+      let method = Method(
+        channel: channel, classID: UInt16(payload[0]) << 8 | UInt16(payload[1]),
+        methodID: UInt16(payload[2]) << 8 | UInt16(payload[3]), arguments: Array(payload[4...]))
+      switch (method.classID, method.methodID) {
+      case (60, 80): confirmed = max(confirmed, method.number(at: 0, bytes: 8))
+      case (60, 50), (60, 60), (60, 71): openContent = (method, 0, [])
+      default: methods.append(method)
+      }
+    case 2:
+      openContent?.size = payload[4..<12].reduce(0) { $0 << 8 | Int($1) }
+      finishContent()
+    case 3:
+      openContent?.body += payload
+      finishContent()
+    default: break
+    }
+  }
+
+  private func finishContent() {
+    guard let content = openContent, content.body.count == content.size else { return }
+    messages.append(
+      Message(method: content.method, body: String(decoding: content.body, as: UTF8.self)))
+    openContent = nil
+  }
+
+  private func write(_ bytes: [UInt8]) throws {
+    var sent = 0
+    while sent < bytes.count {
+      let count = bytes[sent...].withUnsafeBytes {
+        send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+      }
+      guard count > 0 else { throw Failure(description: "cannot send: \(errno)") }
+      sent += count
+    }
+  }
+
+  private func method(
+    _ channel: UInt16, _ classID: UInt16, _ methodID: UInt16, _ arguments: [UInt8]
+  ) -> [UInt8] {
+    frame(1, channel, big(UInt64(classID), 2) + big(UInt64(methodID), 2) + arguments)
+  }
+
+  private func frame(_ kind: UInt8, _ channel: UInt16, _ payload: [UInt8]) -> [UInt8] {
+    [kind] + big(UInt64(channel), 2) + big(UInt64(payload.count), 4) + payload + [0xce]
+  }
+
+  private func big(_ number: UInt64, _ bytes: Int) -> [UInt8] {
+    (0..<bytes).reversed().map { UInt8(truncatingIfNeeded: number >> UInt64(8 * $0)) }
+  }
+  private func short(_ text: String) -> [UInt8] { [UInt8(text.utf8.count)] + text.utf8 }
+  private func long(_ text: String) -> [UInt8] { big(UInt64(text.utf8.count), 4) + text.utf8 }
+}

@@ -1,0 +1,142 @@
+// The relay of commands to the leader, the reads beside it, and the digest of passwords.
+
+import Base
+import Consensus
+import QueueMachine
+import Testing
+
+@testable import Server
+
+@Suite struct CommandRelayTests {
+  let now = MonotonicTime(1_000)
+
+  private func sequences(_ bytes: [UInt8]?) throws -> [UInt64] {
+    try (bytes ?? []).withUnsafeBytes {
+      try CommandBatch.checkRelays($0, from: NodeID(1)).map(\.sequence)
+    }
+  }
+
+  private func filled(_ count: Int) -> CommandRelay {
+    var relay = CommandRelay(node: NodeID(1), process: 7)
+    for number in 0..<count {
+      relay.append { CommandWriter.loseSession(SessionID(UInt64(number + 1)), into: &$0) }
+      relay.close()
+    }
+    return relay
+  }
+
+  @Test func bundlesGoInOrderAndAreKeptUntilTheyAreApplied() throws {
+    var relay = filled(3)
+    var sent: [UInt64] = []
+    while let bundle = relay.next() {
+      sent += try sequences(bundle)
+      relay.didSend(now: now)
+    }
+    #expect(sent == [1, 2, 3])
+    relay.applied(process: 7, through: 2, now: now)
+    #expect(relay.next() == nil)
+    // Another leader gets what is not applied, and nothing else.
+    relay.sendAgain()
+    #expect(try sequences(relay.next()) == [3])
+    // Of another process nothing counts.
+    relay.applied(process: 8, through: 3, now: now)
+    #expect(relay.waitingBytes > 0)
+    relay.applied(process: 7, through: 3, now: now)
+    #expect(relay.waitingBytes == 0 && relay.next() == nil)
+  }
+
+  @Test func whatIsNotAppliedForLongGoesAgain() throws {
+    var relay = filled(1)
+    relay.didSend(now: now)
+    relay.tick(now: now + .seconds(1))
+    #expect(relay.next() == nil)
+    #expect(relay.nextDeadline == now + CommandRelay.patience)
+    relay.tick(now: now + CommandRelay.patience)
+    #expect(try sequences(relay.next()) == [1])
+  }
+
+  @Test func largeBundlesAreClosedUnlessTheyAreHeldTogether() throws {
+    var relay = CommandRelay(node: NodeID(1), process: 7)
+    func fill() {
+      while relay.waitingBytes < 2 * CommandRelay.bundleBytes, relay.hasRoom {
+        relay.append { CommandWriter.loseSession(SessionID(1), into: &$0) }
+        if relay.openSequence > 3 { break }
+      }
+    }
+    fill()
+    #expect(relay.openSequence == 3)
+    relay = CommandRelay(node: NodeID(1), process: 7)
+    relay.hold()
+    for _ in 0..<2 * CommandRelay.bundleBytes / 13 {
+      relay.append { CommandWriter.loseSession(SessionID(1), into: &$0) }
+    }
+    #expect(relay.openSequence == 1)
+    relay.release()
+    #expect(relay.openSequence == 2)
+    #expect(try sequences(relay.next()) == [1])
+  }
+
+  @Test func inboxTakesEachBundleOnce() throws {
+    var relay = filled(4)
+    var bundles: [[UInt8]] = []
+    while let bundle = relay.next() {
+      bundles.append(bundle)
+      relay.didSend(now: now)
+    }
+    var inbox = RelayInbox()
+    #expect(inbox.take(bundles[0], from: NodeID(1)) == nil)
+    #expect(inbox.take(bundles[0] + bundles[1], from: NodeID(1)) == nil)
+    // The third was lost on its way: the fourth has to come again behind it.
+    #expect(inbox.take(bundles[3], from: NodeID(1)) == nil)
+    #expect(inbox.waitingCount(of: NodeID(1)) == 2)
+    #expect(inbox.take(bundles[2] + bundles[3], from: NodeID(1)) == nil)
+    #expect(inbox.waitingCount(of: NodeID(1)) == 4)
+    #expect(inbox.take([1, 2, 3], from: NodeID(1)) != nil)
+    #expect(inbox.take(bundles[0], from: NodeID(2)) != nil)
+    inbox.forget()
+    #expect(inbox.isEmpty)
+  }
+
+  @Test func readsWaitForTheIndexThatTheyWereTold() throws {
+    var barrier = ReadBarrier()
+    func read(_ number: UInt64) -> ReadBarrier.Read {
+      ReadBarrier.Read(
+        client: number, token: .init(1), channel: .init(1), request: .inspectExchange(name: "x"))
+    }
+    #expect(barrier.question(now: now) == nil)
+    barrier.add(read(1))
+    let asked = barrier.question(now: now)
+    let first = try #require(asked)
+    barrier.isAsked(first, now: now)
+    barrier.add(read(2))
+    // One question at a time; it is put again when no answer comes.
+    #expect(barrier.question(now: now) == nil)
+    let askedAgain = barrier.question(now: now + .seconds(1))
+    let second = try #require(askedAgain)
+    barrier.isAsked(second, now: now + .seconds(1))
+    barrier.wasTold(first, LogIndex(3))
+    #expect(barrier.ready(at: LogIndex(9)).isEmpty)
+    barrier.wasTold(second, LogIndex(5))
+    #expect(barrier.ready(at: LogIndex(4)).isEmpty)
+    #expect(barrier.ready(at: LogIndex(5)).map(\.client) == [1])
+    // What came meanwhile goes with the next question.
+    #expect(barrier.question(now: now) != nil)
+  }
+
+  @Test(arguments: [
+    ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+    ("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+    (
+      "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+      "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"
+    ),
+  ])
+  func digestsAreThoseOfTheStandard(message: String, digest: String) {
+    let bytes = SHA256.digest([UInt8](message.utf8))
+    let text = bytes.map { byte in
+      let digits = String(byte, radix: 16)
+      return digits.count == 1 ? "0\(digits)" : digits
+    }.joined()
+    #expect(text == digest)
+  }
+}
