@@ -75,7 +75,9 @@ extension QueueSettings {
     if lengthMax > 0 || bytesMax > 0 {
       overflow = (arguments.overflow ?? .dropHead) == .dropHead ? .dropOldest : .reject
     }
-    if let span = arguments.expires { expires = max(.milliseconds(1), .milliseconds(clamping: span)) }
+    if let span = arguments.expires {
+      expires = max(.milliseconds(1), .milliseconds(clamping: span))
+    }
     hasSingleActiveConsumer = arguments.singleActiveConsumer
     priorities = UInt8(min(32, Int(arguments.maxPriority ?? 0) + 1))
   }
