@@ -39,6 +39,9 @@ final class Ledger {
     var isCancelled = false
     /// A confirmed reschedule: not in anybody's hands before.
     var dueAt: UInt64 = 0
+    /// The newest stamp when the client heard of either. A delivery granted by then may have been on
+    /// its way since before, and have lapsed.
+    var changedAt = MachineTime.zero
   }
 
   unowned let simulation: Simulation
@@ -171,7 +174,9 @@ final class Ledger {
             + " after attempt \(old.attempt), token \(old.token), granted \(old.granted)")
       }
     }
-    guard new.queue == message.published.queue, new.attempt == 1, !new.isRedelivery else { return }
+    guard new.queue == message.published.queue, new.attempt == 1, !new.isRedelivery,
+      new.granted > message.changedAt
+    else { return }
     // In nobody's hands before, so what was confirmed of it while it waited must hold.
     if message.isCancelled {
       simulation.violated("G3", "message \(value) was cancelled and is delivered")
@@ -235,7 +240,10 @@ final class Ledger {
   }
 
   func cancelled(_ value: Int, _ outcome: Outcome) {
-    if outcome == .confirmed { messages[value].isCancelled = true }
+    if outcome == .confirmed {
+      messages[value].isCancelled = true
+      messages[value].changedAt = simulation.newestStamp
+    }
     complete(cancel(value), by: producer(of: value), outcome)
   }
 
@@ -249,6 +257,7 @@ final class Ledger {
 
   func rescheduled(_ value: Int, asked: UInt64, delay: Nanoseconds) {
     messages[value].dueAt = asked + leastSpan(delay)
+    messages[value].changedAt = simulation.newestStamp
   }
 
   func willRedrive(_ queue: Int, by process: Int) {

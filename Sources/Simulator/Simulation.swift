@@ -168,6 +168,11 @@ final class Simulation {
     nodes.compactMap { $0.life?.replica.consensus.term }.max() ?? .zero
   }
 
+  /// The queues' time, by whoever knows most.
+  var newestStamp: MachineTime {
+    nodes.compactMap { $0.life?.replica.machine.clock }.max() ?? .zero
+  }
+
   /// The node that leads the newest term.
   var leader: NodeLife? {
     var best: NodeLife?
