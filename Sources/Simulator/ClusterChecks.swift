@@ -19,6 +19,8 @@ final class ClusterChecks {
   private var entries: [LogPosition: EntryFacts] = [:]
   /// The term of each committed entry, from 1 on.
   private var committed: [Term?] = [nil]
+  /// The term of the first node that knew it: it was committed in this one or before.
+  private var committedIn: [Term] = [.zero]
   private var hashes: [LogIndex: UInt64] = [:]
   private(set) var commit = LogIndex.zero
   private var newestApplied = LogIndex.zero
@@ -63,7 +65,10 @@ final class ClusterChecks {
   private func checkCommitted(_ index: LogIndex, _ life: NodeLife) {
     guard index > .zero, let term = life.replica.consensus.term(at: index) else { return }
     let place = Int(index.rawValue)
-    while committed.count <= place { committed.append(nil) }
+    while committed.count <= place {
+      committed.append(nil)
+      committedIn.append(.zero)
+    }
     if let known = committed[place] {
       if known != term {
         simulation.violated(
@@ -73,6 +78,7 @@ final class ClusterChecks {
       }
     } else {
       committed[place] = term
+      committedIn[place] = life.replica.consensus.term
       simulation.note(.commits)
     }
   }
@@ -144,9 +150,12 @@ final class ClusterChecks {
     }
     leaders[term] = life.node.place
     simulation.leaderBegan(life.node.place)
-    // Of entries of later terms one that won late, with votes long on their way, knows nothing.
+    // Of what was committed in later terms one that won late, with votes long on their way, knows
+    // nothing: also of entries of earlier ones (thesis §3.6.3).
     var commit = self.commit
-    while commit > .zero, committed[Int(commit.rawValue)].map({ $0 >= term }) ?? true {
+    while commit > .zero,
+      committed[Int(commit.rawValue)] == nil || committedIn[Int(commit.rawValue)] >= term
+    {
       commit = commit.previous
     }
     guard commit > .zero, let known = committed[Int(commit.rawValue)] else { return }

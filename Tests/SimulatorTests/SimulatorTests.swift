@@ -35,8 +35,9 @@ import Testing
       188,
       // Without its snapshot a log with given up entries was taken for whole.
       97,
-      // One that won its election late was held to know a later term's entries.
-      76,
+      // One that won its election late was held to know a later term's entries, and what a later
+      // leader committed of an earlier term.
+      76, 568,
       // A segment file cut shorter than its head stopped recovery.
       UInt64(10),
       // A single request vanished from a connection between client and node that lived on.
