@@ -253,9 +253,14 @@ struct AMQPGateway: ~Copyable {
 
   /// Carries out what answers led to: a refusal, for example, closes the channel.
   mutating func carryOutDeferred(now: MonotonicTime, replica: inout Replica) {
-    while let (client, list) = deferred.popLast() {
+    // In the order in which they came; what they lead to in turn joins at the end.
+    var position = 0
+    while position < deferred.count {
+      let (client, list) = deferred[position]
       carryOut(list, of: client, now: now, replica: &replica)
+      position += 1
     }
+    deferred.removeAll(keepingCapacity: true)
   }
 
   /// Has the connection flushed at the end of the turn.
