@@ -140,6 +140,16 @@ package struct ConnectionMachine: ~Copyable {
   /// Deliveries not yet settled.
   package var unsettledCount: Int { channels.reduce(0) { $0 + $1.unsettled.count } }
 
+  /// Deliveries of a channel not yet settled, by consumer; without what was taken by basic.get.
+  package func unsettledOfConsumers(_ channel: ChannelID) -> [ConsumerID: Int] {
+    guard let place = place(of: channel) else { return [:] }
+    var counts: [ConsumerID: Int] = [:]
+    channels[place].unsettled.forEach { unsettled in
+      if unsettled.consumer.rawValue <= lastConsumer { counts[unsettled.consumer, default: 0] += 1 }
+    }
+    return counts
+  }
+
   /// How many bytes the frame that begins with `bytes` has, to make room for it; 0 if it is not
   /// known yet. Never more than the largest frame that is taken.
   package func bytesNeeded(for bytes: UnsafeRawBufferPointer) -> Int {

@@ -44,6 +44,11 @@ struct UnsettledBook {
     return taken
   }
 
+  /// In the order of their tags.
+  func forEach(_ body: (Unsettled) -> Void) {
+    for place in 0..<entries.count where !entries[place].isHole { body(entries[place].unsettled) }
+  }
+
   /// Takes out all up to that tag, which must be there itself, in order; false and nothing if it is
   /// not.
   mutating func takeAll(through tag: UInt64, _ body: (Unsettled) -> Void) -> Bool {

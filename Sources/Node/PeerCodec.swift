@@ -41,7 +41,7 @@ package enum PeerCodec {
     case preVote, preVoteReply, vote, voteReply, append, appendReply
     case snapshot, snapshotReply, timeoutNow
     case stateHash, diverged, fetchRecords, records
-    case relay, askIndex, toldIndex
+    case relay, askIndex, toldIndex, publishesRefused
   }
 
   /// The frame's header and fields; the payloads follow it on the wire as they are.
@@ -152,6 +152,10 @@ package enum PeerCodec {
       head.put(request)
       head.put(index)
       return (.toldIndex, [])
+    case .publishesRefused(let term, let reason):
+      head.put(term)
+      head.putShortText(reason)
+      return (.publishesRefused, [])
     }
   }
 
@@ -305,6 +309,8 @@ package enum PeerCodec {
         return .askIndex(request: try fields.integer())
       case .toldIndex:
         return .toldIndex(request: try fields.integer(), index: try fields.identifier())
+      case .publishesRefused:
+        return .publishesRefused(term: try fields.identifier(), reason: try fields.shortText())
       }
     } catch let error as PeerFrameError {
       throw error

@@ -26,6 +26,9 @@ package enum PeerEnvelope: Equatable, Sendable {
   case askIndex(request: UInt64)
   /// The leader's answer: what is applied through here says it.
   case toldIndex(request: UInt64, index: LogIndex)
+  /// The sender, which leads in that term, takes no publishes for now, and why; empty when it does
+  /// again.
+  case publishesRefused(term: Term, reason: String)
 }
 
 /// Who is speaking, and what is needed to tell a new cluster from a wiped disk.

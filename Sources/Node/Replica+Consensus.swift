@@ -43,7 +43,7 @@ extension Replica {
       outputs.append(.lookUpRecords(for: peer, references))
     case .records(let references, let bodies):
       receiveRecords(references, bodies, now: now)
-    case .relay, .askIndex, .toldIndex:
+    case .relay, .askIndex, .toldIndex, .publishesRefused:
       // For the shell, which has the gateways.
       break
     }

@@ -14,7 +14,7 @@ extension Replica {
       while hasRoom(member), peerReads[member] == nil,
         let plan = consensus.nextAppend(to: member)
       {
-        if plan.isNews, mayWait(now: now) {
+        if plan.isNews, !isNewsUrgent(for: member), mayWait(now: now) {
           isNewsWaiting = true
           break
         }
@@ -34,6 +34,11 @@ extension Replica {
   /// entry brings it; a message of its own wakes the follower, and this node with its answer, for
   /// nothing that anybody waits for.
   private static var newsPause: Nanoseconds { .milliseconds(1) }
+
+  /// Whether the follower's clients wait for the news and no entry is under way that brings the next.
+  private func isNewsUrgent(for member: NodeID) -> Bool {
+    newsAtOnceTo.contains(member) && consensus.commit == consensus.lastIndex
+  }
 
   /// Whether news without entries can wait for the next entry still. They go when the first that
   /// waited has waited long enough.

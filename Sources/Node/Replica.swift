@@ -37,6 +37,9 @@ package struct Replica: ~Copyable {
   var batch: [UInt8] = []
   /// When followers are told what was committed, if no entry tells them before.
   var newsDeadline = MonotonicTime.never
+  /// Followers with clients of their own, which wait for the news: an idle leader tells these at
+  /// once. The shell says which they are.
+  package var newsAtOnceTo: Set<NodeID> = []
   /// The last index proposed for a tick; no other tick before it is applied.
   var tickIndex = LogIndex.zero
 

@@ -17,11 +17,14 @@ struct FailedDelivery {
 
 extension MachineState {
   /// Back to its place without counting an attempt.
-  mutating func release(_ held: Held, to queue: Int) {
+  ///
+  /// - Parameter wasSeen: false for one that never reached its client: to the next one it comes as
+  ///   if it had not been given out.
+  mutating func release(_ held: Held, to queue: Int, wasSeen: Bool = true) {
     hash.fold(.returned, held.message.id.rawValue, held.token.rawValue)
     queues[queue].takeBack(held)
     var message = held.message
-    message.set(Waiting.wasDelivered)
+    if wasSeen { message.set(Waiting.wasDelivered) }
     makeReady(message, in: queue)
   }
 

@@ -149,7 +149,9 @@ extension MachineState {
       switch kind {
       case .negative: machine.fail(held, end, in: queue)
       case .reject: machine.reject(held, end, in: queue)
-      case .release, .acknowledge: machine.release(held, to: queue)
+      case .release, .acknowledge:
+        // A node hands back unnumbered what it never sent to its client.
+        machine.release(held, to: queue, wasSeen: !order.isUnnumbered)
       }
     }
   }

@@ -33,6 +33,8 @@ final class AMQPClient {
     var first: ChannelSequence
     var count: UInt32
     var wantsConfirm: Bool
+    /// What it takes in the relay.
+    var bytes: Int
   }
 
   /// A request whose reply the machine of queues gives.
@@ -57,9 +59,19 @@ final class AMQPClient {
     var prefetch: UInt16
     /// What the machine of queues was told.
     var credit: UInt32 = 0
+    /// Sent and not settled, counted while its channel has a limit.
+    var sent = 0
     /// A consumer of direct replies: these have no queue, and are numbered here.
     var isForReplies = false
     var nextReply: UInt64 = 1
+  }
+
+  /// The limit over all consumers of a channel (basic.qos global=true).
+  struct ChannelLimit {
+    var limit: UInt16
+    /// Sent to the channel's consumers, those that are gone included, and not settled.
+    var sent: Int
+    var hasRoom: Bool { sent < Int(limit) }
   }
 
   /// What a channel takes by basic.get, by queue.
@@ -78,6 +90,14 @@ final class AMQPClient {
   var host = VirtualHostID.main
   /// Nothing is read until an answer is given or there is room again.
   var isPaused = false
+  /// It has published something.
+  var isPublisher = false
+  /// Bytes of its publishes whose fate is not known.
+  var waitingBytes = 0
+  /// Since when nothing is read for want of room; nil if it is not for that.
+  var heldBackSince: MonotonicTime?
+  /// Taken from the machine while no publishes could be carried out: from the first of these on.
+  var parked: BrokerRequests?
   /// When the last words have to be over.
   var lingerDeadline = MonotonicTime.never
 
@@ -89,12 +109,13 @@ final class AMQPClient {
   /// Looked up only.
   var awaited: [RequestTag: Awaited] = [:]
   var consumers: [ConsumerID: ConsumerState] = [:]
-  /// The limit over all consumers of a channel, where there is one.
-  var channelPrefetch: [ChannelID: UInt16] = [:]
+  /// Where there is one.
+  var channelLimits: [ChannelID: ChannelLimit] = [:]
   var takers: [TakerKey: ConsumerID] = [:]
   /// Consumers that were cancelled and held messages then: these go back with their channel.
   var cancelled: [ConsumerID: ChannelID] = [:]
-  var nextTaker: UInt32 = 1 << 31
+  static let firstTaker: UInt32 = 1 << 31
+  var nextTaker = firstTaker
   var outbox = Outbox()
   var isDelivering = false
   var isTouched = false

@@ -172,10 +172,12 @@ extension AMQPGateway {
       guard let client = clients[token] else { continue }
       client.session = .ended
       client.publishes.removeAll()
+      client.waitingBytes = 0
       client.awaited.removeAll()
       client.outbox.removeAll()
     }
     sessions.removeAll()
+    reads.forget()
     relay.restart(process: .random(in: 1 ... .max))
     relay.append { _ in }
     closeAll(.forced("the node was replaced from a snapshot"), now: now, replica: &replica)

@@ -87,6 +87,7 @@ extension AMQPGateway {
   }
 
   private mutating func finish(_ settled: inout SettledAtOnce, _ client: AMQPClient) {
+    updateLimited(client)
     guard !settled.ranges.isEmpty, let session = client.openSession else { return }
     settle(settled.ranges, of: settled.consumer, settled.kind, session, client)
     settled.ranges.removeAll()
@@ -98,7 +99,14 @@ extension AMQPGateway {
     _ client: AMQPClient, _ replica: borrowing Replica, _ settled: inout SettledAtOnce
   ) {
     var isTaken = false
-    let queue = client.consumers[consumer]?.queue ?? ""
+    let state = client.consumers[consumer]
+    if let state, !hasRoom(for: state, client) {
+      // First the credit, or it would come again at once.
+      updateLimited(client)
+      note(delivery.delivery, of: consumer, .release, &settled, client)
+      return
+    }
+    let queue = state?.queue ?? ""
     withContent(of: record, delivery, consumer, queue, client, replica) { gateway, content in
       gateway.say(to: client) { machine, output, _ in
         isTaken = machine.deliver(
@@ -113,8 +121,10 @@ extension AMQPGateway {
       return
     }
     counters.delivered += 1
-    if client.consumers[consumer]?.noAck == true {
+    if state?.noAck == true {
       note(delivery.delivery, of: consumer, .acknowledge, &settled, client)
+    } else if let state {
+      takeRoom(consumer, state.channel, client)
     }
   }
 

@@ -135,6 +135,7 @@ extension AMQPGateway {
     case (.commit(let token, let publishes), .topology(.failed(let failure))):
       // None of its publishes was carried out, so none of them is answered.
       while let run = client.publishes.first, publishes.contains(run.tag.rawValue) {
+        client.waitingBytes -= run.bytes
         _ = client.publishes.popFirst()
       }
       answer(token, refusal(failure), to: client)
@@ -240,6 +241,7 @@ extension AMQPGateway {
     let last = ChannelSequence(first.rawValue + UInt64(count) - 1)
     client.firstAnswered += count
     if client.firstAnswered >= run.count {
+      client.waitingBytes -= run.bytes
       _ = client.publishes.popFirst()
       client.firstAnswered = 0
     }

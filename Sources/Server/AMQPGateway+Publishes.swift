@@ -21,12 +21,14 @@ extension AMQPGateway {
       }
       let tag = RequestTag(client.nextPublishTag)
       client.nextPublishTag += 1
+      counters.published += end - place
+      let bytes = write(place..<end, of: list, session, tag)
       client.publishes.append(
         AMQPClient.PublishRun(
           tag: tag, channel: first.channel, first: first.sequence, count: UInt32(end - place),
-          wantsConfirm: first.wantsConfirm && !isCommit))
-      counters.published += end - place
-      write(place..<end, of: list, session, tag)
+          wantsConfirm: first.wantsConfirm && !isCommit, bytes: bytes))
+      client.waitingBytes += bytes
+      client.isPublisher = true
       place = end
     }
   }
@@ -46,10 +48,11 @@ extension AMQPGateway {
       && list.bytes[next.routingKey] == list.bytes[first.routingKey]
   }
 
+  /// - Returns: the bytes of the messages.
   private mutating func write(
     _ range: Range<Int>, of list: borrowing BrokerRequests, _ session: SessionID,
     _ tag: RequestTag
-  ) {
+  ) -> Int {
     commandBytes.removeAll(keepingCapacity: true)
     let publishes = list.publishes
     let first = publishes[range.lowerBound]
@@ -70,6 +73,7 @@ extension AMQPGateway {
       }
     }
     if commandBytes.capacity > 4 << 20 { commandBytes = [] }
+    return records.count
   }
 
   func host(of session: SessionID) -> VirtualHostID { sessions[session.rawValue]?.host ?? .main }
@@ -79,6 +83,7 @@ extension AMQPGateway {
     _ settles: ArraySlice<SettleRequest>, for client: AMQPClient
   ) {
     guard let session = client.openSession else { return }
+    defer { makeRoom(settles, session, client) }
     var rest = settles
     while let first = rest.first {
       var ranges = [DeliveryRange(first: first.first, last: first.last)]

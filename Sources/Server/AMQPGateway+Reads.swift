@@ -1,6 +1,7 @@
 // Declarations of what is there already need no entry of the log: clients declare all the time. They
 // are answered from this node's own state, once that holds everything that was confirmed anywhere
-// before the question (read-index, thesis §6.4): this node asks the leader how far that is.
+// before the question (read-index, thesis §6.4): this node asks the leader how far that is. What the
+// client itself sent before, publishes too, may still be in the relay: they wait for that as well.
 
 import AMQP
 import Base
@@ -16,6 +17,8 @@ struct ReadBarrier {
     var token: RequestToken
     var channel: ChannelID
     var request: ChannelRequest
+    /// The relay's last bundle with commands from before the question.
+    var behind: UInt64
   }
 
   private enum Stage {
@@ -32,6 +35,8 @@ struct ReadBarrier {
 
   private var gathered: [Read] = []
   private var underWay: [Read] = []
+  /// This node's state is fresh enough for them, but for what the relay still has.
+  private var settled: [Read] = []
   private var stage = Stage.idle
   private var nextQuestion: UInt64 = 1
 
@@ -80,13 +85,26 @@ struct ReadBarrier {
     }
   }
 
-  /// The reads that may be answered from a state as of `applied`.
-  mutating func ready(at applied: LogIndex) -> [Read] {
-    guard case .told(let index) = stage, applied >= index else { return [] }
-    stage = .idle
-    var reads: [Read] = []
-    swap(&reads, &underWay)
+  /// The reads that may be answered from a state as of `applied`, with the relay's bundles carried
+  /// out through `relayed`.
+  mutating func ready(at applied: LogIndex, relayed: UInt64) -> [Read] {
+    if case .told(let index) = stage, applied >= index {
+      stage = .idle
+      settled.append(contentsOf: underWay)
+      underWay.removeAll()
+    }
+    guard !settled.isEmpty else { return [] }
+    let reads = settled.filter { $0.behind <= relayed }
+    settled.removeAll { $0.behind <= relayed }
     return reads
+  }
+
+  /// Nobody waits any more; answers that still come mean nothing.
+  mutating func forget() {
+    gathered.removeAll()
+    underWay.removeAll()
+    settled.removeAll()
+    stage = .idle
   }
 }
 
@@ -101,7 +119,7 @@ extension AMQPGateway {
   /// Answers the reads for which this node's state is fresh enough; what is no longer as it seemed
   /// becomes a command.
   mutating func answerReads(replica: borrowing Replica) {
-    for read in reads.ready(at: replica.applied) {
+    for read in reads.ready(at: replica.applied, relayed: relay.appliedThrough) {
       guard let client = clients[read.client], let session = client.openSession else { continue }
       if let answer = answer(to: read.request, client, replica) {
         self.answer(read.token, answer, to: client)

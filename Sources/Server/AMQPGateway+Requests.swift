@@ -98,7 +98,7 @@ extension AMQPGateway {
   private mutating func closeChannel(
     _ channel: ChannelID, _ token: RequestToken, _ client: AMQPClient
   ) {
-    client.channelPrefetch[channel] = nil
+    client.channelLimits[channel] = nil
     guard let session = client.openSession else {
       answer(token, .done, to: client)
       return
@@ -157,7 +157,9 @@ extension AMQPGateway {
       .bindExchange:
       if answerNeedsRead(request, client, replica) {
         reads.add(
-          ReadBarrier.Read(client: client.token, token: token, channel: channel, request: request))
+          ReadBarrier.Read(
+            client: client.token, token: token, channel: channel, request: request,
+            behind: relay.lastSequence))
       } else {
         order(request, token, session, client)
       }
@@ -199,8 +201,7 @@ extension AMQPGateway {
     case .get(let queue, let noAck):
       get(queue, noAck, token, channel, session, client)
     case .setChannelPrefetch(let count):
-      client.channelPrefetch[channel] = count == 0 ? nil : count
-      updateCredit(of: channel, session, client)
+      setLimit(count, of: channel, session, client)
       answer(token, .done, to: client)
     case .setConsumerPrefetch(let limits):
       for limit in limits {
@@ -255,87 +256,7 @@ extension AMQPGateway {
     }
   }
 
-  // MARK: Consumers
-
-  private mutating func consume(
-    _ request: ConsumeRequest, _ token: RequestToken, _ channel: ChannelID,
-    _ session: SessionID, _ client: AMQPClient
-  ) {
-    var state = AMQPClient.ConsumerState(
-      channel: channel, queue: request.queue, noAck: request.noAck, prefetch: request.prefetch)
-    client.consumers[request.consumer] = state
-    state.credit = credit(for: state, besides: 0, client)
-    client.consumers[request.consumer] = state
-    let tag = tag(.consume(token, request.consumer), for: client)
-    let queue = TopologyName(request.queue, in: client.host)
-    relay.append {
-      CommandWriter.consume(
-        session, tag: tag, consumer: request.consumer, queue: queue, credit: state.credit,
-        isExclusive: request.isExclusive, into: &$0)
-    }
-    // The others share the channel's limit with it.
-    if client.channelPrefetch[channel] != nil { updateCredit(of: channel, session, client) }
-  }
-
-  /// How many messages the consumer may hold.
-  ///
-  /// - Parameter own: what it has of the session's credit already.
-  private func credit(
-    for consumer: AMQPClient.ConsumerState, besides own: UInt32, _ client: AMQPClient
-  ) -> UInt32 {
-    let free = max(1, MachineLimits().creditPerSession - client.creditGiven + Int(own))
-    // What needs no acknowledgement is acknowledged as it is written: enough for a turn.
-    if consumer.noAck { return UInt32(min(free, 2_048)) }
-    var wanted =
-      consumer.prefetch == 0
-      ? max(64, min(Int(FixedLimits.creditMax), free / 2)) : Int(consumer.prefetch)
-    if let limit = client.channelPrefetch[consumer.channel] {
-      let sharers = client.consumers.values.count {
-        $0.channel == consumer.channel && !$0.noAck
-      }
-      wanted = min(wanted, max(1, Int(limit) / max(1, sharers)))
-    }
-    return UInt32(min(wanted, free))
-  }
-
-  private mutating func updateCredit(
-    of channel: ChannelID, _ session: SessionID, _ client: AMQPClient
-  ) {
-    for (consumer, state) in client.consumers
-    where state.channel == channel && !state.isForReplies {
-      updateCredit(of: consumer, session, client)
-    }
-  }
-
-  private mutating func updateCredit(
-    of consumer: ConsumerID, _ session: SessionID, _ client: AMQPClient
-  ) {
-    guard let state = client.consumers[consumer] else { return }
-    let credit = credit(for: state, besides: state.credit, client)
-    guard credit != state.credit else { return }
-    client.consumers[consumer]?.credit = credit
-    let tag = tag(.nothing, for: client)
-    relay.append {
-      CommandWriter.setCredit(session, consumer: consumer, tag: tag, credit: credit, into: &$0)
-    }
-  }
-
-  private mutating func cancel(
-    _ consumer: ConsumerID, _ token: RequestToken, _ session: SessionID, _ client: AMQPClient
-  ) {
-    guard let state = client.consumers.removeValue(forKey: consumer), !state.isForReplies else {
-      answer(token, .done, to: client)
-      return
-    }
-    let tag = tag(.cancel(token, consumer, state.channel), for: client)
-    relay.append {
-      CommandWriter.unsubscribe(
-        session, consumer: consumer, tag: tag, returnHeld: false, into: &$0)
-    }
-    if client.channelPrefetch[state.channel] != nil {
-      updateCredit(of: state.channel, session, client)
-    }
-  }
+  // MARK: Getting
 
   private mutating func get(
     _ queue: String, _ noAck: Bool, _ token: RequestToken, _ channel: ChannelID,

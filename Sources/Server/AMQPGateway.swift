@@ -13,7 +13,8 @@
 //     flush                      one system call per connection that has something
 //
 // `+Connections` is about connections, `+Requests` and `+Publishes` about what clients want,
-// `+Effects` and `+Deliveries` about what they are told, `+Reads` about answers that need no entry.
+// `+Effects` and `+Deliveries` about what they are told, `+Reads` about answers that need no entry,
+// `+Consumers` about how much they may hold, `+Flow` about publishers that must wait.
 
 import AMQP
 import Base
@@ -73,7 +74,7 @@ struct AMQPGateway: ~Copyable {
   private(set) var nextSweep = MonotonicTime.never
   private var lastSweep = MonotonicTime(0)
   var deliverRetry = MonotonicTime.never
-  /// Why nothing can be published at present; nil if it can.
+  /// Why nothing can be published at present; nil if it can. Set by `setBlocked`.
   var blockedBecause: String?
   var counters = AMQPCounters()
 
@@ -141,8 +142,8 @@ struct AMQPGateway: ~Copyable {
     of client: AMQPClient, now: MonotonicTime, replica: inout Replica
   ) {
     while client.phase == .open, client.connection.unreadBytes > 0 {
-      guard relay.hasRoom, client.connection.pendingBytes <= outputPauseBytes,
-        client.machine.state == .receiving
+      guard client.connection.pendingBytes <= outputPauseBytes,
+        client.machine.state == .receiving, !isHeldBack(client)
       else { break }
       var list = BrokerRequests()
       swap(&list, &requests)
@@ -158,7 +159,11 @@ struct AMQPGateway: ~Copyable {
       }
       touch(client)
       client.connection.consume(taken)
-      carryOut(list, of: client, now: now, replica: &replica)
+      if blockedBecause == nil {
+        carryOut(list, of: client, now: now, replica: &replica)
+      } else {
+        carryOutToPublish(list, of: client, now: now, replica: &replica)
+      }
       list.removeAll()
       swap(&list, &requests)
       carryOutDeferred(now: now, replica: &replica)
@@ -175,7 +180,12 @@ struct AMQPGateway: ~Copyable {
       return
     case .waiting: pause(client)
     case .receiving:
-      if !relay.hasRoom || client.connection.pendingBytes > outputPauseBytes { pause(client) }
+      if isHeldBack(client) {
+        noteHeldBack(client, now: now)
+        pause(client)
+      } else if client.connection.pendingBytes > outputPauseBytes {
+        pause(client)
+      }
     }
     let needed = client.machine.bytesNeeded(for: client.connection.unread)
     if needed > client.connection.unreadBytes {
@@ -185,7 +195,7 @@ struct AMQPGateway: ~Copyable {
     sweepBy(client.machine.nextDeadline)
   }
 
-  private mutating func pause(_ client: AMQPClient) {
+  mutating func pause(_ client: AMQPClient) {
     guard !client.isPaused else { return }
     client.isPaused = true
     paused.append(client)
@@ -198,13 +208,14 @@ struct AMQPGateway: ~Copyable {
     var waiting: [AMQPClient] = []
     swap(&waiting, &paused)
     for client in waiting where client.phase == .open {
-      guard client.machine.state != .waiting, relay.hasRoom,
+      guard client.machine.state != .waiting, mayGoOn(client, now: now),
         client.connection.pendingBytes <= outputPauseBytes
       else {
         paused.append(client)
         continue
       }
       client.isPaused = false
+      carryOutParked(of: client, now: now, replica: &replica)
       takeBytes(of: client, now: now, replica: &replica)
       if client.phase != .closed { updateInterest(of: client) }
       needsTurn = true

@@ -50,6 +50,9 @@ struct CommandRelay {
   /// The sequence of the bundle that the next command goes into.
   var openSequence: UInt64 { nextSequence }
 
+  /// The sequence of the last bundle that has commands; 0 if there is none.
+  var lastSequence: UInt64 { isOpen ? nextSequence : nextSequence - 1 }
+
   /// Whether something was gathered that is not in a closed bundle yet.
   var isOpen: Bool { !open.isEmpty }
 

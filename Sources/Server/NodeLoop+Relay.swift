@@ -15,12 +15,20 @@ struct RelayDesk {
   var questions: [(ticket: ReadTicket, node: NodeID, request: UInt64)] = []
   /// Since when nothing is heard of nodes that have AMQP sessions.
   var silentSince: [NodeID: MonotonicTime] = [:]
+  /// Why the others were told that this leader takes no publishes; nil if it does, as far as they
+  /// know.
+  var toldRefusal: String?
+  /// What leaders said of that, each for its term. Looked up only.
+  var refusals: [NodeID: (term: Term, reason: String)] = [:]
+  /// When it is looked up again which nodes have AMQP clients.
+  var lookAtClients = MonotonicTime(0)
 }
 
 extension NodeLoop {
   /// Passes on what was gathered. To be called before every `finishTurn`.
   mutating func passOn(now: MonotonicTime) {
-    noticeRelayLeader()
+    noticeRelayLeader(now: now)
+    passOnRefusal(now: now)
     amqp.relay.close()
     guard let leader = replica.leader else { return }
     if replica.isLeader {
@@ -30,6 +38,7 @@ extension NodeLoop {
         amqp.relay.didSend(now: now)
       }
       endSessionsOfLostNodes(now: now)
+      noteNodesWithClients(now: now)
     } else {
       while let bundle = amqp.relay.next(), peers.withRoom.contains(leader),
         peers.offer(.relay(bundle), to: leader)
@@ -40,7 +49,7 @@ extension NodeLoop {
     askForIndex(of: leader, now: now)
   }
 
-  private mutating func noticeRelayLeader() {
+  private mutating func noticeRelayLeader(now: MonotonicTime) {
     let term = replica.consensus.term
     guard replica.leader != desk.leader || term != desk.term else { return }
     desk.leader = replica.leader
@@ -48,8 +57,30 @@ extension NodeLoop {
     desk.inbox.forget()
     desk.questions.removeAll()
     desk.silentSince.removeAll()
+    desk.toldRefusal = nil
+    desk.lookAtClients = now
     amqp.relay.sendAgain()
     amqp.reads.askAgain()
+  }
+
+  /// What the leader does not take from its own clients it does not take from other nodes' either
+  /// (G12): these stop taking it from theirs. What they have gathered by then, at most
+  /// `CommandRelay.waitingBytesMax` each, still goes: acknowledgements stand among it.
+  private mutating func passOnRefusal(now: MonotonicTime) {
+    var reason: String?
+    if replica.isLeader {
+      reason = gateway.noSpace
+      if reason != desk.toldRefusal {
+        desk.toldRefusal = reason
+        let envelope = PeerEnvelope.publishesRefused(term: desk.term, reason: reason ?? "")
+        for member in replica.consensus.memberStatuses { peers.send(envelope, to: member.id) }
+      }
+    } else if let leader = replica.leader, let refusal = desk.refusals[leader],
+      refusal.term == desk.term, !refusal.reason.isEmpty
+    {
+      reason = refusal.reason
+    }
+    if reason != amqp.blockedBecause { amqp.setBlocked(reason, now: now) }
   }
 
   private mutating func askForIndex(of leader: NodeID, now: MonotonicTime) {
@@ -79,6 +110,8 @@ extension NodeLoop {
       }
     case .toldIndex(let request, let index):
       amqp.reads.wasTold(request, index)
+    case .publishesRefused(let term, let reason):
+      desk.refusals[node] = (term, reason)
     default:
       return false
     }
@@ -99,12 +132,28 @@ extension NodeLoop {
     return true
   }
 
+  // MARK: Nodes with clients
+
+  /// How long a node that has its first AMQP client, or no more, may not be known for that.
+  private static var clientsPause: Nanoseconds { .milliseconds(100) }
+
+  /// The followers with AMQP clients, which wait for the news of what was committed.
+  private mutating func noteNodesWithClients(now: MonotonicTime) {
+    guard now >= desk.lookAtClients else { return }
+    desk.lookAtClients = now + Self.clientsPause
+    let others = replica.consensus.memberStatuses.map(\.id).filter { $0 != configuration.node }
+    replica.newsAtOnceTo = Set(others.filter { replica.machine.hasAMQPSessions(of: $0) })
+  }
+
   // MARK: Nodes that are gone
 
   /// The connection to a node ended or came back.
   mutating func noteConnection(_ node: NodeID, isThere: Bool, now: MonotonicTime) {
     if isThere {
       desk.silentSince[node] = nil
+      if replica.isLeader, let reason = desk.toldRefusal {
+        peers.send(.publishesRefused(term: desk.term, reason: reason), to: node)
+      }
       if node == replica.leader {
         amqp.relay.sendAgain()
         amqp.reads.askAgain()

@@ -30,6 +30,8 @@ import Testing
 
   static let all: [PeerEnvelope] = [
     .relay([1, 2, 3, 4, 5]), .askIndex(request: 9), .toldIndex(request: 9, index: LogIndex(77)),
+    .publishesRefused(term: Term(7), reason: "the disk is full"),
+    .publishesRefused(term: Term(7), reason: ""),
     .introduction(
       Introduction(
         node: NodeID(3), cluster: "geese", term: Term(1), heard: [NodeID(1)],

@@ -93,6 +93,30 @@ struct TestClient {
 }
 
 @Suite struct ReplicaTests {
+  @Test func anIdleLeaderTellsFollowersWithClientsOfTheirOwnAtOnceWhatIsCommitted() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    let leader = try #require(cluster.leader)
+    let others = cluster.nodes.filter { $0 !== leader }
+    leader.replica?.newsAtOnceTo = [others[0].id]
+    let before = leader.replica?.applied ?? .zero
+    cluster.run(until: "all have applied all") { cluster in
+      cluster.nodes.allSatisfy { $0.replica?.applied == before }
+    }
+    leader.replica?.submit(now: cluster.now) {
+      CommandWriter.loseSession(SessionID(9), into: &$0)
+    }
+    // Time stands still: whoever waits for the pause waits for ever.
+    for _ in 0..<6 { cluster.step(.zero) }
+    let after = leader.replica?.applied ?? .zero
+    #expect(after > before)
+    #expect(others[0].replica?.applied == after)
+    #expect(others[1].replica?.applied == before)
+    cluster.step(.milliseconds(1))
+    cluster.step(.milliseconds(1))
+    #expect(others[1].replica?.applied == after)
+  }
+
   @Test("A new cluster forms, elects a leader, and everybody votes")
   func forms() {
     let cluster = ReplicaCluster(3)

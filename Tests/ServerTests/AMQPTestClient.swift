@@ -48,6 +48,8 @@ final class AMQPTestClient {
   /// Confirmed publishes: the highest tag.
   private(set) var confirmed: UInt64 = 0
   private(set) var messages: [Message] = []
+  /// connection.blocked was said, and unblocked not yet.
+  private(set) var isBlocked = false
   private var methods: [Method] = []
   private var openContent: (method: Method, size: Int, body: [UInt8])?
 
@@ -72,15 +74,20 @@ final class AMQPTestClient {
   deinit { close(descriptor) }
 
   /// From the protocol header to an open channel 1.
-  func open() throws {
+  func open(user: String = "guest", password: String = "guest", vhost: String = "/") throws {
     try write([UInt8]("AMQP".utf8) + [0, 0, 9, 1])
     _ = try expect(10, 10)
-    let login = "\0guest\0guest"
+    let login = "\0\(user)\0\(password)"
+    let capabilities = short("connection.blocked") + [UInt8(ascii: "t"), 1]
+    let properties =
+      short("capabilities") + [UInt8(ascii: "F")] + big(UInt64(capabilities.count), 4)
+      + capabilities
     try call(
-      0, 10, 11, [0, 0, 0, 0] + short("PLAIN") + long(login) + short("en_US"))
+      0, 10, 11,
+      big(UInt64(properties.count), 4) + properties + short("PLAIN") + long(login) + short("en_US"))
     _ = try expect(10, 30)
     try call(0, 10, 31, [7, 255, 0, 2, 0, 0, 0, 0])
-    try call(0, 10, 40, short("/") + [0, 0])
+    try call(0, 10, 40, short(vhost) + [0, 0])
     _ = try expect(10, 41)
     try call(1, 20, 10, [0])
     _ = try expect(20, 11)
@@ -88,8 +95,19 @@ final class AMQPTestClient {
 
   // MARK: Methods
 
-  func declare(_ queue: String) throws -> UInt64 {
-    try call(1, 50, 10, [0, 0] + short(queue) + [0b10, 0, 0, 0, 0])
+  /// - Parameters:
+  ///   - flags: passive 1, durable 2, exclusive 4, auto-delete 8.
+  ///   - arguments: numbers are sent as 32 bits; booleans are 0 and 1 behind their type.
+  func declare(
+    _ queue: String, flags: UInt8 = 0b10, arguments: [(String, UInt32)] = []
+  ) throws -> UInt64 {
+    var table: [UInt8] = []
+    for (name, value) in arguments {
+      let isFlag = name == "x-single-active-consumer"
+      table += short(name) + [UInt8(ascii: isFlag ? "t" : "I")] + big(UInt64(value), isFlag ? 1 : 4)
+    }
+    let end = [flags] + big(UInt64(table.count), 4) + table
+    try call(1, 50, 10, [0, 0] + short(queue) + end)
     let reply = try expect(50, 11)
     return reply.number(at: 1 + Int(reply.arguments[0]), bytes: 4)
   }
@@ -113,6 +131,17 @@ final class AMQPTestClient {
         + (body.isEmpty ? [] : frame(3, 1, [UInt8](body.utf8))))
   }
 
+  /// Whether the publish was confirmed; false if the broker said that it takes none.
+  func awaitConfirmUnlessBlocked(_ tag: UInt64) throws -> Bool {
+    while confirmed < tag {
+      if isBlocked { return false }
+      try takeFrame()
+    }
+    return true
+  }
+
+  func awaitUnblocked() throws { while isBlocked { try takeFrame() } }
+
   func awaitConfirms(through tag: UInt64) throws {
     while confirmed < tag { try takeFrame() }
   }
@@ -133,8 +162,38 @@ final class AMQPTestClient {
   func consume(_ queue: String, prefetch: UInt16) throws {
     try call(1, 60, 10, [0, 0, 0, 0] + big(UInt64(prefetch), 2) + [0])
     _ = try expect(60, 11)
+    try consume(queue)
+  }
+
+  /// - Returns: the consumer's tag.
+  @discardableResult func consume(_ queue: String) throws -> String {
     try call(1, 60, 20, [0, 0] + short(queue) + short("") + [0, 0, 0, 0, 0])
-    _ = try expect(60, 21)
+    return try expect(60, 21).shortText(at: 0)
+  }
+
+  func cancel(_ tag: String) throws {
+    try call(1, 60, 30, short(tag) + [0])
+    _ = try expect(60, 31)
+  }
+
+  func limitChannel(to count: UInt16) throws {
+    try call(1, 60, 10, [0, 0, 0, 0] + big(UInt64(count), 2) + [1])
+    _ = try expect(60, 11)
+  }
+
+  func selectTransactions() throws {
+    try call(1, 90, 10, [])
+    _ = try expect(90, 11)
+  }
+
+  func commit() throws {
+    try call(1, 90, 20, [])
+    _ = try expect(90, 21)
+  }
+
+  func delete(_ queue: String) throws {
+    try call(1, 50, 40, [0, 0] + short(queue) + [0])
+    _ = try expect(50, 41)
   }
 
   func ack(_ tag: UInt64) throws { try call(1, 60, 80, big(tag, 8) + [0]) }
@@ -203,6 +262,8 @@ final class AMQPTestClient {
       switch (method.classID, method.methodID) {
       case (60, 80): confirmed = max(confirmed, method.number(at: 0, bytes: 8))
       case (60, 50), (60, 60), (60, 71): openContent = (method, 0, [])
+      case (10, 60): isBlocked = true
+      case (10, 61): isBlocked = false
       default: methods.append(method)
       }
     case 2:

@@ -101,7 +101,8 @@ import Testing
     var barrier = ReadBarrier()
     func read(_ number: UInt64) -> ReadBarrier.Read {
       ReadBarrier.Read(
-        client: number, token: .init(1), channel: .init(1), request: .inspectExchange(name: "x"))
+        client: number, token: .init(1), channel: .init(1), request: .inspectExchange(name: "x"),
+        behind: 2)
     }
     #expect(barrier.question(now: now) == nil)
     barrier.add(read(1))
@@ -115,12 +116,24 @@ import Testing
     let second = try #require(askedAgain)
     barrier.isAsked(second, now: now + .seconds(1))
     barrier.wasTold(first, LogIndex(3))
-    #expect(barrier.ready(at: LogIndex(9)).isEmpty)
+    #expect(barrier.ready(at: LogIndex(9), relayed: 9).isEmpty)
     barrier.wasTold(second, LogIndex(5))
-    #expect(barrier.ready(at: LogIndex(4)).isEmpty)
-    #expect(barrier.ready(at: LogIndex(5)).map(\.client) == [1])
+    #expect(barrier.ready(at: LogIndex(4), relayed: 9).isEmpty)
+    // Fresh enough, but what its client sent before is not carried out.
+    #expect(barrier.ready(at: LogIndex(5), relayed: 1).isEmpty)
     // What came meanwhile goes with the next question.
     #expect(barrier.question(now: now) != nil)
+    #expect(barrier.ready(at: LogIndex(5), relayed: 2).map(\.client) == [1])
+    #expect(barrier.ready(at: LogIndex(5), relayed: 2).isEmpty)
+  }
+
+  @Test func theLastBundleWithCommandsIsTheOpenOneOrTheOneBefore() {
+    var relay = CommandRelay(node: NodeID(1), process: 7)
+    #expect(relay.lastSequence == 0)
+    relay.append { CommandWriter.loseSession(SessionID(1), into: &$0) }
+    #expect(relay.lastSequence == 1)
+    relay.close()
+    #expect(relay.lastSequence == 1)
   }
 
   @Test(arguments: [

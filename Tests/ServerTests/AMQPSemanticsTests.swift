@@ -1,0 +1,216 @@
+// What AMQP promises of one connection and of several, on whole nodes.
+
+import Base
+import Testing
+
+@testable import Server
+
+@Suite(.serialized) struct AMQPSemanticsTests {
+  func connect(_ node: InProcessNode) throws -> AMQPTestClient {
+    let port = try #require(node.configuration.amqpListen?.port)
+    let client = try AMQPTestClient(port: port)
+    try client.open()
+    return client
+  }
+
+  func single() throws -> (cluster: InProcessCluster, node: InProcessNode) {
+    let cluster = try InProcessCluster(1)
+    try cluster.startAll()
+    return (cluster, cluster.nodes[0])
+  }
+
+  /// What is said of a channel or connection that is closed; empty if it is not.
+  func closes(_ body: () throws -> Void) throws -> String {
+    do {
+      try body()
+      return ""
+    } catch let failure as AMQPTestClient.Failure {
+      return failure.description
+    }
+  }
+
+  @Test("A declaration counts what its client published before it, confirmed or not")
+  func ownPublishesAreSeen() throws {
+    let cluster = try InProcessCluster()
+    try cluster.startAll()
+    // One of them is the leader; the others have a way to go.
+    for (number, node) in cluster.nodes.enumerated() {
+      let client = try connect(node)
+      let queue = "q\(number)"
+      _ = try client.declare(queue)
+      for count in 1...30 {
+        try client.publish("x", key: queue)
+        #expect(try client.declare(queue) == UInt64(count))
+      }
+    }
+  }
+
+  @Test("A limit over the channel is shared by its consumers (basic.qos global=true)")
+  func channelLimitIsShared() throws {
+    let (cluster, node) = try single()
+    defer { withExtendedLifetime(cluster) {} }
+    let publisher = try connect(node)
+    let consumer = try connect(node)
+    for queue in ["a", "b", "c"] { _ = try publisher.declare(queue) }
+    try publisher.selectConfirms()
+    for number in 0..<6 {
+      try publisher.publish("\(number)", key: number % 2 == 0 ? "a" : "b")
+    }
+    try publisher.awaitConfirms(through: 6)
+    try consumer.limitChannel(to: 1)
+    for queue in ["a", "b", "c"] { try consumer.consume(queue) }
+    var taken: [AMQPTestClient.Message] = []
+    while taken.count < 6 {
+      taken += try consumer.takeMessages(1)
+      // Two answers later everything decided before would have come.
+      for _ in 0..<2 { _ = try consumer.declare("c") }
+      #expect(consumer.messages.isEmpty, "message \(taken.count)")
+      if let last = taken.last { try consumer.ack(last.tag) }
+    }
+    #expect(taken.map(\.body).sorted() == (0..<6).map { "\($0)" })
+    // What went back unseen comes as if for the first time.
+    #expect(!taken.contains { $0.isRedelivered })
+    // One consumer alone may use all of it, whatever the others have.
+    try consumer.limitChannel(to: 3)
+    for number in 0..<5 { try publisher.publish("\(number)", key: "c") }
+    try publisher.awaitConfirms(through: 11)
+    let three = try consumer.takeMessages(3)
+    for _ in 0..<2 { _ = try consumer.declare("c") }
+    #expect(consumer.messages.isEmpty)
+    for message in three { try consumer.ack(message.tag) }
+    #expect(try consumer.takeMessages(2).map(\.body) == ["3", "4"])
+  }
+
+  @Test("tx.commit does all or nothing (G10)")
+  func commitIsAllOrNothing() throws {
+    let (cluster, node) = try single()
+    defer { withExtendedLifetime(cluster) {} }
+    let other = try connect(node)
+    _ = try other.declare("from")
+    _ = try other.declare("to")
+    try other.selectConfirms()
+    try other.publish("work", key: "from")
+    try other.awaitConfirms(through: 1)
+    let client = try connect(node)
+    try client.selectTransactions()
+    let work = try #require(try client.get("from"))
+    try client.ack(work.tag)
+    try client.publish("result", key: "to")
+    try client.publish("lost", to: "missing", key: "")
+    let said = try closes { try client.commit() }
+    #expect(said == "closed: 404 NOT_FOUND - no exchange 'missing' in vhost '/'")
+    #expect(try other.declare("to") == 0)
+    // The acknowledgement was not carried out either: the message went back with the channel.
+    #expect(try other.get("from")?.body == "work")
+    let third = try connect(node)
+    try third.selectTransactions()
+    for number in 0..<3 { try third.publish("\(number)", key: "to") }
+    #expect(try other.declare("to") == 0)
+    try third.commit()
+    #expect(try other.declare("to") == 3)
+  }
+
+  @Test("An exclusive queue is its connection's, and goes with it")
+  func exclusiveQueue() throws {
+    let (cluster, node) = try single()
+    defer { withExtendedLifetime(cluster) {} }
+    let owner = try connect(node)
+    _ = try owner.declare("mine", flags: 0b100)
+    #expect(try owner.declare("mine", flags: 0b100) == 0)
+    for action in ["declare", "consume", "delete"] {
+      let other = try connect(node)
+      let said = try closes {
+        switch action {
+        case "declare": _ = try other.declare("mine", flags: 0b100)
+        case "consume": try other.consume("mine")
+        default: try other.delete("mine")
+        }
+      }
+      #expect(said.hasPrefix("closed: 405 RESOURCE_LOCKED - cannot obtain exclusive"), "\(action)")
+    }
+    try owner.closeConnection()
+    let later = try connect(node)
+    let said = try closes { _ = try later.declare("mine", flags: 0b1) }
+    #expect(said == "closed: 404 NOT_FOUND - no queue 'mine' in vhost '/'")
+  }
+
+  @Test("x-single-active-consumer: one consumer at a time, the next when it goes")
+  func singleActiveConsumer() throws {
+    let (cluster, node) = try single()
+    defer { withExtendedLifetime(cluster) {} }
+    let publisher = try connect(node)
+    let arguments: [(String, UInt32)] = [("x-single-active-consumer", 1)]
+    _ = try publisher.declare("q", arguments: arguments)
+    try publisher.selectConfirms()
+    let first = try connect(node)
+    let second = try connect(node)
+    let tag = try first.consume("q")
+    try second.consume("q")
+    for number in 0..<4 { try publisher.publish("\(number)", key: "q") }
+    try publisher.awaitConfirms(through: 4)
+    let taken = try first.takeMessages(4)
+    for _ in 0..<2 { _ = try second.declare("q", arguments: arguments) }
+    #expect(second.messages.isEmpty)
+    for message in taken { try first.ack(message.tag) }
+    try first.cancel(tag)
+    try publisher.publish("4", key: "q")
+    #expect(try second.takeMessages(1).map(\.body) == ["4"])
+  }
+
+  @Test("x-expires: a queue that nobody uses goes; one with a consumer stays")
+  func expiringQueue() throws {
+    let (cluster, node) = try single()
+    defer { withExtendedLifetime(cluster) {} }
+    let client = try connect(node)
+    let user = try connect(node)
+    for queue in ["used", "unused"] {
+      _ = try client.declare(queue, arguments: [("x-expires", 100)])
+    }
+    try user.consume("used")
+    var said = ""
+    // Looking at it is no use.
+    while said.isEmpty {
+      let looking = try connect(node)
+      said = try closes { _ = try looking.declare("unused", flags: 0b1) }
+    }
+    #expect(said == "closed: 404 NOT_FOUND - no queue 'unused' in vhost '/'")
+    #expect(try client.declare("used", flags: 0b1) == 0)
+  }
+
+  @Test("A leader short of disk takes no publishes through any node, and says so (G12, G13)")
+  func diskIsShort() throws {
+    let cluster = try InProcessCluster { $0.storage.diskBytesMax = 6 << 20 }
+    try cluster.startAll()
+    // One of them is connected to the leader.
+    let publishers = try cluster.nodes.map { try connect($0) }
+    _ = try publishers[0].declare("q")
+    for publisher in publishers { try publisher.selectConfirms() }
+    let body = String(repeating: "x", count: 100_000)
+    var sent: UInt64 = 0
+    while !publishers.allSatisfy({ $0.isBlocked }), sent < 1_000 {
+      sent += 1
+      for publisher in publishers where !publisher.isBlocked {
+        try publisher.publish(body, key: "q")
+        _ = try publisher.awaitConfirmUnlessBlocked(sent)
+      }
+    }
+    #expect(publishers.allSatisfy { $0.isBlocked })
+    let confirmed = publishers.map(\.confirmed)
+    // A first publish is kept back as well.
+    let late = try connect(cluster.nodes[1])
+    try late.selectConfirms()
+    try late.publish("late", key: "q")
+    #expect(try !late.awaitConfirmUnlessBlocked(1))
+    // Consuming goes on, and makes room: then publishes are taken again, those that wait first.
+    let consumer = try connect(cluster.nodes[2])
+    try consumer.consume("q", prefetch: 10)
+    for _ in 0..<confirmed.reduce(0, +) {
+      let message = try consumer.takeMessages(1)[0]
+      #expect(message.body == body)
+      try consumer.ack(message.tag)
+    }
+    for publisher in publishers { try publisher.awaitUnblocked() }
+    try late.awaitConfirms(through: 1)
+    #expect(!late.isBlocked)
+  }
+}
