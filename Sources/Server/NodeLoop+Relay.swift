@@ -15,8 +15,8 @@ struct RelayDesk {
   var questions: [(ticket: ReadTicket, node: NodeID, request: UInt64)] = []
   /// Since when nothing is heard of nodes that have AMQP sessions.
   var silentSince: [NodeID: MonotonicTime] = [:]
-  /// Why the others were told that this leader takes no publishes; nil if it does, as far as they
-  /// know.
+  /// What the others were told, in this term, of why this leader takes no publishes; empty for that
+  /// it does again, nil if they were told nothing, which means the same.
   var toldRefusal: String?
   /// What leaders said of that, each for its term. Looked up only.
   var refusals: [NodeID: (term: Term, reason: String)] = [:]
@@ -70,9 +70,10 @@ extension NodeLoop {
     var reason: String?
     if replica.isLeader {
       reason = gateway.noSpace
-      if reason != desk.toldRefusal {
-        desk.toldRefusal = reason
-        let envelope = PeerEnvelope.publishesRefused(term: desk.term, reason: reason ?? "")
+      let told = reason ?? ""
+      if told != desk.toldRefusal ?? "" {
+        desk.toldRefusal = told
+        let envelope = PeerEnvelope.publishesRefused(term: desk.term, reason: told)
         for member in replica.consensus.memberStatuses { peers.send(envelope, to: member.id) }
       }
     } else if let leader = replica.leader, let refusal = desk.refusals[leader],

@@ -128,8 +128,17 @@ extension NodeLoop {
     // snapshot can the log be cleaned.
     if gateway.noSpace != nil, now >= reliefDeadline {
       reliefDeadline = now + Self.reliefPause
-      replica.takeSnapshot()
+      if !replica.takeSnapshot() { makeSnapshotPossible(now: now) }
     }
+  }
+
+  /// The log is kept from the snapshot before the newest on. Where nothing happens any more, since
+  /// publishes are refused and everything is consumed, there would be no next one, and no space for
+  /// ever: an entry without commands makes one possible.
+  private mutating func makeSnapshotPossible(now: MonotonicTime) {
+    let kept = replica.consensus.snapshot.index.rawValue - replica.consensus.logBase.index.rawValue
+    guard kept > 1, replica.isLeader, replica.hasRoom else { return }
+    replica.submit(now: now) { _ in }
   }
 
   /// How often the log is cleaned while there is no space.
