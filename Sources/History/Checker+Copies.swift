@@ -15,7 +15,7 @@ extension Checker {
       guard event.id != Absent.reference, event.action == .publish || event.action == .deliver,
         !known.contains(where: { $0.id == event.id })
       else { continue }
-      if let last = known.last, !isRedriven(facts, after: last.first, before: position) {
+      if let last = known.last, !mayBeRedriven(facts, last.first, position) {
         copies += 1
         if copies > facts.copies {
           let kind: ViolationKind =
@@ -29,6 +29,18 @@ extension Checker {
     if !doubled.isEmpty {
       life.deliveries.removeAll { doubled.contains(history.events[Int($0)].id) }
     }
+  }
+
+  /// Whether a redrive may have made one of two copies from the other.
+  private func mayBeRedriven(
+    _ facts: MessageFacts, _ earlier: EventPosition, _ later: EventPosition
+  ) -> Bool {
+    let isConfirm = [earlier, later].map { history.events[Int($0)].action == .publish }
+    guard isConfirm[0] != isConfirm[1], let publish = life.publishes.first else {
+      return isRedriven(facts, after: earlier, before: later)
+    }
+    // The copy that was confirmed may be as old as its publish, however late the confirm came.
+    return isRedriven(facts, after: publish, before: isConfirm[0] ? later : earlier)
   }
 
   /// The first delivery from a dead-letter queue of this very message, if it can be told: not if the

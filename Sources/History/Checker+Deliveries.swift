@@ -133,6 +133,10 @@ extension Checker {
       counts[.leaseOverran] += 1
       return max(floor, end.onRecorderClock ?? 0)
     }
+    if let end = shortenedLeaseEnd(settlements), end <= event.time {
+      counts[.leaseOverran] += 1
+      return max(floor, end)
+    }
     let final = settlements.filter { $0.action == .ack || $0.action == .reject }
     if final.contains(where: { $0.action == .ack && $0.outcome == .unknown }) {
       counts[.unknownAck] += 1
@@ -196,6 +200,24 @@ extension Checker {
     let begin = extended.map { time($0.invoke) } ?? holding.earliestGrant
     let end = sum(begin, lease)
     return LeaseEnd(hasPassed: end <= event.time, onRecorderClock: end)
+  }
+
+  /// An extension sets the lease anew, so one of unknown outcome may have made it shorter: it ended
+  /// then when what its invoke asks for had passed, at the earliest. What came before the last
+  /// extension that is ok does not count any more.
+  private func shortenedLeaseEnd(_ settlements: [Settlement]) -> UInt64? {
+    var earliest: UInt64?
+    for settlement in settlements where settlement.action == .extend {
+      let invoke = history.events[Int(settlement.interval.begin)]
+      switch settlement.outcome {
+      case .ok: earliest = nil
+      case .unknown where invoke.span != Absent.number:
+        let end = sum(invoke.time, invoke.span)
+        earliest = min(earliest ?? end, end)
+      case .unknown, .fail: break
+      }
+    }
+    return earliest
   }
 
   /// When a first delivery can have been granted at the earliest: when the publish began.

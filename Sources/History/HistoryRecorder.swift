@@ -14,6 +14,8 @@ package struct HistoryOperation: Equatable, Sendable {
   package var timeToLive: UInt64?
   package var key: String?
   package var priority: Int?
+  /// Nanoseconds; of an extend, as it is asked for.
+  package var lease: UInt64?
   /// Why a nack was sent.
   package var error: String?
 
@@ -60,8 +62,12 @@ package struct HistoryOperation: Equatable, Sendable {
     Self(.release, queue, value, token: token)
   }
 
-  package static func extend(_ value: String, of queue: String, token: UInt64) -> Self {
-    Self(.extend, queue, value, token: token)
+  package static func extend(
+    _ value: String, of queue: String, token: UInt64, lease: UInt64? = nil
+  ) -> Self {
+    var operation = Self(.extend, queue, value, token: token)
+    operation.lease = lease
+    return operation
   }
 
   package static func cancel(_ value: String, in queue: String) -> Self {
@@ -130,6 +136,7 @@ package struct HistoryRecorder: Sendable {
       line.put("ttl", operation.timeToLive)
       line.put("key", operation.key)
       line.put("priority", operation.priority.map { UInt64(max(0, $0)) })
+      line.put("lease", operation.lease)
       line.put("error", operation.error)
     }
   }

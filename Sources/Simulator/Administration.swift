@@ -73,6 +73,7 @@ struct Administration {
       try leader.replica.changeMembership(change, now: leader.localNow)
       simulation.trace { "\(leader.node) begins to change the members: \(change)" }
       leader.timer()
+      simulation.changeBegan(leader)
       return true
     } catch {
       // Not possible now: that too is part of the run.

@@ -7,8 +7,10 @@ package enum Happening: Int, CaseIterable, Sendable {
   case events, simulatedSeconds
   // Faults.
   case kills, powerLosses, wholeClusterStops, crashesInsideJob, crashesInsideRecovery
-  case unsyncedLost, tornWrites, pauses, partitions, oneWayCuts, isolatedLeaders, rings, clogs
-  case resets, slowDisks, failedSyncs, fullDisks, bitFlips, zeroedSectors, misdirectedWrites
+  case unsyncedLost, tornWrites, zeroedBlockEnds, pauses, partitions, oneWayCuts, isolatedLeaders,
+    rings, clogs
+  case resets, slowDisks, failedSyncs, failedDirectorySyncs, fullDisks, bitFlips, zeroedSectors,
+    misdirectedWrites
   case staleSectors, truncatedFiles, deletedFiles, wipedDisks, emptiedDirectories, transfers
   case swizzles, clockJumps, membersAdded, memberRejoins, membersRemoved, leadersRemoved
   case restartsAfterFailedSync, crashesInsideSnapshot, crashesInsideRewrite
@@ -43,6 +45,7 @@ package enum Happening: Int, CaseIterable, Sendable {
     .truncatedFiles, .deletedFiles, .delayedDeliveries, .cancels, .reschedules, .redrives,
     .purges, .creditChanges, .settlesTwice, .publishesRefused, .nacks, .rejects, .releases,
     .extends, .sessionsLost, .damageFoundRunning, .logsMended, .memberRejoins,
+    .failedDirectorySyncs, .zeroedBlockEnds,
   ]
 }
 

@@ -24,6 +24,24 @@ struct DiskDamage {
     node.disk.measure()
   }
 
+  /// A bit of a message flips that was confirmed and that nobody has got yet: it will be read.
+  func strikeWaitingMessage() {
+    let messages = simulation.ledger.messages
+    let waiting = messages.indices.filter {
+      messages[$0].confirmed != nil && messages[$0].deliveries.isEmpty
+    }
+    // Of longer bodies only, which cannot be mistaken for anything else.
+    guard let value = simulation.chance.pick(waiting) else { return }
+    let body = SimulatedClient.body(value, 8)
+    for name in node.disk.names {
+      guard let file = node.disk.files[name], let at = file.place(of: body) else { continue }
+      node.harmedAt = simulation.now
+      tell(.bitFlips, "a bit of message \(value) in \(name) at \(at) flips")
+      file.damage { $0[at + 8] ^= UInt8(1) << UInt8(simulation.chance.below(8)) }
+      return
+    }
+  }
+
   private func strike(_ name: String, _ file: SimulatedFile) {
     // Files are made longer than what is in them: harm where something is.
     let used = (file.bytes.lastIndex { $0 != 0 } ?? 0) + 1

@@ -190,7 +190,7 @@ final class Ledger {
 
   private func settlement(
     _ value: Int, _ delivery: Delivered, _ kind: SettleKind?, delay: Nanoseconds? = nil,
-    error: String? = nil
+    lease: Nanoseconds? = nil, error: String? = nil
   ) -> HistoryOperation {
     let queue = name(delivery.queue)
     let token = delivery.token.rawValue
@@ -201,19 +201,24 @@ final class Ledger {
         Self.value(value), of: queue, token: token, delay: delay.map(leastSpan), error: error)
     case .reject: .reject(Self.value(value), of: queue, token: token)
     case .release: .release(Self.value(value), of: queue, token: token)
-    case nil: .extend(Self.value(value), of: queue, token: token)
+    case nil:
+      .extend(Self.value(value), of: queue, token: token, lease: lease.map(leastSpan))
     }
   }
 
-  /// - Parameter kind: nil for an extension.
+  /// - Parameters:
+  ///   - kind: nil for an extension.
+  ///   - lease: how long the extension asks for.
   func willSettle(
-    _ value: Int, _ delivery: Delivered, _ kind: SettleKind?, delay: Nanoseconds?, error: String
+    _ value: Int, _ delivery: Delivered, _ kind: SettleKind?, delay: Nanoseconds?,
+    lease: Nanoseconds, error: String
   ) {
     simulation.trace {
       "message \(value): token \(delivery.token) to be settled: \(kind.map { "\($0)" } ?? "extend")"
     }
     recorder.invoke(
-      settlement(value, delivery, kind, delay: delay, error: error.isEmpty ? nil : error),
+      settlement(
+        value, delivery, kind, delay: delay, lease: lease, error: error.isEmpty ? nil : error),
       by: delivery.holder, at: simulation.now)
   }
 

@@ -59,6 +59,9 @@ struct Nemesis {
     case .clockJump: clockJump(pickNode())
     case .addMember: Administration(simulation).addMember()
     case .removeMember: Administration(simulation).removeMember()
+    case .tearBatch: pickNode().ambush = .batch
+    case .dieInJob: dieInJob()
+    case .dieInChange: simulation.killsNextChanger = true
     }
   }
 
@@ -71,6 +74,18 @@ struct Nemesis {
     simulation.crash(node, power: power)
     simulation.restart(node, after: wait(10, 4000))
   }
+
+  private func dieInJob() {
+    switch simulation.chance.below(5) {
+    case 0: pickNode().ambush = .snapshot
+    case 1, 2: pickNode().ambush = .rewrite
+    // Nobody knows who will be far enough behind.
+    default: for node in simulation.nodes { node.ambush = .install }
+    }
+  }
+
+  /// The moment is there that a process was to die in.
+  func spring(_ node: SimulatedNode, power: Bool) { crash(node, power: power) }
 
   private func stopAll() {
     simulation.note(.wholeClusterStops)
@@ -197,6 +212,11 @@ struct Nemesis {
 
   private func failSync(_ node: SimulatedNode) {
     guard node.life != nil else { return }
+    if simulation.chance.permille(300) {
+      simulation.trace { "a sync of the directory of \(node) will fail" }
+      node.disk.failingDirectorySyncs = 1
+      return
+    }
     simulation.note(.failedSyncs)
     simulation.trace { "a sync of \(node) will fail" }
     node.disk.failingSyncs = 1
@@ -212,6 +232,12 @@ struct Nemesis {
   private func damageSomething() {
     guard let place = simulation.chance.pick(plan.victims) else { return }
     let node = simulation.nodes[place]
+    if simulation.chance.permille(500) {
+      for _ in 0..<simulation.chance.within(1...3) {
+        DiskDamage(simulation, node).strikeWaitingMessage()
+      }
+      return
+    }
     if simulation.chance.permille(600) { crash(node, power: simulation.chance.flip()) }
     for _ in 0..<simulation.chance.within(1...3) { DiskDamage(simulation, node).strike() }
   }

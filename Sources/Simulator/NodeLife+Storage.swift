@@ -20,8 +20,14 @@ extension NodeLife {
     guard hasBegun else { return }
     let done = simulation.now + node.syncTime(&simulation.chance)
     storageBegan = simulation.now
+    // A batch of one sector is there or not: it cannot be torn.
+    let isOneSector = storage.isCurrentSmall && bytes < SimulatedFile.sectorBytes
     // Nobody can tell when the bytes reach the disk: at once, or just before it says so.
-    if simulation.chance.flip() { storage.execute() }
+    if !isOneSector, isAmbushed(by: storage.current?.followUp.ambush, until: done) {
+      // It dies before.
+    } else if simulation.chance.flip() {
+      storage.execute()
+    }
     if storage.isCurrentSmall, bytes <= Self.inlineBytesMax {
       blockedUntil = max(blockedUntil, done)
       simulation.schedule(.inlineWritten(node.place, number), at: done)
@@ -32,9 +38,27 @@ extension NodeLife {
 
   func startBackground() {
     guard isTakingPart, background.begin() else { return }
-    if simulation.chance.flip() { background.execute() }
-    let span = simulation.chance.within(1...20) * node.syncTime(&simulation.chance)
-    simulation.schedule(.backgroundDone(node.place, number), at: simulation.now + span)
+    let done =
+      simulation.now + simulation.chance.within(1...20) * node.syncTime(&simulation.chance)
+    // Most rewrites find nothing to write: more is to be seen where they are put in force.
+    let isIdle = background.crash == .crashesInsideRewrite && simulation.chance.permille(700)
+    if !isIdle, isAmbushed(by: Ambush(background.crash), until: done) {
+      // It dies before.
+    } else if simulation.chance.flip() {
+      background.execute()
+    }
+    simulation.schedule(.backgroundDone(node.place, number), at: done)
+  }
+
+  /// Whether the process was to die in the middle of what begins now; then that is arranged.
+  private func isAmbushed(by ambush: Ambush?, until done: UInt64) -> Bool {
+    guard let ambush, ambush == node.ambush else { return false }
+    node.ambush = nil
+    isDyingAtSync = ambush == .batch && simulation.chance.permille(700)
+    simulation.schedule(
+      .ambush(node.place, number, power: ambush == .batch || simulation.chance.flip()),
+      at: simulation.now + simulation.chance.within(0...done - simulation.now - 1))
+    return true
   }
 
   /// The process dies now: what was on its way got to the disk in part.
@@ -43,18 +67,25 @@ extension NodeLife {
       simulation.note(.crashesInsideMembershipChange)
     }
     if let current = storage.current, !current.isExecuted {
-      dieInside({ storage.execute() }, steps: 14, current.followUp.crash)
+      dieInside({ storage.execute() }, steps: current.followUp.steps, current.followUp.crash)
     }
     if background.hasUnexecuted {
       dieInside({ background.execute() }, steps: 20, background.crash)
     }
-    node.disk.callsLeft = nil
+    node.disk.revive()
   }
 
   private func dieInside(_ execute: () -> Void, steps: Int, _ crash: Happening?) {
-    node.disk.callsLeft = simulation.chance.below(steps)
+    node.disk.revive()
+    if isDyingAtSync {
+      node.disk.diesAtSync = true
+      isDyingAtSync = false
+    } else {
+      // Some jobs have few steps, all have a first and a last one.
+      node.disk.callsLeft = simulation.chance.below(simulation.chance.flip() ? 4 : steps)
+    }
     execute()
-    guard (node.disk.callsLeft ?? 1) == 0 else { return }
+    guard node.disk.hasRefused else { return }
     simulation.note(.crashesInsideJob)
     if let crash { simulation.note(crash) }
   }

@@ -42,6 +42,8 @@ final class NodeLife {
   /// When the write that is on its way began.
   var storageBegan: UInt64 = 0
   var background = BackgroundLane()
+  /// When it dies in the job on its way, the job's writes are done and its first sync is not.
+  var isDyingAtSync = false
   var isUpkeepRunning = false
   var upkeepPauseEnd = MonotonicTime(0)
   var markerDeadline = MonotonicTime.never
@@ -224,6 +226,7 @@ final class NodeLife {
       // Too far behind, or another change is on its way: asked again next turn.
       do { try replica.changeMembership(.promote(member.id), now: now) } catch { continue }
       simulation.note(.promotions)
+      simulation.changeBegan(self)
     }
   }
 

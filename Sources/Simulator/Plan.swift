@@ -10,6 +10,8 @@ package enum FaultKind: String, CaseIterable, Sendable {
   case kill, powerLoss, stopAll, pause, partition, cutOneWay, isolateLeader, ring, clog, reset
   case slowDisk, failSync, fillDisk, damage, wipe, transfer, snapshot, killLeader
   case swizzle, clockJump, addMember, removeMember
+  /// Set up now, they come when the moment is there.
+  case tearBatch, dieInJob, dieInChange
 }
 
 /// What is left out of a run, to find what a failure needs.
@@ -241,7 +243,7 @@ struct Plan {
 }
 
 extension FaultKind {
-  var isOfMembers: Bool { self == .addMember || self == .removeMember }
+  var isOfMembers: Bool { self == .addMember || self == .removeMember || self == .dieInChange }
 }
 
 extension Plan.ClientPlan {

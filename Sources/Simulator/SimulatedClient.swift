@@ -639,12 +639,13 @@ final class SimulatedClient {
     }
     let error =
       kind == .negative || kind == .reject ? "attempt \(held.delivered.attempt) failed" : ""
-    simulation.ledger.willSettle(held.value, held.delivered, kind, delay: delay, error: error)
+    let extension_ = Nanoseconds.milliseconds(simulation.chance.within(100...5000))
+    simulation.ledger.willSettle(
+      held.value, held.delivered, kind, delay: delay, lease: extension_, error: error)
     settlements.append(
       Settlement(
         number: nextSettle, consumer: consumer, delivery: delivery, held: held, kind: kind,
-        extension_: .milliseconds(simulation.chance.within(100...5000)), delay: delay,
-        error: error))
+        extension_: extension_, delay: delay, error: error))
     nextSettle += 1
   }
 

@@ -51,6 +51,21 @@ final class SimulatedFile {
         lengthAfter: bytes.count))
   }
 
+  /// Whether anything but zeros is there.
+  func hasContent(in range: Range<Int>) -> Bool {
+    bytes.withUnsafeBytes { bytes in bytes[range].contains { $0 != 0 } }
+  }
+
+  /// Where these bytes are first.
+  func place(of part: [UInt8]) -> Int? {
+    bytes.withUnsafeBytes { bytes in
+      guard bytes.count >= part.count else { return nil }
+      return (0...bytes.count - part.count).first { at in
+        bytes[at] == part[0] && bytes[at..<at + part.count].elementsEqual(part)
+      }
+    }
+  }
+
   func resize(to length: Int) {
     let lengthBefore = bytes.count
     guard length != lengthBefore else { return }
@@ -97,9 +112,9 @@ final class SimulatedFile {
       for write in writes.reversed() { takeBack(write) }
     }
     var loss = hasDropped ? PowerLoss.some : .nothing
-    if chance.permille(400) {
+    if chance.permille(250) {
       loss = .all
-    } else if chance.permille(300) {
+    } else if chance.permille(250) {
       for write in writes { putWhole(write, on: &bytes) }
     } else {
       for write in writes {
@@ -185,8 +200,17 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
 
   /// Answers this many more changing calls, then none: the process died in the middle.
   var callsLeft: Int?
+  /// Answers until something is to be synced, then nothing any more.
+  var diesAtSync = false
+  /// A call came after the process had died.
+  private(set) var hasRefused = false
   /// So many syncs from now fail.
   var failingSyncs = 0
+  /// So many syncs of the directory from now fail.
+  var failingDirectorySyncs = 0
+  private(set) var directorySyncsFailed: UInt64 = 0
+  /// Writes to the log that put zeros over something behind them.
+  private(set) var blockEndsZeroed: UInt64 = 0
   /// Decides what a sync that fails wrote all the same.
   private var chance: Chance
   var capacity = Int.max
@@ -198,11 +222,20 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
   var names: [String] { files.keys.sorted() }
 
   private func step(_ operation: StorageFailure.Operation, _ path: String) throws(StorageFailure) {
+    if diesAtSync && operation == .synchronize { callsLeft = 0 }
     guard let left = callsLeft else { return }
     guard left > 0 else {
+      hasRefused = true
       throw StorageFailure(operation, path, code: StorageFailure.ioCode, detail: "process died")
     }
     callsLeft = left - 1
+  }
+
+  /// Another process may use it, as long as it likes.
+  func revive() {
+    callsLeft = nil
+    diesAtSync = false
+    hasRefused = false
   }
 
   private func grow(_ file: SimulatedFile, to length: Int, _ path: String) throws(StorageFailure) {
@@ -266,18 +299,36 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
     let path: String
     let file: SimulatedFile
     let disk: SimulatedDisk
+    /// Written in whole blocks, as `LinuxLogFile` does.
+    let isLog: Bool
+    private static let blockBytes = 4096
 
-    init(_ path: String, _ file: SimulatedFile, _ disk: SimulatedDisk) {
+    init(_ path: String, _ file: SimulatedFile, _ disk: SimulatedDisk, isLog: Bool) {
       self.path = path
       self.file = file
       self.disk = disk
+      self.isLog = isLog
     }
 
     func write(_ pieces: [[UInt8]], at offset: UInt64) throws(StorageFailure) {
       try disk.step(.write, path)
       let count = pieces.reduce(0) { $0 + $1.count }
-      try disk.grow(file, to: Int(offset) + count, path)
-      file.write(pieces, at: Int(offset))
+      let end = Int(offset) + count
+      try disk.grow(file, to: end, path)
+      let zeros = zerosToWrite(behind: end)
+      if zeros > 0 { disk.blockEndsZeroed += 1 }
+      file.write(
+        zeros > 0 ? pieces + [[UInt8](repeating: 0, count: zeros)] : pieces, at: Int(offset))
+    }
+
+    /// The log's last block is filled with zeros, where it is all within the file. Where zeros are
+    /// already, that changes nothing.
+    private func zerosToWrite(behind end: Int) -> Int {
+      let blockEnd = (end + Self.blockBytes - 1) / Self.blockBytes * Self.blockBytes
+      guard isLog, blockEnd <= file.bytes.count, file.hasContent(in: end..<blockEnd) else {
+        return 0
+      }
+      return blockEnd - end
     }
 
     func read(
@@ -319,9 +370,19 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
   }
 
   func open(_ path: String, _ mode: OpenMode) throws(StorageFailure) -> any FileHandle {
+    try open(path, mode, isLog: false)
+  }
+
+  func openLog(_ path: String, _ mode: OpenMode) throws(StorageFailure) -> any FileHandle {
+    try open(path, mode, isLog: true)
+  }
+
+  private func open(
+    _ path: String, _ mode: OpenMode, isLog: Bool
+  ) throws(StorageFailure) -> any FileHandle {
     if let file = files[path] {
       if case .createNew = mode { throw StorageFailure(.open, path, code: 17) }
-      return Handle(path, file, self)
+      return Handle(path, file, self, isLog: isLog)
     }
     switch mode {
     case .read, .readWrite:
@@ -330,7 +391,7 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
       try step(.open, path)
       let file = SimulatedFile()
       rename([(path, file)])
-      return Handle(path, file, self)
+      return Handle(path, file, self, isLog: isLog)
     }
   }
 
@@ -361,6 +422,12 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
 
   func synchronizeDirectory(_ path: String) throws(StorageFailure) {
     try step(.synchronizeDirectory, path)
+    if failingDirectorySyncs > 0 {
+      // Which of the names are on the disk all the same, a loss of power decides.
+      failingDirectorySyncs -= 1
+      directorySyncsFailed += 1
+      throw StorageFailure(.synchronizeDirectory, path, code: StorageFailure.ioCode)
+    }
     durableFiles = files
     unsyncedNames = []
   }

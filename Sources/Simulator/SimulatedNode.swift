@@ -2,6 +2,23 @@
 
 import Base
 
+/// What a process is to die in the middle of.
+enum Ambush: CaseIterable {
+  /// A batch that is written and not synced when power goes.
+  case batch
+  case snapshot, rewrite, install
+
+  /// What of it counts when it comes to pass.
+  init?(_ crash: Happening?) {
+    switch crash {
+    case .crashesInsideSnapshot: self = .snapshot
+    case .crashesInsideRewrite: self = .rewrite
+    case .crashesInsideInstall: self = .install
+    default: return nil
+    }
+  }
+}
+
 final class SimulatedNode {
   let place: Int
   let disk: SimulatedDisk
@@ -11,6 +28,8 @@ final class SimulatedNode {
   var wallClock: UInt64
   /// Its disk may be harmed.
   let isVictim: Bool
+  /// The next job of this kind is the last of its process.
+  var ambush: Ambush?
   private let syncTimes: ClosedRange<UInt64>
 
   var life: NodeLife?

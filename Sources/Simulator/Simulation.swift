@@ -29,6 +29,8 @@ enum SimulationEvent {
   case client(Int, Int, ClientAction)
   case declareQueues
   case fault
+  /// A process dies in the middle of something that began.
+  case ambush(Int, Int, power: Bool)
   case cutLink(Int, Int)
   case mendLink(Int, Int)
   case heal
@@ -71,6 +73,8 @@ final class Simulation {
   private(set) var lossPermille: Int
   private var nextLife = 1
   private var lastProcess = 0
+  /// The next leader that begins to change the members dies before that is done.
+  var killsNextChanger = false
   private var lastLeader: Int?
   private var drainDeadline: UInt64 = 0
   private var isDone = false
@@ -202,6 +206,16 @@ final class Simulation {
     lastLeader = place
   }
 
+  /// A leader has begun to change the members.
+  func changeBegan(_ life: NodeLife) {
+    guard killsNextChanger, !isDraining else { return }
+    killsNextChanger = false
+    let span = plan.delay.upperBound + plan.syncTime.lowerBound
+    schedule(
+      .ambush(life.node.place, life.number, power: chance.flip()), at: now + chance.within(0...span)
+    )
+  }
+
   func afterStep(_ life: NodeLife) { checks.afterStep(life) }
 
   var areQueuesDeclared: Bool { queueIDs.allSatisfy { $0 != nil } }
@@ -239,6 +253,10 @@ final class Simulation {
       happen(event)
     }
     coverage[.simulatedSeconds] += now / 1_000_000_000
+    for node in nodes {
+      coverage[.failedDirectorySyncs] += node.disk.directorySyncsFailed
+      coverage[.zeroedBlockEnds] += node.disk.blockEndsZeroed
+    }
     if violation == nil {
       ledger.drained()
       ledger.judge()
@@ -283,6 +301,9 @@ final class Simulation {
       guard !isDraining else { return }
       Nemesis(self).strike()
       schedule(.fault, at: now + chance.within(plan.faultPause))
+    case .ambush(let place, let number, let power):
+      guard let life = life(place, number), !isDraining else { return }
+      Nemesis(self).spring(life.node, power: power)
     case .cutLink(let from, let to): if !isDraining { network.cut(from, to) }
     case .mendLink(let from, let to): network.mend(from, to)
     case .heal: heal()
@@ -314,7 +335,7 @@ final class Simulation {
     }
     // Now and then the process dies again before it is up.
     if !isDraining, chance.permille(50) { node.disk.callsLeft = chance.below(12) }
-    defer { node.disk.callsLeft = nil }
+    defer { node.disk.revive() }
     do throws(LogStoreError) {
       let (store, recovery) = try LogStore.open(
         directory: "/data", identity: StoreIdentity(cluster: "sim", node: id(node.place)),
@@ -327,12 +348,14 @@ final class Simulation {
 
   private func failedToStart(_ node: SimulatedNode, _ error: LogStoreError) {
     trace { "\(node) cannot start: \(error)" }
-    if node.disk.callsLeft == 0 {
+    if node.disk.hasRefused {
       note(.crashesInsideRecovery)
       if chance.flip() { losePower(node.disk) }
     } else if case .storage(let failure) = error, failure.isNoSpace {
       node.disk.capacity = .max
-    } else if case .storage(let failure) = error, failure.operation == .synchronize {
+    } else if case .storage(let failure) = error,
+      [.synchronize, .synchronizeDirectory].contains(failure.operation)
+    {
       if chance.flip() { losePower(node.disk) }
     } else if node.isVictim {
       // Whoever runs it empties the directory, as the message says.
@@ -528,6 +551,8 @@ final class Simulation {
     for node in nodes {
       node.disk.capacity = .max
       node.disk.failingSyncs = 0
+      node.disk.failingDirectorySyncs = 0
+      node.ambush = nil
       node.slowUntil = (0, 1)
       if let life = node.life, !life.isTakingPart {
         stopHalted(node)

@@ -35,6 +35,17 @@ extension StorageFollowUp {
     case .installed: .crashesInsideInstall
     }
   }
+
+  /// What may lie in wait for it.
+  var ambush: Ambush? { if case .stored = self { .batch } else { Ambush(crash) } }
+
+  /// About how many times it changes something on the disk.
+  var steps: Int {
+    switch self {
+    case .stored, .marker: 5
+    case .snapshotInForce, .rewritten, .installed: 14
+    }
+  }
 }
 
 struct StorageLane {

@@ -221,6 +221,17 @@ extension PropertyCase {
       "held-twice: extended, and over exactly then",
       heldTwice(
         "90 c invoke extend q m token=1\n91 c ok extend q m token=1 lease=100\n", at: 190)),
+    .fine(
+      "held-twice: an unknown extension may have made the lease shorter",
+      heldTwice("6 c invoke extend q m token=1 lease=9\n", at: 15)),
+    .wrong(
+      "held-twice: not even the unknown extension had ended", "held-twice",
+      heldTwice("6 c invoke extend q m token=1 lease=10\n", at: 15)),
+    .wrong(
+      "held-twice: the extension that is known made it long again", "held-twice",
+      heldTwice(
+        "6 c invoke extend q m token=1 lease=3\n7 c invoke extend q m token=1\n"
+          + "8 c info extend q m token=1\n8 c ok extend q m token=1 lease=100\n", at: 15)),
     .fine("held-twice: the ack is unknown", heldTwice("6 c invoke ack q m token=1\n")),
     .wrong(
       "held-twice: an unknown reject that nothing brought back", "held-twice",
@@ -567,6 +578,42 @@ extension PropertyCase {
         + "80 c ok deliver r m token=1 id=B\n81 c invoke ack r m token=1\n"
         + "82 c ok ack r m token=1\n" + drained
         + "9100 a invoke drain r -\n9101 a ok drain r -\n"),
+    .fine(
+      "confirmed-twice: expired and redriven before the confirm arrived",
+      withDeadLetters + """
+        4 p invoke publish q m ttl=1
+        8 a invoke redrive d m
+        9 a ok redrive d m
+        10 p ok publish q m id=A
+        11 c ok deliver q m token=1 attempt=1 lease=100 id=C
+        12 c invoke ack q m token=1
+        13 c ok ack q m token=1
+
+        """ + bothDrained),
+    .fine(
+      "confirmed-twice: expired and redriven, and the confirm came last",
+      withDeadLetters + """
+        4 p invoke publish q m ttl=1
+        8 a invoke redrive d m
+        9 a ok redrive d m
+        11 c ok deliver q m token=1 attempt=1 lease=100 id=C
+        12 p ok publish q m id=A
+        13 c invoke ack q m token=1
+        14 c ok ack q m token=1
+
+        """ + bothDrained),
+    .wrong(
+      "confirmed-twice: the redrive had ended before the publish began", "confirmed-twice",
+      withDeadLetters + """
+        4 a invoke redrive d -
+        5 a ok redrive d -
+        6 p invoke publish q m
+        10 p ok publish q m id=A
+        11 c ok deliver q m token=1 attempt=1 lease=100 id=C
+        12 c invoke ack q m token=1
+        13 c ok ack q m token=1
+
+        """ + bothDrained),
     .fine(
       "confirmed-twice: a new id by a redrive",
       withDeadLetters + published + """

@@ -159,6 +159,57 @@ import Testing
     #expect(fates == [[1, 2, 3, 8], [7, 2, 3, 8]])
   }
 
+  /// As `LinuxLogFile` writes: whole blocks, of which a crash leaves any sectors.
+  @Test func aWriteToTheLogFillsItsLastBlockWithZeros() throws {
+    var fates: Set<[UInt8]> = []
+    for seed in UInt64(1)...400 {
+      let disk = SimulatedDisk()
+      let file = try disk.openLog("/data/log", .createNew)
+      try disk.synchronizeDirectory("/data")
+      try file.allocate(8192)
+      try disk.open("/data/log", .readWrite).write([[UInt8](repeating: 7, count: 8192)], at: 0)
+      try file.synchronize()
+      try file.write([[1, 1]], at: 510)
+      let bytes = try #require(disk.files["/data/log"]).bytes
+      #expect(bytes.count == 8192 && disk.blockEndsZeroed == 1)
+      #expect(bytes[..<510].allSatisfy { $0 == 7 } && bytes[510...511] == [1, 1])
+      #expect(bytes[512..<4096].allSatisfy { $0 == 0 } && bytes[4096...].allSatisfy { $0 == 7 })
+      var chance = Chance(seed: seed)
+      _ = disk.losePower(&chance)
+      let left = try #require(disk.files["/data/log"]).bytes
+      fates.insert([left[511], left[512], left[4095]])
+    }
+    #expect(fates.count == 8)
+  }
+
+  @Test func namesOfAFailedSyncOfTheDirectoryMayGo() throws {
+    var fates: Set<Bool> = []
+    for seed in UInt64(1)...50 {
+      let (disk, _) = try made()
+      try disk.rename("/data/a", to: "/data/b")
+      disk.failingDirectorySyncs = 1
+      #expect(throws: StorageFailure.self) { try disk.synchronizeDirectory("/data") }
+      #expect(disk.names == ["/data/b"] && disk.directorySyncsFailed == 1)
+      var chance = Chance(seed: seed)
+      _ = disk.losePower(&chance)
+      fates.insert(disk.names == ["/data/b"])
+    }
+    #expect(fates == [true, false])
+  }
+
+  @Test func aProcessThatDiesAtItsSyncHasWritten() throws {
+    let (disk, file) = try made()
+    disk.diesAtSync = true
+    try file.write([[9]], at: 0)
+    #expect(!disk.hasRefused)
+    #expect(throws: StorageFailure.self) { try file.synchronize() }
+    #expect(throws: StorageFailure.self) { try file.write([[8]], at: 0) }
+    #expect(disk.hasRefused)
+    disk.revive()
+    try file.write([[6]], at: 1)
+    #expect(disk.files["/data/a"]?.bytes == [9, 6, 3, 4])
+  }
+
   @Test func aFullDiskSaysSo() throws {
     let (disk, file) = try made()
     disk.capacity = 5
