@@ -90,6 +90,8 @@ final class AMQPClient {
   var host = VirtualHostID.main
   /// Nothing is read until an answer is given or there is room again.
   var isPaused = false
+  /// So many of its publishes are still looked at for `skein doctor`.
+  var transientLooks = 8
   /// It has published something.
   var isPublisher = false
   /// Bytes of its publishes whose fate is not known.

@@ -16,6 +16,9 @@ extension AMQPGateway {
     var state = AMQPClient.ConsumerState(
       channel: channel, queue: request.queue, noAck: request.noAck, prefetch: request.prefetch)
     client.consumers[request.consumer] = state
+    if !request.noAck, request.prefetch == 0, client.channelLimits[channel] == nil {
+      advise(.noPrefetch(queue: request.queue))
+    }
     // Less than one is said behind it.
     state.credit = max(1, credit(for: state, besides: 0, client))
     client.consumers[request.consumer] = state

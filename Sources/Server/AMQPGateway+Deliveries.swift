@@ -121,6 +121,7 @@ extension AMQPGateway {
       return
     }
     counters.delivered += 1
+    if delivery.attempt > AMQPAdvice.attemptsMax { advise(.requeueLoop(queue: queue)) }
     if state?.noAck == true {
       note(delivery.delivery, of: consumer, .acknowledge, &settled, client)
     } else if let state {
@@ -157,6 +158,7 @@ extension AMQPGateway {
       }
     }
     counters.delivered += 1
+    if delivery.attempt > AMQPAdvice.attemptsMax { advise(.requeueLoop(queue: queue)) }
     guard let session = client.openSession, !isTaken || noAck else { return }
     let one = DeliveryRange(first: delivery.delivery, last: delivery.delivery)
     settle([one], of: consumer, isTaken ? .acknowledge : .release, session, client)

@@ -25,6 +25,7 @@ extension AMQPGateway {
         }
         carryOut(request, token, channel, session, client, replica)
       case .publish(let range):
+        noteMistakes(of: list.publishes[range.lowerBound], list, client, replica)
         publish(range, of: list, for: client)
       case .settle(let range):
         settle(list.settles[range], for: client)
@@ -155,6 +156,7 @@ extension AMQPGateway {
     switch request {
     case .declareQueue, .inspectQueue, .declareExchange, .inspectExchange, .bindQueue,
       .bindExchange:
+      if case .declareQueue(let declaration) = request { noteMistakes(of: declaration) }
       if answerNeedsRead(request, client, replica) {
         reads.add(
           ReadBarrier.Read(

@@ -77,6 +77,7 @@ struct AMQPGateway: ~Copyable {
   /// Why nothing can be published at present; nil if it can. Set by `setBlocked`.
   var blockedBecause: String?
   var counters = AMQPCounters()
+  var advice = AMQPAdvice()
 
   init(
     configuration: ServerConfiguration, poller: Poller, version: String, log: NodeLog

@@ -67,10 +67,14 @@ extension ServerConfiguration {
     var listen = file.section("listen", &findings)
     let peerListen = listen.endpoint("peers", &findings)
     let clientListen = listen.endpoint("clients", &findings)
-    let amqpListen = listen.maybeEndpoint("amqp", &findings)
+    let isAMQPSaid = listen.has("amqp")
+    var amqpListen = listen.maybeEndpoint("amqp", &findings)
     listen.finish(&findings)
     let members = readMembers(&file, &findings)
     let join = file.bool("join", default: false, &findings)
+    if !isAMQPSaid, members.count == 1, !join {
+      amqpListen = clientListen.flatMap { usualAMQPEndpoint(beside: $0) }
+    }
     let limits = readLimits(&file, &findings)
     let timeouts = readTimeouts(&file, &findings)
     let storage = readStorage(&file, &findings)
@@ -93,6 +97,17 @@ extension ServerConfiguration {
     return ClusterIdentity(text: text)
       ?? file.fault(
         "cluster", "\"\(text)\" is not 16 hexadecimal digits, the same on all nodes", &findings)
+  }
+
+  /// Where programs look for a broker if they are told nothing: for a node alone, at the address where
+  /// its native clients reach it.
+  private static func usualAMQPEndpoint(beside clients: Endpoint) -> Endpoint? {
+    let host = clients.host.contains(":") ? "[\(clients.host)]" : clients.host
+    do throws(AddressError) {
+      return try Endpoint(parsing: "\(host):5672")
+    } catch {
+      stopForBug("an address that was taken apart before: \(error)")
+    }
   }
 
   private static func readMembers(

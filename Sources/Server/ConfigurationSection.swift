@@ -84,6 +84,9 @@ struct ConfigurationSection {
     }
   }
 
+  /// Whether anything is said under the key, be it null.
+  func has(_ key: String) -> Bool { values[key] != nil }
+
   /// The same where there need not be one.
   mutating func maybeEndpoint(
     _ key: String, _ findings: inout ConfigurationFindings

@@ -223,7 +223,8 @@ extension NodeLoop {
       amqp: AMQPStatus(
         port: amqp.localAddress?.port ?? 0, connections: UInt32(clamping: amqp.connectionCount),
         exchanges: UInt32(clamping: replica.machine.exchangeCount),
-        bindings: UInt32(clamping: replica.machine.bindingCount)),
+        bindings: UInt32(clamping: replica.machine.bindingCount),
+        advice: amqp.advice.sentences),
       version: Server.version,
       peers: replica.consensus.memberStatuses.map { member in
         PeerStatus(

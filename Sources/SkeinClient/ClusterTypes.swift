@@ -431,6 +431,9 @@ public struct NodeOverview: Hashable, Sendable {
   /// Exchanges and bindings of AMQP in the cluster.
   public let exchanges: Int
   public let bindings: Int
+  /// What the node's AMQP clients did that AMQP accepts without a word although they hardly meant it,
+  /// as sentences.
+  public let advice: [String]
   public let version: String
   /// On the leader; else empty.
   public let peers: [Peer]
@@ -464,6 +467,7 @@ public struct NodeOverview: Hashable, Sendable {
     amqpConnections = Int(status.amqp.connections)
     exchanges = Int(status.amqp.exchanges)
     bindings = Int(status.amqp.bindings)
+    advice = status.amqp.advice
     version = status.version
     peers = status.peers.map {
       Peer(

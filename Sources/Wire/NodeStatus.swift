@@ -43,14 +43,18 @@ package struct AMQPStatus: Hashable, Sendable {
   /// In the cluster, the predeclared ones included.
   package var exchanges: UInt32 = 0
   package var bindings: UInt32 = 0
+  /// What the node's clients hardly mean as they do it, as sentences.
+  package var advice: [String] = []
 
   package init(
-    port: UInt16 = 0, connections: UInt32 = 0, exchanges: UInt32 = 0, bindings: UInt32 = 0
+    port: UInt16 = 0, connections: UInt32 = 0, exchanges: UInt32 = 0, bindings: UInt32 = 0,
+    advice: [String] = []
   ) {
     self.port = port
     self.connections = connections
     self.exchanges = exchanges
     self.bindings = bindings
+    self.advice = advice
   }
 }
 
@@ -182,6 +186,7 @@ extension NodeStatus {
     bytes.putClippedText(version)
     bytes.putList(peers) { $0.encode(into: &$1) }
     bytes.putList(problems) { $1.putClippedText($0) }
+    bytes.putList(amqp.advice) { $1.putClippedText($0) }
   }
 
   init(_ reader: inout FieldReader) throws(FrameError) {
@@ -210,6 +215,9 @@ extension NodeStatus {
       try PeerStatus(&reader)
     }
     problems = try reader.list(elementBytesMin: 2) { (reader) throws(FrameError) in
+      try reader.text()
+    }
+    amqp.advice = try reader.list(elementBytesMin: 2) { (reader) throws(FrameError) in
       try reader.text()
     }
   }

@@ -1,6 +1,7 @@
 // What AMQP promises of one connection and of several, on whole nodes.
 
 import Base
+import SkeinClient
 import Testing
 
 @testable import Server
@@ -212,5 +213,42 @@ import Testing
     for publisher in publishers { try publisher.awaitUnblocked() }
     try late.awaitConfirms(through: 1)
     #expect(!late.isBlocked)
+  }
+
+  @Test("What AMQP accepts without a word is there for skein doctor")
+  func mistakesAreTold() async throws {
+    let (cluster, node) = try single()
+    defer { withExtendedLifetime(cluster) {} }
+    let client = try connect(node)
+    _ = try client.declare("q", arguments: [("x-retries", 3), ("x-max-delivery-attempts", 100)])
+    _ = try client.declare("fine", flags: 0)
+    try client.publish("transient", key: "q")
+    try client.publish("transient, as the queue is", key: "fine")
+    for _ in 0...AMQPAdvice.attemptsMax {
+      let taken = try client.get("q")
+      let message = try #require(taken)
+      try client.reject(message.tag)
+    }
+    try client.consume("q", prefetch: 1)
+    try client.consume("fine", prefetch: 0)
+    let reports = await SkeinClient.clusterStatus(
+      endpoints: cluster.endpoints, timeout: .seconds(30))
+    let report = try #require(reports.first)
+    let overview = try report.result.get()
+    #expect(
+      overview.advice
+        == [
+          AMQPAdvice.Finding.unknownArgument("x-retries", queue: "q"), .synonym(queue: "q"),
+          .transientMessage(queue: "q"), .requeueLoop(queue: "q"), .noPrefetch(queue: "fine"),
+        ].map(\.sentence))
+  }
+
+  @Test func adviceIsBounded() {
+    var advice = AMQPAdvice()
+    for number in 0..<1_000 {
+      _ = advice.note(.noPrefetch(queue: "\(number % 100)"))
+    }
+    #expect(advice.findings.count == AMQPAdvice.countMax)
+    #expect(advice.sentences.count == AMQPAdvice.countMax)
   }
 }

@@ -196,6 +196,9 @@ final class AMQPTestClient {
     _ = try expect(50, 41)
   }
 
+  /// With requeue.
+  func reject(_ tag: UInt64) throws { try call(1, 60, 90, big(tag, 8) + [1]) }
+
   func ack(_ tag: UInt64) throws { try call(1, 60, 80, big(tag, 8) + [0]) }
 
   func takeMessages(_ count: Int) throws -> [Message] {

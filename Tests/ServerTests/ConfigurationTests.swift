@@ -57,6 +57,21 @@ import Transport
     #expect(configuration.storage == ServerConfiguration.Storage())
   }
 
+  @Test func aNodeAloneTakesAMQPAtTheUsualPortUnlessItIsToldOtherwise() throws {
+    let alone = #"[{"node": 1, "peers": "127.0.0.1:7411", "clients": "127.0.0.1:7401"}]"#
+    func port(_ listen: String, members: String? = nil) throws -> UInt16? {
+      var changes = [
+        "listen": #"{"peers": "127.0.0.1:7411", "clients": "127.0.0.1:7401"\#(listen)}"#
+      ]
+      if let members { changes["members"] = members }
+      return try Self.parse(Self.text(changes)).amqpListen?.port
+    }
+    #expect(try port("") == nil)
+    #expect(try port("", members: alone) == 5672)
+    #expect(try port(#", "amqp": "127.0.0.1:5673""#, members: alone) == 5673)
+    #expect(try port(#", "amqp": null"#, members: alone) == nil)
+  }
+
   @Test func theDefaultsAreInRangeAndDoNotContradictEachOther() throws {
     let configuration = try Self.parse(Self.text())
     #expect(configuration.contradictions == [])

@@ -36,7 +36,10 @@ enum Samples {
     stateHashIndex:
       LogIndex(64), diskBytes: 1 << 30, memoryBytes: 1 << 24, pid: 4711, uptime: .seconds(5),
     sessions: 6, connections: 8, synchronizations: 9, bytesWritten: 10,
-    amqp: AMQPStatus(port: 5672, connections: 3, exchanges: 6, bindings: 2), version: "0.1",
+    amqp: AMQPStatus(
+      port: 5672, connections: 3, exchanges: 6, bindings: 2, advice: ["a consumer without prefetch"]
+    ),
+    version: "0.1",
     peers: [
       PeerStatus(
         id: NodeID(1), isConnected: true, match: LogIndex(98), lag: 3, silence: .milliseconds(2))

@@ -25,7 +25,7 @@ enum CommandTable {
       ClusterPause.command, ClusterResume.command, ClusterLogs.command, ClusterAdd.command,
       ClusterRemove.command,
       NodeCommand.command,
-      Status.command,
+      Status.command, Doctor.command,
       QueueDeclare.command, QueueList.command, QueueShow.command, QueueDelete.command,
       QueuePurge.command, QueuePeek.command, QueueRedrive.command,
       MessageShow.command, MessageCancel.command, MessageReschedule.command,

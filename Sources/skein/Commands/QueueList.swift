@@ -7,18 +7,19 @@ enum QueueList {
     run: .asynchronous(run))
 
   static func run(_ arguments: Arguments) async throws -> ExitCode {
-    try await Connection.with(arguments) { client in
-      let queues = try await client.listQueues()
-      if arguments.flag("json") {
-        let json: JSON = ["queues": .array(queues.map(\.json))]
-        try StandardOutput.write(json.text + "\n")
-      } else if queues.isEmpty {
-        try StandardOutput.write("no queues\n")
-      } else {
-        try StandardOutput.write(
-          ClusterReport.queueTable(queues, [:], colours: Terminal.hasColours))
-      }
+    let queues = try await Connection.with(arguments) { try await $0.listQueues() }
+    if arguments.flag("json") {
+      let json: JSON = ["queues": .array(queues.map(\.json))]
+      try StandardOutput.write(json.text + "\n")
       return .fine
     }
+    let question = StatusQuestion(
+      endpoints: try Connection.endpoints(arguments), timeout: .seconds(1))
+    let report = await question.ask(queues: false)
+    let table =
+      queues.isEmpty
+      ? "no queues\n" : ClusterReport.queueTable(queues, [:], colours: Terminal.hasColours)
+    try StandardOutput.write(table + (report.amqpLine.map { "\n" + $0 } ?? ""))
+    return .fine
   }
 }

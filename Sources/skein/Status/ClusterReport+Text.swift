@@ -41,7 +41,7 @@ extension ClusterReport {
   }
 
   /// Where AMQP clients go, and what they have made; nil where no node takes any.
-  private var amqpLine: String? {
+  var amqpLine: String? {
     let listening = nodes.compactMap(\.status).filter { $0.amqpPort != nil }
     guard let first = listening.first else { return nil }
     let ports = listening.map { "\($0.amqpPort ?? 0)" }.joined(separator: ", ")
