@@ -51,6 +51,10 @@ struct InboundBuffer: ~Copyable {
       storage.count - tail < min(allowed, storage.count / 4)
     {
       makeRoomBehindUnread(pool: pool)
+    } else if unreadBytes < expectedBytes, storage.count < readBytes {
+      // There is room for the frame, but what comes fills more: with a piece of a frame left over
+      // each time, reads would stay as small as the first one.
+      replaceStorage(bytes: readBytes, pool: pool)
     }
     let free = min(storage.count - tail, allowed)
     return UnsafeMutableRawBufferPointer(rebasing: storage[tail..<tail + free])

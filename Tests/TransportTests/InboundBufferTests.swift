@@ -70,6 +70,22 @@ import Testing
     #expect(pool.keptBytes == (8 + 16 + 32 + 64 + 128 + 256) << 10)
   }
 
+  @Test func `the buffer grows although a piece of the next frame is always left over`() {
+    let pool = BufferPool()
+    var buffer = InboundBuffer()
+    let frameBytes = 1_080
+    var sizes: [Int] = []
+    for _ in 0..<9 {
+      let room = buffer.room(unreadMax: 1 << 20, pool: pool)
+      buffer.filled(room.count, of: room.count)
+      sizes.append(buffer.capacity >> 10)
+      // As a gateway does: whole frames are taken, and room is made for the one that has begun.
+      buffer.consume(buffer.unreadBytes / frameBytes * frameBytes, pool: pool)
+      if buffer.unreadBytes > 0 { buffer.reserve(frameBytes, pool: pool) }
+    }
+    #expect(sizes == [4, 8, 16, 32, 64, 128, 256, 256, 256])
+  }
+
   @Test func `an expected frame lands where it began`() {
     let pool = BufferPool()
     var buffer = InboundBuffer()
