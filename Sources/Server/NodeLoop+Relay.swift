@@ -71,7 +71,8 @@ extension NodeLoop {
     if replica.isLeader {
       reason = gateway.noSpace
       let told = reason ?? ""
-      if told != desk.toldRefusal ?? "" {
+      // The reason has figures that change all the time: the first one will do.
+      if told.isEmpty != (desk.toldRefusal ?? "").isEmpty {
         desk.toldRefusal = told
         let envelope = PeerEnvelope.publishesRefused(term: desk.term, reason: told)
         for member in replica.consensus.memberStatuses { peers.send(envelope, to: member.id) }
@@ -81,7 +82,7 @@ extension NodeLoop {
     {
       reason = refusal.reason
     }
-    if reason != amqp.blockedBecause { amqp.setBlocked(reason, now: now) }
+    if (reason == nil) != (amqp.blockedBecause == nil) { amqp.setBlocked(reason, now: now) }
   }
 
   private mutating func askForIndex(of leader: NodeID, now: MonotonicTime) {
