@@ -14,6 +14,9 @@ enum ClientRequest {
   case subscribe(RequestNumber, ConsumerID, QueueID, credit: UInt32)
   case publish(
     first: PublishSequence, answeredThrough: PublishSequence, QueueID, count: UInt32, run: [UInt8])
+  case transact(
+    first: PublishSequence, answeredThrough: PublishSequence, holder: SessionID,
+    [TransactionSettle], [TransactionPart], run: [UInt8])
   case settle(
     CommandSequence, answeredThrough: CommandSequence, SettleKind, ConsumerID, [DeliveryRange],
     delay: Nanoseconds?, error: String)
@@ -43,7 +46,7 @@ enum ServerReply {
   case queueDeclared(RequestNumber, QueueID)
   case done(RequestNumber)
   case refused(RequestNumber, Refusal)
-  case confirmed(first: PublishSequence, count: UInt32, MessageID)
+  case confirmed(first: PublishSequence, count: UInt32, MessageID, copies: UInt32)
   case publishRefused(first: PublishSequence, count: UInt32, Refusal)
   case deliver(ConsumerID, [DeliveredMessage])
   case settled(CommandSequence)

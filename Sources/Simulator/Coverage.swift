@@ -26,6 +26,7 @@ package enum Happening: Int, CaseIterable, Sendable {
   case publishesRefused, delayedPublishes, delayedDeliveries, cancels, reschedules, redrives, purges
   case creditChanges, settlesTwice, staleSettles, deadLetters, leasesSurvivingLeaderChange,
     lateDeliveries, unknownAcks
+  case transactions, transactionsAcrossQueues, transactionsRefused
   case drainedMessages
 
   /// In the table and in JSON.
@@ -45,7 +46,8 @@ package enum Happening: Int, CaseIterable, Sendable {
     .truncatedFiles, .deletedFiles, .delayedDeliveries, .cancels, .reschedules, .redrives,
     .purges, .creditChanges, .settlesTwice, .publishesRefused, .nacks, .rejects, .releases,
     .extends, .sessionsLost, .damageFoundRunning, .logsMended, .memberRejoins,
-    .failedDirectorySyncs, .zeroedBlockEnds,
+    .failedDirectorySyncs, .zeroedBlockEnds, .transactions, .transactionsAcrossQueues,
+    .transactionsRefused,
   ]
 }
 

@@ -12,11 +12,15 @@ final class Ledger {
   /// A message as it was published.
   struct Published {
     let queue: Int
+    /// Of one that goes to several, which have the same bytes of it.
+    var otherQueues: [Int] = []
     let process: Int
     var key: String?
     var priority: Int?
     var delay: Nanoseconds?
     var timeToLive: Nanoseconds?
+
+    var queues: [Int] { [queue] + otherQueues }
   }
 
   struct Delivered {
@@ -42,10 +46,16 @@ final class Ledger {
     /// The newest stamp when the client heard of either. A delivery granted by then may have been on
     /// its way since before, and have lapsed.
     var changedAt = MachineTime.zero
+    /// The transactions that published and settled it, by their numbers.
+    var publishedBy: Int?
+    var settledBy: [Int] = []
   }
 
   unowned let simulation: Simulation
-  private(set) var messages: [Message] = []
+  var messages: [Message] = []
+  var transactions: [Transaction] = []
+  /// Anything may have been purged.
+  private(set) var hasPurged = false
   private var recorder = HistoryRecorder()
   /// Consumers whose end is recorded.
   private var ended: Set<String> = []
@@ -91,17 +101,15 @@ final class Ledger {
   func newMessage(_ published: Published) -> Int {
     messages.append(Message(published: published))
     let number = messages.count - 1
-    recorder.invoke(
-      HistoryOperation.publish(
-        Self.value(number), to: name(published.queue),
-        delay: published.delay.map(leastSpan), timeToLive: published.timeToLive.map(leastSpan),
-        key: published.key, priority: published.priority), by: Self.producer(published.process),
-      at: simulation.now)
+    for queue in published.queues {
+      recorder.invoke(
+        HistoryOperation.publish(
+          Self.value(number), to: name(queue), delay: published.delay.map(leastSpan),
+          timeToLive: published.timeToLive.map(leastSpan), key: published.key,
+          priority: published.priority), by: Self.producer(published.process),
+        at: simulation.now)
+    }
     return number
-  }
-
-  private func publish(_ value: Int) -> HistoryOperation {
-    .publish(Self.value(value), to: name(messages[value].published.queue))
   }
 
   func confirmed(_ value: Int, _ id: MessageID) {
@@ -112,15 +120,19 @@ final class Ledger {
       return
     }
     messages[value].confirmed = id
-    recorder.ok(
-      publish(value), by: Self.producer(messages[value].published.process), at: simulation.now,
-      id: "\(id)")
+    for (copy, queue) in messages[value].published.queues.enumerated() {
+      recorder.ok(
+        .publish(Self.value(value), to: name(queue)), by: producer(of: value),
+        at: simulation.now, id: "\(MessageID(rawValue: id.rawValue + UInt64(copy)))")
+    }
   }
 
   func refused(_ value: Int, _ refusal: Refusal) {
-    recorder.fail(
-      publish(value), by: Self.producer(messages[value].published.process), at: simulation.now,
-      error: "\(refusal)")
+    for queue in messages[value].published.queues {
+      recorder.fail(
+        .publish(Self.value(value), to: name(queue)), by: producer(of: value),
+        at: simulation.now, error: "\(refusal)")
+    }
   }
 
   // MARK: Delivering
@@ -144,6 +156,7 @@ final class Ledger {
         attempt: new.attempt, lease: new.leaseEnd.since(new.granted).rawValue,
         granted: new.granted.rawValue, id: "\(new.id)"), to: new.holder, at: simulation.now)
     judge(value, new)
+    judgeTransactions(value, new)
     messages[value].deliveries.append(new)
     note(value, new)
   }
@@ -151,7 +164,7 @@ final class Ledger {
   private func note(_ value: Int, _ new: Delivered) {
     simulation.note(.deliveries)
     if new.attempt > 1 { simulation.note(.redeliveries) }
-    if new.queue != messages[value].published.queue { simulation.note(.deadLetters) }
+    if !messages[value].published.queues.contains(new.queue) { simulation.note(.deadLetters) }
     if messages[value].published.delay != nil { simulation.note(.delayedDeliveries) }
   }
 
@@ -275,6 +288,7 @@ final class Ledger {
   }
 
   func willPurge(_ queue: Int, by process: Int) {
+    hasPurged = true
     recorder.invoke(.purge(name(queue)), by: Self.producer(process), at: simulation.now)
   }
 
@@ -323,6 +337,7 @@ final class Ledger {
 
   /// The verdict of the history's checkers, redeliveries after a change of leader not allowed.
   func judge() {
+    judgeWholeTransactions()
     let bytes = recorder.takeBytes()
     simulation.keepHistory(bytes)
     let verdict: Verdict

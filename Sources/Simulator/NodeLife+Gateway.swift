@@ -159,22 +159,25 @@ extension NodeLife {
       reply(.pong, to: client)
       return true
     case .publish(let first, let answered, let queue, let count, let run):
-      guard let session = attached(client) else {
-        if case .lost = client.session { return true }
-        let refusal: Refusal = replica.isLeader ? .sessionNotFound : .notLeader
-        reply(.publishRefused(first: first, count: count, refusal), to: client)
-        return true
-      }
-      if hasNoSpace {
-        reply(.publishRefused(first: first, count: count, .overloaded), to: client)
-        return true
-      }
+      guard let session = sessionToPublish(first, count, client) else { return true }
       guard replica.hasRoom else { return false }
       replica.submit(now: now) { batch in
         run.withUnsafeBytes { run in
           CommandWriter.publish(
             session, first: first, answeredThrough: answered, queue: queue, count: count,
             run: run, into: &batch)
+        }
+      }
+      return true
+    case .transact(let first, let answered, let holder, let settles, let parts, let run):
+      let count = UInt32(parts.reduce(0) { $0 + $1.count })
+      guard let session = sessionToPublish(first, count, client) else { return true }
+      guard replica.hasRoom else { return false }
+      replica.submit(now: now) { batch in
+        run.withUnsafeBytes { run in
+          CommandWriter.transact(
+            session, first: first, answeredThrough: answered, holder: holder, settles: settles,
+            parts: parts, run: run, into: &batch)
         }
       }
       return true
@@ -213,6 +216,23 @@ extension NodeLife {
       takeCommand(request, number, from: client, now: now)
       return true
     }
+  }
+
+  /// nil if nothing can be published now, which the client was told where it has to be.
+  private func sessionToPublish(
+    _ first: PublishSequence, _ count: UInt32, _ client: GatewayClient
+  ) -> SessionID? {
+    guard let session = attached(client) else {
+      if case .lost = client.session { return nil }
+      let refusal: Refusal = replica.isLeader ? .sessionNotFound : .notLeader
+      reply(.publishRefused(first: first, count: count, refusal), to: client)
+      return nil
+    }
+    if hasNoSpace {
+      reply(.publishRefused(first: first, count: count, .overloaded), to: client)
+      return nil
+    }
+    return session
   }
 
   private func attached(_ client: GatewayClient) -> SessionID? {
@@ -277,7 +297,7 @@ extension NodeLife {
       replica.submit(now: now) {
         Self.encode(request, .connection(origin), tag, into: &$0)
       }
-    case .publish, .settle, .extend, .ping: break
+    case .publish, .transact, .settle, .extend, .ping: break
     }
   }
 
@@ -326,9 +346,9 @@ extension NodeLife {
 
   private func carryOut(_ effect: Effect, of list: EffectList) {
     switch effect {
-    case .confirmed(let session, let first, let count, let firstID, _):
+    case .confirmed(let session, let first, let count, let firstID, let copies):
       simulation.checks.willConfirm(firstID.entry, at: self)
-      tell(session, .confirmed(first: first, count: count, firstID))
+      tell(session, .confirmed(first: first, count: count, firstID, copies: copies))
     case .deliver(let session, let consumer, let range):
       guard let client = sessions[session] else { return }
       for delivery in list.deliveries[range] { client.outbox.append((consumer, delivery)) }

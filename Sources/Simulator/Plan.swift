@@ -90,6 +90,8 @@ struct Plan {
     var redrive = 0
     var purge = 0
     var changeCredit = 0
+    /// Per mille of deliveries that are settled together with what is published.
+    var transact = 0
   }
 
   init(seed: UInt64, without cut: PlanCut = PlanCut()) {
@@ -149,7 +151,12 @@ struct Plan {
     let clients = (0..<chance.within(2...6)).map { _ in
       Self.client(queueCount, usesFeatures, &chance)
     }
-    self.clients = clients.enumerated().map { place, client in
+    // Drawn apart, so that a run without transactions is what it was before there were any.
+    var apart = Chance(seed: seed ^ 0x7472_616e_7361_6374)
+    let transacts = usesFeatures && apart.flip()
+    self.clients = clients.enumerated().map { place, drawn in
+      var client = drawn
+      if transacts { client.transact = apart.within(0...80) }
       guard cut.clients.contains(place + 1) else { return client }
       var silent = client
       silent.queuesPublished = []

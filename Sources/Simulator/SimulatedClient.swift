@@ -11,16 +11,27 @@ enum ClientAction {
   case publish
   case settle(session: SessionID, ConsumerID, DeliveryID, SettleKind)
   case extend(session: SessionID, ConsumerID, DeliveryID)
+  case transact(session: SessionID, ConsumerID, DeliveryID)
   /// Nothing may have come over this connection for long.
   case patience(connection: Int)
 }
 
 final class SimulatedClient {
-  private struct Chunk {
+  /// Messages that go to the same queues.
+  struct Part {
+    let queues: [Int]
+    let count: Int
+    let runBytes: Int
+  }
+
+  /// What is published by one request.
+  struct Chunk {
     let first: UInt64
-    let queue: Int
+    let parts: [Part]
     let values: [Int]
     let run: [UInt8]
+    /// What is settled in the same step.
+    var transaction: Transaction?
     var answered: Int = 0
     var isSent = false
     var wasSent = false
@@ -39,7 +50,7 @@ final class SimulatedClient {
     var isRefused = false
   }
 
-  private struct Held {
+  struct Held {
     let value: Int
     let delivered: Ledger.Delivered
   }
@@ -53,7 +64,7 @@ final class SimulatedClient {
     case setCredit
   }
 
-  private struct Subscription {
+  struct Subscription {
     let consumer: ConsumerID
     let queue: Int
     var isSubscribed = false
@@ -75,17 +86,17 @@ final class SimulatedClient {
   private var connection: ClientConnection?
   private var nodeWanted: Int?
   private var lastHeard: UInt64 = 0
-  private var session: SessionID?
+  private(set) var session: SessionID?
   private var isAttached = false
   private var sessionRequest: RequestNumber?
   private var nextRequest: RequestNumber = 1
 
-  private var nextSequence: UInt64 = 1
-  private var chunks: [Chunk] = []
+  private(set) var nextSequence: UInt64 = 1
+  var chunks: [Chunk] = []
   private var nextSettle: UInt64 = 1
   private var settlements: [Settlement] = []
   private var sentSettlements = 0
-  private var subscriptions: [Subscription] = []
+  private(set) var subscriptions: [Subscription] = []
   private var orders: [(request: RequestNumber, order: Order)] = []
 
   /// The consumers of one session, as histories call them: an ended one's name is not used again.
@@ -156,6 +167,8 @@ final class SimulatedClient {
       if session == self.session { settle(consumer, delivery, kind) }
     case .extend(let session, let consumer, let delivery):
       if session == self.session { settle(consumer, delivery, nil) }
+    case .transact(let session, let consumer, let delivery):
+      if session == self.session { transact(consumer, delivery) }
     case .patience(let number):
       guard let connection, connection.number == number else { return }
       if simulation.now > lastHeard + .seconds(3) {
@@ -231,7 +244,8 @@ final class SimulatedClient {
     case .queueDeclared(_, let queue): _ = queue
     case .done(let request): done(request)
     case .refused(let request, let refusal): refused(request, refusal)
-    case .confirmed(let first, let count, let id): confirmed(first.rawValue, Int(count), id)
+    case .confirmed(let first, let count, let id, let copies):
+      confirmed(first.rawValue, Int(count), id, copies: UInt64(copies))
     case .publishRefused(let first, let count, let refusal):
       publishRefused(first.rawValue, Int(count), refusal)
     case .deliver(let consumer, let messages): take(messages, consumer)
@@ -349,6 +363,7 @@ final class SimulatedClient {
       simulation.ledger.settled(
         settlement.held.value, settlement.held.delivered, settlement.kind, .unknown)
     }
+    for place in chunks.indices { sessionEnded(for: place) }
     simulation.ledger.over(holder)
     sessionsLost += 1
     settlements = []
@@ -369,28 +384,42 @@ final class SimulatedClient {
       let count = simulation.chance.within(1...plan.batch)
       var run: [UInt8] = []
       var values: [Int] = []
-      for _ in 0..<count {
-        let published = drawMessage(for: queue)
-        let value = simulation.ledger.newMessage(published)
-        values.append(value)
-        let size = Int(simulation.chance.skewed(0...UInt64(plan.bodyMax)))
-        MessageRecord.append(
-          MessageParts(
-            body: Self.body(value, size), key: published.key ?? "",
-            priority: UInt8(published.priority ?? 0), delay: published.delay,
-            timeToLive: published.timeToLive), to: &run)
-      }
-      chunks.append(Chunk(first: nextSequence, queue: queue, values: values, run: run))
-      nextSequence += UInt64(count)
+      let part = append(count, to: [queue], &values, &run)
+      addChunk(Chunk(first: nextSequence, parts: [part], values: values, run: run))
     }
     sendChunks()
     sendSettlements()
     if !simulation.isDraining { giveOrders() }
   }
 
-  private func drawMessage(for queue: Int) -> Ledger.Published {
-    let settings = simulation.plan.queues[queue].settings
-    var published = Ledger.Published(queue: queue, process: process)
+  func addChunk(_ chunk: Chunk) {
+    chunks.append(chunk)
+    nextSequence += UInt64(chunk.values.count)
+  }
+
+  /// Draws new messages for some queues.
+  func append(
+    _ count: Int, to queues: [Int], _ values: inout [Int], _ run: inout [UInt8]
+  ) -> Part {
+    let start = run.count
+    for _ in 0..<count {
+      let published = drawMessage(for: queues)
+      let value = simulation.ledger.newMessage(published)
+      values.append(value)
+      let size = Int(simulation.chance.skewed(0...UInt64(plan.bodyMax)))
+      MessageRecord.append(
+        MessageParts(
+          body: Self.body(value, size), key: published.key ?? "",
+          priority: UInt8(published.priority ?? 0), delay: published.delay,
+          timeToLive: published.timeToLive), to: &run)
+    }
+    return Part(queues: queues, count: count, runBytes: run.count - start)
+  }
+
+  private func drawMessage(for queues: [Int]) -> Ledger.Published {
+    let settings = simulation.plan.queues[queues[0]].settings
+    var published = Ledger.Published(
+      queue: queues[0], otherQueues: Array(queues.dropFirst()), process: process)
     if settings.keyLimit > 0, simulation.chance.permille(800) {
       published.key = "k\(simulation.chance.below(4))"
     }
@@ -416,28 +445,31 @@ final class SimulatedClient {
     return bytes
   }
 
-  private func sendChunks() {
+  func sendChunks() {
     guard isAttached else { return }
     let answered = PublishSequence((chunks.first?.first ?? nextSequence) - 1)
     for place in chunks.indices where !chunks[place].isSent {
-      guard let queue = simulation.queueIDs[chunks[place].queue] else { return }
+      guard let request = request(for: chunks[place], answeredThrough: answered) else { return }
       chunks[place].isSent = true
       simulation.note(chunks[place].wasSent ? .publishesRepeated : .publishes)
       chunks[place].wasSent = true
-      send(
-        .publish(
-          first: PublishSequence(chunks[place].first), answeredThrough: answered, queue,
-          count: UInt32(chunks[place].values.count), run: chunks[place].run))
+      send(request)
     }
   }
 
-  private func confirmed(_ first: UInt64, _ count: Int, _ id: MessageID) {
+  /// - Parameter copies: ids of each message, one for each of its queues.
+  private func confirmed(_ first: UInt64, _ count: Int, _ firstID: MessageID, copies: UInt64) {
     for number in 0..<count {
       guard let (chunk, value) = value(of: first + UInt64(number)) else { continue }
       simulation.note(.confirms)
-      simulation.ledger.confirmed(value, MessageID(id.rawValue + UInt64(number)))
+      let id = MessageID(rawValue: firstID.rawValue + UInt64(number) * copies)
+      simulation.ledger.confirmed(value, id)
       chunks[chunk].answered = Int(first + UInt64(number) - chunks[chunk].first) + 1
-      changeMind(about: value, MessageID(id.rawValue + UInt64(number)))
+      if chunks[chunk].transaction == nil {
+        changeMind(about: value, id)
+      } else {
+        conclude(chunk, .confirmed)
+      }
     }
     dropAnswered()
   }
@@ -524,14 +556,19 @@ final class SimulatedClient {
     switch refusal {
     case .notLeader, .sessionNotFound:
       leave(for: nil)
-    case .queueFull:
+    case .queueFull, .staleDelivery, .deliveryNotFound, .consumerNotFound:
       simulation.note(.publishesRefused)
       for number in 0..<count {
         guard let (chunk, value) = value(of: first + UInt64(number)) else { continue }
+        if refusal != .queueFull, chunks[chunk].transaction == nil {
+          simulation.violated("G4", "\(self) is refused publish \(first) with \(refusal)")
+        }
         simulation.ledger.refused(value, refusal)
         chunks[chunk].answered = Int(first + UInt64(number) - chunks[chunk].first) + 1
+        conclude(chunk, .refused)
       }
       dropAnswered()
+      sendSettlements()
     case _ where refusal.isFinal:
       simulation.violated("G4", "\(self) is refused publish \(first) with \(refusal)")
     default:
@@ -604,12 +641,24 @@ final class SimulatedClient {
     } else if isNext(plan.extend) {
       act(.extend(session: session, consumer, delivery), after: work / 2)
       time = work + .seconds(1)
+    } else if isNext(plan.transact) {
+      // At times too late, when nothing of it may happen any more.
+      let late = UInt64.seconds(simulation.chance.permille(100) ? 8 : 0)
+      return act(.transact(session: session, consumer, delivery), after: work + late)
     } else if isNext(plan.overrun) {
       // Long beyond any lease, then as if nothing had been.
       time = .seconds(simulation.chance.within(4...12))
       simulation.note(.leasesOverrun)
     }
     act(.settle(session: session, consumer, delivery, kind), after: time)
+  }
+
+  /// What it holds under these numbers, from now on no longer.
+  func takeHeld(_ consumer: ConsumerID, _ delivery: DeliveryID) -> Held? {
+    guard let place = subscriptions.firstIndex(where: { $0.consumer == consumer }) else {
+      return nil
+    }
+    return subscriptions[place].held.removeValue(forKey: delivery)
   }
 
   private func settle(_ consumer: ConsumerID, _ delivery: DeliveryID, _ kind: SettleKind?) {
@@ -630,7 +679,7 @@ final class SimulatedClient {
     sendSettlements()
   }
 
-  private func add(
+  func add(
     _ consumer: ConsumerID, _ delivery: DeliveryID, _ held: Held, _ kind: SettleKind?
   ) {
     var delay: Nanoseconds?
@@ -649,7 +698,7 @@ final class SimulatedClient {
     nextSettle += 1
   }
 
-  private func sendSettlements() {
+  func sendSettlements() {
     guard isAttached else { return }
     let answered = CommandSequence((settlements.first?.number ?? nextSettle) - 1)
     while sentSettlements < settlements.count {

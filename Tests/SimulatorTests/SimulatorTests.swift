@@ -103,6 +103,71 @@ import Testing
   }
 }
 
+/// What shows that a transaction was done by half (G10).
+@Suite struct TransactionTests {
+  private let simulation = Simulation(seed: 1, tellsStory: false, without: PlanCut())
+
+  private func delivered(_ message: UInt64, token: UInt64) -> Ledger.Delivered {
+    Ledger.Delivered(
+      queue: 0, token: FencingToken(token), id: MessageID(message), attempt: UInt32(token),
+      granted: MachineTime(token), leaseEnd: MachineTime(token + 1), holder: "c1.0",
+      session: SessionID(1), isRedelivery: token > 1)
+  }
+
+  /// A transaction that acknowledges message 0 and publishes message 1.
+  private func begun() -> Int {
+    let taken = simulation.ledger.newMessage(Ledger.Published(queue: 0, process: 1))
+    let made = simulation.ledger.newMessage(Ledger.Published(queue: 0, process: 1))
+    let held = delivered(70, token: 1)
+    simulation.ledger.delivered(taken, held)
+    return simulation.ledger.newTransaction(
+      publishing: [made], settling: [(taken, held)], .acknowledge)
+  }
+
+  @Test func whatCameAgainWasNotAcknowledged() {
+    let number = begun()
+    simulation.ledger.transactionEnded(number, .confirmed)
+    #expect(simulation.violation == nil)
+    simulation.ledger.delivered(0, delivered(70, token: 2))
+    #expect(simulation.violation?.rule == "G10")
+  }
+
+  @Test func whatCameOutAfterItCameAgainWasPublishedAlone() {
+    _ = begun()
+    simulation.ledger.delivered(0, delivered(70, token: 2))
+    #expect(simulation.violation == nil)
+    simulation.ledger.delivered(1, delivered(80, token: 1))
+    #expect(simulation.violation?.rule == "G10")
+  }
+
+  @Test func whatWasRefusedNeverComesOut() {
+    let number = begun()
+    simulation.ledger.transactionEnded(number, .refused)
+    simulation.ledger.delivered(1, delivered(80, token: 1))
+    #expect(simulation.violation?.rule == "G10")
+  }
+
+  @Test func allThatWasPublishedComesOut() {
+    let number = begun()
+    simulation.ledger.transactionEnded(number, .unknown)
+    simulation.ledger.judgeWholeTransactions()
+    #expect(simulation.violation == nil)
+    simulation.ledger.transactionEnded(number, .confirmed)
+    simulation.ledger.judgeWholeTransactions()
+    let settings = simulation.plan.queues[0].settings
+    let mayVanish = settings.timeToLive != .zero || settings.overflow == .dropOldest
+    #expect((simulation.violation?.rule == "G10") == !mayVanish)
+  }
+
+  @Test func aWholeOneIsFine() {
+    let number = begun()
+    simulation.ledger.delivered(1, delivered(80, token: 1))
+    simulation.ledger.transactionEnded(number, .confirmed)
+    simulation.ledger.judgeWholeTransactions()
+    #expect(simulation.violation == nil)
+  }
+}
+
 @Suite struct SimulatedDiskTests {
   private func made() throws -> (SimulatedDisk, any FileHandle) {
     let disk = SimulatedDisk()
