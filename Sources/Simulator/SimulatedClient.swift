@@ -81,7 +81,6 @@ final class SimulatedClient {
   private(set) var process = 0
   /// Sessions of this process that ended.
   private var sessionsLost = 0
-  private var isDead = false
 
   private var connection: ClientConnection?
   private var nodeWanted: Int?
@@ -114,7 +113,6 @@ final class SimulatedClient {
     process = simulation.nextProcess()
     sessionsLost = 0
     orders = []
-    isDead = false
     connection = nil
     session = nil
     isAttached = false
@@ -156,7 +154,6 @@ final class SimulatedClient {
   // MARK: Actions
 
   func perform(_ action: ClientAction) {
-    if isDead { return }
     switch action {
     case .connect: connect()
     case .publish:
@@ -218,7 +215,6 @@ final class SimulatedClient {
     simulation.note(.clientCrashes)
     simulation.trace { "\(self) dies with \(self.subscriptions.map(\.held.count)) held" }
     simulation.ledger.killed(holder)
-    isDead = true
     if let connection { simulation.clientNetwork.closeFromClient(connection) }
     begin()
   }
@@ -585,6 +581,7 @@ final class SimulatedClient {
   private func take(_ messages: [DeliveredMessage], _ consumer: ConsumerID) {
     guard let place = subscriptions.firstIndex(where: { $0.consumer == consumer }), let session
     else { return }
+    let incarnation = incarnation
     for message in messages {
       let delivery = message.delivery
       guard delivery.delivery > subscriptions[place].received else { continue }
@@ -600,7 +597,8 @@ final class SimulatedClient {
       subscriptions[place].held[delivery.delivery] = Held(value: value, delivered: delivered)
       simulation.ledger.delivered(value, delivered)
       decide(consumer, delivery.delivery, session)
-      if isDead { return }
+      // It may have died of this one; what came with it is not the next process's.
+      if incarnation != self.incarnation { return }
     }
   }
 
