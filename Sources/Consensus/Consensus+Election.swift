@@ -16,9 +16,12 @@ struct Tally {
 }
 
 extension Consensus {
-  /// Whether this node may try to become leader.
+  /// Whether this node may try to become leader. Also one whose removal is in its log and not known
+  /// to be committed: it may be the only one that has that entry, and with its longer log vote for
+  /// nobody else (§4.2.2). It does not count itself then.
   var canCampaign: Bool {
-    membership.isVoter(id) && recovery == nil && canLead && lastPosition >= hardState.floor
+    (membership.isVoter(id) || membership(at: commit).isVoter(id)) && recovery == nil && canLead
+      && lastPosition >= hardState.floor
       && (receipt.map { !$0.isComplete } ?? true)
   }
 

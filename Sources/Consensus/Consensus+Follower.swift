@@ -51,14 +51,15 @@ extension Consensus {
     if request.term < term {
       // It learns of the newer term and steps down.
       let outcome = AppendReply.Outcome.rejected(previous: request.previous.index, hint: .zero)
-      let answer = AppendReply(term: term, outcome: outcome, round: request.round)
+      let answer = AppendReply(
+        term: term, outcome: outcome, round: request.round, mayVote: isVoteKept)
       return reply(to: peer, .appendReply(answer), &output)
     }
     guard let brought = Self.memberships(of: request, decoded) else { return }
     guard follow(peer, in: request.term, now, &output) else { return }
     let isNewRound = request.round > following.round
     following.round = max(following.round, request.round)
-    recoveryTold(commit: request.commit)
+    recoveryTold(commit: request.commit, clearsPromises: request.clearsPromises)
     if let receipt, receipt.isComplete {
       // The snapshot that is being put in force replaces the log; what is appended now would go.
       following.owed = .accepted
@@ -177,7 +178,8 @@ extension Consensus {
       outcome = .accepted(match: durableMatch, verified: following.verified)
     case .rejected(let previous, let hint): outcome = .rejected(previous: previous, hint: hint)
     }
-    let answer = AppendReply(term: term, outcome: outcome, round: following.round)
+    let answer = AppendReply(
+      term: term, outcome: outcome, round: following.round, mayVote: isVoteKept)
     output.append(.send(to: leader, .appendReply(answer)))
   }
 

@@ -18,6 +18,7 @@ extension Consensus {
     invariant(term == .zero && log.last == .zero, "a past up to \(log.last) in term \(term)")
     invariant(isFounderDurably, "a node that has not noted that it is a founder begins as one")
     recovery = nil
+    isVoteKept = true
     // The only voter need not wait to hear of others.
     if membership.voters == [id] { electionDeadline = now }
   }

@@ -28,6 +28,12 @@ package enum MembershipChangeError: Error, Hashable, Sendable {
   case notLearner(NodeID)
   /// The learner is not connected or too far behind to count as a voter: entries it lacks.
   case learnerBehind(NodeID, entries: UInt64)
+  /// The learner does not vote yet: its disk is new or was wiped, and it has not heard every voter
+  /// since. As a voter it would count for the majority and could not be part of one.
+  case learnerMayNotVote(NodeID)
+  /// Of the voters left fewer than a majority, `needed`, are connected and say that they vote: if
+  /// the leader failed then, nobody could be elected.
+  case tooFewVoters(voting: Int, needed: Int)
   /// Without it nobody would be left to decide.
   case lastVoter(NodeID)
 }
@@ -83,13 +89,29 @@ extension Consensus {
       guard isConnected, behind <= configuration.promotionLagMax else {
         throw .learnerBehind(id, entries: behind)
       }
+      guard saysItVotes(id) else { throw .learnerMayNotVote(id) }
       members[place].isLearner = false
     case .remove(let id):
       guard membership.member(id) != nil else { throw .notMember(id) }
       guard membership.voters != [id] else { throw .lastVoter(id) }
       members.removeAll { $0.id == id }
+      try checkVoters(without: id)
     }
     return members
+  }
+
+  private func saysItVotes(_ node: NodeID) -> Bool {
+    if node == id { return isVoteKept }
+    return progressPlace(node).map { progress[$0].isConnected && progress[$0].mayVote } ?? false
+  }
+
+  /// One that does not vote may always go: what is left is then no worse than before.
+  private func checkVoters(without removed: NodeID) throws(MembershipChangeError) {
+    guard membership.isVoter(removed), saysItVotes(removed) else { return }
+    let left = membership.voters.filter { $0 != removed }
+    let voting = left.count { saysItVotes($0) }
+    let needed = left.count / 2 + 1
+    guard voting >= needed else { throw .tooFewVoters(voting: voting, needed: needed) }
   }
 
   // MARK: History

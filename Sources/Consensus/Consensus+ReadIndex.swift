@@ -35,12 +35,16 @@ extension Consensus {
     return ticket
   }
 
+  /// The latest round that a majority answered: when it was begun, nobody had a majority's votes in a
+  /// later term.
+  var confirmedRound: UInt64 {
+    quorumValue(own: Round(rawValue: leading.round)) { Round(rawValue: $0.roundHeard) }.rawValue
+  }
+
   mutating func releaseReads(_ output: inout [ConsensusOutput]) {
     guard role == .leader, !leading.reads.isEmpty else { return }
-    let confirmed = quorumValue(own: Round(rawValue: leading.round)) {
-      Round(rawValue: $0.roundHeard)
-    }
-    let ready = leading.reads.prefix { $0.round <= confirmed.rawValue && $0.index <= commit }
+    let confirmed = confirmedRound
+    let ready = leading.reads.prefix { $0.round <= confirmed && $0.index <= commit }
     for read in ready { output.append(.readReady(read.ticket, index: read.index)) }
     leading.reads.removeFirst(ready.count)
   }

@@ -13,6 +13,13 @@ import Base
 /// and then only in terms after the latest heard: it takes its vote in that term as given.
 ///
 /// A voter that cannot be heard therefore keeps it from voting, but not from holding the log.
+///
+/// A learner need not hear from every voter (1) if its leader, confirmed by a majority since the
+/// learner's process began, says that it is one (`AppendRequest.clearsPromises`). Was it a voter in
+/// an earlier life, then its removal is in this leader's log and committed. No later term than the
+/// leader's had begun when that life ended, or only with candidates that lack what the leader
+/// committed and cannot win, or whose membership has it as a learner too and does not count it. And
+/// nobody made it a voter again meanwhile: that takes its word that it votes.
 /// The connections of a process end with it: nothing sent to its earlier life reaches this one.
 struct VoteRecovery {
   private(set) var voices: [NodeID] = []
@@ -20,6 +27,8 @@ struct VoteRecovery {
   private(set) var latest: Term = .zero
   /// A leader's term and the commit index that it told; replaced while that is not of its own term.
   var target = LogPosition.zero
+  /// The leader of this term said that what this node promised as a voter counts no more.
+  var clearedIn: Term?
   /// When to ask for the others' terms again.
   var inquiryDeadline = MonotonicTime(0)
   /// The conditions are met; the hard state that says so is on its way to the disk.
@@ -45,8 +54,14 @@ extension Consensus {
   }
 
   /// The leader of this term told its commit index.
-  mutating func recoveryTold(commit: LogIndex) {
+  mutating func recoveryTold(commit: LogIndex, clearsPromises: Bool) {
     guard let target = recovery?.target else { return }
+    if clearsPromises, recovery?.clearedIn != term {
+      // What it acknowledged when it was a voter under this same leader is before this commit.
+      recovery?.clearedIn = hardState.term
+      recovery?.target = LogPosition(term: hardState.term, index: commit)
+      return
+    }
     // Of an earlier term, or swallowed by a snapshot that was installed since.
     let isUseless =
       log.term(at: target.index).map { [term] in $0 != term } ?? (target.index < log.base.index)
@@ -60,7 +75,8 @@ extension Consensus {
     guard let recovery, !recovery.isDone, role == .follower, leader != nil,
       recovery.target.term == term, term >= recovery.latest, log.contains(recovery.target),
       durableMatch >= recovery.target.index,
-      membership.voters.allSatisfy({ $0 == id || recovery.voices.contains($0) })
+      recovery.clearedIn == term
+        || membership.voters.allSatisfy({ $0 == id || recovery.voices.contains($0) })
     else { return }
     self.recovery?.isDone = true
     // No vote is left in this term, also after a restart.
@@ -71,5 +87,11 @@ extension Consensus {
     guard recovery?.isDone == true else { return }
     recovery = nil
     output.append(.voteRestored)
+  }
+
+  /// What `voteRestored` asked for is on disk. Only now others may rely on this node's vote.
+  package mutating func restoredVoteStored() {
+    invariant(recovery == nil, "a vote stored that is not restored")
+    isVoteKept = true
   }
 }

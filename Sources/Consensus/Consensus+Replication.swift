@@ -47,7 +47,17 @@ extension Consensus {
   ) -> AppendPlan {
     AppendPlan(
       to: member.id, term: term, previous: previous, last: last, commit: commit,
-      round: leading.round, bytesMax: member.window.bytesLeft)
+      round: leading.round, clearsPromises: clearsPromises(of: member),
+      bytesMax: member.window.bytesLeft)
+  }
+
+  /// Whether a learner may be told that its promises are void: a majority confirmed this leader in a
+  /// round begun after the connection came up, hence after the learner's process began.
+  private func clearsPromises(of member: Progress) -> Bool {
+    guard membership.member(member.id)?.isLearner == true, !member.mayVote,
+      commit >= leading.begin
+    else { return false }
+    return confirmedRound > member.roundAtConnection
   }
 
   /// Node put the plan's message with the entries through `last` into the peer's write queue.
@@ -81,6 +91,7 @@ extension Consensus {
   ) {
     if reply.term > term { return becomeFollower(in: reply.term, leader: nil, now, &output) }
     guard reply.term == term, let place = heard(peer, round: reply.round, now) else { return }
+    progress[place].mayVote = reply.mayVote
     switch reply.outcome {
     case .accepted(let match, let verified):
       guard verified <= log.last else { return }
@@ -152,6 +163,8 @@ extension Consensus {
   /// had. The logs are compared from the end again.
   mutating func restartReplication(at place: Int) {
     progress[place].match = .zero
+    progress[place].mayVote = false
+    progress[place].roundAtConnection = leading.round
     progress[place].becomeProbe(next: log.last.next)
   }
 
@@ -167,7 +180,7 @@ extension Consensus {
       progress.append(
         Progress(
           id: member.id, next: log.last.next, window: window,
-          isConnected: connected.contains(member.id), now: now))
+          isConnected: connected.contains(member.id), round: leading.round, now: now))
     }
     progress.sort { $0.id < $1.id }
   }

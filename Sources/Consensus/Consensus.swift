@@ -46,6 +46,8 @@ package struct Consensus: ~Copyable {
   var canLead: Bool
   /// Present while this node must not vote (G11).
   var recovery: VoteRecovery?
+  /// This node may vote and its disk says so too: also its next process will.
+  package internal(set) var isVoteKept: Bool
 
   // Following.
   var following: Following
@@ -74,6 +76,7 @@ package struct Consensus: ~Copyable {
       + restored.memberships
     canLead = restored.canLead
     recovery = restored.canVote ? nil : VoteRecovery()
+    isVoteKept = restored.canVote
     following = Following(verified: commit)
     electionDeadline = now
     // A node that is the only voter need not wait to hear of others.

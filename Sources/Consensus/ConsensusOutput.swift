@@ -39,7 +39,8 @@ package enum ConsensusOutput: Hashable, Sendable {
   case readFailed(ReadTicket)
   /// The leadership transfer did not happen in time; this node leads on.
   case transferAbandoned(NodeID)
-  /// This node, whose disk was wiped, may vote from now on: remember that on disk.
+  /// This node, whose disk was wiped, may vote from now on: remember that on disk and say
+  /// `restoredVoteStored`.
   case voteRestored
   /// The log again holds all that this node ever acknowledged.
   case floorCleared
@@ -59,6 +60,7 @@ package struct AppendPlan: Hashable, Sendable {
   package let last: LogIndex
   package let commit: LogIndex
   package let round: UInt64
+  package let clearsPromises: Bool
   /// How many payload bytes fit the follower's window. At least one entry is sent in any case.
   package let bytesMax: Int
   /// It says nothing but that more is committed: the next entry says so too.

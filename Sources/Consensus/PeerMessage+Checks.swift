@@ -17,7 +17,7 @@ extension PeerMessage {
   }
 
   /// The term that the sender is in; nil for a granted pre-vote, which carries the term asked for.
-  var senderTerm: Term? {
+  package var senderTerm: Term? {
     switch self {
     case .preVote(let request):
       request.term == .zero ? .zero : Term(request.term.rawValue - 1)

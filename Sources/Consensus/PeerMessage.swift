@@ -57,15 +57,20 @@ package struct AppendRequest: Hashable, Sendable {
   /// Numbers the leader's rounds of heartbeats; the reply returns it. A read index is confirmed and
   /// check-quorum satisfied by a majority of replies to one round (thesis §6.4).
   package var round: UInt64
+  /// To a learner: nothing that it may have promised as a member before counts any more, so that
+  /// one without its memory need not wait for all voters (`VoteRecovery`).
+  package var clearsPromises: Bool
 
   package init(
-    term: Term, previous: LogPosition, entries: [EntryHeader], commit: LogIndex, round: UInt64
+    term: Term, previous: LogPosition, entries: [EntryHeader], commit: LogIndex, round: UInt64,
+    clearsPromises: Bool = false
   ) {
     self.term = term
     self.previous = previous
     self.entries = entries
     self.commit = commit
     self.round = round
+    self.clearsPromises = clearsPromises
   }
 
   package var lastIndex: LogIndex { previous.index.advanced(by: entries.count) }
@@ -83,11 +88,15 @@ package struct AppendReply: Hashable, Sendable {
   package var term: Term
   package var outcome: Outcome
   package var round: UInt64
+  /// The follower votes, and will after a restart: nothing that it promised is forgotten (G11). A
+  /// leader makes nobody a voter that does not say so.
+  package var mayVote: Bool
 
-  package init(term: Term, outcome: Outcome, round: UInt64) {
+  package init(term: Term, outcome: Outcome, round: UInt64, mayVote: Bool = false) {
     self.term = term
     self.outcome = outcome
     self.round = round
+    self.mayVote = mayVote
   }
 }
 

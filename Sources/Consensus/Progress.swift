@@ -50,16 +50,22 @@ struct Progress {
   var roundSent: UInt64 = 0
   /// The commit index sent last.
   var commitSent: LogIndex = .zero
+  /// It said on this connection that it votes (`AppendReply.mayVote`).
+  var mayVote = false
+  /// The round at hand when the connection came up: members may have answered it before that.
+  var roundAtConnection: UInt64
   /// Not in the membership any more: it is fed until it knows that, and counts for nothing.
   var isLeaving = false
 
   init(
-    id: NodeID, next: LogIndex, window: InFlightWindow, isConnected: Bool, now: MonotonicTime
+    id: NodeID, next: LogIndex, window: InFlightWindow, isConnected: Bool, round: UInt64,
+    now: MonotonicTime
   ) {
     self.id = id
     self.next = next
     self.window = window
     self.isConnected = isConnected
+    self.roundAtConnection = round
     self.lastHeard = now
   }
 

@@ -105,6 +105,7 @@ extension LogStore {
     }
     log.stream.removeFirst(done.streamCount)
     log.sparse = sparse.sorted { $0.range.first < $1.range.first }
+    rememberLosses(among: done.candidates)
     dropPatches(job, staying: sparse.dropFirst(done.kept.count))
     moveFirstIndex()
     job.manifest = manifest()
@@ -121,6 +122,17 @@ extension LogStore {
     }
     let whole = log.stream.first { !$0.slots.isEmpty }?.firstEntry ?? last.index.next
     firstIndex = max(firstIndex, whole)
+  }
+
+  /// Entries that damage took from the stream and of which no file tells: a scan finds that they
+  /// are missing only while the segments around them are in the stream.
+  private func rememberLosses(among candidates: [SparseFile]) {
+    let end = log.stream.first?.startIndex ?? last.index.next
+    var losses = log.damaged
+    for range in log.mended.ranges { losses.insert(range) }
+    losses = losses.through(end.previous)
+    for file in candidates { losses.remove(file.range) }
+    for range in losses.ranges { log.lost.insert(range) }
   }
 
   /// Patches whose entries lie in no file from before the repair any more have been rewritten into

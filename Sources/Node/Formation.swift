@@ -13,6 +13,7 @@
 // vote would be on the same disk; it begins like the others, whatever its process went through.
 
 import Base
+import Consensus
 
 /// The question "is this cluster new?", put by a node whose log is empty and whose term is 0.
 package struct Formation: Sendable {
@@ -37,7 +38,8 @@ package struct Formation: Sendable {
   private var heardFrom: Set<NodeID> = []
   private var founding: Set<NodeID> = []
   private var differing: Set<NodeID> = []
-  /// Who said that it has a history without ever having said to this node that it has none.
+  /// Who said that it has a history. Whoever began did so because this node, or one that had its
+  /// disk before, said that it is a founder.
   private var witnesses: Set<NodeID> = []
   private let own: NodeID
   /// That this node is a founder is on its disk.
@@ -69,8 +71,7 @@ package struct Formation: Sendable {
   package mutating func receive(_ introduction: Introduction) {
     let node = introduction.node
     guard introduction.term == .zero else {
-      // One that once said 0 to this node began after hearing it: nothing was forgotten.
-      if !heardFrom.contains(node) { witnesses.insert(node) }
+      witnesses.insert(node)
       return
     }
     guard others.contains(node) else { return }
@@ -81,6 +82,12 @@ package struct Formation: Sendable {
     differing.remove(node)
     heardFrom.insert(node)
     if introduction.heard.contains(own) { founding.insert(node) }
+  }
+
+  /// Takes what another node says as a member: it tells the term that it is in.
+  package mutating func receive(_ message: PeerMessage, from peer: NodeID) {
+    guard let term = message.senderTerm, term > .zero else { return }
+    witnesses.insert(peer)
   }
 
   package func verdict(now: MonotonicTime) -> Verdict {

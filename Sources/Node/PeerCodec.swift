@@ -215,6 +215,7 @@ package enum PeerCodec {
     put(request.previous, into: &head)
     head.put(request.commit)
     head.put(request.round)
+    head.put(UInt8(request.clearsPromises ? 1 : 0))
     head.put(UInt32(request.entries.count))
     for entry in request.entries {
       head.put(entry.term)
@@ -227,6 +228,7 @@ package enum PeerCodec {
   private static func put(_ reply: AppendReply, into head: inout [UInt8]) {
     head.put(reply.term)
     head.put(reply.round)
+    head.put(UInt8(reply.mayVote ? 1 : 0))
     switch reply.outcome {
     case .accepted(let match, let verified):
       head.put(UInt8(1))
@@ -357,6 +359,7 @@ package enum PeerCodec {
     let previous = try position(&fields)
     let commit = try fields.identifier(LogIndex.self)
     let round = try fields.integer(UInt64.self)
+    let clearsPromises = try fields.integer(UInt8.self) != 0
     let count = Int(try fields.integer(UInt32.self))
     guard previous.index.rawValue <= UInt64(Int64.max) - UInt64(count) else {
       throw PeerFrameError.malformed(kind: Kind.append.rawValue)
@@ -380,7 +383,8 @@ package enum PeerCodec {
       payloads.append([UInt8](taken))
     }
     let request = AppendRequest(
-      term: term, previous: previous, entries: entries, commit: commit, round: round)
+      term: term, previous: previous, entries: entries, commit: commit, round: round,
+      clearsPromises: clearsPromises)
     return .consensus(.append(request), payloads: payloads)
   }
 
@@ -389,16 +393,19 @@ package enum PeerCodec {
   ) throws(ByteReaderError) -> AppendReply {
     let term = try fields.identifier(Term.self)
     let round = try fields.integer(UInt64.self)
+    let mayVote = try fields.integer(UInt8.self) != 0
     if try fields.integer(UInt8.self) != 0 {
       let match = try fields.identifier(LogIndex.self)
       let verified = try fields.identifier(LogIndex.self)
       return AppendReply(
-        term: term, outcome: .accepted(match: match, verified: verified), round: round)
+        term: term, outcome: .accepted(match: match, verified: verified), round: round,
+        mayVote: mayVote)
     }
     let previous = try fields.identifier(LogIndex.self)
     let hint = try position(&fields)
     return AppendReply(
-      term: term, outcome: .rejected(previous: previous, hint: hint), round: round)
+      term: term, outcome: .rejected(previous: previous, hint: hint), round: round,
+      mayVote: mayVote)
   }
 
   private static func snapshotChunk(_ fields: inout ByteReader) throws -> SnapshotChunk {

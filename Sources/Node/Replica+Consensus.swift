@@ -109,8 +109,12 @@ extension Replica {
   private mutating func receive(
     _ message: PeerMessage, _ payloads: [[UInt8]], from peer: NodeID, now: MonotonicTime
   ) {
-    // Before the past of this disk is known, taking part could contradict it.
-    if isForming { return }
+    if isForming {
+      // Before the past of this disk is known, taking part could contradict it. But who speaks of a
+      // term has a past; it had none perhaps when it introduced itself.
+      formation?.receive(message, from: peer)
+      return maybeBegin(now: now)
+    }
     var memberships: [MembershipEntry] = []
     if case .append(let request) = message {
       guard request.entries.count == payloads.count else { return }
@@ -200,6 +204,9 @@ extension Replica {
     case .voteRestored:
       isMemoryLost = false
       outputs.append(.memoryRestored)
+      // Saved once more for the word that it is on disk: others may rely on this vote then.
+      operations.append(.saveHardState(consensus.hardState))
+      isVoteRestoring = true
       outputs.append(.note("this node has caught up and votes again"))
     case .floorCleared:
       outputs.append(.logMended)

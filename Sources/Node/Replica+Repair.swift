@@ -126,7 +126,9 @@ struct Repair: Sendable {
 extension Replica {
   /// An entry turned out to be damaged when it was read for a delivery or a snapshot stream.
   package mutating func entryIsDamaged(_ index: LogIndex, now: MonotonicTime) {
-    guard !repair.damaged.contains(where: { $0.contains(index) }) else { return }
+    guard !repair.damaged.contains(where: { $0.contains(index) }),
+      !repairsOnTheirWay.contains(where: { $0.contains { $0.contains(index) } })
+    else { return }
     repair.damaged.append(index...index)
     repair.damaged.sort { $0.lowerBound < $1.lowerBound }
     outputs.append(.note("entry \(index) is damaged on this disk: fetching it from the peers"))
@@ -153,9 +155,16 @@ extension Replica {
 
   private mutating func writeRepairs() {
     while let part = repair.takeComplete() {
+      repairsOnTheirWay.append(part.ranges)
       outputs.append(.repair(part.ranges, part.references, bodies: part.bodies))
     }
     if repair.damaged.isEmpty { repair.removeAll() }
+  }
+
+  /// The oldest repair that was ordered is in the log, or the log was replaced meanwhile.
+  package mutating func repairStaged() {
+    invariant(!repairsOnTheirWay.isEmpty, "a repair that nobody ordered")
+    repairsOnTheirWay.removeFirst()
   }
 
   mutating func maybeAskForRepairs(now: MonotonicTime) {

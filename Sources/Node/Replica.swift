@@ -56,6 +56,8 @@ package struct Replica: ~Copyable {
   var operations: [LogOperation] = []
   var pendingHardState: HardState?
   var pendingLast: LogPosition?
+  /// The next storage batch says to the disk that this node votes again.
+  var isVoteRestoring = false
   var pendingBytes = 0
   var stores = RingBuffer<PendingStore>()
   var nextTicket: UInt64 = 1
@@ -80,6 +82,8 @@ package struct Replica: ~Copyable {
   var hashes = StateHashHistory()
   var hashReports: [NodeID: StateHashHistory] = [:]
   var repair: Repair
+  /// The repairs ordered and not yet in the log, oldest first: their entries still read as damaged.
+  var repairsOnTheirWay: [[ClosedRange<LogIndex>]] = []
 
   // Snapshots.
   var appliedBytesSinceSnapshot = 0
@@ -95,6 +99,8 @@ package struct Replica: ~Copyable {
     var hardState: HardState?
     /// The last entry appended, nil if the batch has none.
     var last: LogPosition?
+    /// With this batch the disk knows that this node votes again.
+    var isVoteRestored: Bool
   }
 
   package init(
@@ -326,7 +332,9 @@ package struct Replica: ~Copyable {
     nextTicket += 1
     stores.append(
       PendingStore(
-        ticket: ticket, bytes: pendingBytes, hardState: pendingHardState, last: pendingLast))
+        ticket: ticket, bytes: pendingBytes, hardState: pendingHardState, last: pendingLast,
+        isVoteRestored: isVoteRestoring))
+    isVoteRestoring = false
     pendingBytes = 0
     outputs.append(.store(ticket, operations))
     operations = []
@@ -345,6 +353,7 @@ package struct Replica: ~Copyable {
       consensus.hardStatePersisted(hardState, now: now, into: &consensusOutputs)
       maybeFound(now: now)
     }
+    if pending.isVoteRestored { consensus.restoredVoteStored() }
     if let last = pending.last {
       consensus.logPersisted(through: last, now: now, into: &consensusOutputs)
       persisted = consensus.persisted

@@ -127,6 +127,7 @@ package enum ReplicaOutput: Sendable {
   /// Look these records up and send what is there to the peer.
   case lookUpRecords(for: NodeID, [RecordReference])
   /// All that was still needed of these damaged entries: put it in their place.
+  /// Say `repairStaged` when reads see it, or when it came to nothing since the log was replaced.
   case repair([ClosedRange<LogIndex>], [RecordReference], bodies: [[UInt8]])
   /// This disk was wiped, or is new in a cluster with a past: the log store notes, no later than it
   /// saves a term, that promises may be forgotten.

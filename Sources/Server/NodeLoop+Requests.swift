@@ -147,7 +147,7 @@ extension NodeLoop {
     case .transferring, .changePending, .noCommitInTerm: .membershipChangePending
     case .alreadyMember: .memberDiffers
     case .notMember, .notLearner: .memberNotFound
-    case .learnerBehind: .membershipChangePending
+    case .learnerBehind, .learnerMayNotVote, .tooFewVoters: .membershipChangePending
     case .lastVoter: .lastVoter
     }
   }
@@ -162,6 +162,10 @@ extension NodeLoop {
     case .notMember(let node): "node \(node) is no member"
     case .notLearner(let node): "node \(node) votes already"
     case .learnerBehind(let node, let entries): "node \(node) is \(entries) entries behind"
+    case .learnerMayNotVote(let node):
+      "node \(node) does not vote yet: it has not heard from every voter since its disk was new"
+    case .tooFewVoters(let voting, let needed):
+      "\(needed) of the voters left must be connected and able to vote, and \(voting) are"
     case .lastVoter(let node): "without node \(node) nobody would be left to decide"
     }
   }

@@ -22,6 +22,7 @@ extension NodeLoop {
     let bytes = storage.waitingBytes
     let next = storage.next(from: store)
     if storage.takeDroppedSnapshot() { replica.snapshotNotSaved() }
+    for _ in 0..<storage.takeStagedRepairs() { replica.repairStaged() }
     guard let job = next else { return false }
     if storage.isCurrentSmall, bytes <= Self.inlineBytesMax {
       var failure: StorageFailure?

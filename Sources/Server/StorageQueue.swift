@@ -34,6 +34,8 @@ struct StorageQueue {
   private(set) var waitingBytes = 0
   /// A snapshot was superfluous by the time it was to be put in force.
   private var hasDroppedSnapshot = false
+  /// Repairs that the log has, or refused, since this was asked last.
+  private var stagedRepairs = 0
 
   /// Whether what is on its way is a batch of operations or a marker: nothing that takes long
   /// whatever its size.
@@ -89,6 +91,7 @@ struct StorageQueue {
     case .cleaning(let job):
       return (store.stage(job), .rewritten)
     case .repair(let job):
+      stagedRepairs += 1
       return (store.stage(job), .rewritten)
     case .install(let receiver, let chunk):
       return (store.stage(receiver), .installed(chunk))
@@ -99,6 +102,12 @@ struct StorageQueue {
   mutating func takeDroppedSnapshot() -> Bool {
     defer { hasDroppedSnapshot = false }
     return hasDroppedSnapshot
+  }
+
+  /// How many repairs were staged since this was asked last.
+  mutating func takeStagedRepairs() -> Int {
+    defer { stagedRepairs = 0 }
+    return stagedRepairs
   }
 
   /// The current job came back from the disk.

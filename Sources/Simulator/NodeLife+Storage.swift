@@ -17,6 +17,7 @@ extension NodeLife {
     let bytes = storage.waitingBytes
     let hasBegun = storage.begin(from: store)
     if storage.takeDroppedSnapshot() { replica.snapshotNotSaved() }
+    for _ in 0..<storage.takeStagedRepairs() { replica.repairStaged() }
     guard hasBegun else { return }
     let done = simulation.now + node.syncTime(&simulation.chance)
     storageBegan = simulation.now
@@ -38,8 +39,8 @@ extension NodeLife {
 
   func startBackground() {
     guard isTakingPart, background.begin() else { return }
-    let done =
-      simulation.now + simulation.chance.within(1...20) * node.syncTime(&simulation.chance)
+    let syncs = simulation.chance.within(UInt64(1)...20)
+    let done = simulation.now + node.syncTime(&simulation.chance, times: syncs)
     // Most rewrites find nothing to write: more is to be seen where they are put in force.
     let isIdle = background.crash == .crashesInsideRewrite && simulation.chance.permille(700)
     if !isIdle, isAmbushed(by: Ambush(background.crash), until: done) {

@@ -67,8 +67,21 @@ final class SimulatedNode {
 
   /// How long a write with its sync takes now.
   func syncTime(_ chance: inout Chance) -> UInt64 {
-    let time = chance.skewed(syncTimes)
-    return simulation.now < slowUntil.time ? time * slowUntil.factor : time
+    slowed(chance.skewed(syncTimes))
+  }
+
+  /// How long so much work on the disk takes from now on: what is left when the slow time is over
+  /// goes on at full speed.
+  func slowed(_ work: UInt64) -> UInt64 {
+    guard simulation.now < slowUntil.time else { return work }
+    let left = slowUntil.time - simulation.now
+    let done = left / slowUntil.factor
+    return done >= work ? work * slowUntil.factor : left + (work - done)
+  }
+
+  /// How long `count` syncs would take now.
+  func syncTime(_ chance: inout Chance, times count: UInt64) -> UInt64 {
+    slowed(count * chance.skewed(syncTimes))
   }
 }
 

@@ -63,6 +63,8 @@ struct StorageLane {
   /// Payload bytes of the operations that wait.
   private(set) var waitingBytes = 0
   private var hasDroppedSnapshot = false
+  /// Repairs that the log has, or refused, since this was asked last.
+  private var stagedRepairs = 0
 
   var isIdle: Bool { current == nil && requests.isEmpty }
 
@@ -108,6 +110,12 @@ struct StorageLane {
     return hasDroppedSnapshot
   }
 
+  /// How many repairs were staged since this was asked last.
+  mutating func takeStagedRepairs() -> Int {
+    defer { stagedRepairs = 0 }
+    return stagedRepairs
+  }
+
   private mutating func stage(
     _ request: StorageRequest, _ store: LogStore
   ) -> (WriteJob?, StorageFollowUp) {
@@ -118,7 +126,9 @@ struct StorageLane {
     case .marker: return (store.stageMarker(), .marker)
     case .snapshot(let writer, let request): return (store.stage(writer), .snapshotInForce(request))
     case .cleaning(let job): return (store.stage(job), .rewritten)
-    case .repair(let job): return (store.stage(job), .rewritten)
+    case .repair(let job):
+      stagedRepairs += 1
+      return (store.stage(job), .rewritten)
     case .install(let receiver, let chunk): return (store.stage(receiver), .installed(chunk))
     }
   }

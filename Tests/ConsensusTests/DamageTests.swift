@@ -92,6 +92,63 @@ import Testing
     #expect(node.consensus.recovery?.isDone == true)
   }
 
+  @Test("G11: a learner votes again without hearing everybody if its leader clears its promises")
+  func learnerIsCleared() {
+    let node = LoneNode(voters: [2, 3, 4], canVote: false)
+    func append(commit: UInt64, clears: Bool) -> PeerMessage {
+      .append(
+        AppendRequest(
+          term: Term(6), previous: position(2, 6), entries: [], commit: LogIndex(commit), round: 2,
+          clearsPromises: clears))
+    }
+    node.receive(appendRequest(6, terms: [5, 6], commit: 1), from: 2)
+    node.persistAll()
+    // What the leader has committed of its own term must be here.
+    node.receive(append(commit: 1, clears: true), from: 2)
+    #expect(node.consensus.recovery?.isDone == false)
+    node.receive(append(commit: 2, clears: false), from: 2)
+    #expect(node.consensus.recovery?.isDone == true)
+    // Nobody is told before the disk says so too.
+    #expect(node.persistHardState().lines.contains("may vote again"))
+    #expect(node.consensus.isVoteKept == false)
+    node.input { consensus, _ in consensus.restoredVoteStored() }
+    #expect(node.consensus.isVoteKept == true)
+  }
+
+  @Test("G11: what one leader cleared does not count under the next")
+  func clearedUnderAnother() {
+    let node = LoneNode(voters: [2, 3, 4], canVote: false)
+    let request = AppendRequest(
+      term: Term(6), previous: .zero, entries: [], commit: .zero, round: 2, clearsPromises: true)
+    node.receive(.append(request), from: 2)
+    node.receive(appendRequest(7, terms: [7], commit: 1), from: 3)
+    node.persistAll()
+    #expect(node.consensus.recovery?.isDone == false)
+  }
+
+  @Test("G11: a leader clears promises when a majority confirmed it after the learner connected")
+  func leaderClears() {
+    let node = MembershipTests.leader()
+    _ = MembershipTests.refusal(MembershipTests.four, at: node)
+    node.persistLog()
+    node.pump(2)
+    node.accept(2, match: 2)
+    node.connect([4])
+    #expect(node.pump(4).map(\.clearsPromises) == [false])
+    node.accept(4, match: 2, mayVote: false)
+    node.tick(after: 60)
+    node.pump(2)
+    #expect(node.pump(4).map(\.clearsPromises) == [false])
+    node.accept(2, match: 2)
+    node.tick(after: 60)
+    #expect(node.pump(4).map(\.clearsPromises) == [true])
+    #expect(node.pump(3).allSatisfy { !$0.clearsPromises })
+    // Another process: it is asked anew.
+    node.connect([4])
+    node.tick(after: 60)
+    #expect(node.pump(4).allSatisfy { !$0.clearsPromises })
+  }
+
   @Test("a refused pre-vote for term 0 carries the term and changes nothing")
   func inquiry() {
     let node = LoneNode(log: [3])

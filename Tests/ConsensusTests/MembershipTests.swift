@@ -93,6 +93,15 @@ import Testing
     node.pump(4)
     node.accept(4, match: 3)
     #expect(Self.refusal(.promote(four), at: node) == .learnerBehind(four, entries: 3))
+    node.accept(4, match: 4, mayVote: false)
+    #expect(Self.refusal(.promote(four), at: node) == .learnerMayNotVote(four))
+    node.accept(4, match: 4)
+    // What it said counts no longer than its connection: it may come back with an empty disk.
+    node.input { $0.peerDisconnected(four, now: node.now, into: &$1) }
+    node.connect([4])
+    node.pump(4)
+    node.accept(4, match: 4, mayVote: false)
+    #expect(Self.refusal(.promote(four), at: node) == .learnerMayNotVote(four))
     node.accept(4, match: 4)
     #expect(Self.refusal(.promote(four), at: node) == nil)
     #expect(node.consensus.membership.quorum == 3)
@@ -120,6 +129,8 @@ import Testing
   @Test("§4.2.2: a leader that removes itself leads until that is committed, without its own count")
   func leaderRemovesItself() {
     let node = Self.leader()
+    node.pump(3)
+    node.accept(3, match: 1)
     #expect(Self.refusal(.remove(NodeID(1)), at: node) == nil)
     node.persistLog()
     node.pump(2)
@@ -130,6 +141,48 @@ import Testing
         "commit 2", "is removed", "2 timeout-now term 1", "leads no more, term 1",
         "leader is unknown",
       ])
+    #expect(node.tick(after: 2000).sent.isEmpty)
+  }
+
+  @Test("no voter goes that votes if too few stay that vote (seeds 335, 2416)")
+  func votersStay() {
+    let node = Self.leader()
+    let (two, three) = (NodeID(2), NodeID(3))
+    // Nobody heard of 3 yet.
+    #expect(Self.refusal(.remove(two), at: node) == .tooFewVoters(voting: 1, needed: 2))
+    node.pump(3)
+    node.accept(3, match: 1, mayVote: false)
+    #expect(Self.refusal(.remove(two), at: node) == .tooFewVoters(voting: 1, needed: 2))
+    #expect(
+      Self.refusal(.remove(node.consensus.id), at: node) == .tooFewVoters(voting: 1, needed: 2))
+    // The one that does not vote is no loss, whoever else is there.
+    node.input { $0.peerDisconnected(two, now: node.now, into: &$1) }
+    #expect(Self.refusal(.remove(three), at: node) == nil)
+  }
+
+  @Test("§4.2.2: who has its own removal in the log and not committed can still be elected")
+  func removedMayCampaign() {
+    let node = LoneNode(voters: [1, 2], log: [1], term: 1)
+    let smaller = MembershipEntry(
+      index: LogIndex(2), membership: Membership(members: [member(NodeID(2))]))
+    var request = appendRequest(1, after: position(1, 1), terms: [1])
+    if case .append(var append) = request {
+      append.entries[0].kind = .membership
+      request = .append(append)
+    }
+    node.receive(request, from: 2, memberships: [smaller])
+    node.persistAll()
+    #expect(node.consensus.membership == smaller.membership)
+    #expect(node.tick(after: 2000).sent.contains("2 pre-vote? term 2 last 2@1"))
+    node.receive(.preVoteReply(VoteReply(term: Term(2), isGranted: true)), from: 2)
+    node.persistHardState()
+    node.receive(.voteReply(VoteReply(term: Term(2), isGranted: true)), from: 2)
+    #expect(node.isLeader)
+    node.connect([2])
+    node.persistLog()
+    #expect(node.consensus.commit == .zero, "its own disk does not count")
+    node.pump(2)
+    #expect(node.accept(2, match: 3).lines.contains("is removed"))
     #expect(node.tick(after: 2000).sent.isEmpty)
   }
 

@@ -172,6 +172,41 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     }
   }
 
+  @Test(
+    "What damage took as a whole stays repaired, or known, when the log is cleaned (seed 2726)",
+    arguments: [true, false], [3000, 4096, 7000])
+  func cleanedAroundALoss(isRepaired: Bool, size: Int) throws {
+    let disk = MemoryFileSystem()
+    let (first, _) = try LogStore.open(disk)
+    try first.append(1...90, bytes: 640)
+    try first.run(try first.takeSnapshot(at: LogIndex(80)))
+    let live = references(1...79, each: 3)
+    let damaged = disk.killed()
+    damaged.damage(files(disk, "segment-")[1]) { $0.removeLast($0.count - size) }
+    let (store, recovery) = try LogStore.open(damaged)
+    let lost = live.filter { record in
+      recovery.damagedEntries.contains { $0.contains(record.entry) }
+    }
+    #expect(lost.count > 20)
+    if isRepaired {
+      let job = store.repair(
+        recovery.damagedEntries, with: lost.map { ($0, bytes($0, of: 640)) })
+      try job.execute()
+      try store.run(store.stage(job))
+    }
+    let readable = isRepaired ? live : live.filter { !lost.contains($0) }
+    for few in [
+      readable.filter { $0.offset == 0 },
+      readable.filter { $0.offset == 0 && $0.entry.rawValue % 7 == 0 },
+    ] {
+      try clean(store, keepFrom: 81, isRepaired ? few : few + lost)
+      for record in few { #expect(try store.record(record) == bytes(record, of: 640)) }
+      let (again, second) = try LogStore.open(damaged.killed())
+      for record in few { #expect(try again.record(record) == bytes(record, of: 640)) }
+      if !isRepaired { #expect(second.damagedEntries == recovery.damagedEntries) }
+    }
+  }
+
   /// A leader's store with a snapshot, and what is alive in it.
   private func leader() throws -> (store: LogStore, live: [RecordReference]) {
     let (store, _) = try LogStore.open(MemoryFileSystem())

@@ -58,17 +58,35 @@ import Testing
     #expect(formation.verdict(now: MonotonicTime(0)) == .hasHistory(by: NodeID(2)))
   }
 
-  @Test("A member that began after hearing this node is no sign of a wiped disk")
+  @Test("A founder that was cut off while the others began begins too (seeds 926, 975)")
   func begunMeanwhile() {
     var formation = Formation(
       own: NodeID(1), members: members, founders: founders, isFounder: false,
       begin: MonotonicTime(0))
-    formation.receive(introduction(2, heard: [1]))
-    formation.receive(introduction(2, term: 1))
-    #expect(formation.verdict(now: MonotonicTime(0)) == .waiting(for: [NodeID(3)]))
-    formation.receive(introduction(3, heard: [1]))
+    formation.receive(introduction(2))
+    formation.receive(introduction(3))
     formation.noteFounding()
+    #expect(formation.verdict(now: MonotonicTime(0)) == .waiting(for: [NodeID(2), NodeID(3)]))
+    // That they heard this node got lost on the way.
+    var late = formation
+    formation.receive(introduction(2, term: 1))
     #expect(formation.verdict(now: MonotonicTime(0)) == .isNew)
+    // Or it introduced itself long ago, and goes on over the same connection.
+    late.receive(.preVote(VoteRequest(term: Term(1), last: .zero)), from: NodeID(2))
+    #expect(late.verdict(now: MonotonicTime(0)) == .waiting(for: [NodeID(2), NodeID(3)]))
+    late.receive(.vote(VoteRequest(term: Term(1), last: .zero)), from: NodeID(2))
+    #expect(late.verdict(now: MonotonicTime(0)) == .isNew)
+  }
+
+  @Test("Who sees a member begin and is no founder had a disk that was one")
+  func begunWithoutThisDisk() {
+    var formation = Formation(
+      own: NodeID(1), members: members, founders: founders, isFounder: false,
+      begin: MonotonicTime(0))
+    formation.receive(introduction(2, heard: [1]))
+    #expect(formation.verdict(now: MonotonicTime(0)) == .waiting(for: [NodeID(3)]))
+    formation.receive(introduction(2, term: 1))
+    #expect(formation.verdict(now: MonotonicTime(0)) == .hasHistory(by: NodeID(2)))
   }
 
   @Test("Strangers without a past do not count; one with a past is a witness")

@@ -24,7 +24,7 @@ import Testing
       .append(
         AppendRequest(
           term: Term(4), previous: previous, entries: entries.map(\.header), commit: LogIndex(8),
-          round: 77)),
+          round: 77, clearsPromises: true)),
       payloads: entries.map(\.payload))
   }()
 
@@ -47,7 +47,8 @@ import Testing
     .consensus(
       .appendReply(
         AppendReply(
-          term: Term(4), outcome: .accepted(match: LogIndex(10), verified: LogIndex(11)), round: 7)),
+          term: Term(4), outcome: .accepted(match: LogIndex(10), verified: LogIndex(11)), round: 7,
+          mayVote: true)),
       payloads: []),
     .consensus(
       .appendReply(

@@ -346,6 +346,27 @@ struct TestClient {
     #expect(bodies == [Array("one".utf8), Array("two".utf8)])
   }
 
+  @Test("What is being repaired is not repaired again whenever it is read (seed 232259045)")
+  func repairOnItsWay() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    let leader = try #require(cluster.leader)
+    let now = cluster.now
+    leader.replica?.entryIsDamaged(LogIndex(1), now: now)
+    cluster.step()
+    // Nothing in it is needed: the order goes to the disk at once, which takes its time.
+    #expect(leader.repairs.count == 1)
+    for _ in 0..<3 {
+      leader.replica?.entryIsDamaged(LogIndex(1), now: now)
+      cluster.step()
+    }
+    #expect(leader.repairs.count == 1)
+    leader.replica?.repairStaged()
+    leader.replica?.entryIsDamaged(LogIndex(1), now: now)
+    cluster.step()
+    #expect(leader.repairs.count == 2)
+  }
+
   @Test("Records that were settled while nobody had them any more are not waited for (G11)")
   func repairOfSettled() throws {
     let cluster = ReplicaCluster(3)

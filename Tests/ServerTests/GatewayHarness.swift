@@ -194,7 +194,7 @@ final class GatewayHarness {
       reply = .appendReply(
         AppendReply(
           term: request.term, outcome: .accepted(match: last, verified: last),
-          round: request.round))
+          round: request.round, mayVote: true))
     default:
       return
     }

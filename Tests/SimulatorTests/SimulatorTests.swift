@@ -52,6 +52,12 @@ import Testing
       1,
       // A node voted although damage had taken what it may have acknowledged last.
       128,
+      // A learner that did not vote yet was made a voter, and later nobody could be elected.
+      335, 961, 2416, 2709,
+      // A founder that was cut off while the others began waited for a word that never came.
+      926,
+      // What a repair had brought went when the log around it was cleaned.
+      2726,
     ])
   func staysMended(seed: UInt64) {
     let report = Simulator.run(seed: seed)

@@ -110,12 +110,16 @@ final class LoneNode {
   }
 
   @discardableResult
-  func accept(_ peer: UInt32, match: UInt64, verified: UInt64? = nil) -> [ConsensusOutput] {
+  func accept(
+    _ peer: UInt32, match: UInt64, verified: UInt64? = nil, mayVote: Bool = true
+  ) -> [ConsensusOutput] {
     let outcome = AppendReply.Outcome.accepted(
       match: LogIndex(match), verified: LogIndex(verified ?? match))
     return receive(
       .appendReply(
-        AppendReply(term: consensus.term, outcome: outcome, round: consensus.leading.round)),
+        AppendReply(
+          term: consensus.term, outcome: outcome, round: consensus.leading.round,
+          mayVote: mayVote)),
       from: peer)
   }
 }

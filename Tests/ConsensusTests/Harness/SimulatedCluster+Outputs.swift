@@ -34,6 +34,7 @@ extension SimulatedCluster {
     case .readFailed(let ticket): node.reads[ticket] = nil
     case .voteRestored:
       node.disk.canVote = true
+      node.consensus.restoredVoteStored()
       votesRestored += 1
     case .removedFromCluster: node.isRemoved = true
     case .contradicted(let index): fail("\(node.id) is contradicted at \(index)")
@@ -77,7 +78,7 @@ extension SimulatedCluster {
     let entries = count == 0 ? [] : Array(node.log[start..<start + count])
     let request = AppendRequest(
       term: plan.term, previous: plan.previous, entries: entries.map(\.header),
-      commit: plan.commit, round: plan.round)
+      commit: plan.commit, round: plan.round, clearsPromises: plan.clearsPromises)
     node.consensus.didSend(plan, through: request.lastIndex, bytes: count * 8)
     note("\(node.id)>\(plan.to) \(describe(.append(request)))")
     guard nodes[plan.to]?.isRunning == true, !isCut(node.id, plan.to) else { return }
