@@ -1,9 +1,10 @@
 // What this machine can do at most: the same bytes through the same sockets to three files that are
-// synced in the same way, and nothing else. No parsing, no queue, no election, no checksum: a client,
+// written (past the page cache) and synced in the same way, and nothing else. No parsing, no queue, no election, no checksum: a client,
 // a leader and two followers, each a thread of its own; the client gets a cumulative confirm when a
 // majority has synced. What a real cluster reaches is to be seen beside this.
 
 import Base
+import CLinux
 import Glibc
 import Transport
 
@@ -144,19 +145,24 @@ package struct BarePipe: Sendable {
   private func logFile(_ path: String) throws -> Int32 {
     let file = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0o600)
     guard file >= 0 else { throw Failure(path) }
-    guard log == .recycled else { return file }
-    let zeros = [UInt8](repeating: 0, count: Self.batchBytes)
-    for _ in 0..<Self.recycledBytes / Self.batchBytes {
-      guard write(file, zeros, zeros.count) == zeros.count else {
+    if log == .recycled {
+      let zeros = [UInt8](repeating: 0, count: Self.batchBytes)
+      for _ in 0..<Self.recycledBytes / Self.batchBytes {
+        guard write(file, zeros, zeros.count) == zeros.count else {
+          close(file)
+          throw Failure(path)
+        }
+      }
+      guard fsync(file) == 0 else {
         close(file)
         throw Failure(path)
       }
     }
-    guard fsync(file) == 0 else {
-      close(file)
-      throw Failure(path)
-    }
-    return file
+    // Some file systems can only go through the page cache; the nodes do that there too.
+    let direct = skein_open_direct(path)
+    if direct < 0 { return file }
+    close(file)
+    return direct
   }
 
   /// Two ends of a TCP connection over the loopback.
@@ -197,6 +203,8 @@ private final class Replica: @unchecked Sendable {
   private(set) var failure: BarePipe.Failure?
   private(set) var processorTime: UInt64 = 0
   private var stored: UInt64 = 0
+  /// What is written past the page cache begins and ends at a block.
+  private static let blockBytes = 4096
   private var acknowledged: [UInt64]
 
   init(upstream: Int32, downstream: [Int32], file: Int32, log: BarePipe.Log) {
@@ -217,21 +225,35 @@ private final class Replica: @unchecked Sendable {
   }
 
   private func replicate() throws(BarePipe.Failure) {
+    // One block more: what the last one has already is written again with what follows.
     let buffer = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: BarePipe.batchBytes, alignment: 4096)
+      byteCount: BarePipe.batchBytes + 2 * Self.blockBytes, alignment: Self.blockBytes)
+    buffer.initializeMemory(as: UInt8.self, repeating: 0)
     defer { buffer.deallocate() }
     while true {
-      let count = read(upstream, buffer.baseAddress, buffer.count)
-      if count <= 0 { return }
-      let bytes = UnsafeRawBufferPointer(rebasing: buffer[..<count])
-      for end in downstream { try put(bytes, to: end) }
-      try store(bytes)
+      let begun = Int(stored % UInt64(Self.blockBytes))
+      let fresh = UnsafeMutableRawBufferPointer(rebasing: buffer[begun...])
+      let count = read(upstream, fresh.baseAddress, BarePipe.batchBytes)
+      if count <= 0 { return try trim() }
+      for end in downstream { try put(UnsafeRawBufferPointer(rebasing: fresh[..<count]), to: end) }
+      let blocks = (begun + count + Self.blockBytes - 1) / Self.blockBytes
+      try store(
+        UnsafeRawBufferPointer(rebasing: buffer[..<(blocks * Self.blockBytes)]),
+        at: stored - UInt64(begun))
       guard fdatasync(file) == 0 else { throw BarePipe.Failure("fdatasync") }
       stored += UInt64(count)
+      let last = (begun + count) / Self.blockBytes * Self.blockBytes
+      buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: buffer[last..<(begun + count)]))
       guard try waitForMajority() else { return }
       // The client may have left.
       if write(upstream, &stored, 8) != 8 { return }
     }
+  }
+
+  /// Takes away what filled the last block.
+  private func trim() throws(BarePipe.Failure) {
+    if log == .recycled { return }
+    guard ftruncate(file, off_t(stored)) == 0 else { throw BarePipe.Failure("ftruncate") }
   }
 
   private func put(_ bytes: UnsafeRawBufferPointer, to end: Int32) throws(BarePipe.Failure) {
@@ -243,14 +265,19 @@ private final class Replica: @unchecked Sendable {
     }
   }
 
-  private func store(_ bytes: UnsafeRawBufferPointer) throws(BarePipe.Failure) {
-    guard log == .recycled else { return try put(bytes, to: file) }
+  private func store(
+    _ bytes: UnsafeRawBufferPointer, at begin: UInt64
+  ) throws(BarePipe.Failure) {
     var rest = bytes
-    var place = stored
+    var place = begin
     while !rest.isEmpty {
-      let here = Int(place % UInt64(BarePipe.recycledBytes))
-      let count = pwrite(
-        file, rest.baseAddress, min(rest.count, BarePipe.recycledBytes - here), here)
+      var here = Int(place)
+      var most = rest.count
+      if log == .recycled {
+        here = Int(place % UInt64(BarePipe.recycledBytes))
+        most = min(most, BarePipe.recycledBytes - here)
+      }
+      let count = pwrite(file, rest.baseAddress, most, here)
       guard count > 0 else { throw BarePipe.Failure("pwrite") }
       rest = UnsafeRawBufferPointer(rebasing: rest[count...])
       place += UInt64(count)

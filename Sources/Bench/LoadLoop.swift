@@ -314,7 +314,8 @@ package final class LoadLoop {
       }
       settle()
       if left == 0 || book.issued - base == phase.messages, isDone(phase) { break }
-      if now > progress + plan.patience.rawValue, interval == 0 || left == 0 {
+      let isWaiting = publishers.contains { $0.publisher?.unanswered != 0 }
+      if now > progress + plan.patience.rawValue, interval == 0 || left == 0 || isWaiting {
         if phase.drains, publishers.allSatisfy({ $0.publisher?.unanswered == 0 }) { break }
         throw .stalled("no answer for \((now - progress) / 1_000_000) ms")
       }
@@ -370,8 +371,11 @@ package final class LoadLoop {
     while issued < last {
       let lane = publishers[Int(issued % UInt64(publishers.count))]
       let unanswered = lane.publisher?.unanswered ?? 0
+      // Only an answer makes room: until then there is nothing to wake up for.
       guard lane.connection.hasRoom, unanswered < min(lane.publishWindow, Self.singlesMax)
-      else { break }
+      else { return .max }
+      // Patience counts from the first that waits.
+      if publishers.allSatisfy({ $0.publisher?.unanswered == 0 }) { progress = max(progress, now) }
       // Each producer sends its own; neighbours of a burst go to the next.
       let due = start + UInt64(interval * Double(issued))
       lane.publisher?.publish(1, due: due, book: book, to: lane.connection)

@@ -256,6 +256,8 @@ private final class FailoverLedger: Sendable {
       report.lost = state.book.lost
       report.duplicated = state.book.duplicated
       report.corrupted = state.book.corrupted
+      // Refused, or their outcome is not known.
+      report.add("unconfirmed", state.refused)
       return report
     }
   }

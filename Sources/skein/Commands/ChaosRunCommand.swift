@@ -25,7 +25,8 @@ enum ChaosRunCommand {
     ],
     details: """
       Starts the nodes as processes of this program in a directory of their own, which is removed at
-      the end. Ctrl-C heals, stops everything, and judges what there is.
+      the end. Ctrl-C heals, stops everything, and judges what there is; a second one
+      kills the nodes and leaves their directory.
       Exit codes: 0 valid, 2 a promise was broken or a node crashed, 1 it could not be run to its
       end.
       """,
@@ -41,7 +42,7 @@ enum ChaosRunCommand {
       "chaos: \(options.scenario.name), seed \(options.seed), \(run.plan.faults.count) faults in"
         + " \(DurationText.format(options.duration))\n")
     let line = ChaosProgressLine()
-    let result = try await Interruption.cancels {
+    let result = try await Interruption.cancels(atOnce: { run.killAll() }) {
       try await run.run { line.show($0) }
     }
     line.end()

@@ -24,6 +24,7 @@ package actor ChaosCluster {
   nonisolated let places: ClusterPlaces
   nonisolated let leaders: LeaderWatch
   private let launch: Launch
+  private let processes: NodeProcesses
   private let network: any NetworkControl
   private let clock: RunClock
   private var nodes: [Int: Node] = [:]
@@ -47,13 +48,13 @@ package actor ChaosCluster {
 
   init(
     places: ClusterPlaces, leaders: LeaderWatch, network: any NetworkControl,
-    launch: @escaping Launch,
-    clock: RunClock, nodes count: Int
+    launch: @escaping Launch, processes: NodeProcesses, clock: RunClock, nodes count: Int
   ) {
     self.places = places
     self.leaders = leaders
     self.network = network
     self.launch = launch
+    self.processes = processes
     self.clock = clock
     nextNode = count + 1
     for node in 1...count { nodes[node] = Node() }
@@ -87,9 +88,10 @@ package actor ChaosCluster {
     guard let known = nodes[node], known.pid == nil else { return }
     leaders.add(node)
     try await network.open(node)
+    if isEnding { return }
     let words =
       network.commandPrefix(node) + ["skein", "node", "--config", places.configurationFile(node)]
-    let pid = try launch(words, places.logFile(node))
+    let pid = try processes.start { try launch(words, places.logFile(node)) }
     nodes[node]?.pid = pid
     nodes[node]?.isPaused = false
   }
@@ -150,7 +152,7 @@ package actor ChaosCluster {
   private func waitForEnd(_ pid: Int32, atMost limit: Duration) async -> Int32? {
     let start = ContinuousClock.now
     while true {
-      if let status = Self.endStatus(pid) { return status }
+      if let status = processes.endStatus(pid) { return status }
       if ContinuousClock.now - start > limit { return nil }
       // Also when this task is cancelled: a process that is not waited for would stay behind.
       usleep(1000)
@@ -158,18 +160,12 @@ package actor ChaosCluster {
     }
   }
 
-  private static func endStatus(_ pid: Int32) -> Int32? {
-    var status: Int32 = 0
-    let result = waitpid(pid, &status, WNOHANG)
-    return result == 0 ? nil : status
-  }
-
   /// Notices nodes that ended by themselves, and starts them again.
   func watch() async {
     while !Task.isCancelled {
       for node in members {
         guard let state = nodes[node], let pid = state.pid, !state.isTaken,
-          let status = Self.endStatus(pid)
+          let status = processes.endStatus(pid)
         else { continue }
         await noteExit(node, status)
       }

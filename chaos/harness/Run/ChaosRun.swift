@@ -48,6 +48,7 @@ package final class ChaosRun: Sendable {
   package let plan: FaultPlan
   private let launch: Launch
   private let phase = Mutex(ChaosPhase.starting)
+  private let processes = NodeProcesses()
 
   package init(_ options: ChaosOptions, launch: @escaping Launch) {
     self.options = options
@@ -59,6 +60,9 @@ package final class ChaosRun: Sendable {
   private static let healthMax = Duration.seconds(60)
   private static let settleMax = Duration.seconds(60)
   private static let drainMax = Duration.seconds(180)
+
+  /// Ends all nodes at once and for ever: for a process that is about to end itself.
+  package func killAll() { processes.killAll() }
 
   /// Runs it. However it ends, nothing of it keeps running.
   /// - Parameter progress: called a few times a second.
@@ -96,15 +100,22 @@ package final class ChaosRun: Sendable {
     }
     let exits = await finish(parts)
     setPhase(.judging)
-    try recording.finish()
-    var result = try await judge(parts, history: history, trouble: trouble, exits: exits)
-    showing.cancel()
-    await showing.value
-    if let reportDirectory { try Report.write(result, places: places, to: reportDirectory) }
-    if result.outcome != .valid { result.keptDirectory = directory }
-    try cleanUp(places, keeps: result.outcome != .valid)
-    setPhase(.done)
-    return result
+    do {
+      try recording.finish()
+      var result = try await judge(parts, history: history, trouble: trouble, exits: exits)
+      showing.cancel()
+      await showing.value
+      if let reportDirectory { try Report.write(result, places: places, to: reportDirectory) }
+      if result.outcome != .valid { result.keptDirectory = directory }
+      try cleanUp(places, keeps: result.outcome != .valid)
+      setPhase(.done)
+      return result
+    } catch {
+      showing.cancel()
+      await showing.value
+      try cleanUp(places, keeps: true)
+      throw ChaosError("\(error); the nodes' directory is \(directory)")
+    }
   }
 
   /// What a run is made of.
@@ -129,8 +140,8 @@ package final class ChaosRun: Sendable {
       : ProxyNetwork(places: places, proxies: try Proxies(seed: options.seed))
     let leaders = LeaderWatch(places: places, recording: recording)
     let cluster = ChaosCluster(
-      places: places, leaders: leaders, network: network, launch: launch, clock: recording.clock,
-      nodes: nodes)
+      places: places, leaders: leaders, network: network, launch: launch, processes: processes,
+      clock: recording.clock, nodes: nodes)
     let workload = Workload(
       plan: options.scenario.workload, recording: recording, seed: options.seed,
       endpoints: { await cluster.clientAddresses })

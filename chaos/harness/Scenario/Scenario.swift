@@ -50,9 +50,24 @@ package struct WorkloadPlan: Equatable, Sendable {
   package var extended: UInt64 = 5
   /// Held for longer than the lease, then acknowledged all the same.
   package var overrun: UInt64 = 3
+  /// Acknowledged, and a message made of it published to the next queue, in one step.
+  package var moved: UInt64 = 0
+  /// Of a thousand publishes, so many are worth nothing after a second or two.
+  package var expiring: UInt64 = 0
+  /// Of a thousand publishes, so many have a delay and are cancelled once they are confirmed.
+  package var cancelled: UInt64 = 0
+  /// Levels of the queues; 1 is none.
+  package var priorities = 1
+  /// Dead letters are brought back so often; nil is never.
+  package var redrive: Nanoseconds?
 
   package init() {}
 
+  /// Where producers publish.
   package var queueNames: [String] { (1...queues).map { "work-\($0)" } }
+  /// All but the dead letters.
+  package var workQueues: [String] { queueNames + (onwardQueue.map { [$0] } ?? []) }
+  /// Where moved messages go.
+  package var onwardQueue: String? { moved > 0 ? "onward" : nil }
   package var deadLetterQueue: String { "dead" }
 }

@@ -39,6 +39,8 @@ package enum ScenarioLibrary {
     ("slow-consumers", PackageResources.slow_consumers_chaos),
     ("retries", PackageResources.retries_chaos),
     ("keys", PackageResources.keys_chaos),
+    ("moves", PackageResources.moves_chaos),
+    ("comings-and-goings", PackageResources.comings_and_goings_chaos),
     ("full-speed", PackageResources.full_speed_chaos),
     ("mixed", PackageResources.mixed_chaos),
   ]

@@ -50,7 +50,8 @@ package struct ScenarioParser {
   private static let keys = [
     "about", "attacks", "nodes", "duration", "calm", "rate", "queues", "producers", "consumers",
     "prefetch", "body", "keys", "lease", "session", "deliveries", "retry", "delayed", "nacked",
-    "rejected", "released", "extended", "overrun", "disk", "mix", "fault",
+    "rejected", "released", "extended", "overrun", "moved", "expiring", "cancelled", "priorities",
+    "redrive", "disk", "mix", "fault",
   ]
 
   private mutating func take(_ key: String, _ words: ArraySlice<String>) throws(ScenarioError) {
@@ -106,6 +107,11 @@ package struct ScenarioParser {
     case "rejected": scenario.workload.rejected = try permille(key, text)
     case "released": scenario.workload.released = try permille(key, text)
     case "extended": scenario.workload.extended = try permille(key, text)
+    case "moved": scenario.workload.moved = try permille(key, text)
+    case "expiring": scenario.workload.expiring = try permille(key, text)
+    case "cancelled": scenario.workload.cancelled = try permille(key, text)
+    case "priorities": scenario.workload.priorities = try count(key, text, in: 1...32)
+    case "redrive": scenario.workload.redrive = try duration(key, text)
     default: scenario.workload.overrun = try permille(key, text)
     }
   }
@@ -118,6 +124,10 @@ package struct ScenarioParser {
     if scenario.workload.session <= scenario.workload.lease {
       throw ScenarioError(
         file: file, line: nil, field: "session", message: "must be longer than the lease")
+    }
+    if let pause = scenario.workload.redrive, pause < .milliseconds(100) {
+      throw ScenarioError(
+        file: file, line: nil, field: "redrive", message: "must be at least 100ms")
     }
     if scenario.mix == nil {
       for line in scenario.faults where line.weight != 1 {

@@ -14,6 +14,7 @@ package actor Workload {
   private let control = WorkloadControl()
   private var producers: [Member<WorkloadProducer>] = []
   private var consumers: [Member<WorkloadConsumer>] = []
+  private var redriving: Task<Void, Never>?
   private var nextName: [Character: Int] = [:]
 
   private struct Member<Client> {
@@ -58,14 +59,16 @@ package actor Workload {
     var dead = QueueOptions()
     dead.lease = Duration(plan.lease)
     try await declare(plan.deadLetterQueue, dead, by: client)
-    for queue in plan.queueNames {
+    for queue in plan.workQueues {
       var options = QueueOptions()
       options.lease = Duration(plan.lease)
+      options.priorities = plan.priorities
       options.maxDeliveries = plan.maxDeliveries
       options.deadLetterQueue = plan.deadLetterQueue
       options.retryDelay = Duration(plan.retryDelay)
       options.retryDelayMax = .seconds(1)
-      options.keyLimit = plan.keys > 0 ? 1 : 0
+      // What moves on has no key.
+      options.keyLimit = plan.keys > 0 && queue != plan.onwardQueue ? 1 : 0
       try await declare(queue, options, by: client)
     }
     await client.close()
@@ -84,14 +87,36 @@ package actor Workload {
         deadLetter: options.deadLetterQueue.isEmpty ? nil : options.deadLetterQueue,
         retryDelay: plan.retryDelay.rawValue, retryMax: 1_000_000_000, retryJitterBillionths: 0,
         maxDeliveries: UInt64(options.maxDeliveries), lease: plan.lease.rawValue,
-        keyed: isKeyed ? 1 : nil))
+        priorities: UInt64(options.priorities), keyed: isKeyed ? 1 : nil))
   }
 
   func start() async throws {
     for number in 0..<plan.consumers {
       try await addConsumer(queue: plan.queueNames[number % plan.queues])
     }
+    if let onward = plan.onwardQueue { try await addConsumer(queue: onward) }
     for _ in 0..<plan.producers { try await addProducer() }
+    if let pause = plan.redrive {
+      redriving = Task { await self.redriveAgainAndAgain(every: pause) }
+    }
+  }
+
+  /// Brings the dead letters back, so that they can die again, while there is work.
+  private func redriveAgainAndAgain(every pause: Nanoseconds) async {
+    guard let client = try? await connect("redrive") else { return }
+    let operation = HistoryOperation.redrive(from: plan.deadLetterQueue)
+    while control.isPublishing {
+      do { try await recording.clock.sleep(until: recording.clock.now + pause) } catch { break }
+      guard control.isPublishing, recording.invoke(operation, by: "redrive") else { break }
+      do throws(SkeinError) {
+        _ = try await client.redrive(plan.deadLetterQueue)
+        recording.ok(operation, by: "redrive")
+      } catch {
+        // It goes in steps: some may have been done.
+        recording.info(operation, by: "redrive", error: "\(error)")
+      }
+    }
+    await client.close(within: .seconds(2))
   }
 
   private func addProducer() async throws {
@@ -173,7 +198,7 @@ package actor Workload {
   /// - Returns: false if some are still unknown after `limit`.
   func settle(atMost limit: Duration) async -> Bool {
     control.stopPublishing()
-    let tasks = producers.map(\.task)
+    let tasks = producers.map(\.task) + (redriving.map { [$0] } ?? [])
     return await withTaskGroup(of: Bool.self) { group in
       group.addTask {
         for task in tasks { await task.value }
@@ -203,6 +228,15 @@ package actor Workload {
       _ = recording.invoke(.drain(queue), by: "drain")
       try await waitUntilEmpty(queue, client, until: deadline)
       recording.ok(.drain(queue), by: "drain")
+    }
+    if let onward = plan.onwardQueue {
+      // What is to be there is published before the drain begins.
+      while !control.areMovesOver, ContinuousClock.now < deadline {
+        try await Task.sleep(for: .milliseconds(20))
+      }
+      _ = recording.invoke(.drain(onward), by: "drain")
+      try await waitUntilEmpty(onward, client, until: deadline)
+      recording.ok(.drain(onward), by: "drain")
     }
     _ = recording.invoke(.drain(plan.deadLetterQueue), by: "drain")
     try await addConsumer(queue: plan.deadLetterQueue)
@@ -252,6 +286,7 @@ package actor Workload {
   /// Ends all clients.
   func end() async {
     control.end()
+    redriving?.cancel()
     for producer in producers { producer.task.cancel() }
     for consumer in consumers { consumer.task.cancel() }
     let publishing = producers.map(\.client)

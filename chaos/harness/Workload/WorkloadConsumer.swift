@@ -127,7 +127,9 @@ final class WorkloadConsumer: Sendable {
       place -= share
       return false
     }
-    if isIn(plan.nacked) {
+    if let onward = plan.onwardQueue, queue != onward, isIn(plan.moved) {
+      await move(delivery, value, to: onward)
+    } else if isIn(plan.nacked) {
       await settle(delivery, .nack(value, of: queue, token: token, error: "try again"))
     } else if isIn(plan.rejected) {
       await settle(delivery, .reject(value, of: queue, token: token))
@@ -144,6 +146,42 @@ final class WorkloadConsumer: Sendable {
     }
   }
 
+  /// Acknowledges it and publishes a message made of it, in one step (G10). The other message's value
+  /// is the same whoever makes it: that it was made twice, or once too seldom, shows.
+  private func move(_ delivery: Delivery, _ value: String, to onward: String) async {
+    let made = value + ">"
+    let acknowledgement = HistoryOperation.ack(value, of: queue, token: delivery.token)
+    let publish = HistoryOperation.publish(made, to: onward)
+    // A process of its own: moves overtake each other.
+    let publisher = "\(process)>\(delivery.token)"
+    let message = Message(body: WorkloadMessage.body(made, bytes: plan.bodyBytes))
+    control.beginMove()
+    defer { control.endMove() }
+    guard recording.invoke(acknowledgement, by: process) else { return }
+    _ = recording.invoke(publish, by: publisher)
+    var result = await outcome { () async throws(SkeinError) in
+      try await delivery.acknowledge(publishing: [OutgoingMessage(message, to: onward)])[0]
+    }
+    while true {
+      switch result {
+      case .success(let receipt):
+        recording.ok(publish, by: publisher, id: "\(receipt.id)")
+        recording.ok(acknowledgement, by: process)
+        return
+      case .failure(let error):
+        conclude(publish, error, by: publisher)
+        conclude(acknowledgement, error, by: process)
+        guard case .outcomeUnknown(let reference) = error, control.isConsuming,
+          recording.invoke(acknowledgement, by: process)
+        else { return }
+        _ = recording.invoke(publish, by: publisher)
+        result = await outcome { () async throws(SkeinError) in
+          try await self.client.retry(reference)
+        }
+      }
+    }
+  }
+
   private func extend(_ delivery: Delivery, _ value: String) async {
     let operation = HistoryOperation.extend(value, of: queue, token: delivery.token)
     let lease = delivery.lease * 2
@@ -152,7 +190,7 @@ final class WorkloadConsumer: Sendable {
       try await delivery.extend(by: lease)
       recording.ok(operation, by: process, lease: UInt64(lease.nanoseconds))
     } catch {
-      conclude(operation, error)
+      conclude(operation, error, by: process)
     }
   }
 
@@ -167,11 +205,11 @@ final class WorkloadConsumer: Sendable {
       }
       recording.ok(operation, by: process)
     } catch {
-      conclude(operation, error)
+      conclude(operation, error, by: process)
     }
   }
 
-  private func conclude(_ operation: HistoryOperation, _ error: SkeinError) {
+  private func conclude(_ operation: HistoryOperation, _ error: SkeinError, by process: String) {
     if error.isDefinite {
       recording.fail(operation, by: process, error: "\(error)")
     } else {

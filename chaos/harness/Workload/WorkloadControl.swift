@@ -13,6 +13,8 @@ final class WorkloadControl: Sendable {
   }
 
   private let phase = Atomic<UInt8>(Phase.working)
+  /// Acknowledgements with a publish whose outcome is awaited.
+  private let moves = Atomic<Int>(0)
 
   var isPublishing: Bool { phase.load(ordering: .relaxed) == Phase.working }
   var mayRetry: Bool { phase.load(ordering: .relaxed) < Phase.draining }
@@ -22,4 +24,9 @@ final class WorkloadControl: Sendable {
   func stopPublishing() { phase.store(Phase.settling, ordering: .relaxed) }
   func drain() { phase.store(Phase.draining, ordering: .relaxed) }
   func end() { phase.store(Phase.over, ordering: .relaxed) }
+
+  /// Whether nobody waits any more for what became of a message that was to move on.
+  var areMovesOver: Bool { moves.load(ordering: .acquiring) == 0 }
+  func beginMove() { moves.add(1, ordering: .relaxed) }
+  func endMove() { moves.subtract(1, ordering: .releasing) }
 }

@@ -15,6 +15,13 @@ final class WorkloadProducer: Sendable {
   private let control: WorkloadControl
   private let isAbandoned = Atomic<Bool>(false)
 
+  /// A publish, as the history and as the cluster is told of it.
+  private struct Order {
+    let operation: HistoryOperation
+    let message: Message
+    let isCancelled: Bool
+  }
+
   /// Unconfirmed messages of one producer and queue.
   private static let window = 500
 
@@ -56,18 +63,16 @@ final class WorkloadProducer: Sendable {
         number += 1
         await pace(number, since: start)
         let publisher = publishers[Int.random(in: 0..<publishers.count, using: &random)]
-        guard let (operation, message) = message(number, to: publisher.queue, &random) else {
-          break
-        }
+        let order = order(number, to: publisher.queue, &random)
         let began = recording.clock.now
         // Killed while it waited for its time: it must not do what nobody will know of.
-        guard recording.invoke(operation, by: process) else { break }
+        guard recording.invoke(order.operation, by: process) else { break }
         do throws(SkeinError) {
-          let ticket = try await publisher.enqueue(message)
-          group.addTask { await self.confirm(operation, ticket, since: began) }
+          let ticket = try await publisher.enqueue(order.message)
+          group.addTask { await self.confirm(order, ticket, since: began) }
         } catch {
           // It was not sent.
-          recording.fail(operation, by: process, error: "\(error)")
+          recording.fail(order.operation, by: process, error: "\(error)")
           if case .closed = error { break }
         }
       }
@@ -101,25 +106,57 @@ final class WorkloadProducer: Sendable {
     }
   }
 
-  private func message(
+  private func order(
     _ number: UInt64, to queue: String, _ random: inout SeededRandom
-  ) -> (HistoryOperation, Message)? {
+  ) -> Order {
     let value = "\(process)-\(number)"
     var message = Message(body: WorkloadMessage.body(value, bytes: plan.bodyBytes))
+    let isCancelled = Self.isDrawn(plan.cancelled, &random)
     var delay: UInt64?
-    if UInt64.random(in: 0..<1000, using: &random) < plan.delayed {
+    if isCancelled || Self.isDrawn(plan.delayed, &random) {
       delay = UInt64.random(in: 1...2000, using: &random) * 1_000_000
       message.delay = delay.map { .nanoseconds(Int64($0)) }
     }
+    var timeToLive: UInt64?
+    if Self.isDrawn(plan.expiring, &random) {
+      timeToLive = UInt64.random(in: 1...2000, using: &random) * 1_000_000
+      message.timeToLive = timeToLive.map { .nanoseconds(Int64($0)) }
+    }
     if plan.keys > 0 { message.key = "key-\(Int.random(in: 0..<plan.keys, using: &random))" }
+    var priority: Int?
+    if plan.priorities > 1 {
+      message.priority = UInt8.random(in: 0..<UInt8(plan.priorities), using: &random)
+      priority = Int(message.priority)
+    }
     let key = message.key.isEmpty ? nil : message.key
-    return (.publish(value, to: queue, delay: delay, key: key), message)
+    let operation = HistoryOperation.publish(
+      value, to: queue, delay: delay, timeToLive: timeToLive, key: key, priority: priority)
+    return Order(operation: operation, message: message, isCancelled: isCancelled)
+  }
+
+  private static func isDrawn(_ share: UInt64, _ random: inout SeededRandom) -> Bool {
+    share > 0 && UInt64.random(in: 0..<1000, using: &random) < share
+  }
+
+  /// Takes a message back that is not due yet, or only just.
+  private func cancel(_ order: Order, _ id: MessageIdentifier) async {
+    guard let value = order.operation.value else { return }
+    let operation = HistoryOperation.cancel(value, in: order.operation.queue)
+    guard recording.invoke(operation, by: process) else { return }
+    do throws(SkeinError) {
+      try await client.cancelMessage(id, in: order.operation.queue)
+      recording.ok(operation, by: process)
+    } catch {
+      // Also where it was not found: an earlier try may have taken it away.
+      recording.info(operation, by: process, error: "\(error)")
+    }
   }
 
   /// Records the outcome; an unknown one is asked about again until it is known.
   private func confirm(
-    _ operation: HistoryOperation, _ ticket: PublishTicket, since began: Nanoseconds
+    _ order: Order, _ ticket: PublishTicket, since began: Nanoseconds
   ) async {
+    let operation = order.operation
     var result = await outcome { () async throws(SkeinError) in try await ticket.receipt() }
     while true {
       switch result {
@@ -127,6 +164,7 @@ final class WorkloadProducer: Sendable {
         recording.ok(
           operation, by: process, id: "\(receipt.id)",
           latency: Nanoseconds(rawValue: recording.clock.now.rawValue - began.rawValue))
+        if order.isCancelled { await cancel(order, receipt.id) }
         return
       case .failure(.outcomeUnknown(let reference)):
         recording.info(operation, by: process, error: "outcome unknown")
@@ -145,12 +183,13 @@ final class WorkloadProducer: Sendable {
       }
     }
   }
+}
 
-  private func outcome(
-    _ body: () async throws(SkeinError) -> MessageReceipt
-  ) async -> Result<MessageReceipt, SkeinError> {
-    do throws(SkeinError) { return .success(try await body()) } catch { return .failure(error) }
-  }
+/// What comes of an operation, as a value.
+func outcome<Value>(
+  _ body: () async throws(SkeinError) -> Value
+) async -> Result<Value, SkeinError> {
+  do throws(SkeinError) { return .success(try await body()) } catch { return .failure(error) }
 }
 
 extension SkeinError {
