@@ -34,6 +34,11 @@ import Testing
       rate      max
       keys      3
       nacked    0.5%
+      moved     5%
+      expiring  1%
+      cancelled 2%
+      priorities 4
+      redrive   3s
       mix       1s..2s
       fault     kill leader for 500ms..1s weight 3
       fault     latency all delay 5ms jitter 1ms
@@ -45,6 +50,10 @@ import Testing
     #expect(scenario.workload.rate == nil)
     #expect(scenario.workload.keys == 3)
     #expect(scenario.workload.nacked == 5)
+    #expect(scenario.workload.moved == 50)
+    #expect(scenario.workload.workQueues == ["work-1", "work-2", "onward"])
+    #expect(scenario.workload.expiring == 10 && scenario.workload.cancelled == 20)
+    #expect(scenario.workload.priorities == 4 && scenario.workload.redrive == .seconds(3))
     #expect(scenario.mix == .seconds(1) ... .seconds(2))
     #expect(scenario.faults.map(\.name) == ["kill leader", "latency all"])
     #expect(scenario.faults[0].weight == 3)
@@ -71,6 +80,8 @@ import Testing
     ("about x\nnodes 100", "test.chaos:2: nodes: \"100\" is no whole number from 1 to 9"),
     ("about x\nnodes 3\nnodes 3", "test.chaos:3: nodes: is given twice"),
     ("about x\nnacked 2", "test.chaos:2: nacked: \"2\" is no share such as 2%"),
+    ("about x\npriorities 33", "test.chaos:2: priorities: \"33\" is no whole number from 1 to 32"),
+    ("about x\nredrive 1ms\nfault kill node", "test.chaos: redrive: must be at least 100ms"),
     ("about x\nlease 9s\nfault kill node", "test.chaos: session: must be longer than the lease"),
   ])
   func mistakesAreNamedWithTheirPlace(text: String, message: String) {

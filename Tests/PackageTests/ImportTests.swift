@@ -25,7 +25,7 @@ import Testing
     "SkeinClient": ["Base", "Wire", "Transport"],
     "Bench": ["CLinux", "Base", "Wire", "Transport"],
     "Simulator": ["Base", "Consensus", "QueueMachine", "Node", "LogStore", "History"],
-    "ChaosHarness": ["Base", "Transport", "SkeinClient", "History"],
+    "ChaosHarness": ["Base", "Transport", "AMQP", "SkeinClient", "History"],
     "skein": [
       "CLinux", "Base", "Consensus", "QueueMachine", "Node", "Wire", "AMQP", "LogStore",
       "Transport", "Server", "SkeinClient", "History", "Simulator", "ChaosHarness", "Bench",

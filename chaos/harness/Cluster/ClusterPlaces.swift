@@ -13,8 +13,9 @@ struct ClusterPlaces: Sendable {
   let basePort: UInt16
   let identity: String
 
-  static let nodesMax = 49
+  static let nodesMax = 29
   private static let peerPortDistance = 50
+  static let amqpPortDistance = 80
 
   init(directory: String, basePort: UInt16) {
     self.directory = directory
@@ -44,6 +45,10 @@ struct ClusterPlaces: Sendable {
       ProxyRoute(
         node: node, kind: .clients, listen: clientAddress(node),
         target: directClientAddress(node)),
+      ProxyRoute(
+        node: node, kind: .clients,
+        listen: "127.0.1.\(node):\(clientPort(node) + Self.amqpPortDistance)",
+        target: "127.0.0.1:\(clientPort(node) + Self.amqpPortDistance)"),
     ]
   }
 
@@ -64,7 +69,8 @@ struct ClusterPlaces: Sendable {
         "data": "node-\(node)",\(joins ? "\n  \"join\": true," : "")
         "listen": {
           "peers": "\(network.peerListenAddress(node))",
-          "clients": "\(network.clientListenAddress(node))"
+          "clients": "\(network.clientListenAddress(node))",
+          "amqp": "\(network.amqpListenAddress(node))"
         },
         "members": [
           \(lines.joined(separator: ",\n    "))
@@ -80,7 +86,9 @@ struct ClusterPlaces: Sendable {
   static func freeBasePort(nodes: Int) throws(ChaosError) -> UInt16 {
     for _ in 0..<100 {
       let base = UInt16.random(in: 200...299) * 100
-      if (1...nodes + 4).allSatisfy({ isFree(Int(base) + $0) && isFree(Int(base) + 50 + $0) }) {
+      if (1...nodes + 4).allSatisfy({ number in
+        [0, peerPortDistance, amqpPortDistance].allSatisfy { isFree(Int(base) + $0 + number) }
+      }) {
         return base
       }
     }

@@ -32,6 +32,18 @@ package protocol NetworkControl: Sendable {
   func stop() async
 }
 
+extension NetworkControl {
+  /// Where the node's AMQP clients look for it, and where it listens for them.
+  func amqpAddress(_ node: Int) -> String { Self.amqpPort(beside: clientAddress(node)) }
+  func amqpListenAddress(_ node: Int) -> String { Self.amqpPort(beside: clientListenAddress(node)) }
+
+  private static func amqpPort(beside address: String) -> String {
+    let parts = address.split(separator: ":")
+    guard parts.count == 2, let port = Int(parts[1]) else { stopForBug("\(address) has no port") }
+    return "\(parts[0]):\(port + ClusterPlaces.amqpPortDistance)"
+  }
+}
+
 /// The network of a run without root: everything goes through the proxies.
 struct ProxyNetwork: NetworkControl {
   let places: ClusterPlaces

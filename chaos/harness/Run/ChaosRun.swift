@@ -144,7 +144,8 @@ package final class ChaosRun: Sendable {
       clock: recording.clock, nodes: nodes)
     let workload = Workload(
       plan: options.scenario.workload, recording: recording, seed: options.seed,
-      endpoints: { await cluster.clientAddresses })
+      endpoints: { await cluster.clientAddresses },
+      amqpAddresses: (1...nodes).map { network.amqpAddress($0) })
     let faults = FaultActor(
       cluster: cluster, workload: workload, network: network, recording: recording)
     return Parts(

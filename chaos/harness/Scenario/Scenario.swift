@@ -58,6 +58,8 @@ package struct WorkloadPlan: Equatable, Sendable {
   package var cancelled: UInt64 = 0
   /// Levels of the queues; 1 is none.
   package var priorities = 1
+  /// Publishers, and as many consumers, that speak AMQP, on a queue of their own.
+  package var amqp = 0
   /// Dead letters are brought back so often; nil is never.
   package var redrive: Nanoseconds?
 
@@ -65,7 +67,7 @@ package struct WorkloadPlan: Equatable, Sendable {
 
   /// Where producers publish.
   package var queueNames: [String] { (1...queues).map { "work-\($0)" } }
-  /// All but the dead letters.
+  /// All but the dead letters and the AMQP clients' own.
   package var workQueues: [String] { queueNames + (onwardQueue.map { [$0] } ?? []) }
   /// Where moved messages go.
   package var onwardQueue: String? { moved > 0 ? "onward" : nil }

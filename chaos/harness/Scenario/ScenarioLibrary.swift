@@ -41,6 +41,7 @@ package enum ScenarioLibrary {
     ("keys", PackageResources.keys_chaos),
     ("moves", PackageResources.moves_chaos),
     ("comings-and-goings", PackageResources.comings_and_goings_chaos),
+    ("amqp", PackageResources.amqp_chaos),
     ("full-speed", PackageResources.full_speed_chaos),
     ("mixed", PackageResources.mixed_chaos),
   ]

@@ -51,7 +51,7 @@ package struct ScenarioParser {
     "about", "attacks", "nodes", "duration", "calm", "rate", "queues", "producers", "consumers",
     "prefetch", "body", "keys", "lease", "session", "deliveries", "retry", "delayed", "nacked",
     "rejected", "released", "extended", "overrun", "moved", "expiring", "cancelled", "priorities",
-    "redrive", "disk", "mix", "fault",
+    "redrive", "amqp", "disk", "mix", "fault",
   ]
 
   private mutating func take(_ key: String, _ words: ArraySlice<String>) throws(ScenarioError) {
@@ -111,6 +111,7 @@ package struct ScenarioParser {
     case "expiring": scenario.workload.expiring = try permille(key, text)
     case "cancelled": scenario.workload.cancelled = try permille(key, text)
     case "priorities": scenario.workload.priorities = try count(key, text, in: 1...32)
+    case "amqp": scenario.workload.amqp = try count(key, text, in: 0...50)
     case "redrive": scenario.workload.redrive = try duration(key, text)
     default: scenario.workload.overrun = try permille(key, text)
     }

@@ -14,6 +14,9 @@ package actor Workload {
   private let control = WorkloadControl()
   private var producers: [Member<WorkloadProducer>] = []
   private var consumers: [Member<WorkloadConsumer>] = []
+  private let amqp: AMQPClients
+  private var amqpPublishing: [Task<Void, any Error>] = []
+  private var amqpConsuming: [Task<Void, any Error>] = []
   private var redriving: Task<Void, Never>?
   private var nextName: [Character: Int] = [:]
 
@@ -29,12 +32,14 @@ package actor Workload {
 
   init(
     plan: WorkloadPlan, recording: Recording, seed: UInt64,
-    endpoints: @escaping @Sendable () async -> [String]
+    endpoints: @escaping @Sendable () async -> [String], amqpAddresses: [String]
   ) {
     self.plan = plan
     self.recording = recording
     self.seed = seed
     self.endpoints = endpoints
+    amqp = AMQPClients(
+      plan: plan, recording: recording, control: control, seed: seed, addresses: amqpAddresses)
   }
 
   private func options(_ name: String) -> ClientOptions {
@@ -59,6 +64,7 @@ package actor Workload {
     var dead = QueueOptions()
     dead.lease = Duration(plan.lease)
     try await declare(plan.deadLetterQueue, dead, by: client)
+    if plan.amqp > 0 { try await declareForAMQP(by: client) }
     for queue in plan.workQueues {
       var options = QueueOptions()
       options.lease = Duration(plan.lease)
@@ -72,6 +78,14 @@ package actor Workload {
       try await declare(queue, options, by: client)
     }
     await client.close()
+  }
+
+  /// As an AMQP program would declare it: no limit of deliveries, no dead letters.
+  private func declareForAMQP(by client: SkeinClient) async throws {
+    var options = QueueOptions()
+    options.lease = Duration(plan.lease)
+    options.maxDeliveries = 0
+    try await declare(AMQPClients.queue, options, by: client)
   }
 
   private func declare(
@@ -96,6 +110,10 @@ package actor Workload {
     }
     if let onward = plan.onwardQueue { try await addConsumer(queue: onward) }
     for _ in 0..<plan.producers { try await addProducer() }
+    for number in 0..<plan.amqp {
+      amqpConsuming.append(Task { try await self.amqp.consume(number) })
+      amqpPublishing.append(Task { try await self.amqp.publish(number) })
+    }
     if let pause = plan.redrive {
       redriving = Task { await self.redriveAgainAndAgain(every: pause) }
     }
@@ -199,9 +217,11 @@ package actor Workload {
   func settle(atMost limit: Duration) async -> Bool {
     control.stopPublishing()
     let tasks = producers.map(\.task) + (redriving.map { [$0] } ?? [])
+    let others = amqpPublishing
     return await withTaskGroup(of: Bool.self) { group in
       group.addTask {
         for task in tasks { await task.value }
+        for task in others { _ = await task.result }
         return true
       }
       group.addTask {
@@ -224,7 +244,7 @@ package actor Workload {
     let deadline = ContinuousClock.now + limit
     try await publishOnce(by: client)
     // All at once: each ends when it is empty.
-    for queue in plan.queueNames {
+    for queue in plan.queueNames + (plan.amqp > 0 ? [AMQPClients.queue] : []) {
       _ = recording.invoke(.drain(queue), by: "drain")
       try await waitUntilEmpty(queue, client, until: deadline)
       recording.ok(.drain(queue), by: "drain")
@@ -287,6 +307,7 @@ package actor Workload {
   func end() async {
     control.end()
     redriving?.cancel()
+    for client in amqpPublishing + amqpConsuming { _ = await client.result }
     for producer in producers { producer.task.cancel() }
     for consumer in consumers { consumer.task.cancel() }
     let publishing = producers.map(\.client)
