@@ -54,7 +54,8 @@ let package = Package(
       "Simulator",
       imports: ["Base", "Consensus", "QueueMachine", "Node", "LogStore", "History"]),
     layer(
-      "ChaosHarness", imports: ["Base", "Transport", "AMQP", "SkeinClient", "History"], path: "chaos",
+      "ChaosHarness", imports: ["Base", "Transport", "AMQP", "SkeinClient", "History"],
+      path: "chaos",
       without: ["harness/README.md"], sources: ["harness"],
       resources: [.embedInCode("scenarios")]),
     .executableTarget(
