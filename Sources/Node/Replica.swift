@@ -252,11 +252,29 @@ package struct Replica: ~Copyable {
   @usableFromInline mutating func proposeBatch(now: MonotonicTime) {
     // While leadership is handed over the batch waits: it is proposed if that fails, and dropped
     // like all that was not proposed if it succeeds.
-    guard !batch.isEmpty, let position = consensus.propose() else { return }
+    guard !batch.isEmpty else { return }
+    checkBatch()
+    guard let position = consensus.propose() else { return }
     var payload: [UInt8] = []
     swap(&payload, &batch)
     CommandWriter.setStamp(clock.reading(at: now), of: &payload)
     keep(Entry(position: position, kind: .commands, payload: payload))
+  }
+
+  /// What cannot be applied must not reach the log: it would stop every replica, and again whenever
+  /// one starts. Too many commands or messages are no bug: apply refuses what is too much.
+  private func checkBatch() {
+    batch.withUnsafeBytes { bytes in
+      do throws(CommandBatchError) {
+        try CommandBatch.check(bytes)
+      } catch {
+        switch error {
+        case .tooManyCommands, .tooManyPublishes: break
+        case .tooLarge, .truncated, .unknownCommand, .malformed:
+          stopForBug("commands that cannot be applied were to be proposed: \(error)")
+        }
+      }
+    }
   }
 
   /// Puts an entry of this leader or of its own leader into cache and storage batch.

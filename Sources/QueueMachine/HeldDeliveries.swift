@@ -72,6 +72,33 @@ struct HeldDeliveries: Sendable {
     return count
   }
 
+  /// Whether every number from the first that is held to the last is.
+  var isWithoutGaps: Bool {
+    guard start < entries.count else { return true }
+    return entries[entries.count - 1].delivery.rawValue - entries[start].delivery.rawValue + 1
+      == UInt64(count)
+  }
+
+  /// Runs of the range's numbers that are not held. One that goes on behind what was made is two.
+  ///
+  /// - Parameter next: the number of the next delivery to be made.
+  func gaps(in range: DeliveryRange, next: UInt64) -> Int {
+    var gaps = 0
+    var expected = range.first
+    var place = place(of: range.first)
+    while place < entries.count, entries[place].delivery <= range.last {
+      if entries[place].isHeld {
+        if expected < entries[place].delivery { gaps += 1 }
+        expected = entries[place].delivery.next
+      }
+      place += 1
+    }
+    guard expected <= range.last else { return gaps }
+    if expected.rawValue < next { gaps += 1 }
+    if range.last.rawValue >= next { gaps += 1 }
+    return gaps
+  }
+
   /// Makes the entry at `place` a gap.
   @inline(__always)
   mutating func remove(at place: Int) {

@@ -32,8 +32,9 @@ package struct MachineLimits: Hashable, Sendable {
   /// `runsWhenFull`, so that nobody's publishes depend on what others do not answer.
   package var liveRuns = 1 << 22
   package var runsWhenFull = 64
-  /// Refused ranges of settles that a session has not said to have seen. One settle begun below
-  /// this may go over it by as many ranges as it has.
+  /// Refused ranges of settles that a session has not said to have seen. A settle that would make
+  /// more is not carried out until the session has seen enough of them; one that makes more than
+  /// this by itself, for the gaps between what is held, is refused as a whole.
   package var unansweredRefusals = 4_096
   /// The same of all sessions together. Above it a session may have `refusalsWhenFull`, so that
   /// nobody's acknowledgements depend on what others do not answer.

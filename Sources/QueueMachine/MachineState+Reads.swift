@@ -125,23 +125,4 @@ extension MachineState {
     guard let slot = slot(of: producer) else { return .unseen }
     return producers[slot].outcome(of: sequence.rawValue)
   }
-
-  /// Each record once, however many messages have it.
-  func forEachLiveRecord(_ body: (RecordReference) -> Void) {
-    var shared = Set<RecordReference>()
-    func see(_ message: Waiting, in queue: Int) {
-      let reference = queues[queue].reference(of: message)
-      if message.isShared, !shared.insert(reference).inserted { return }
-      body(reference)
-    }
-    for slot in queues.slots {
-      queues[slot].ready.forEach { see($0, in: slot) }
-      queues[slot].keys.forEachBlocked { see($0, in: slot) }
-      for entry in queues[slot].delayed.entries { see(entry.message, in: slot) }
-    }
-    for slot in consumers.slots {
-      let queue = consumers[slot].queueSlot
-      consumers[slot].held.forEach { see($0.message, in: queue) }
-    }
-  }
 }

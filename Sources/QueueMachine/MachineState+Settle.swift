@@ -26,6 +26,7 @@ extension MachineState {
       finish(refusing: .consumerNotFound, order, session, &effects)
       return
     }
+    guard hasRoomForGaps(of: order, session, consumer, &effects) else { return }
     if command.kind != .acknowledge {
       let count = heldCount(order, consumer)
       if settledHere + count > limits.settledPerEntry {
@@ -89,6 +90,7 @@ extension MachineState {
       finish(refusing: .consumerNotFound, order, session, &effects)
       return
     }
+    guard hasRoomForGaps(of: order, session, consumer, &effects) else { return }
     let count = heldCount(order, consumer)
     if extendedHere + count > limits.extendedPerEntry {
       refuse(order, .overloaded, sessions[session].origin, &effects)
@@ -227,11 +229,7 @@ extension MachineState {
       refuse(order, .sequenceGap, origin, &effects)
       return nil
     }
-    let remembered = sessions[session].refusals.count
-    if remembered >= limits.unansweredRefusals
-      || refusalCount >= limits.refusals
-        && remembered + order.ranges.count > limits.refusalsWhenFull
-    {
+    if sessions[session].refusals.count >= limits.unansweredRefusals {
       refuse(order, .tooManyUnanswered, origin, &effects)
       return nil
     }
@@ -269,10 +267,50 @@ extension MachineState {
   private mutating func finish(
     refusing refusal: Refusal, _ order: Order, _ session: Int, _ effects: inout EffectList
   ) {
+    guard hasRoom(for: order.ranges.count, order, session, &effects) else { return }
     for place in 0..<order.ranges.count {
       refuse(order.ranges[place], refusal, order, session, &effects)
     }
     finish(order, session, &effects)
+  }
+
+  /// Whether so many refusals can be remembered until the client has seen them; if not now, the
+  /// order is refused without using its number up.
+  private func hasRoom(
+    for refused: Int, _ order: Order, _ session: Int, _ effects: inout EffectList
+  ) -> Bool {
+    if order.isUnnumbered || refused == 0 { return true }
+    let remembered = sessions[session].refusals.count
+    let hasRoom =
+      refusalCount < limits.refusals
+      // One that has seen all would wait for ever.
+      ? remembered == 0 || remembered + refused <= limits.unansweredRefusals
+      : remembered + refused <= limits.refusalsWhenFull
+    if !hasRoom { refuse(order, .tooManyUnanswered, sessions[session].origin, &effects) }
+    return hasRoom
+  }
+
+  /// The same for the gaps that `visit` will refuse. An order with more of them than are ever
+  /// remembered is refused as a whole.
+  private mutating func hasRoomForGaps(
+    of order: Order, _ session: Int, _ consumer: Int, _ effects: inout EffectList
+  ) -> Bool {
+    if order.isUnnumbered { return true }
+    // Nearly always there is room for as many as could be, and nothing has to be counted.
+    let isWhole = consumers[consumer].held.isWithoutGaps
+    let most = order.ranges.count * 3 + (isWhole ? 0 : consumers[consumer].held.count)
+    let room = refusalCount < limits.refusals ? limits.unansweredRefusals : limits.refusalsWhenFull
+    if sessions[session].refusals.count + most <= room { return true }
+    var gaps = 0
+    for place in 0..<order.ranges.count {
+      gaps += consumers[consumer].held.gaps(
+        in: order.ranges[place], next: consumers[consumer].nextDelivery)
+    }
+    guard gaps > limits.unansweredRefusals else {
+      return hasRoom(for: gaps, order, session, &effects)
+    }
+    finish(refusing: .malformedRequest, order, session, &effects)
+    return false
   }
 
   /// Deliveries in no one's hands: those made are stale, those never made do not exist.

@@ -90,22 +90,19 @@ extension MachineState {
     return isKnown ? nil : .queueNotFound
   }
 
-  /// Whether a queue has no room for all that it is to get.
+  /// Whether a queue has no room for all that it is to get. One step for each queue of each part.
   private func lackOfRoom(for command: Transact) -> Refusal? {
-    var count: [Int: UInt64] = [:]
-    var bytes: [Int: UInt64] = [:]
+    var demands: [Int: Demand] = [:]
     for part in command.parts {
+      var largest: UInt64?
       for queue in part.queues.compactMap({ slot(of: $0) }) where queues[queue].hasLimit {
         if queues[queue].settings.overflow == .reject {
-          count[queue, default: 0] += UInt64(part.count)
-          bytes[queue, default: 0] += UInt64(part.run.count)
-          if queues[queue].isFull(for: bytes[queue] ?? 0, count: count[queue] ?? 0) {
-            return .queueFull
-          }
-        } else if queues[queue].settings.bytesMax > 0,
-          part.largestRecord > queues[queue].settings.bytesMax
-        {
-          return .queueFull
+          let demand = demands[queue, default: Demand()].adding(part)
+          if queues[queue].isFull(for: demand.bytes, count: demand.count) { return .queueFull }
+        } else if queues[queue].settings.bytesMax > 0 {
+          let bytes = largest ?? part.largestRecord
+          largest = bytes
+          if bytes > queues[queue].settings.bytesMax { return .queueFull }
         }
       }
     }
@@ -200,6 +197,18 @@ extension MachineState {
     effects.add(
       .refused(command.session, first: command.first, count: UInt32(command.count), refusal),
       for: origin)
+  }
+}
+
+/// What a transaction asks of one queue.
+private struct Demand {
+  var count: UInt64 = 0
+  var bytes: UInt64 = 0
+
+  mutating func adding(_ part: Transact.Part) -> Demand {
+    count += UInt64(part.count)
+    bytes += UInt64(part.run.count)
+    return self
   }
 }
 

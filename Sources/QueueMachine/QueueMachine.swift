@@ -16,8 +16,8 @@ package struct QueueMachine: ~Copyable {
     state = MachineState(limits: limits)
   }
 
-  /// Applies one entry of kind `commands`; `payload` must have passed `CommandBatch.check` at its
-  /// proposer.
+  /// Applies one entry of kind `commands`; `payload` has passed `CommandBatch.check` at its
+  /// proposer (`Replica.proposeBatch`).
   package mutating func apply(
     index: LogIndex, payload: UnsafeRawBufferPointer, effects: inout EffectList
   ) {

@@ -202,7 +202,9 @@ struct ReadyLevel: Sendable {
   /// In place of the line in a queue with keys: by their turns.
   var turns = IndexedHeap<Turn>()
 
+  @inline(__always)
   var count: Int { line.count + returned.count + turns.count }
+  @inline(__always)
   var isEmpty: Bool { count == 0 }
 
   @inline(__always)
@@ -353,7 +355,10 @@ struct ReadyQueue: Sendable {
   }
 
   /// Level 0 is the lowest.
-  subscript(level level: Int) -> ReadyLevel { level == 0 ? lowest : higher[level - 1] }
+  subscript(level level: Int) -> ReadyLevel {
+    // Lent: a copy would count references for each level that is looked at.
+    _read { if level == 0 { yield lowest } else { yield higher[level - 1] } }
+  }
 
   private func level(of message: Waiting) -> Int { min(message.priority, higher.count) }
 

@@ -197,7 +197,9 @@ extension ConsumerCore {
     _ delivery: Delivery, _ action: SettleAction, _ promise: Promise<Outcome>?
   ) throws(SkeinError) {
     let result = state.withLock { state -> Result<Bool, SkeinError> in
-      if let fault = state.fault(of: delivery) { return .failure(fault) }
+      if let fault = state.fault(of: delivery, whenTaken: action.endsDelivery) {
+        return .failure(fault)
+      }
       if action.endsDelivery { state.holds.remove(delivery.number) }
       state.stage(delivery.delivery, action, promise)
       return .success(state.schedule())
@@ -236,12 +238,16 @@ extension ConsumerCore.State {
   }
 
   /// Why the delivery cannot be settled.
-  fileprivate func fault(of delivery: Delivery) -> SkeinError? {
+  ///
+  /// - Parameter whenTaken: whether it is a fault that a transaction settles it. More time for it can
+  ///   be asked for all the same: it may be long until the transaction is carried out.
+  fileprivate func fault(of delivery: Delivery, whenTaken: Bool = true) -> SkeinError? {
     guard delivery.generation == generation else { return .leaseLost }
     switch holds[delivery.number] {
     case .held: break
     case .lapsed: return .leaseLost
-    case .taken, nil: return .alreadySettled
+    case .taken: if whenTaken { return .alreadySettled }
+    case nil: return .alreadySettled
     }
     if case .some(.some(let error)) = end { return error }
     return nil

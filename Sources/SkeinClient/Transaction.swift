@@ -38,7 +38,8 @@ extension SkeinClient {
   ///
   /// - Parameter batch: at least one message. Together they must fit into one frame (the largest
   ///   message that the cluster takes, 16 MiB unless configured otherwise) and be at most 65,536,
-  ///   each queue's counted.
+  ///   each queue's counted. Neighbours that go to the same queues are one group, of which there may
+  ///   be 1,024: of messages that go to `a` and `b` by turns no more, since their order is kept.
   /// - Returns: the receipts in the order of the messages.
   /// - Throws: `refused` with `queueNotFound` or `queueFull` if that is so of one of the queues:
   ///   then nothing is stored. `outcomeUnknown` as `publish(_:to:)`, for all of it; `invalidMessage`,
@@ -53,7 +54,8 @@ extension SkeinClient {
   /// Acknowledges deliveries and publishes messages in one step: both or neither.
   ///
   /// - Parameters:
-  ///   - deliveries: of this client's consumers.
+  ///   - deliveries: of this client's consumers, at most 1,024 of them, and at most 4,096 runs of
+  ///     consecutive deliveries. Leases can be prolonged while this is under way (`extendSoon`).
   ///   - batch: as in `publishAll(_:)`.
   /// - Throws: `leaseLost` if one of the deliveries is no longer this consumer's: then nothing is
   ///   published, and nothing acknowledged. `alreadySettled`. Else as `publishAll(_:)`. After

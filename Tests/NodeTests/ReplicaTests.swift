@@ -125,6 +125,26 @@ struct TestClient {
     #expect(cluster.nodes.allSatisfy { $0.replica?.isForming == false })
   }
 
+  @Test("Commands that could not be applied stop their leader before they reach the log")
+  func malformedCommands() async {
+    await #expect(processExitsWith: .failure) {
+      let cluster = ReplicaCluster(1)
+      cluster.startAll()
+      let client = TestClient(cluster: cluster)
+      // A publish of two messages with the record of one.
+      var run: [UInt8] = []
+      MessageRecord.append(MessageParts(body: [1]), to: &run)
+      client.submit { payload in
+        run.withUnsafeBytes {
+          CommandWriter.publish(
+            SessionID(rawValue: 1), first: PublishSequence(1), answeredThrough: .zero,
+            queue: QueueID(1), count: 2, run: $0, into: &payload)
+        }
+      }
+      for _ in 0..<10 { cluster.step() }
+    }
+  }
+
   @Test("A publish is confirmed once a majority has it on disk, and not before (G1)")
   func confirm() throws {
     let cluster = ReplicaCluster(3)

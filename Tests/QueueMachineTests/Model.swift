@@ -1176,6 +1176,41 @@ struct Model {
 
   // Settling.
 
+  /// What of the ranges will be refused and why.
+  private func refusals(
+    _ session: SessionID, _ id: ConsumerID, _ ranges: [DeliveryRange]
+  ) -> [(range: DeliveryRange, why: Refusal)] {
+    let starts = ranges.map(\.first.rawValue)
+    let ends = [0] + ranges.map(\.last.rawValue)
+    if zip(starts, ends).contains(where: { $0 <= $1 })
+      || ranges.contains(where: { $0.last < $0.first })
+    {
+      return ranges.map { ($0, .malformedRequest) }
+    }
+    guard let (s, c) = find(session, id) else { return ranges.map { ($0, .consumerNotFound) } }
+    let consumer = sessions[s].consumers[c]
+    let held = Set(consumer.held.map(\.delivery))
+    var refused: [(range: DeliveryRange, why: Refusal)] = []
+    for range in ranges {
+      let last = min(range.last.rawValue, consumer.nextDelivery - 1)
+      var number = range.first.rawValue
+      while number <= last {
+        let first = number
+        while number <= last, !held.contains(number) { number += 1 }
+        if first < number { refused.append((DeliveryRange(first...number - 1), .staleDelivery)) }
+        number += 1
+      }
+      if range.last.rawValue > last {
+        refused.append(
+          (
+            DeliveryRange(max(range.first.rawValue, last + 1)...range.last.rawValue),
+            .deliveryNotFound
+          ))
+      }
+    }
+    return refused
+  }
+
   /// `act` gets each held delivery, which is out of the consumer's hands if `takes`.
   private mutating func visit(
     _ session: SessionID, _ sequence: UInt64, _ answeredThrough: UInt64, _ id: ConsumerID,
@@ -1203,10 +1238,16 @@ struct Model {
       for range in ranges { tell(session, refusal(range, .sequenceGap)) }
       return
     }
+    var refused = refusals(session, id, ranges)
+    if refused.count > limits.unansweredRefusals, find(session, id) != nil {
+      refused = ranges.map { ($0, .malformedRequest) }
+    }
     let remembered = sessions[s].refusals.count
-    let all = sessions.reduce(0) { $0 + $1.refusals.count }
+    let isFull = sessions.reduce(0) { $0 + $1.refusals.count } >= limits.refusals
+    let after = remembered + refused.count
     if remembered >= limits.unansweredRefusals
-      || all >= limits.refusals && remembered + ranges.count > limits.refusalsWhenFull
+      || !refused.isEmpty && isFull && after > limits.refusalsWhenFull
+      || !isFull && remembered > 0 && !refused.isEmpty && after > limits.unansweredRefusals
     {
       for range in ranges { tell(session, refusal(range, .tooManyUnanswered)) }
       return
@@ -1217,12 +1258,8 @@ struct Model {
           sequence: CommandSequence(sequence), consumer: id, range: range, refusal: why))
       model.tell(session, refusal(range, why))
     }
-    let starts = ranges.map(\.first.rawValue)
-    let ends = [0] + ranges.map(\.last.rawValue)
-    if zip(starts, ends).contains(where: { $0 <= $1 })
-      || ranges.contains(where: { $0.last < $0.first })
-    {
-      for range in ranges { refuse(&self, range, .malformedRequest) }
+    if refused.contains(where: { $0.why == .malformedRequest }) {
+      for (range, why) in refused { refuse(&self, range, why) }
       sessions[s].settled = sequence
       settled(session, sequence)
       return

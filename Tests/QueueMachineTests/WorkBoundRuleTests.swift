@@ -307,3 +307,133 @@ private struct FanOut {
         == rig.refusal(session, 2, 1, .transactionTooLarge))
   }
 }
+
+@Suite struct RefusalBoundRules {
+  /// A consumer that holds every second of its deliveries.
+  private func everySecond(
+    _ count: UInt64, _ limits: MachineLimits
+  ) -> (rig: Rig, queue: QueueID, session: SessionID) {
+    let rig = Rig(limits: limits)
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: Array(repeating: 1, count: Int(count)))
+    rig.subscribe(session, 1, queue, credit: UInt32(count))
+    rig.settle(session, 1, .acknowledge, stride(from: 2, through: count, by: 2).map { $0...$0 })
+    return (rig, queue, session)
+  }
+
+  private func refused(
+    _ session: SessionID, _ sequence: UInt64, _ range: ClosedRange<UInt64>, _ refusal: Refusal
+  ) -> Seen {
+    .plain(
+      .settleRefused(
+        session, CommandSequence(sequence), ConsumerID(1), DeliveryRange(range), refusal))
+  }
+
+  private func settled(_ session: SessionID, _ through: UInt64) -> Seen {
+    .plain(.settled(session, through: CommandSequence(through)))
+  }
+
+  @Test func aSettleWithMoreGapsThanAreRememberedIsRefusedAsAWhole() throws {
+    var limits = MachineLimits()
+    limits.unansweredRefusals = 4
+    let (rig, queue, session) = everySecond(12, limits)
+    // Of 1...12 the six even ones are gone.
+    let whole = [refused(session, 2, 1...12, .malformedRequest), settled(session, 2)]
+    #expect(rig.settle(session, 2, .acknowledge, [1...12]) == whole)
+    #expect(rig.summary(queue).leased == 6)
+    try rig.restart(limits: limits)
+    #expect(rig.settle(session, 2, .acknowledge, [1...12]) == whole)
+    // In two steps it can be done: no more than are remembered each.
+    #expect(
+      rig.settle(session, 3, .acknowledge, [1...8], answeredThrough: 2)
+        == [2, 4, 6, 8].map { refused(session, 3, $0...$0, .staleDelivery) }
+        + [settled(session, 3)])
+    #expect(rig.summary(queue).leased == 2)
+  }
+
+  @Test func gapsAreRememberedOnlyWhereThereIsRoom() {
+    var limits = MachineLimits()
+    limits.unansweredRefusals = 4
+    let (rig, queue, session) = everySecond(12, limits)
+    rig.settle(session, 2, .acknowledge, [1...4])
+    // Two are remembered; two more would do, three are too many, also for more time.
+    #expect(
+      rig.settle(session, 3, .acknowledge, [5...10])
+        == [refused(session, 3, 5...10, .tooManyUnanswered)])
+    let extended = rig.apply {
+      CommandWriter.extend(
+        session, sequence: CommandSequence(3), answeredThrough: CommandSequence(1),
+        consumer: ConsumerID(1), ranges: [DeliveryRange(5...10)], duration: .seconds(1), into: &$0)
+    }
+    #expect(extended == [refused(session, 3, 5...10, .tooManyUnanswered)])
+    #expect(rig.summary(queue).leased == 4)
+    #expect(rig.settle(session, 3, .acknowledge, [5...8]).count == 3)
+    #expect(rig.settle(session, 4, .acknowledge, [9...12], answeredThrough: 3).count == 3)
+    #expect(rig.summary(queue).leased == 0)
+  }
+
+  @Test func whatIsAllHeldGoesHoweverMuchOthersLeaveUnanswered() {
+    var limits = MachineLimits()
+    limits.refusals = 3
+    limits.refusalsWhenFull = 2
+    let rig = Rig(limits: limits)
+    let queue = rig.declare("q")
+    let hoarder = rig.open()
+    rig.settle(hoarder, 1, .acknowledge, [1...1, 2...2, 3...3])
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: [1, 1, 1, 1, 1])
+    rig.subscribe(session, 1, queue)
+    #expect(rig.settle(session, 1, .acknowledge, [1...1, 3...3, 5...5]) == [settled(session, 1)])
+    // Gaps before, between and behind: three.
+    #expect(
+      rig.settle(session, 2, .acknowledge, [1...5]) == [
+        refused(session, 2, 1...5, .tooManyUnanswered)
+      ]
+    )
+    #expect(rig.settle(session, 2, .acknowledge, [2...4]).count == 2)
+    #expect(rig.summary(queue).leased == 0)
+  }
+}
+
+@Suite struct SharedRecordBoundRules {
+  /// However few are looked at in one pass over the messages.
+  @Test(arguments: [1, 2, 3, 7, 8, 100])
+  func sharedRecordsAreToldOnceInSeveralPasses(atOnce: Int) throws {
+    let rig = Rig()
+    let queues = ["a", "b", "c"].map { rig.declare($0) }
+    let session = rig.open(producer: 1)
+    rig.transact(session, 1, [(queues, [10, 20, 30])])
+    rig.publish(session, 4, to: queues[1], bodies: [40, 50])
+    rig.transact(session, 6, [([queues[2], queues[0]], [60, 70, 80, 90])])
+    rig.subscribe(session, 1, queues[2], credit: 3)
+    for _ in 0..<2 {
+      var told: [RecordReference] = []
+      rig.machine.state.forEachLiveRecord(sharedAtOnce: atOnce) { told.append($0) }
+      #expect(told.count == 9 && Set(told).count == 9)
+      let all = queues.flatMap { rig.machine.peek($0, limit: 100).map(\.reference) }
+      #expect(Set(all) == Set(told))
+      try rig.restart()
+    }
+  }
+}
+
+@Suite struct TransactionDemandRules {
+  /// Parts that each would fit ask for too much together, by number or by bytes.
+  @Test(arguments: [(lengthMax: UInt64(3), bytesMax: UInt64(0)), (0, 100)])
+  func whatSeveralPartsAskOfAQueueIsAddedUp(lengthMax: UInt64, bytesMax: UInt64) {
+    let rig = Rig()
+    let full = rig.declare("full") {
+      $0.lengthMax = lengthMax
+      $0.bytesMax = bytesMax
+    }
+    let other = rig.declare("other")
+    let session = rig.open(producer: 1)
+    #expect(
+      rig.transact(session, 1, [([full], [10, 10]), ([other, full], [10]), ([full], [10])])
+        == rig.refusal(session, 1, 4, .queueFull))
+    #expect(rig.summary(full).ready == 0 && rig.summary(other).ready == 0)
+    rig.transact(session, 5, [([full], [10]), ([other, full], [10]), ([full], [10])])
+    #expect(rig.summary(full).ready == 3 && rig.summary(other).ready == 1)
+  }
+}

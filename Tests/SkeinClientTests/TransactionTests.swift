@@ -143,6 +143,32 @@ import Wire
     await client.close()
   }
 
+  @Test func `A lease can be prolonged while its transaction is under way`() async throws {
+    let node = try FakeNode()
+    let (client, consumer, batch) = try await holding(node)
+    let publishing = Task {
+      try await batch[0].acknowledge(publishing: [OutgoingMessage(Message("x"), to: "out")])
+    }
+    _ = try read(await node.take(.transact))
+    batch[0].extendSoon(by: .seconds(9))
+    try await node.take(.extend).read { frame in
+      guard case .extend(let request) = frame else { throw WrongFrame(kind: .extend) }
+      #expect(request.by == .seconds(9) && request.ranges == [range(1, 1)])
+    }
+    // Nothing else settles it meanwhile.
+    await #expect(throws: SkeinError.alreadySettled) { try await batch[0].acknowledge() }
+    confirm(node, 1, 1)
+    #expect(try await publishing.value.count == 1)
+    // It came behind the transaction: too late, which is nobody's fault. So is asking once more.
+    node.send(
+      .settleRefused(
+        sequence: CommandSequence(1), consumer: ConsumerID(1), range: range(1, 1), .staleDelivery))
+    node.send(.settled(through: CommandSequence(1)))
+    batch[0].extendSoon(by: .seconds(9))
+    #expect(try await consumer.flush().isEmpty)
+    await client.close()
+  }
+
   @Test func `What was refused can be settled in another way`() async throws {
     let node = try FakeNode()
     let (client, _, batch) = try await holding(node)

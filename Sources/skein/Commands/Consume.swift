@@ -247,7 +247,10 @@ private final class ConsumeRun {
             outputMax: client.messageBytesMax)
         }
         if outcome.code == 0, !outcome.isOutputCut {
-          let isDone = try await publish(outcome.output, of: delivery, to: queues)
+          // The cluster may be slow: that must not cost this one or the next their leases.
+          let isDone = try await ConsumeRun.holding(batch[position...]) {
+            try await publish(outcome.output, of: delivery, to: queues)
+          }
           if isDone { done += 1 } else { failed += 1 }
         } else if Task.isCancelled {
           delivery.releaseSoon()

@@ -24,6 +24,11 @@ enum Publish {
       Option("priority", "N", "of all messages, for queues declared with --priorities (default 0)"),
       Option("delay", "TIME", "deliver the messages so long after they are stored, not before"),
       Option("ttl", "TIME", "messages that waited so long go to the dead-letter queue, or away"),
+      Option(
+        "also", "LIST",
+        "store every message in these queues too, commas between: in all of them or in none"),
+      Option(
+        "atomic", nil, "store all messages in one step: all or none (together at most 16 MiB)"),
       Option("window", "N", "at most N messages unconfirmed at a time (default 10000)"),
       Option(
         "resume", "FILE",
@@ -36,17 +41,19 @@ enum Publish {
       however long the input is. Ends with 0 when all are confirmed. If it gives up before that
       (--timeout), it says how many were confirmed: the others may or may not be stored.
 
+      With --also and --atomic messages are stored as a whole or not at all, whatever dies meanwhile.
+      With --also they go in small groups, each waiting for the one before, with --atomic in one. The
+      first group that is refused, because one of the queues is full or gone, ends it.
+
       With --resume the cluster is asked what became of them: a run that was broken off, even by a
       kill, is gone on with by the same command, and every line is stored once. The cluster
       remembers for 24 hours how far a producer got.
       """,
     run: .asynchronous(run))
 
-  /// A line longer than any message may be.
-  private static let lineBytesMax = 17 << 20
-
   static func run(_ arguments: Arguments) async throws -> ExitCode {
     let queue = arguments.operands[0]
+    let queues = try [queue] + also(arguments)
     let bodies = Array(arguments.operands.dropFirst())
     let template = try template(arguments)
     let rate = try arguments.decimal("rate", in: 0.001...1e9)
@@ -57,29 +64,55 @@ enum Publish {
       throw arguments.usage("messages come from BODY or from --lines and --file, not from both")
     }
     let input = bodies.isEmpty ? try InputReader(file: file) : nil
+    try checkSteps(arguments)
     let resume = try arguments.text("resume").map { path in
       guard byLines else { throw arguments.usage("--resume needs --lines") }
-      return try ResumeFile(path: path, queue: queue)
+      return try ResumeFile(path: path, queue: queues.joined(separator: ","))
     }
     return try await Connection.with(arguments, producer: resume?.producer) { client in
       let known = client.lastPublish
       try resume?.check(known: known)
       let refused = try await resume?.refused(through: known, window: window, client)
-      let publisher = try await client.publisher(for: queue, window: Int(window))
-      let run = PublishRun(
-        publisher, template: template, rate: rate, timeout: Duration(try arguments.timeout()))
-      try await run.finish(arguments, client) {
-        if let input, byLines {
-          try await run.send(linesOf: input, behind: known)
-        } else if let input {
-          try await run.send(try await input.all(limit: lineBytesMax))
-        } else {
-          for body in bodies { try await run.send(Array(body.utf8)) }
-        }
+      let source = PublishSource(bodies: bodies, input: input, byLines: byLines, known: known)
+      if queues.count > 1 || arguments.flag("atomic") {
+        let steps = PublishSteps(
+          client, queues, template: template, rate: rate, isAtomic: arguments.flag("atomic"))
+        try await steps.run(source, arguments)
+      } else {
+        let publisher = try await client.publisher(for: queue, window: Int(window))
+        let run = PublishRun(
+          publisher, template: template, rate: rate, timeout: Duration(try arguments.timeout()))
+        try await run.finish(arguments, client) { try await source.forEach(run.send) }
       }
       try resume?.finish()
       try refused?.check()
       return .fine
+    }
+  }
+
+  /// The queues of `--also`.
+  private static func also(_ arguments: Arguments) throws -> [String] {
+    guard let list = arguments.text("also") else { return [] }
+    let names = list.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+    guard !names.contains("") else { throw arguments.usage("--also names no queue") }
+    guard Set(names + [arguments.operands[0]]).count == names.count + 1 else {
+      throw arguments.usage("--also names a queue twice")
+    }
+    guard names.count < 1024 else {
+      throw arguments.usage("--also names \(names.count) queues, which is more than 1023")
+    }
+    return names
+  }
+
+  private static func checkSteps(_ arguments: Arguments) throws {
+    if arguments.flag("atomic") {
+      for name in ["rate", "resume"] where arguments.text(name) != nil {
+        throw arguments.usage("--atomic and --\(name) do not go together")
+      }
+    }
+    let isInSteps = arguments.flag("atomic") || arguments.text("also") != nil
+    if isInSteps, arguments.text("window") != nil {
+      throw arguments.usage("--window does not go together with --also or --atomic")
     }
   }
 
@@ -101,12 +134,32 @@ enum Publish {
         Duration($0)
       })
   }
+}
 
-  /// One line is read at a time by `send(linesOf:)`; a longer one is no message.
-  static func check(pendingBytes: Int) throws {
-    guard pendingBytes <= lineBytesMax else {
-      throw Failure("a line is longer than \(lineBytesMax) bytes")
+extension Publish {
+  /// Says that all are confirmed.
+  static func report(
+    _ count: Int, to queues: [String], in span: Duration, _ arguments: Arguments
+  ) throws {
+    let seconds = span.seconds
+    if arguments.flag("json") {
+      var json = [JSON.Member(name: "queue", value: .text(queues[0]))]
+      if queues.count > 1 {
+        json.append(JSON.Member(name: "also", value: .array(queues.dropFirst().map(JSON.text))))
+      }
+      json.append(JSON.Member(name: "confirmed", value: .integer(exactly: count)))
+      json.append(JSON.Member(name: "seconds", value: .number(seconds)))
+      try StandardOutput.write(JSON.object(json).text + "\n")
+    } else {
+      let rate = grouped(UInt64(Double(count) / max(seconds, 1e-6)))
+      StandardError.write(
+        "\(grouped(UInt64(count))) \(count == 1 ? "message" : "messages") confirmed in"
+          + " \(rounded(seconds)) s" + (count > 1 ? ", \(rate) per second\n" : "\n"))
     }
+  }
+
+  static func words(_ error: any Error) -> String {
+    (error as? Failure)?.message ?? "\(error)"
   }
 }
 
@@ -143,33 +196,6 @@ private final class PublishRun: Sendable {
     try await Task.sleep(until: due)
   }
 
-  /// - Parameter known: lines that an earlier run has published.
-  func send(linesOf input: InputReader, behind known: UInt64) async throws {
-    var splitter = LineSplitter()
-    var passedOver: UInt64 = 0
-    while true {
-      let piece = try await input.next()
-      if piece.isEmpty { break }
-      var lines: [ArraySlice<UInt8>] = []
-      splitter.split(piece) { lines.append($0) }
-      for line in lines {
-        if passedOver < known {
-          passedOver += 1
-        } else {
-          try await send(line)
-        }
-      }
-      try Publish.check(pendingBytes: splitter.pendingBytes)
-    }
-    if let last = splitter.finish() {
-      if passedOver < known { passedOver += 1 } else { try await send(last) }
-    }
-    guard passedOver == known else {
-      throw Failure(
-        "the run to go on with has published \(known) lines, the input has \(passedOver)")
-    }
-  }
-
   /// Runs `sending`, waits for all confirms and reports, also when something failed.
   func finish(
     _ arguments: Arguments, _ client: SkeinClient,
@@ -184,20 +210,8 @@ private final class PublishRun: Sendable {
         "\(PublishRun.words(error)) (\(PublishRun.counts(confirmed.withLock { $0 }, of: sent.withLock { $0 }, error)))"
       )
     }
-    let count = sent.withLock { $0 }
-    let seconds = (ContinuousClock.now - start).seconds
-    if arguments.flag("json") {
-      let json: JSON = [
-        "queue": .text(publisher.queue), "confirmed": .integer(exactly: count),
-        "seconds": .number(seconds),
-      ]
-      try StandardOutput.write(json.text + "\n")
-    } else {
-      let rate = grouped(UInt64(Double(count) / max(seconds, 1e-6)))
-      StandardError.write(
-        "\(grouped(UInt64(count))) \(count == 1 ? "message" : "messages") confirmed in"
-          + " \(rounded(seconds)) s" + (count > 1 ? ", \(rate) per second\n" : "\n"))
-    }
+    try Publish.report(
+      sent.withLock { $0 }, to: [publisher.queue], in: ContinuousClock.now - start, arguments)
   }
 
   /// Runs `sending` and waits for all confirms, until that is done or answers have stopped coming,
@@ -280,6 +294,6 @@ private final class PublishRun: Sendable {
     if let overdue = error as? Overdue {
       return "no confirm came for \(rounded(overdue.timeout.seconds)) s"
     }
-    return (error as? Failure)?.message ?? "\(error)"
+    return Publish.words(error)
   }
 }

@@ -1,0 +1,86 @@
+// Which records of the log are still needed: asked when the log is cleaned and when a damaged part of
+// it is fetched again. A record that several queues share is told once, in memory that does not grow
+// with the number of those that are shared.
+
+import Base
+
+extension MachineState {
+  /// Each record once, however many messages have it, in no particular order.
+  ///
+  /// - Parameter sharedAtOnce: shared records told in one pass over all messages; about twice as many
+  ///   are gathered, of 16 bytes each.
+  func forEachLiveRecord(sharedAtOnce: Int = 1 << 20, _ body: (RecordReference) -> Void) {
+    var pass = SharedRecords(most: sharedAtOnce)
+    forEachMessage { message, queue in
+      let reference = queues[queue].reference(of: message)
+      if message.isShared { pass.add(reference) } else { body(reference) }
+    }
+    while let last = pass.tell(body) {
+      pass = SharedRecords(most: sharedAtOnce, behind: last)
+      forEachMessage { message, queue in
+        if message.isShared { pass.add(queues[queue].reference(of: message)) }
+      }
+    }
+  }
+
+  /// Every message with the slot of its queue.
+  private func forEachMessage(_ body: (Waiting, Int) -> Void) {
+    for slot in queues.slots {
+      queues[slot].ready.forEach { body($0, slot) }
+      queues[slot].keys.forEachBlocked { body($0, slot) }
+      for entry in queues[slot].delayed.entries { body(entry.message, slot) }
+    }
+    for slot in consumers.slots {
+      let queue = consumers[slot].queueSlot
+      consumers[slot].held.forEach { body($0.message, queue) }
+    }
+  }
+}
+
+/// The first so many of the references that are added, each once, in the order of the log.
+private struct SharedRecords {
+  private let most: Int
+  private let behind: RecordReference?
+  private var gathered: [RecordReference] = []
+  /// Set once there are more: those behind it are for a later pass.
+  private var last: RecordReference?
+
+  init(most: Int, behind: RecordReference? = nil) {
+    self.most = most
+    self.behind = behind
+  }
+
+  mutating func add(_ reference: RecordReference) {
+    if let behind, !behind.isBefore(reference) { return }
+    if let last, last.isBefore(reference) { return }
+    gathered.append(reference)
+    if gathered.count >= 2 * most { sort() }
+  }
+
+  /// - Returns: behind which to go on; nil if these were all.
+  mutating func tell(_ body: (RecordReference) -> Void) -> RecordReference? {
+    sort()
+    gathered.forEach(body)
+    return last
+  }
+
+  private mutating func sort() {
+    gathered.sort { $0.isBefore($1) }
+    var kept = 0
+    for place in gathered.indices where place == 0 || gathered[place] != gathered[kept - 1] {
+      if kept == most {
+        last = gathered[kept - 1]
+        break
+      }
+      gathered[kept] = gathered[place]
+      kept += 1
+    }
+    gathered.removeSubrange(kept...)
+  }
+}
+
+extension RecordReference {
+  fileprivate func isBefore(_ other: RecordReference) -> Bool {
+    (entry, offset) < (other.entry, other.offset)
+  }
+}
