@@ -301,23 +301,23 @@ struct ReadyQueue: Sendable {
 
   @inline(never)
   private mutating func popByPriority() -> Waiting? {
-    guard let top = (0...higher.count).last(where: { !self[level: $0].isEmpty }) else { return nil }
+    guard let top = (0...higher.count).last(where: { !isEmpty($0) }) else { return nil }
     var chosen = top
     for level in 0..<top {
-      if self[level: level].isEmpty {
+      if isEmpty(level) {
         passedOver[level] = 0
       } else if chosen == top, passedOver[level] >= Self.passedOverMax {
         chosen = level
       }
     }
-    for level in 0..<chosen where !self[level: level].isEmpty { passedOver[level] += 1 }
+    for level in 0..<chosen where !isEmpty(level) { passedOver[level] += 1 }
     passedOver[chosen] = 0
     return change(chosen) { $0.popFirst() }
   }
 
   /// The oldest of the lowest level: what makes room.
   mutating func popOldest() -> Waiting? {
-    for level in 0...higher.count where !self[level: level].isEmpty {
+    for level in 0...higher.count where !isEmpty(level) {
       return change(level) { $0.popFirst() }
     }
     return nil
@@ -355,9 +355,12 @@ struct ReadyQueue: Sendable {
   }
 
   /// Level 0 is the lowest.
-  subscript(level level: Int) -> ReadyLevel {
-    // Lent: a copy would count references for each level that is looked at.
-    _read { if level == 0 { yield lowest } else { yield higher[level - 1] } }
+  subscript(level level: Int) -> ReadyLevel { level == 0 ? lowest : higher[level - 1] }
+
+  /// Asked for every level whenever a message is taken: without the copy that the subscript makes.
+  @inline(__always)
+  private func isEmpty(_ level: Int) -> Bool {
+    level == 0 ? lowest.isEmpty : higher[level - 1].isEmpty
   }
 
   private func level(of message: Waiting) -> Int { min(message.priority, higher.count) }

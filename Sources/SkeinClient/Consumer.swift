@@ -39,6 +39,13 @@ public final class Consumer: AsyncSequence, Sendable {
     try await core.acknowledge(upTo: delivery)
   }
 
+  /// The leases of all that this consumer holds run out `duration` after this is confirmed: also of
+  /// what was delivered and not taken yet, and of what a transaction under way settles. Does not
+  /// wait; what comes too late is told as of `Delivery.extendSoon(by:)`.
+  public func extendAllSoon(by duration: Duration) {
+    core.extendAllSoon(by: duration.nanoseconds)
+  }
+
   /// Waits until everything that was settled so far is confirmed.
   ///
   /// - Returns: the settlements without waiting since the last flush that had no effect.

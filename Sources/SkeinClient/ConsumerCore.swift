@@ -134,6 +134,30 @@ extension ConsumerCore {
     }
   }
 
+  /// Asks for more time for all that is held here, whether a task has taken it yet or a transaction
+  /// settles it.
+  func extendAllSoon(by duration: Nanoseconds) {
+    let wakesLoop = state.withLock { state -> Bool in
+      if case .some(.some) = state.end { return false }
+      var isAny = false
+      for number in state.holds.sortedKeys {
+        switch state.holds[number] {
+        case .held, .taken:
+          state.stage(DeliveryID(number), .extend(duration), nil)
+          isAny = true
+        case .lapsed, nil: break
+        }
+      }
+      return isAny && state.schedule()
+    }
+    if wakesLoop { mailbox.post(.settles(self)) }
+  }
+
+  /// Whether it can still be settled, as far as is known here.
+  func isHeld(_ delivery: Delivery) -> Bool {
+    state.withLock { state in state.fault(of: delivery) == nil }
+  }
+
   /// Takes back what a task took and did not look at: the next to ask gets it, else the cluster.
   func putBack(_ deliveries: ArraySlice<Delivery>) {
     let (woken, wakesLoop) = state.withLock { state in state.putBack(deliveries) }

@@ -71,6 +71,12 @@ extension Delivery {
   public var contentType: String { message.contentType }
 }
 
+extension Delivery {
+  /// Whether it can still be settled, as far as this client knows: it is not settled, and the cluster
+  /// has not said that its lease is over.
+  public var isHeld: Bool { core.isHeld(self) }
+}
+
 // Settling, waiting until the cluster confirmed.
 extension Delivery {
   /// Done: the message is gone for good once this returns.

@@ -169,6 +169,33 @@ import Wire
     await client.close()
   }
 
+  @Test func `All that is held can be prolonged at once, taken by a task or not`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let consumer = try await client.consume("jobs")
+    node.deliver(1, (1...5).map { ($0, "m") })
+    var batch: [Delivery] = []
+    while batch.count < 3 { batch += try await consumer.nextBatch(max: 3 - batch.count) }
+    // 1 is done, 2 in a transaction, 3 with a task, 4 over, 5 waits to be taken.
+    batch[0].acknowledgeSoon()
+    _ = await node.take(.settle)
+    let second = batch[1]
+    let publishing = Task {
+      try await second.acknowledge(publishing: [OutgoingMessage(Message("x"), to: "out")])
+    }
+    _ = await node.take(.transact)
+    consumer.core.lapse([range(4, 4)])
+    #expect(batch.map(\.isHeld) == [false, false, true])
+    consumer.extendAllSoon(by: .seconds(9))
+    try await node.take(.extend).read { frame in
+      guard case .extend(let request) = frame else { throw WrongFrame(kind: .extend) }
+      #expect(request.by == .seconds(9) && request.ranges == [range(2, 3), range(5, 5)])
+    }
+    confirm(node, 1, 1)
+    _ = try await publishing.value
+    await client.close()
+  }
+
   @Test func `What was refused can be settled in another way`() async throws {
     let node = try FakeNode()
     let (client, _, batch) = try await holding(node)

@@ -30,8 +30,8 @@ enum Consume {
       With --exec a message is acknowledged when CMD ends with 0. Else it has failed and is tried
       again, by whoever is next, until --max-deliveries of the queue; the last line that CMD wrote to
       standard error is kept with it. CMD finds SKEIN_QUEUE, SKEIN_ID, SKEIN_ATTEMPT, SKEIN_TOKEN,
-      SKEIN_KEY and a SKEIN_HEADER_NAME for every header in its environment. The lease is prolonged
-      while CMD runs.
+      SKEIN_KEY and a SKEIN_HEADER_NAME for every header in its environment. While CMD runs, the leases
+      of all that is held (--prefetch) are prolonged.
 
       With --publish-to what CMD writes to standard output, without a line feed at its end, is a message
       for each of these queues, with the key, the priority and the headers of the one that it was made
@@ -199,15 +199,21 @@ private final class ConsumeRun {
   func executing(_ command: String) async throws {
     var done = 0
     var failed = 0
+    var missed = 0
     while true {
       let batch = try await next()
       if batch.isEmpty { break }
-      for (position, delivery) in batch.enumerated() {
+      for delivery in batch {
         if Task.isCancelled {
           delivery.releaseSoon()
           continue
         }
-        let outcome = try await ConsumeRun.holding(batch[position...]) {
+        // It comes again, perhaps elsewhere: no need to do it twice.
+        guard delivery.isHeld else {
+          missed += 1
+          continue
+        }
+        let outcome = try await holding(delivery) {
           try await CommandRunner.run(
             command, body: delivery.body, environment: MessageText.environment(delivery))
         }
@@ -226,29 +232,36 @@ private final class ConsumeRun {
       }
     }
     try await finish()
-    StandardError.write("\(done) done, \(failed) failed\n")
+    let late = missed > 0 ? ", \(missed) leases over before their turn" : ""
+    StandardError.write("\(done) done, \(failed) failed\(late)\n")
   }
 
   /// As `executing`, with what the command writes published in the step that acknowledges.
   func transforming(_ command: String, into queues: [String]) async throws {
     var done = 0
     var failed = 0
+    var missed = 0
     while true {
       let batch = try await next()
       if batch.isEmpty { break }
-      for (position, delivery) in batch.enumerated() {
+      for delivery in batch {
         if Task.isCancelled {
           delivery.releaseSoon()
           continue
         }
-        let outcome = try await ConsumeRun.holding(batch[position...]) {
+        // It comes again, perhaps elsewhere: no need to do it twice.
+        guard delivery.isHeld else {
+          missed += 1
+          continue
+        }
+        let outcome = try await holding(delivery) {
           try await CommandRunner.run(
             command, body: delivery.body, environment: MessageText.environment(delivery),
             outputMax: client.messageBytesMax)
         }
         if outcome.code == 0, !outcome.isOutputCut {
-          // The cluster may be slow: that must not cost this one or the next their leases.
-          let isDone = try await ConsumeRun.holding(batch[position...]) {
+          // The cluster may be slow: that must not cost this one or those behind it their leases.
+          let isDone = try await holding(delivery) {
             try await publish(outcome.output, of: delivery, to: queues)
           }
           if isDone { done += 1 } else { failed += 1 }
@@ -261,7 +274,8 @@ private final class ConsumeRun {
       }
     }
     try await finish()
-    StandardError.write("\(done) done, \(failed) failed\n")
+    let late = missed > 0 ? ", \(missed) leases over before their turn" : ""
+    StandardError.write("\(done) done, \(failed) failed\(late)\n")
   }
 
   private static func words(of outcome: CommandOutcome) -> String {
@@ -297,15 +311,15 @@ private final class ConsumeRun {
     }
   }
 
-  /// Runs `body` while the leases of `deliveries` are prolonged.
-  private static func holding<Result>(
-    _ deliveries: ArraySlice<Delivery>, _ body: () async throws -> Result
+  /// Runs `body` while the leases of all that is held are prolonged: of this delivery, of those
+  /// behind it, and of what comes meanwhile to wait for them.
+  private func holding<Result>(
+    _ delivery: Delivery, _ body: () async throws -> Result
   ) async rethrows -> Result {
-    let lease = deliveries.map(\.lease).min() ?? .seconds(30)
+    let lease = delivery.lease
+    let consumer = consumer
     let keeper = Task {
-      while (try? await Task.sleep(for: lease / 3)) != nil {
-        for delivery in deliveries { delivery.extendSoon(by: lease) }
-      }
+      while (try? await Task.sleep(for: lease / 3)) != nil { consumer.extendAllSoon(by: lease) }
     }
     defer { keeper.cancel() }
     return try await body()
