@@ -38,6 +38,9 @@ final class ConsumerCore: Sendable {
     case held
     /// A transaction that is under way settles it.
     case taken
+    /// The same, and the cluster says that it is not held any more: because of the transaction,
+    /// whose answer has not come, or because its lease is over.
+    case takenAndGone
     case lapsed
   }
 
@@ -145,7 +148,7 @@ extension ConsumerCore {
         case .held, .taken:
           state.stage(DeliveryID(number), .extend(duration), nil)
           isAny = true
-        case .lapsed, nil: break
+        case .takenAndGone, .lapsed, nil: break
         }
       }
       return isAny && state.schedule()
@@ -189,9 +192,12 @@ extension ConsumerCore {
   /// stays so.
   func giveBack(_ delivery: Delivery) {
     state.withLock { state in
-      guard delivery.generation == state.generation, case .taken = state.holds[delivery.number]
-      else { return }
-      state.holds.insert(.held, for: delivery.number)
+      guard delivery.generation == state.generation else { return }
+      switch state.holds[delivery.number] {
+      case .taken: state.holds.insert(.held, for: delivery.number)
+      case .takenAndGone: state.holds.insert(.lapsed, for: delivery.number)
+      case .held, .lapsed, nil: break
+      }
     }
   }
 
@@ -257,7 +263,7 @@ extension ConsumerCore.State {
   fileprivate func isUnsettled(_ number: UInt64) -> Bool {
     switch holds[number] {
     case .held, .lapsed: true
-    case .taken, nil: false
+    case .taken, .takenAndGone, nil: false
     }
   }
 
@@ -269,7 +275,7 @@ extension ConsumerCore.State {
     guard delivery.generation == generation else { return .leaseLost }
     switch holds[delivery.number] {
     case .held: break
-    case .lapsed: return .leaseLost
+    case .lapsed, .takenAndGone: return .leaseLost
     case .taken: if whenTaken { return .alreadySettled }
     case nil: return .alreadySettled
     }
@@ -374,7 +380,11 @@ extension ConsumerCore.State {
 
   fileprivate mutating func lapse(_ number: UInt64) {
     guard holds.contains(number) else { return }
-    if holds.count > ConsumerCore.lapsedMax {
+    if case .taken = holds[number] {
+      holds.insert(.takenAndGone, for: number)
+    } else if case .takenAndGone = holds[number] {
+      return
+    } else if holds.count > ConsumerCore.lapsedMax {
       holds.remove(number)
     } else {
       holds.insert(.lapsed, for: number)

@@ -169,6 +169,30 @@ import Wire
     await client.close()
   }
 
+  @Test func `Being too late with more time for what a transaction settled is no failure`()
+    async throws
+  {
+    let node = try FakeNode()
+    let (client, consumer, batch) = try await holding(node)
+    let first = batch[0]
+    let publishing = Task {
+      try await first.acknowledge(publishing: [OutgoingMessage(Message("x"), to: "out")])
+    }
+    _ = await node.take(.transact)
+    consumer.extendAllSoon(by: .seconds(9))
+    _ = await node.take(.extend)
+    // A new leader has carried it out: the delivery is not held any more before its answer comes.
+    consumer.core.lapse([range(1, 1)])
+    node.send(
+      .settleRefused(
+        sequence: CommandSequence(1), consumer: ConsumerID(1), range: range(1, 1), .staleDelivery))
+    node.send(.settled(through: CommandSequence(1)))
+    confirm(node, 1, 1)
+    #expect(try await publishing.value.count == 1)
+    #expect(try await consumer.flush().isEmpty)
+    await client.close()
+  }
+
   @Test func `All that is held can be prolonged at once, taken by a task or not`() async throws {
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)

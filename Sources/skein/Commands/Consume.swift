@@ -200,9 +200,12 @@ private final class ConsumeRun {
     var done = 0
     var failed = 0
     var missed = 0
+    var keeper: Task<Void, Never>?
+    defer { keeper?.cancel() }
     while true {
       let batch = try await next()
       if batch.isEmpty { break }
+      keeper = keeper ?? keepLeases(like: batch[0])
       for delivery in batch {
         if Task.isCancelled {
           delivery.releaseSoon()
@@ -213,10 +216,8 @@ private final class ConsumeRun {
           missed += 1
           continue
         }
-        let outcome = try await holding(delivery) {
-          try await CommandRunner.run(
-            command, body: delivery.body, environment: MessageText.environment(delivery))
-        }
+        let outcome = try await CommandRunner.run(
+          command, body: delivery.body, environment: MessageText.environment(delivery))
         switch outcome.code {
         case 0:
           delivery.acknowledgeSoon()
@@ -241,9 +242,12 @@ private final class ConsumeRun {
     var done = 0
     var failed = 0
     var missed = 0
+    var keeper: Task<Void, Never>?
+    defer { keeper?.cancel() }
     while true {
       let batch = try await next()
       if batch.isEmpty { break }
+      keeper = keeper ?? keepLeases(like: batch[0])
       for delivery in batch {
         if Task.isCancelled {
           delivery.releaseSoon()
@@ -254,16 +258,11 @@ private final class ConsumeRun {
           missed += 1
           continue
         }
-        let outcome = try await holding(delivery) {
-          try await CommandRunner.run(
-            command, body: delivery.body, environment: MessageText.environment(delivery),
-            outputMax: client.messageBytesMax)
-        }
+        let outcome = try await CommandRunner.run(
+          command, body: delivery.body, environment: MessageText.environment(delivery),
+          outputMax: client.messageBytesMax)
         if outcome.code == 0, !outcome.isOutputCut {
-          // The cluster may be slow: that must not cost this one or those behind it their leases.
-          let isDone = try await holding(delivery) {
-            try await publish(outcome.output, of: delivery, to: queues)
-          }
+          let isDone = try await publish(outcome.output, of: delivery, to: queues)
           if isDone { done += 1 } else { failed += 1 }
         } else if Task.isCancelled {
           delivery.releaseSoon()
@@ -311,17 +310,14 @@ private final class ConsumeRun {
     }
   }
 
-  /// Runs `body` while the leases of all that is held are prolonged: of this delivery, of those
-  /// behind it, and of what comes meanwhile to wait for them.
-  private func holding<Result>(
-    _ delivery: Delivery, _ body: () async throws -> Result
-  ) async rethrows -> Result {
+  /// Prolongs the leases of all that is held, until it is cancelled: of what a command runs for, of
+  /// what waits for its turn, and of what a transaction is about to settle. One for all messages, as
+  /// many short commands may run before a lease has to be prolonged once.
+  private func keepLeases(like delivery: Delivery) -> Task<Void, Never> {
     let lease = delivery.lease
     let consumer = consumer
-    let keeper = Task {
+    return Task {
       while (try? await Task.sleep(for: lease / 3)) != nil { consumer.extendAllSoon(by: lease) }
     }
-    defer { keeper.cancel() }
-    return try await body()
   }
 }
