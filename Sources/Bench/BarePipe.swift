@@ -1,7 +1,8 @@
 // What this machine can do at most: the same bytes through the same sockets to three files that are
-// written (past the page cache) and synced in the same way, and nothing else. No parsing, no queue, no election, no checksum: a client,
-// a leader and two followers, each a thread of its own; the client gets a cumulative confirm when a
-// majority has synced. What a real cluster reaches is to be seen beside this.
+// written (past the page cache) and synced in the same way, and nothing else. No parsing, no queue,
+// no election, no checksum: a client, a leader and two followers, each a thread of its own; the
+// client gets a cumulative confirm when a majority has synced. What a real cluster reaches is to be
+// seen beside this.
 
 import Base
 import CLinux
@@ -216,7 +217,13 @@ private final class Replica: @unchecked Sendable {
   }
 
   func run() {
-    do throws(BarePipe.Failure) { try replicate() } catch { failure = error }
+    do throws(BarePipe.Failure) {
+      try replicate()
+      awaitFollowers()
+      try trim()
+    } catch {
+      failure = error
+    }
     for end in downstream + [upstream] { close(end) }
     var time = timespec()
     if clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time) == 0 {
@@ -234,7 +241,7 @@ private final class Replica: @unchecked Sendable {
       let begun = Int(stored % UInt64(Self.blockBytes))
       let fresh = UnsafeMutableRawBufferPointer(rebasing: buffer[begun...])
       let count = read(upstream, fresh.baseAddress, BarePipe.batchBytes)
-      if count <= 0 { return try trim() }
+      if count <= 0 { return }
       for end in downstream { try put(UnsafeRawBufferPointer(rebasing: fresh[..<count]), to: end) }
       let blocks = (begun + count + Self.blockBytes - 1) / Self.blockBytes
       try store(
@@ -248,6 +255,13 @@ private final class Replica: @unchecked Sendable {
       // The client may have left.
       if write(upstream, &stored, 8) != 8 { return }
     }
+  }
+
+  /// Until each follower has what it was sent: closed before that, a socket discards it.
+  private func awaitFollowers() {
+    for end in downstream { shutdown(end, Int32(SHUT_WR)) }
+    var confirmed: UInt64 = 0
+    for end in downstream { while read(end, &confirmed, 8) > 0 {} }
   }
 
   /// Takes away what filled the last block.

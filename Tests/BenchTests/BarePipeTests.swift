@@ -13,15 +13,15 @@ import Testing
       do { try FileManager.default.removeItem(atPath: directory) } catch { Issue.record(error) }
     }
     let pipe = BarePipe(bodyBytes: 100, window: 10, log: .append)
-    let result = try pipe.run(messages: 500, directory: directory) { false }
-    #expect(result.messages == 500 && result.confirm.count == 500)
+    let result = try pipe.run(messages: 100, directory: directory) { false }
+    #expect(result.messages == 100 && result.confirm.count == 100)
     #expect(result.nanoseconds > 0 && result.processorTime > 0)
     for place in 0..<3 {
       let bytes = try Data(contentsOf: URL(fileURLWithPath: "\(directory)/pipe-\(place)"))
-      #expect(bytes.count == 500 * 124)
+      #expect(bytes.count == 100 * 124)
     }
     #expect(throws: LoadError.cancelled) {
-      try pipe.run(messages: 500, directory: directory) { true }
+      try pipe.run(messages: 100, directory: directory) { true }
     }
   }
 }
