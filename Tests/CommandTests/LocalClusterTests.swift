@@ -71,7 +71,27 @@ import Testing
       }
       let stranger = NodeProcess(
         node: NodeID(1), pid: getpid(), configurationFile: cluster.configurationFile(NodeID(1)))
-      #expect(!stranger.send(SIGKILL))
+      #expect(!stranger.send(SIGKILL) && stranger.hasLeft)
     }
+  }
+
+  /// A command that restarts a node at once finds its ports free; nobody has waited for it yet.
+  @Test func aProcessHasLeftWhenItHoldsNothingAnyMore() async throws {
+    var ends: [Int32] = [0, 0]
+    try #require(pipe(&ends) == 0)
+    defer { for end in ends { close(end) } }
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    posix_spawn_file_actions_adddup2(&actions, ends[0], STDIN_FILENO)
+    // A shell that reads its program from the pipe.
+    let pid = try spawn(["sh"], executable: "/bin/sh", actions: &actions, newSession: false)
+    defer { waitpid(pid, nil, 0) }
+    let process = NodeProcess(node: NodeID(1), pid: pid, configurationFile: "none")
+    #expect(!process.hasEnded)
+    let farewell = Array("exit 0\n".utf8)
+    #expect(write(ends[1], farewell, farewell.count) == farewell.count)
+    #expect(try await LocalCluster.wait(atMost: .seconds(60)) { process.hasEnded })
+    #expect(process.hasLeft && !process.isRunning)
   }
 }

@@ -126,7 +126,7 @@ struct BenchFailover: Sendable {
         throw Failure("nothing was confirmed for 30 s after node \(leader) was killed")
       }
       gaps.append(ledger.gap)
-      _ = try await LocalCluster.wait(atMost: Self.patience) { !process.isRunning }
+      _ = try await LocalCluster.wait(atMost: Self.patience) { process.hasLeft }
       _ = try cluster.start(leader)
     }
     return gaps

@@ -39,13 +39,13 @@ enum ClusterDown {
       process.send(SIGCONT)
     }
     let ended = try await LocalCluster.wait(atMost: patience) {
-      !processes.contains { $0.isRunning }
+      processes.allSatisfy { $0.hasLeft }
     }
     if !ended {
       for process in processes where process.send(SIGKILL) {
         StandardError.write("skein: node \(process.node) did not stop and was killed\n")
       }
-      _ = try await LocalCluster.wait(atMost: patience) { !processes.contains { $0.isRunning } }
+      _ = try await LocalCluster.wait(atMost: patience) { processes.allSatisfy { $0.hasLeft } }
     }
     for node in nodes { unlink(cluster.processFile(node)) }
     return processes.count

@@ -16,7 +16,7 @@ enum ClusterKill {
     let process = try cluster.runningProcess(of: node)
     guard process.send(SIGKILL) else { throw Failure("node \(node) does not run") }
     // Gone when the command returns, so that a restart may follow at once.
-    guard try await LocalCluster.wait(atMost: .seconds(10), until: { !process.isRunning }) else {
+    guard try await LocalCluster.wait(atMost: .seconds(10), until: { process.hasLeft }) else {
       throw Failure("node \(node) (pid \(process.pid)) does not die")
     }
     try StandardOutput.write("node \(node) killed (pid \(process.pid))\n")

@@ -28,7 +28,7 @@ enum ClusterUp {
     let timeout =
       try arguments.duration("timeout", in: .milliseconds(1) ... .seconds(3600)) ?? .seconds(30)
     try prepare(cluster, arguments)
-    try await cluster.locked { try start(cluster) }
+    try await cluster.locked { try await start(cluster) }
     try await cluster.waitForLeader(atMost: timeout)
     return try await Status.show(cluster, arguments)
   }
@@ -53,8 +53,12 @@ enum ClusterUp {
   }
 
   /// Starts what does not run, after a look at all ports, so that nothing is half started.
-  private static func start(_ cluster: LocalCluster) throws {
+  private static func start(_ cluster: LocalCluster) async throws {
     let stopped = try cluster.nodes().filter { cluster.process(of: $0) == nil }
+    // One that somebody has just killed may still hold its ports.
+    _ = try await LocalCluster.wait(atMost: .seconds(10)) {
+      stopped.allSatisfy { cluster.lastProcess(of: $0)?.hasLeft ?? true }
+    }
     for node in stopped { try checkPorts(cluster.configuration(node)) }
     for node in stopped { _ = try cluster.start(node) }
   }

@@ -18,32 +18,48 @@ struct NodeProcess: Sendable {
     isRunning && kill(pid, signal) == 0
   }
 
-  /// Whether the number belongs to a node with this configuration. (A process that ended and was
-  /// not yet waited for has no command line.)
-  var isRunning: Bool {
-    guard let bytes = try? SmallFile.read("/proc/\(pid)/cmdline") else {
-      return false
-    }
-    let words = bytes.split(separator: 0, omittingEmptySubsequences: false)
+  /// Whether the number belongs to a node with this configuration. (A process that is ending, or
+  /// ended and was not yet waited for, has no command line.)
+  var isRunning: Bool { commandLine.map(isOwn) ?? false }
+
+  /// Whether it is stopped by `skein cluster pause`.
+  var isPaused: Bool { state?.letter == "T" }
+
+  /// Whether it has given up its ports, files and locks. A process that was killed loses its command
+  /// line a moment earlier.
+  var hasLeft: Bool {
+    if let commandLine, !commandLine.isEmpty { return !isOwn(commandLine) }
+    return hasEnded
+  }
+
+  /// Whether nobody has the number, or one that ended and was not yet waited for. The first thread
+  /// may be the first to end, and the others still hold everything.
+  var hasEnded: Bool {
+    guard let state else { return true }
+    return state.letter == "X" || (state.letter == "Z" && state.threads <= 1)
+  }
+
+  /// Empty if the process has none; nil if there is no process.
+  private var commandLine: [UInt8]? { try? SmallFile.read("/proc/\(pid)/cmdline") }
+
+  private func isOwn(_ commandLine: [UInt8]) -> Bool {
+    let words = commandLine.split(separator: 0, omittingEmptySubsequences: false)
       .map { String(decoding: $0, as: UTF8.self) }
     return words.dropFirst().starts(with: ["node", "--config", configurationFile])
   }
 
-  /// Whether it is stopped by `skein cluster pause`.
-  var isPaused: Bool { state == "T" }
-
-  /// Whether nobody has the number, or one that ended and was not yet waited for.
-  fileprivate var hasEnded: Bool { state == nil || state == "Z" }
-
-  /// The kernel's letter for what the process does; nil if there is none.
-  private var state: Character? {
+  /// The kernel's letter for what the process does, and how many threads it has; nil if there is no
+  /// process (proc(5): the third and the twentieth word of `stat`).
+  private var state: (letter: Character, threads: Int)? {
     guard let bytes = try? SmallFile.read("/proc/\(pid)/stat") else {
       return nil
     }
-    // The state is the word behind the name, which is in parentheses and may contain anything.
+    // The second word is the name, in parentheses, and may contain anything.
     let text = String(decoding: bytes, as: UTF8.self)
     guard let close = text.lastIndex(of: ")") else { return nil }
-    return text[close...].dropFirst(2).first
+    let words = text[close...].dropFirst().split(separator: " ")
+    guard words.count > 17, let letter = words[0].first else { return nil }
+    return (letter, Int(words[17]) ?? 0)
   }
 
   /// Waits until a process that was just started can be recognised. While a program is being loaded
@@ -59,12 +75,17 @@ struct NodeProcess: Sendable {
 extension LocalCluster {
   /// The process of `node`, nil if it does not run.
   func process(of node: NodeID) -> NodeProcess? {
+    guard let process = lastProcess(of: node), process.isRunning else { return nil }
+    return process
+  }
+
+  /// The process that was last started for `node`, whatever became of it.
+  func lastProcess(of node: NodeID) -> NodeProcess? {
     guard let bytes = try? SmallFile.read(processFile(node)),
       let pid = pid_t(String(decoding: bytes.prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)),
       pid > 0
     else { return nil }
-    let process = NodeProcess(node: node, pid: pid, configurationFile: configurationFile(node))
-    return process.isRunning ? process : nil
+    return NodeProcess(node: node, pid: pid, configurationFile: configurationFile(node))
   }
 
   /// As `process(of:)`, with a message if it does not run.
