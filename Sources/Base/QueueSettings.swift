@@ -6,6 +6,14 @@ package enum OverflowRule: UInt8, Sendable {
   case reject = 0
   /// The oldest message makes room; it goes to the dead-letter queue where there is one.
   case dropOldest = 1
+
+  /// As the command line says it.
+  package var name: String {
+    switch self {
+    case .reject: "reject"
+    case .dropOldest: "drop-oldest"
+    }
+  }
 }
 
 /// A queue's settings. Two declarations are the same if all of these are.

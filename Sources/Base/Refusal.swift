@@ -48,6 +48,14 @@
   case messageLeased = 46
   /// A transaction gives back or stores more messages than one entry takes.
   case transactionTooLarge = 47
+  /// The queue does not have the message any more: it was acknowledged, cancelled, dropped or moved.
+  /// Ids are not remembered, so one that the queue never had is answered alike, unless it was never
+  /// given at all (`messageNotFound`).
+  case messageGone = 48
+  /// Another queue has it.
+  case messageElsewhere = 49
+  /// It waits for its time, so it cannot be redriven.
+  case messageDelayed = 50
   // Cluster.
   case notLeader = 60
   case noQuorum = 61

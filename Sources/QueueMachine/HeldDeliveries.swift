@@ -72,6 +72,17 @@ struct HeldDeliveries: Sendable {
     return count
   }
 
+  /// How many have to be looked at, about, to see what of the ranges is held: an order that asks for
+  /// that counts as so many looks. The same on every replica, however many gaps there are on it.
+  func looks(at ranges: EncodedRanges) -> Int {
+    var named = 0
+    for place in 0..<ranges.count {
+      let range = ranges[place]
+      named += min(count, Int(clamping: range.last.rawValue - range.first.rawValue)) + 1
+    }
+    return min(count, named)
+  }
+
   /// Whether every number from the first that is held to the last is.
   var isWithoutGaps: Bool {
     guard start < entries.count else { return true }

@@ -55,6 +55,11 @@ package struct MachineLimits: Hashable, Sendable {
   package var settledPerEntry = FixedLimits.settledPerEntry
   /// Leases that the extends of one entry may set; `overloaded` above it.
   package var extendedPerEntry = 1 << 22
+  /// What the orders of one entry may look at before it is known whether they can be carried out:
+  /// deliveries that are to be settled or extended, what consumers hold and queues where a message
+  /// is looked for that is not where it was said to be. `overloaded` above it: an order that comes to
+  /// nothing can be sent again and again.
+  package var looksPerEntry = 1 << 22
 
   package init() {}
 

@@ -3,12 +3,19 @@
 
 import Base
 
+/// Why a message is not waiting where it was looked for.
+package struct MessageAbsence: Error, Hashable, Sendable {
+  package var refusal: Refusal
+  /// The message, or the queue.
+  package var detail: String
+}
+
 extension MachineState {
   mutating func cancelMessage(_ command: NameMessage, _ effects: inout EffectList) {
     let reply =
       switch takeWaiting(command) {
       case .success(let found): cancel(found.message, isOut: found.isOut, in: found.queue)
-      case .failure(let refusal): Reply.refused(refusal, detail: "\(command.message)")
+      case .failure(let absence): Reply.refused(absence.refusal, detail: absence.detail)
       }
     self.reply(reply, to: command.requester, command.tag, &effects)
   }
@@ -36,8 +43,8 @@ extension MachineState {
         makeReady(found.message, in: queue)
       }
       reply = .messageRescheduled
-    case .failure(let refusal):
-      reply = .refused(refusal, detail: "\(command.message)")
+    case .failure(let absence):
+      reply = .refused(absence.refusal, detail: absence.detail)
     }
     self.reply(reply, to: command.requester, command.tag, &effects)
   }
@@ -45,16 +52,68 @@ extension MachineState {
   /// Takes the message that a command names out of its queue's lists.
   private mutating func takeWaiting(
     _ command: NameMessage
-  ) -> Result<(message: Waiting, isOut: Bool, queue: Int), Refusal> {
-    guard let queue = queueNames[command.queue] else { return .failure(.queueNotFound) }
+  ) -> Result<(message: Waiting, isOut: Bool, queue: Int), MessageAbsence> {
+    guard let queue = queueNames[command.queue] else {
+      return .failure(MessageAbsence(refusal: .queueNotFound, detail: command.queue))
+    }
     if let (message, isOut) = queues[queue].removeWaiting(command.message) {
       return .success((message, isOut, queue))
     }
-    return .failure(isHeld(command.message, from: queue) ? .messageLeased : .messageNotFound)
+    return .failure(absence(of: command.message, from: queue))
   }
 
-  /// Slow: looks through what consumers hold. Only for requests that fail.
+  /// Why no message of that id is ready in the queue. Slow, so each entry may do only so much of it.
+  private mutating func absence(of id: MessageID, from queue: Int) -> MessageAbsence {
+    guard lookedHere < limits.looksPerEntry else {
+      return MessageAbsence(
+        refusal: .overloaded, detail: "too much is looked for by this entry already")
+    }
+    let (absence, looks) = absence(
+      of: id, from: queue, looks: limits.looksPerEntry - lookedHere)
+    lookedHere += looks
+    return absence
+  }
+
+  /// - Parameter looks: how much may be looked at. What consumers of the queue hold is looked at
+  ///   all the same; where there is not enough left for all other queues, none of them is looked at,
+  ///   so that the answer does not depend on their order.
+  /// - Returns: why, and how much was looked at.
+  func absence(
+    of id: MessageID, from queue: Int, looks: Int
+  ) -> (absence: MessageAbsence, looks: Int) {
+    guard id.rawValue != 0, id.entry <= appliedIndex else {
+      return (MessageAbsence(refusal: .messageNotFound, detail: "\(id)"), 0)
+    }
+    var looked = Int(clamping: queues[queue].leased)
+    if isHeld(id, from: queue) {
+      return (MessageAbsence(refusal: .messageLeased, detail: "\(id)"), looked)
+    }
+    if queues[queue].delayed[id.rawValue] != nil {
+      return (MessageAbsence(refusal: .messageDelayed, detail: "\(id)"), looked)
+    }
+    let gone = MessageAbsence(refusal: .messageGone, detail: "\(id)")
+    let wide = Self.wideLook + Self.looksPerQueue * queues.count
+    guard looked + wide <= looks else { return (gone, looked) }
+    looked += wide
+    let others = queues.slots.filter { $0 != queue }
+    let held = others.reduce(0) { $0 + Int(clamping: queues[$1].leased) }
+    guard looked + held <= looks else { return (gone, looked) }
+    looked += held
+    for other in others where queues[other].isWaiting(id) || isHeld(id, from: other) {
+      let detail = "\(id) is in queue \(queues[other].name)"
+      return (MessageAbsence(refusal: .messageElsewhere, detail: detail), looked)
+    }
+    return (gone, looked)
+  }
+
+  /// What a look over all queues costs beside them: their table does not shrink, and how long it is
+  /// differs from node to node.
+  private static let wideLook = 4_096
+  /// A queue is looked up in several tables, which no cache has.
+  private static let looksPerQueue = 16
+
   private func isHeld(_ id: MessageID, from queue: Int) -> Bool {
+    if queues[queue].leased == 0 { return false }
     var isHeld = false
     for consumer in consumers(of: queue) {
       consumers[consumer].held.forEach { if $0.message.id == id { isHeld = true } }
@@ -65,10 +124,13 @@ extension MachineState {
   mutating func redriveQueue(_ command: RedriveQueue, _ effects: inout EffectList) {
     let reply: Reply
     if let queue = queueNames[command.queue] {
-      if settledHere + FixedLimits.redrivePerCommand > limits.settledPerEntry {
+      if settledHere + FixedLimits.redrivePerCommand > limits.settledPerEntry
+        || lookedHere >= limits.looksPerEntry
+      {
         reply = .refused(.overloaded, detail: "too much is moved by this entry already")
       } else {
         settledHere += FixedLimits.redrivePerCommand
+        lookedHere += queues[queue].keys.blockedCount
         reply = redrive(command, queue)
       }
     } else {
@@ -82,8 +144,8 @@ extension MachineState {
       guard id.rawValue != 0,
         let message = queues[queue].ready.message(id) ?? queues[queue].keys.blocked(id)
       else {
-        return .refused(
-          isHeld(id, from: queue) ? .messageLeased : .messageNotFound, detail: "\(id)")
+        let absence = absence(of: id, from: queue)
+        return .refused(absence.refusal, detail: absence.detail)
       }
       let isMoved = redrive(message, from: queue)
       return .queueRedriven(

@@ -66,8 +66,7 @@ extension MachineState {
     guard let queue = queueNames[name] else { return .refused(.queueNotFound, detail: name) }
     if queues[queue].deadLetterUsers > 0 {
       return .refused(
-        .queueInUse,
-        detail: "\(queues[queue].deadLetterUsers) queues have it as their dead-letter queue")
+        .queueInUse, detail: "number of queues that do so: \(queues[queue].deadLetterUsers)")
     }
     return .queueDeleted(messages: remove(queue, &effects))
   }
@@ -153,30 +152,40 @@ extension QueueSettings {
     ) -> String {
       "\(name) is \(present), not \(asked)"
     }
-    func text(_ name: String, _ asked: Nanoseconds, _ present: Nanoseconds) -> String {
-      "\(name) is \(DurationText.format(present)), not \(DurationText.format(asked))"
+    func time(_ name: String, _ asked: Nanoseconds, _ present: Nanoseconds) -> String {
+      func words(_ span: Nanoseconds) -> String {
+        span == .zero ? "none" : DurationText.format(span)
+      }
+      return text(name, words(asked), words(present))
     }
-    if lease != other.lease { return text("lease", lease, other.lease) }
+    func limit(_ name: String, _ asked: UInt64, _ present: UInt64) -> String {
+      text(name, asked == 0 ? "none" : "\(asked)", present == 0 ? "none" : "\(present)")
+    }
+    func queue(_ name: String) -> String { name.isEmpty ? "none" : "\"\(name)\"" }
+    func share(_ permille: UInt16) -> Double { Double(permille) / 1000 }
+    if lease != other.lease { return time("lease", lease, other.lease) }
     if deliveriesMax != other.deliveriesMax {
-      return text("max-deliveries", deliveriesMax, other.deliveriesMax)
+      return limit("max-deliveries", UInt64(deliveriesMax), UInt64(other.deliveriesMax))
     }
     if deadLetterQueue != other.deadLetterQueue {
-      return text("dead-letter", "\"\(deadLetterQueue)\"", "\"\(other.deadLetterQueue)\"")
+      return text("dead-letter", queue(deadLetterQueue), queue(other.deadLetterQueue))
     }
-    if retryDelay != other.retryDelay { return text("retry-delay", retryDelay, other.retryDelay) }
+    if retryDelay != other.retryDelay { return time("retry-delay", retryDelay, other.retryDelay) }
     if retryDelayMax != other.retryDelayMax {
-      return text("retry-max", retryDelayMax, other.retryDelayMax)
+      return time("retry-max", retryDelayMax, other.retryDelayMax)
     }
     if retryJitterPermille != other.retryJitterPermille {
-      return text("retry-jitter", retryJitterPermille, other.retryJitterPermille)
+      return text("retry-jitter", share(retryJitterPermille), share(other.retryJitterPermille))
     }
-    if timeToLive != other.timeToLive { return text("ttl", timeToLive, other.timeToLive) }
-    if lengthMax != other.lengthMax { return text("max-length", lengthMax, other.lengthMax) }
-    if bytesMax != other.bytesMax { return text("max-bytes", bytesMax, other.bytesMax) }
-    if overflow != other.overflow { return text("overflow", "\(overflow)", "\(other.overflow)") }
+    if timeToLive != other.timeToLive { return time("ttl", timeToLive, other.timeToLive) }
+    if lengthMax != other.lengthMax { return limit("max-length", lengthMax, other.lengthMax) }
+    if bytesMax != other.bytesMax { return limit("max-bytes", bytesMax, other.bytesMax) }
+    if overflow != other.overflow { return text("overflow", overflow.name, other.overflow.name) }
     if priorities != other.priorities { return text("priorities", priorities, other.priorities) }
-    if keyLimit != other.keyLimit { return text("keyed", keyLimit, other.keyLimit) }
-    if expires != other.expires { return text("expires", expires, other.expires) }
+    if keyLimit != other.keyLimit {
+      return limit("keyed", UInt64(keyLimit), UInt64(other.keyLimit))
+    }
+    if expires != other.expires { return time("expires", expires, other.expires) }
     if hasSingleActiveConsumer != other.hasSingleActiveConsumer {
       return text("single-active", hasSingleActiveConsumer, other.hasSingleActiveConsumer)
     }

@@ -72,7 +72,7 @@ extension MachineState {
       }
     }
     if wants(MessageFilter.leased) {
-      for consumer in consumers.slots where consumers[consumer].queueSlot == slot {
+      for consumer in consumers(of: slot) {
         consumers[consumer].held.forEach { held in
           see(
             Candidate(message: held.message, state: .leased, held: held, consumer: consumer))

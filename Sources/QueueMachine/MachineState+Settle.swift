@@ -26,7 +26,9 @@ extension MachineState {
       finish(refusing: .consumerNotFound, order, session, &effects)
       return
     }
-    guard hasRoomForGaps(of: order, session, consumer, &effects) else { return }
+    guard mayLook(at: order, session, consumer, &effects),
+      hasRoomForGaps(of: order, session, consumer, &effects)
+    else { return }
     if command.kind != .acknowledge {
       let count = heldCount(order, consumer)
       if settledHere + count > limits.settledPerEntry {
@@ -90,7 +92,9 @@ extension MachineState {
       finish(refusing: .consumerNotFound, order, session, &effects)
       return
     }
-    guard hasRoomForGaps(of: order, session, consumer, &effects) else { return }
+    guard mayLook(at: order, session, consumer, &effects),
+      hasRoomForGaps(of: order, session, consumer, &effects)
+    else { return }
     let count = heldCount(order, consumer)
     if extendedHere + count > limits.extendedPerEntry {
       refuse(order, .overloaded, sessions[session].origin, &effects)
@@ -105,6 +109,20 @@ extension MachineState {
     }
     if !consumers[consumer].held.isEmpty { lowerDeadline(of: consumer, to: leaseEnd) }
     finish(order, session, &effects)
+  }
+
+  /// Whether the entry may look at what the order names, to see whether it can be carried out. If not,
+  /// the order is refused without using its number up.
+  private mutating func mayLook(
+    at order: Order, _ session: Int, _ consumer: Int, _ effects: inout EffectList
+  ) -> Bool {
+    if order.isUnnumbered { return true }
+    if lookedHere >= limits.looksPerEntry {
+      refuse(order, .overloaded, sessions[session].origin, &effects)
+      return false
+    }
+    lookedHere += consumers[consumer].held.looks(at: order.ranges)
+    return true
   }
 
   /// How many deliveries the command would settle or extend.

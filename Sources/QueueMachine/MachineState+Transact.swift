@@ -45,7 +45,11 @@ extension MachineState {
     if let refusal = room(for: command, producer) {
       postpone(command, refusal, origin, &effects)
     } else if let refusal = fault(of: command, session) ?? lackOfRoom(for: command) {
-      refuse(command, after: 0, refusal, producer, origin, &effects)
+      if refusal == .overloaded {
+        postpone(command, refusal, origin, &effects)
+      } else {
+        refuse(command, after: 0, refusal, producer, origin, &effects)
+      }
     } else if settledHere + command.givenBack > limits.settledPerEntry {
       postpone(command, .overloaded, origin, &effects)
     } else {
@@ -64,16 +68,19 @@ extension MachineState {
     return publishedHere + command.copies > limits.publishesPerEntry ? .overloaded : nil
   }
 
-  /// Why the deliveries cannot be settled, or which queue is missing.
-  private func fault(of command: Transact, _ session: Int) -> Refusal? {
+  /// Why the deliveries cannot be settled, or which queue is missing; `overloaded` if too much was
+  /// looked at in this entry already to tell.
+  private mutating func fault(of command: Transact, _ session: Int) -> Refusal? {
     // What costs little first: this may be sent again and again.
     if !command.settles.isEmpty, command.holder != command.session { return .staleDelivery }
     if command.rangeCount > FixedLimits.rangesPerTransaction { return .transactionTooLarge }
     guard command.settlesAreApart else { return .malformedRequest }
+    if !command.settles.isEmpty, lookedHere >= limits.looksPerEntry { return .overloaded }
     for settle in command.settles {
       guard let consumer = sessions[session].slot(of: settle.consumer) else {
         return .consumerNotFound
       }
+      lookedHere += consumers[consumer].held.looks(at: settle.ranges)
       for place in 0..<settle.ranges.count {
         let range = settle.ranges[place]
         if range.last.rawValue >= consumers[consumer].nextDelivery { return .deliveryNotFound }

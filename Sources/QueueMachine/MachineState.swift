@@ -57,6 +57,8 @@ struct MachineState: Sendable {
   var settledHere = 0
   /// Leases that this entry's extends set.
   var extendedHere = 0
+  /// What this entry's orders looked at so far (`MachineLimits.looksPerEntry`).
+  var lookedHere = 0
   /// Messages returned or moved because their time came, and copies of dead letters beyond the
   /// first. Above the limit once something had to wait.
   var dueWork = 0
@@ -90,6 +92,7 @@ struct MachineState: Sendable {
     publishedHere = 0
     settledHere = 0
     extendedHere = 0
+    lookedHere = 0
     dueWork = 0
     carryOutDue(&effects)
     assignDirty(&effects)

@@ -241,6 +241,11 @@ extension QueueState {
     return keys.removeBlocked(id).map { ($0, false) }
   }
 
+  /// Whether a message with this id, not 0, waits.
+  func isWaiting(_ id: MessageID) -> Bool {
+    delayed[id.rawValue] != nil || ready.message(id) != nil || keys.blocked(id) != nil
+  }
+
   /// Takes out the oldest message; where none is ready, the delayed one that is due first.
   mutating func popOldest() -> Waiting? { ready.popOldest() ?? delayed.popFirst()?.message }
 

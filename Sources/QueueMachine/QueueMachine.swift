@@ -66,6 +66,13 @@ package struct QueueMachine: ~Copyable {
   package func biography(of message: MessageID, in queue: QueueID) -> MessageBiography? {
     state.biography(of: message, in: queue)
   }
+  /// Why the queue has no message of that id, as far as can be told without looking at too much.
+  package func absence(of message: MessageID, from queue: QueueID) -> MessageAbsence {
+    guard let slot = state.slot(of: queue) else {
+      return MessageAbsence(refusal: .queueNotFound, detail: "")
+    }
+    return state.absence(of: message, from: slot, looks: state.limits.looksPerEntry).absence
+  }
   /// How many messages the session holds; nil if there is no such session.
   package func held(by session: SessionID) -> Int? { state.held(by: session) }
   /// What the session's consumers hold, by consumer and delivery.

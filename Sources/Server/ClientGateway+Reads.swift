@@ -218,7 +218,8 @@ extension ClientGateway {
       place = moved
     }
     guard let biography = replica.machine.biography(of: place.message, in: place.queue) else {
-      return refuse(request, .messageNotFound, "message \(id)", to: client)
+      let absence = replica.machine.absence(of: id, from: queue)
+      return refuse(request, absence.refusal, absence.detail, to: client)
     }
     guard
       let record = record(of: biography.message, request, client, &replica, now, lookUp)

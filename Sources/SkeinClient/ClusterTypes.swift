@@ -85,7 +85,9 @@ extension QueueOptions {
     settings.keyLimit = try number(keyLimit, "keyed", as: UInt32.self)
     settings.expires = expires.nanoseconds
     settings.hasSingleActiveConsumer = singleActiveConsumer
-    if let fault = settings.fault { throw .refused(.settingInvalid, detail: fault) }
+    if let fault = settings.fault ?? settings.contradiction {
+      throw .refused(.settingInvalid, detail: fault)
+    }
     return settings
   }
 
@@ -104,6 +106,19 @@ extension QueueOptions {
     keyLimit = Int(settings.keyLimit)
     expires = Duration(settings.expires)
     singleActiveConsumer = settings.hasSingleActiveConsumer
+  }
+}
+
+extension QueueSettings {
+  /// A setting that would mean nothing without another one, as a sentence that names both. AMQP
+  /// clients may have such, so the cluster takes them.
+  fileprivate var contradiction: String? {
+    if retryDelay == .zero, retryDelayMax != .zero { return "retry-max needs retry-delay" }
+    if retryDelay == .zero, retryJitterPermille != 0 { return "retry-jitter needs retry-delay" }
+    if overflow == .dropOldest, lengthMax == 0, bytesMax == 0 {
+      return "overflow drop-oldest needs max-length or max-bytes"
+    }
+    return nil
   }
 }
 
@@ -151,7 +166,7 @@ public struct PeekedMessage: Hashable, Sendable {
 
   /// Where a message in a dead-letter queue came from, and why.
   public struct DeadLetter: Hashable, Sendable {
-    public enum Reason: String, Sendable {
+    public enum Reason: String, CaseIterable, Sendable {
       case deliveriesExhausted = "deliveries-exhausted"
       case rejected
       /// Older than its time to live.

@@ -175,6 +175,13 @@ extension ConsumerCore {
     }
   }
 
+  /// For tests: whether a transaction settles it and nothing has been heard of it since.
+  func isHeldForTransaction(_ delivery: Delivery) -> Bool {
+    state.withLock { state in
+      if case .taken = state.holds[delivery.number] { true } else { false }
+    }
+  }
+
   /// For tests: tasks that wait for deliveries.
   var waiterCount: Int { state.withLock { $0.waiters.count } }
 
@@ -195,7 +202,7 @@ extension ConsumerCore {
       guard delivery.generation == state.generation else { return }
       switch state.holds[delivery.number] {
       case .taken: state.holds.insert(.held, for: delivery.number)
-      case .takenAndGone: state.holds.insert(.lapsed, for: delivery.number)
+      case .takenAndGone: state.noteLapsed(delivery.number)
       case .held, .lapsed, nil: break
       }
     }
@@ -275,7 +282,9 @@ extension ConsumerCore.State {
     guard delivery.generation == generation else { return .leaseLost }
     switch holds[delivery.number] {
     case .held: break
-    case .lapsed, .takenAndGone: return .leaseLost
+    case .lapsed: return .leaseLost
+    // The transaction may be why it is gone: whoever prolongs leases beside it has missed nothing.
+    case .takenAndGone: return whenTaken ? .leaseLost : .alreadySettled
     case .taken: if whenTaken { return .alreadySettled }
     case nil: return .alreadySettled
     }
@@ -384,7 +393,13 @@ extension ConsumerCore.State {
       holds.insert(.takenAndGone, for: number)
     } else if case .takenAndGone = holds[number] {
       return
-    } else if holds.count > ConsumerCore.lapsedMax {
+    } else {
+      noteLapsed(number)
+    }
+  }
+
+  fileprivate mutating func noteLapsed(_ number: UInt64) {
+    if holds.count > ConsumerCore.lapsedMax {
       holds.remove(number)
     } else {
       holds.insert(.lapsed, for: number)

@@ -91,7 +91,9 @@ extension SkeinClient {
   /// A message that was moved from this queue, to a dead-letter queue or back, is found by its old
   /// id too: the biography names its new id and queue.
   ///
-  /// - Throws: `refused` with `queueNotFound`, or with `messageNotFound` if it is gone.
+  /// - Throws: `refused` with `queueNotFound`; with `messageGone`, `messageElsewhere` if it is in
+  ///   another queue where it was not moved from this one, or `messageNotFound` if no message ever had
+  ///   this id.
   public func message(
     _ id: MessageIdentifier, in queue: String
   ) async throws(SkeinError) -> MessageBiography {
@@ -103,15 +105,16 @@ extension SkeinClient {
 
   /// Removes a message that waits, ready or delayed.
   ///
-  /// - Throws: `refused` with `queueNotFound`, `messageNotFound`, or with `messageLeased` if a
-  ///   consumer holds it.
+  /// - Throws: `refused` with `queueNotFound`; with `messageLeased` if a consumer holds it,
+  ///   `messageGone` if the queue has it no more, `messageElsewhere` if another one has it, or
+  ///   `messageNotFound` if no message ever had this id.
   public func cancelMessage(
     _ id: MessageIdentifier, in queue: String
   ) async throws(SkeinError) {
     try check(queue)
     _ = try count(
       await shared.ask(
-        .cancelMessage(queue: queue, message: id.stored), refusalWhenRepeated: .messageNotFound))
+        .cancelMessage(queue: queue, message: id.stored), refusalWhenRepeated: .messageGone))
   }
 
   /// Makes a message that waits ready `delay` from now, sooner or later than it would be. Throws as
@@ -132,8 +135,8 @@ extension SkeinClient {
   /// - Parameters:
   ///   - limit: move at most so many; nil is no limit.
   ///   - step: how many messages one step moves, at most 4,096: fewer leave more room for others.
-  /// - Throws: `refused` with `queueNotFound`, or for a message by id with `messageNotFound` or
-  ///   `messageLeased`.
+  /// - Throws: `refused` with `queueNotFound`, or for a message by id as `cancelMessage`, or with
+  ///   `messageDelayed` if it waits for its time.
   public func redrive(
     _ queue: String, _ which: RedriveSelection = .all, limit: UInt64? = nil, step: Int = 1000
   ) async throws(SkeinError) -> RedriveResult {

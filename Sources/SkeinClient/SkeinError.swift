@@ -66,8 +66,10 @@ extension SkeinError: CustomStringConvertible {
     case .refused(let reason, let detail):
       detail.isEmpty ? "refused: \(reason.text)" : "refused: \(reason.text): \(detail)"
     case .publishesFailed(let failures):
-      "\(failures.count) publishes failed, the first (\(failures[0].reference)): "
-        + "\(failures[0].error)"
+      failures.count == 1
+        ? "publish \(failures[0].reference) failed: \(failures[0].error)"
+        : "\(failures.count) publishes failed, the first (\(failures[0].reference)): "
+          + "\(failures[0].error)"
     case .messageTooLarge(let bytes, let limit):
       "the message of \(bytes) bytes is over the limit of \(limit)"
     case .invalidMessage(let text): "the message cannot be sent: \(text)"
@@ -122,6 +124,14 @@ public enum RefusalReason: UInt16, CaseIterable, Sendable {
   case messageLeased = 46
   /// A transaction has more messages than the cluster takes in one step.
   case transactionTooLarge = 47
+  /// The queue does not have the message any more: it was acknowledged, cancelled, dropped or moved.
+  /// The cluster does not remember ids: of one that the queue never had it says the same, unless it
+  /// was never given to any message (`messageNotFound`).
+  case messageGone = 48
+  /// Another queue has the message.
+  case messageElsewhere = 49
+  /// The message waits for its time, so it cannot be redriven.
+  case messageDelayed = 50
   case notLeader = 60
   case noQuorum = 61
   case overloaded = 62
@@ -155,9 +165,13 @@ public enum RefusalReason: UInt16, CaseIterable, Sendable {
     case .queueFull: "the queue is full"
     case .messageNotFound: "there is no such message"
     case .messageLeased: "a consumer holds the message"
+    case .messageGone: "the message is not in the queue any more, if it ever was"
+    case .messageElsewhere: "the message is in another queue"
+    case .messageDelayed: "the message waits for its time"
     case .consumerExclusive: "a consumer has the queue for itself, or others have it"
     case .producerForgotten: "the producer was not heard of for too long"
     case .transactionTooLarge: "there are too many messages for one step"
+    case .notSupported: "this is not supported"
     case .noQuorum: "the cluster has no majority"
     case .overloaded: "the node is overloaded"
     case .memberDiffers: "a member of that id exists with other addresses"

@@ -59,11 +59,11 @@ package enum ClientFrame {
   /// those that fit are shown. Reply: `peeked`, which says where to go on.
   case peek(queue: String, after: MessageID, limit: UInt32, filter: MessageFilter = MessageFilter())
   /// All that is known of one message, also by an id that it had in this queue before it was moved.
-  /// Reply: `messageShown`, or `refused` with `queueNotFound` or
+  /// Reply: `messageShown`, or `refused` with `queueNotFound`, `messageGone`, `messageElsewhere` or
   /// `messageNotFound`.
   case showMessage(queue: String, message: MessageID)
   /// Removes a message that waits. Reply: `done`, or `refused` with `queueNotFound`,
-  /// `messageNotFound` or `messageLeased`.
+  /// `messageLeased`, `messageGone`, `messageElsewhere` or `messageNotFound`.
   case cancelMessage(queue: String, message: MessageID)
   /// Makes a message that waits ready after `delay`. Replies as for `cancelMessage`.
   case rescheduleMessage(queue: String, message: MessageID, delay: Nanoseconds)

@@ -597,12 +597,11 @@ struct Model {
     isCancel: Bool, _ act: (inout Model, Message, QueueID) -> Reply
   ) {
     guard let q = queues.firstIndex(where: { $0.name == name }) else {
-      reply(requester, tag, .refused(.queueNotFound, detail: "\(id)"))
+      reply(requester, tag, .refused(.queueNotFound, detail: name))
       return
     }
     guard let message = (queues[q].ready + queues[q].delayed).first(where: { $0.id == id }) else {
-      let refusal = isHeld(id, queues[q].id) ? Refusal.messageLeased : .messageNotFound
-      reply(requester, tag, .refused(refusal, detail: "\(id)"))
+      reply(requester, tag, absence(of: id, from: q))
       return
     }
     queues[q].ready.removeAll { $0.id == id }
@@ -610,6 +609,22 @@ struct Model {
     if !message.wasDelivered || isCancel { letNextOut(q, message.key) }
     let answer = act(&self, message, queues[q].id)
     reply(requester, tag, answer)
+  }
+
+  /// Why no message of this id is ready in the queue.
+  private func absence(of id: MessageID, from q: Int) -> Reply {
+    if id.rawValue == 0 || id.rawValue >> 20 > index {
+      return .refused(.messageNotFound, detail: "\(id)")
+    }
+    if isHeld(id, queues[q].id) { return .refused(.messageLeased, detail: "\(id)") }
+    if queues[q].delayed.contains(where: { $0.id == id }) {
+      return .refused(.messageDelayed, detail: "\(id)")
+    }
+    let other = queues.first { queue in
+      (queue.ready + queue.delayed).contains { $0.id == id } || isHeld(id, queue.id)
+    }
+    guard let other else { return .refused(.messageGone, detail: "\(id)") }
+    return .refused(.messageElsewhere, detail: "\(id) is in queue \(other.name)")
   }
 
   func isHeld(_ id: MessageID, _ queue: QueueID) -> Bool {
@@ -636,8 +651,7 @@ struct Model {
       through = id
       meant = queues[q].ready.filter { $0.id == id }
       if meant.isEmpty {
-        let refusal = isHeld(id, queues[q].id) ? Refusal.messageLeased : .messageNotFound
-        reply(requester, tag, .refused(refusal, detail: "\(id)"))
+        reply(requester, tag, absence(of: id, from: q))
         return
       }
     }
@@ -895,7 +909,7 @@ struct Model {
     }
     let users = queues.count { $0.settings.deadLetterQueue == name }
     if users > 0 {
-      let detail = "\(users) queues have it as their dead-letter queue"
+      let detail = "number of queues that do so: \(users)"
       reply(requester, tag, .refused(.queueInUse, detail: detail))
       return
     }

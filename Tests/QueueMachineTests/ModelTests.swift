@@ -210,7 +210,8 @@ struct Comparison: ~Copyable {
       "reply settingInvalid", "reply sessionNotFound", "dead-lettered",
       "dropped", "redelivered", "acknowledged", "refused queueFull", "reply cancelled",
       "reply rescheduled", "reply redriven", "reply redriven on", "reply redriven skipped",
-      "reply messageNotFound", "reply messageLeased", "ready", "delayed", "leased",
+      "reply messageNotFound", "reply messageLeased", "reply messageGone",
+      "reply messageElsewhere", "reply messageDelayed", "ready", "delayed", "leased",
       "event failed", "event leaseRanOut", "event consumerGone", "event rejected",
       "event redriven", "event deliveriesExhausted", "event expired", "event overflowed",
     ]

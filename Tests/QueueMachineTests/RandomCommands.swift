@@ -339,8 +339,11 @@ struct Script {
     return model.queues[number % model.queues.count].id
   }
 
-  /// Mostly a message of the queue; by number 0 and 1 one that is not there.
+  /// Mostly a message of the queue; by number 0 and 1 one that is not there, by 2 of any queue.
   private func message(_ number: Int, _ name: String, _ model: Model) -> MessageID {
+    if number == 2, let message = model.queues.lazy.flatMap({ model.peek($0.id) }).first {
+      return message.message.id
+    }
     guard number > 1, let queue = model.queues.first(where: { $0.name == name }) else {
       return MessageID(rawValue: UInt64(number) << 20)
     }

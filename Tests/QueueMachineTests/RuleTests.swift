@@ -14,11 +14,41 @@ import Testing
     other.deliveriesMax = 3
     #expect(
       rig.declareReply("q", other)
-        == .refused(.queueDiffers, detail: "max-deliveries is 0, not 3"))
+        == .refused(.queueDiffers, detail: "max-deliveries is none, not 3"))
     other = QueueSettings()
     other.lease = .milliseconds(1_500)
     #expect(
       rig.declareReply("q", other) == .refused(.queueDiffers, detail: "lease is 30s, not 1500ms"))
+  }
+
+  /// As the command line writes them.
+  private static let changes: [(String, @Sendable (inout QueueSettings) -> Void)] = [
+    ("lease is 30s, not 31s", { $0.lease = .seconds(31) }),
+    ("max-deliveries is none, not 2", { $0.deliveriesMax = 2 }),
+    ("dead-letter is none, not \"d\"", { $0.deadLetterQueue = "d" }),
+    ("retry-delay is none, not 1s", { $0.retryDelay = .seconds(1) }),
+    ("retry-max is none, not 5s", { $0.retryDelayMax = .seconds(5) }),
+    ("retry-jitter is 0.0, not 0.2", { $0.retryJitterPermille = 200 }),
+    ("ttl is none, not 1h", { $0.timeToLive = .seconds(3_600) }),
+    ("max-length is none, not 9", { $0.lengthMax = 9 }),
+    ("max-bytes is none, not 4096", { $0.bytesMax = 4_096 }),
+    ("overflow is reject, not drop-oldest", { $0.overflow = .dropOldest }),
+    ("priorities is 1, not 3", { $0.priorities = 3 }),
+    ("keyed is none, not 1", { $0.keyLimit = 1 }),
+    ("expires is none, not 1m", { $0.expires = .seconds(60) }),
+    ("single-active is false, not true", { $0.hasSingleActiveConsumer = true }),
+  ]
+
+  @Test(arguments: changes)
+  func everyChangeOfALiveQueueIsRefusedByName(
+    difference: String, change: @Sendable (inout QueueSettings) -> Void
+  ) {
+    let rig = Rig()
+    rig.declare("d")
+    rig.declare("q")
+    var settings = QueueSettings()
+    change(&settings)
+    #expect(rig.declareReply("q", settings) == .refused(.queueDiffers, detail: difference))
   }
 
   @Test(arguments: [
@@ -30,6 +60,33 @@ import Testing
       Issue.record("not refused")
       return
     }
+  }
+
+  private static let faults: [(String, @Sendable (inout QueueSettings) -> Void)] = [
+    ("lease must be at least 1ms", { $0.lease = Nanoseconds(999_999) }),
+    ("retry-jitter must be between 0 and 1", { $0.retryJitterPermille = 1_001 }),
+    (
+      "retry-max must not be below retry-delay",
+      {
+        $0.retryDelay = .seconds(2)
+        $0.retryDelayMax = .seconds(1)
+      }
+    ),
+    ("priorities must be between 1 and 32", { $0.priorities = 0 }),
+    ("priorities must be between 1 and 32", { $0.priorities = 33 }),
+    ("expires must be at least 1ms", { $0.expires = Nanoseconds(1) }),
+    ("dead-letter must be a queue name of 1 to 255 bytes", { $0.deadLetterQueue = "a\n" }),
+  ]
+
+  @Test(arguments: faults)
+  func everyImpossibleSettingIsNamed(
+    fault: String, change: @Sendable (inout QueueSettings) -> Void
+  ) {
+    let rig = Rig()
+    var settings = QueueSettings()
+    change(&settings)
+    #expect(rig.declareReply("q", settings) == .refused(.settingInvalid, detail: fault))
+    #expect(rig.machine.queueCount == 0)
   }
 
   @Test func impossibleOrUnsupportedSettingIsNamed() {

@@ -216,7 +216,7 @@ extension Rig {
     rig.declare("q")
     settings.expires = .seconds(3)
     #expect(
-      rig.declareReply("q", settings) == .refused(.queueDiffers, detail: "expires is 0s, not 3s"))
+      rig.declareReply("q", settings) == .refused(.queueDiffers, detail: "expires is none, not 3s"))
     settings.expires = .zero
     settings.hasSingleActiveConsumer = true
     #expect(

@@ -132,12 +132,61 @@ import Testing
     }
     #expect(cancel(0) == .refused(.messageLeased, detail: "3-0"))
     #expect(cancel(1) == .messageCancelled)
-    #expect(cancel(1) == .refused(.messageNotFound, detail: "3-1"))
+    #expect(cancel(1) == .refused(.messageGone, detail: "3-1"))
     #expect(cancel(3) == .messageCancelled)
-    #expect(cancel(2, in: "p") == .refused(.queueNotFound, detail: "3-2"))
+    #expect(cancel(2, in: "p") == .refused(.queueNotFound, detail: "p"))
     #expect(rig.tick(.seconds(2)).deliveries.isEmpty)
     #expect(rig.summary(queue).ready == 1)
     #expect(rig.summary(queue).bytes == 2 * UInt64(1 + MessageRecord.fixedBytes))
+  }
+
+  /// What is asked of a message that does not wait where it is said to be.
+  @Test(arguments: ["cancel", "reschedule", "redrive"])
+  func whereAMessageIsNotIsSaidByName(how: String) throws {
+    let rig = Rig()
+    let (queue, other) = (rig.declare("q"), rig.declare("other") { $0.keyLimit = 1 })
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: [1, 1])
+    rig.subscribe(session, 1, queue)
+    rig.settle(session, 1, .acknowledge, [1...1])
+    let keyed = MessageParts(body: [1], key: "k")
+    rig.publish(session, 3, to: other, messages: [keyed, keyed, message(delay: .seconds(9))])
+    rig.subscribe(session, 2, other, credit: 1)
+    rig.publish(session, 6, to: other)
+    func ask(_ id: MessageID, in name: String = "q") -> Reply {
+      rig.ask {
+        switch how {
+        case "cancel":
+          CommandWriter.cancelMessage($0, tag: $1, queue: name, message: id, into: &$2)
+        case "reschedule":
+          CommandWriter.rescheduleMessage(
+            $0, tag: $1, queue: name, message: id, delay: .seconds(1), into: &$2)
+        default:
+          CommandWriter.redriveQueue(
+            $0, tag: $1, queue: name, which: .message(id), after: MessageID(rawValue: 0),
+            through: MessageID(rawValue: 0), limit: 1, into: &$2)
+        }
+      }
+    }
+    let (first, second) = (MessageID(entry: LogIndex(4), ordinal: 0), LogIndex(7))
+    for _ in 0..<2 {
+      let never = MessageID(entry: LogIndex(1_000), ordinal: 0)
+      #expect(ask(never) == .refused(.messageNotFound, detail: "1000-0"))
+      let none = MessageID(rawValue: 0)
+      #expect(ask(none) == .refused(.messageNotFound, detail: "0-0"))
+      #expect(ask(first) == .refused(.messageGone, detail: "4-0"))
+      let held = MessageID(entry: LogIndex(4), ordinal: 1)
+      #expect(ask(held) == .refused(.messageLeased, detail: "4-1"))
+      #expect(ask(held, in: "other") == .refused(.messageElsewhere, detail: "4-1 is in queue q"))
+      // With a consumer, behind another of its key, and waiting for its time.
+      for ordinal in 0..<3 {
+        let id = MessageID(entry: second, ordinal: ordinal)
+        #expect(
+          ask(id) == .refused(.messageElsewhere, detail: "\(id) is in queue other"))
+      }
+      #expect(ask(first, in: "x") == .refused(.queueNotFound, detail: "x"))
+      try rig.restart()
+    }
   }
 
   @Test func rescheduleMovesTheTimeBothWays() {
@@ -408,7 +457,7 @@ import Testing
     #expect(isDone(redrive(rig, .message(rejected)), 1))
     #expect(
       redrive(rig, .message(rejected))
-        == .refused(.messageNotFound, detail: "\(rejected)"))
+        == .refused(.messageGone, detail: "\(rejected)"))
     #expect(isDone(redrive(rig, .reason(.rejected)), 2))
     guard case .queueRedriven(2, 0, let next?, _) = redrive(rig, limit: 2) else {
       Issue.record("two of three should go")

@@ -437,3 +437,152 @@ private struct FanOut {
     #expect(rig.summary(full).ready == 3 && rig.summary(other).ready == 1)
   }
 }
+
+/// What is looked at before it is known whether an order can be carried out is looked at again each
+/// time that the order comes, since its number is not used up.
+@Suite struct LookBoundRules {
+  /// A consumer that holds 8 deliveries.
+  private func holding(
+    _ limits: MachineLimits
+  ) -> (rig: Rig, queue: QueueID, session: SessionID) {
+    let rig = Rig(limits: limits)
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: Array(repeating: 1, count: 8))
+    rig.subscribe(session, 1, queue)
+    return (rig, queue, session)
+  }
+
+  private func extend(_ session: SessionID, _ sequence: UInt64, _ payload: inout [UInt8]) {
+    CommandWriter.extend(
+      session, sequence: CommandSequence(sequence), answeredThrough: .zero,
+      consumer: ConsumerID(1), ranges: [DeliveryRange(1...8)], duration: .seconds(9),
+      into: &payload)
+  }
+
+  private func refused(_ session: SessionID, _ sequence: UInt64) -> Seen {
+    .plain(
+      .settleRefused(
+        session, CommandSequence(sequence), ConsumerID(1), DeliveryRange(1...8), .overloaded))
+  }
+
+  @Test func anExtensionThatIsPushedBackIsNotCountedAgainAndAgain() {
+    var limits = MachineLimits()
+    limits.extendedPerEntry = 8
+    limits.looksPerEntry = 20
+    let (rig, _, session) = holding(limits)
+    let seen = rig.apply { payload in
+      extend(session, 1, &payload)
+      for _ in 0..<100 { extend(session, 2, &payload) }
+    }
+    let settled = Seen.plain(.settled(session, through: CommandSequence(1)))
+    #expect(seen == [settled] + Array(repeating: refused(session, 2), count: 100))
+    #expect(rig.machine.state.lookedHere == 24)
+    #expect(rig.apply { extend(session, 2, &$0) }.count == 1)
+  }
+
+  @Test func soAreNacksAndOrdersWithManyGaps() {
+    var limits = MachineLimits()
+    limits.unansweredRefusals = 2
+    limits.settledPerEntry = 4
+    limits.looksPerEntry = 20
+    let (rig, queue, session) = holding(limits)
+    func again(
+      _ sequence: UInt64, _ kind: SettleKind, _ range: ClosedRange<UInt64>
+    ) -> [Refusal] {
+      let seen = rig.apply { payload in
+        for _ in 0..<100 {
+          CommandWriter.settle(
+            session, sequence: CommandSequence(sequence), answeredThrough: .zero, kind: kind,
+            consumer: ConsumerID(1), ranges: [DeliveryRange(range)], delay: nil, error: "",
+            into: &payload)
+        }
+      }
+      return seen.compactMap { one in
+        guard case .plain(.settleRefused(_, _, _, _, let refusal)) = one else { return nil }
+        return refusal
+      }
+    }
+    #expect(again(1, .negative, 1...8) == Array(repeating: .overloaded, count: 100))
+    #expect(rig.machine.state.lookedHere == 24)
+    rig.settle(session, 1, .acknowledge, [1...1, 3...3, 5...5, 7...7])
+    // One gap is remembered, so that two more have to wait.
+    rig.settle(session, 2, .acknowledge, [1...2])
+    let refusals = again(3, .acknowledge, 3...6)
+    #expect(refusals.count == 100)
+    #expect(refusals.first == .tooManyUnanswered && refusals.last == .overloaded)
+    #expect((20...24).contains(rig.machine.state.lookedHere))
+    #expect(rig.summary(queue).leased == 3)
+  }
+
+  /// Gaps in what is held are another matter on each replica: they must not decide anything.
+  @Test func replicasCountTheSameLooksHoweverTheyCameAbout() throws {
+    var limits = MachineLimits()
+    limits.unansweredRefusals = 6
+    limits.looksPerEntry = 30
+    let (rig, _, session) = holding(limits)
+    rig.settle(session, 1, .acknowledge, [2...2, 4...4, 8...8])
+    let copy = Rig(limits: limits)
+    copy.machine = try QueueMachine(snapshot: rig.machine.freeze().encoded(), limits: limits)
+    (copy.index, copy.now) = (rig.index, rig.now)
+    func work(_ rig: Rig) -> [Seen] {
+      rig.apply { payload in
+        for sequence in UInt64(2)...8 { extend(session, sequence, &payload) }
+        CommandWriter.settle(
+          session, sequence: CommandSequence(9), answeredThrough: .zero, kind: .acknowledge,
+          consumer: ConsumerID(1), ranges: [DeliveryRange(1...3), DeliveryRange(5...5)],
+          delay: nil, error: "", into: &payload)
+      }
+    }
+    #expect(work(rig) == work(copy))
+    #expect(rig.machine.state.lookedHere == copy.machine.state.lookedHere)
+    #expect(rig.machine.stateHash == copy.machine.stateHash)
+  }
+
+  @Test func aTransactionWaitsForAnEntryThatMayLook() {
+    var limits = MachineLimits()
+    limits.looksPerEntry = 8
+    let (rig, queue, session) = holding(limits)
+    func transact(_ payload: inout [UInt8]) {
+      run([5]).withUnsafeBytes { run in
+        CommandWriter.transact(
+          session, first: PublishSequence(9), answeredThrough: .zero, holder: session,
+          settles: [
+            TransactionSettle(consumer: ConsumerID(1), ranges: [DeliveryRange(1...2)])
+          ],
+          parts: [TransactionPart(queues: [queue], count: 1, runBytes: run.count)], run: run,
+          into: &payload)
+      }
+    }
+    let seen = rig.apply { payload in
+      extend(session, 1, &payload)
+      transact(&payload)
+    }
+    #expect(
+      seen.last == .plain(.refused(session, first: PublishSequence(9), count: 1, .overloaded)))
+    #expect(rig.summary(queue).acknowledged == 0)
+    rig.apply { transact(&$0) }
+    #expect(rig.summary(queue).acknowledged == 2 && rig.summary(queue).published == 9)
+  }
+
+  @Test func lookingForWhatIsNotThereIsPushedBack() {
+    var limits = MachineLimits()
+    limits.looksPerEntry = 20
+    let (rig, _, _) = holding(limits)
+    func cancels(_ count: Int) -> [Refusal] {
+      let seen = rig.apply { payload in
+        for number in 0..<count {
+          CommandWriter.cancelMessage(
+            .connection(rig.origin), tag: RequestTag(UInt64(number)), queue: "q",
+            message: MessageID(rawValue: 77), into: &payload)
+        }
+      }
+      return seen.compactMap { one in
+        guard case .plain(.reply(_, _, .refused(let refusal, _))) = one else { return nil }
+        return refusal
+      }
+    }
+    #expect(cancels(5) == [.messageGone, .messageGone, .messageGone, .overloaded, .overloaded])
+    #expect(cancels(1) == [.messageGone])
+  }
+}

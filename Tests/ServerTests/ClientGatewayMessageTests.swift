@@ -428,8 +428,15 @@ import Wire
     }
     #expect(moved.events.map(\.kind) == [.deadLettered, .redriven])
     #expect(moved.peeked.message != id)
-    #expect(try client.ask(.cancelMessage(queue: "q", message: id)).refusal == .messageNotFound)
+    #expect(try client.ask(.cancelMessage(queue: "q", message: id)).refusal == .messageGone)
     #expect(try client.ask(.showMessage(queue: "x", message: id)).refusal == .queueNotFound)
+    // What is nowhere to be found, and why.
+    func refusal(_ queue: String, _ id: MessageID) throws -> Refusal? {
+      try client.ask(.showMessage(queue: queue, message: id)).refusal
+    }
+    #expect(try refusal("dead", moved.peeked.message) == .messageElsewhere)
+    #expect(try refusal("q", MessageID(77)) == .messageGone)
+    #expect(try refusal("q", MessageID(entry: LogIndex(1 << 40), ordinal: 0)) == .messageNotFound)
   }
 
   @Test func aSessionIsClosedWhenItsClientSaysSo() throws {

@@ -41,15 +41,42 @@ import Wire
     await client.close()
   }
 
-  @Test func `A bad option is refused with its name before anything is sent`() async throws {
+  private static let faults: [(String, @Sendable (inout QueueOptions) -> Void)] = [
+    ("lease must be at least 1ms", { $0.lease = .zero }),
+    ("lease must not be negative", { $0.lease = .seconds(-1) }),
+    ("max-deliveries of -1 is out of range", { $0.maxDeliveries = -1 }),
+    ("retry-delay must not be negative", { $0.retryDelay = .seconds(-1) }),
+    (
+      "retry-max must not be below retry-delay",
+      {
+        $0.retryDelay = .seconds(2)
+        $0.retryDelayMax = .seconds(1)
+      }
+    ),
+    ("retry-max needs retry-delay", { $0.retryDelayMax = .seconds(1) }),
+    ("retry-jitter needs retry-delay", { $0.retryJitter = 0.1 }),
+    ("retry-jitter must be between 0 and 1", { $0.retryJitter = 1.1 }),
+    ("retry-jitter must be between 0 and 1", { $0.retryJitter = .nan }),
+    ("ttl must not be negative", { $0.timeToLive = .seconds(-1) }),
+    ("expires must not be negative", { $0.expires = .seconds(-1) }),
+    ("overflow drop-oldest needs max-length or max-bytes", { $0.overflow = .dropOldest }),
+    ("priorities must be between 1 and 32", { $0.priorities = 0 }),
+    ("priorities must be between 1 and 32", { $0.priorities = 33 }),
+    ("priorities of 256 is out of range", { $0.priorities = 256 }),
+    ("keyed of -1 is out of range", { $0.keyLimit = -1 }),
+  ]
+
+  @Test(arguments: faults)
+  func `A bad option is refused with its name before anything is sent`(
+    fault: String, change: @Sendable (inout QueueOptions) -> Void
+  ) async throws {
     let (node, client) = try await connected(.declareQueue)
     var wrong = QueueOptions()
-    wrong.priorities = 0
+    change(&wrong)
     let options = wrong
-    await #expect(
-      throws: SkeinError.refused(
-        .settingInvalid, detail: "priorities must be between 1 and 32")
-    ) { _ = try await client.declareQueue("jobs", options: options) }
+    await #expect(throws: SkeinError.refused(.settingInvalid, detail: fault)) {
+      _ = try await client.declareQueue("jobs", options: options)
+    }
     await #expect(throws: SkeinError.refused(.queueNameInvalid, detail: "\"\"")) {
       try await client.declareQueue("")
     }

@@ -69,6 +69,26 @@ import Wire
     #expect(ranges == [range(1, 4), range(7, 9), range(12, 20)])
   }
 
+  @Test func `A refusal of one part of a settlement reaches who waits for the whole`() async throws
+  {
+    var queue = SettleQueue()
+    let promise = Promise<StagedSettle.Outcome>()
+    let count = UInt64(SettleRequest.rangesMax) + 1
+    queue.append(
+      StagedSettle(
+        action: .acknowledge, ranges: (1...count).map { range(2 * $0, 2 * $0) },
+        waiters: [(range(2, 2 * count), promise)]),
+      consumer: ConsumerID(1), core: nil, deadline: .never)
+    // The second part was not sent yet.
+    let (_, sequence) = try #require(queue.nextToSend { _ in true })
+    queue.noteSent()
+    queue.refused(sequence, ConsumerID(1), range(2, 2), .leaseLost)
+    queue.answered(through: sequence.rawValue)
+    await #expect(throws: SkeinError.leaseLost) {
+      try await promise.value(whenCancelled: .failure(.cancelled)).get()
+    }
+  }
+
   @Test func `Settlements without waiting are joined and flushed`() async throws {
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)

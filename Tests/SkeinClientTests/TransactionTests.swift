@@ -281,6 +281,24 @@ import Wire
     await client.close()
   }
 
+  @Test func `More time for what a transaction may have settled is no failure`() async throws {
+    let node = try FakeNode()
+    let (client, consumer, batch) = try await holding(node)
+    let publishing = Task {
+      try await batch[0].acknowledge(publishing: [OutgoingMessage(Message("x"), to: "out")])
+    }
+    _ = await node.take(.transact)
+    // Another leader has carried it out: its answer comes behind what it says of the deliveries.
+    node.send(.lapsed(consumer: ConsumerID(1), ranges: [range(1, 1)]))
+    while batch[0].core.isHeldForTransaction(batch[0]) { await Task.yield() }
+    batch[0].extendSoon(by: .seconds(30))
+    confirm(node, 1, 1)
+    _ = try await publishing.value
+    #expect(try await consumer.flush().isEmpty)
+    #expect(node.count(.extend) == 0)
+    await client.close()
+  }
+
   /// The program has its delivery again: what it says of it goes to the cluster.
   private func expectHeld(_ delivery: Delivery, _ node: FakeNode) async throws {
     let settling = Task { try await delivery.release() }
@@ -370,6 +388,7 @@ import Wire
       .publishRefused(first: PublishSequence(1), count: 1, .staleDelivery, detail: ""))
     await #expect(throws: SkeinError.leaseLost) { try await publishing.value }
     await #expect(throws: SkeinError.leaseLost) { try await batch[0].acknowledge() }
+    #expect(!batch[0].isHeld && batch[1].isHeld)
     let settling = Task { try await consumer.acknowledge(upTo: batch[1]) }
     #expect(try await node.take(.settle).settle().ranges == [range(2, 2)])
     node.send(.settled(through: CommandSequence(1)))

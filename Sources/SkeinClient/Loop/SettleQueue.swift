@@ -143,12 +143,15 @@ struct SettleQueue {
     }
     var isWaitedFor = false
     var core: ConsumerCore?
-    for place in 0..<pending.count where pending[place].consumer == consumer {
-      core = core ?? pending[place].core
-      for waiter in pending[place].waiters
-      where waiter.range.first <= range.last && range.first <= waiter.range.last {
-        waiter.promise.keep(.failure(error))
-        isWaitedFor = true
+    // Who waits for a settlement of many ranges stands with the last part of it.
+    for settles in [pending, ends] {
+      for place in 0..<settles.count where settles[place].consumer == consumer {
+        core = core ?? settles[place].core
+        for waiter in settles[place].waiters
+        where waiter.range.first <= range.last && range.first <= waiter.range.last {
+          waiter.promise.keep(.failure(error))
+          isWaitedFor = true
+        }
       }
     }
     if !isWaitedFor { core?.report([SettleFailure(range, error)]) }

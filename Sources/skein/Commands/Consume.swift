@@ -56,12 +56,15 @@ enum Consume {
           priority: priority, isExclusive: arguments.flag("exclusive"))
         let run = ConsumeRun(
           client, consumer, limit: limit, follow: arguments.flag("follow"))
-        if let exec, !targets.isEmpty {
-          try await run.transforming(exec, into: targets)
-        } else if let exec {
-          try await run.executing(exec)
-        } else {
-          try await run.printing(arguments.flag("json") ? MessageText.json : MessageText.plain)
+        do {
+          if let exec {
+            try await run.executing(exec, into: targets)
+          } else {
+            try await run.printing(arguments.flag("json") ? MessageText.json : MessageText.plain)
+          }
+        } catch SkeinError.refused(.queueNotFound, _) {
+          // It was there when this began to consume.
+          throw Failure("the queue \"\(arguments.operands[0])\" was deleted")
         }
         return .fine
       }
@@ -196,7 +199,9 @@ private final class ConsumeRun {
 
   // MARK: Commands
 
-  func executing(_ command: String) async throws {
+  /// Runs the command for each message. What it writes is published to `queues`, if there are any, in
+  /// the step that acknowledges the message.
+  func executing(_ command: String, into queues: [String]) async throws {
     var done = 0
     var failed = 0
     var missed = 0
@@ -214,57 +219,20 @@ private final class ConsumeRun {
         // It comes again, perhaps elsewhere: no need to do it twice.
         guard delivery.isHeld else {
           missed += 1
-          continue
-        }
-        let outcome = try await CommandRunner.run(
-          command, body: delivery.body, environment: MessageText.environment(delivery))
-        switch outcome.code {
-        case 0:
-          delivery.acknowledgeSoon()
-          done += 1
-        case _ where Task.isCancelled:
-          // Ctrl-C goes to the command too: that is no failure of the message.
-          delivery.releaseSoon()
-        default:
-          let words = outcome.lastError.isEmpty ? "exit code \(outcome.code)" : outcome.lastError
-          delivery.retrySoon(error: words)
-          failed += 1
-        }
-      }
-    }
-    try await finish()
-    let late = missed > 0 ? ", \(missed) leases over before their turn" : ""
-    StandardError.write("\(done) done, \(failed) failed\(late)\n")
-  }
-
-  /// As `executing`, with what the command writes published in the step that acknowledges.
-  func transforming(_ command: String, into queues: [String]) async throws {
-    var done = 0
-    var failed = 0
-    var missed = 0
-    var keeper: Task<Void, Never>?
-    defer { keeper?.cancel() }
-    while true {
-      let batch = try await next()
-      if batch.isEmpty { break }
-      keeper = keeper ?? keepLeases(like: batch[0])
-      for delivery in batch {
-        if Task.isCancelled {
-          delivery.releaseSoon()
-          continue
-        }
-        // It comes again, perhaps elsewhere: no need to do it twice.
-        guard delivery.isHeld else {
-          missed += 1
+          remaining += 1
           continue
         }
         let outcome = try await CommandRunner.run(
           command, body: delivery.body, environment: MessageText.environment(delivery),
-          outputMax: client.messageBytesMax)
+          outputMax: queues.isEmpty ? nil : client.messageBytesMax)
         if outcome.code == 0, !outcome.isOutputCut {
-          let isDone = try await publish(outcome.output, of: delivery, to: queues)
-          if isDone { done += 1 } else { failed += 1 }
+          if try await acknowledge(delivery, publishing: outcome.output, to: queues) {
+            done += 1
+          } else {
+            failed += 1
+          }
         } else if Task.isCancelled {
+          // Ctrl-C goes to the command too: that is no failure of the message.
           delivery.releaseSoon()
         } else {
           delivery.retrySoon(error: ConsumeRun.words(of: outcome))
@@ -282,10 +250,14 @@ private final class ConsumeRun {
     return outcome.lastError.isEmpty ? "exit code \(outcome.code)" : outcome.lastError
   }
 
-  /// False if the cluster refused: the message is tried again, here or elsewhere.
-  private func publish(
-    _ output: [UInt8], of delivery: Delivery, to queues: [String]
+  /// False if it could not be published: the message is tried again, here or elsewhere.
+  private func acknowledge(
+    _ delivery: Delivery, publishing output: [UInt8], to queues: [String]
   ) async throws -> Bool {
+    guard !queues.isEmpty else {
+      delivery.acknowledgeSoon()
+      return true
+    }
     var message = delivery.message
     message.body = output.last == UInt8(ascii: "\n") ? output.dropLast() : output
     message.contentType = ""
@@ -303,7 +275,10 @@ private final class ConsumeRun {
       StandardError.write("skein: a lease was over before its message was done: it comes again\n")
       return false
     } catch let error as SkeinError {
-      guard case .refused = error else { throw error }
+      switch error {
+      case .refused, .messageTooLarge, .invalidMessage: break
+      default: throw error
+      }
       delivery.retrySoon(error: "\(error)")
       StandardError.write("skein: \(error)\n")
       return false

@@ -9,6 +9,8 @@ final class PublishSteps {
   private let template: Message
   private let rate: Double?
   private var pace: Pace
+  /// Bytes of each message beside its body.
+  private let overhead: Int
   /// All messages are one step.
   private let isAtomic: Bool
   private let start = ContinuousClock.now
@@ -16,7 +18,7 @@ final class PublishSteps {
 
   /// Messages of a step, unless all are one. Enough that waiting for each costs little.
   private static let stepMessages = 256
-  /// Bytes of their bodies, unless one alone has more.
+  /// Bytes of these, unless one alone has more.
   private static let stepBytes = 1 << 20
   /// Messages that one step stores, each queue's counted.
   private static let copiesMax = 65_536
@@ -30,6 +32,9 @@ final class PublishSteps {
     self.rate = rate
     self.isAtomic = isAtomic
     pace = Pace(rate: rate)
+    overhead = template.headers.reduce(
+      64 + template.key.utf8.count + template.contentType.utf8.count
+    ) { $0 + $1.name.utf8.count + $1.value.count + 8 }
   }
 
   func run(_ source: PublishSource, _ arguments: Arguments) async throws {
@@ -53,7 +58,7 @@ final class PublishSteps {
     let most = Self.copiesMax / queues.count
     try await source.forEachGroup { group in
       bodies += group
-      bytes += group.reduce(0) { $0 + $1.count }
+      bytes += group.reduce(0) { $0 + $1.count + overhead }
       guard bodies.count <= most else {
         throw Failure("more than \(most) messages are too many for one step")
       }
@@ -70,7 +75,7 @@ final class PublishSteps {
     while !rest.isEmpty {
       var bytes = 0
       let step = rest.prefix(most).prefix { body in
-        bytes += body.count
+        bytes += body.count + overhead
         return bytes <= Self.stepBytes
       }
       let next = step.isEmpty ? rest.prefix(1) : step

@@ -41,7 +41,8 @@ enum QueueRedrive {
           result.skipped == 0
           ? "" : ", \(grouped(result.skipped)) stay: their queue is gone or full"
         try StandardOutput.write(
-          "\(grouped(result.moved)) messages moved back from queue \(name)\(skipped)\n")
+          "\(grouped(result.moved)) \(result.moved == 1 ? "message" : "messages") moved back"
+            + " from queue \(name)\(skipped)\n")
       }
       return .fine
     }
@@ -56,7 +57,9 @@ enum QueueRedrive {
     }
     guard id == nil else { throw arguments.usage("--reason and --id cannot go together") }
     guard let reason = PeekedMessage.DeadLetter.Reason(rawValue: text) else {
-      throw arguments.usage("--reason: \"\(text)\" is none of the reasons")
+      let reasons = PeekedMessage.DeadLetter.Reason.allCases.map(\.rawValue)
+      throw arguments.usage(
+        "--reason must be one of \(reasons.joined(separator: ", ")), not \"\(text)\"")
     }
     return .reason(reason)
   }

@@ -72,7 +72,7 @@ package actor Workload {
       options.maxDeliveries = plan.maxDeliveries
       options.deadLetterQueue = plan.deadLetterQueue
       options.retryDelay = Duration(plan.retryDelay)
-      options.retryDelayMax = .seconds(1)
+      if options.retryDelay > .zero { options.retryDelayMax = .seconds(1) }
       // What moves on has no key.
       options.keyLimit = plan.keys > 0 && queue != plan.onwardQueue ? 1 : 0
       try await declare(queue, options, by: client)
