@@ -32,9 +32,9 @@ extension Consensus {
     leading = Leading()
     leading.nextTicket = nextTicket
     leading.begin = begin.index
-    startRound(now)
     progress = []
     syncProgress(now)
+    startRound(now)
     log.append(begin)
     output.append(.becameLeader(begin: begin))
   }

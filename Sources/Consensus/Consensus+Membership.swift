@@ -52,6 +52,7 @@ extension Consensus {
     let position = appendAsLeader()
     addMembership(MembershipEntry(index: position.index, membership: changed), &output)
     syncProgress(now)
+    startRound(now)
     return (position, changed)
   }
 

@@ -90,7 +90,9 @@ extension Consensus {
     _ reply: AppendReply, from peer: NodeID, _ now: MonotonicTime, _ output: inout [ConsensusOutput]
   ) {
     if reply.term > term { return becomeFollower(in: reply.term, leader: nil, now, &output) }
-    guard reply.term == term, let place = heard(peer, round: reply.round, now) else { return }
+    guard reply.term == term, let place = heard(peer, round: reply.round, now),
+      reply.round > progress[place].roundAtConnection
+    else { return }
     progress[place].mayVote = reply.mayVote
     switch reply.outcome {
     case .accepted(let match, let verified):
@@ -160,7 +162,8 @@ extension Consensus {
   // MARK: Members' replication
 
   /// After a connection came or went nothing is on its way, and the follower may have lost what it
-  /// had. The logs are compared from the end again.
+  /// had. The logs are compared from the end again. A reply on its way from before, which says more
+  /// than the disk may hold now, is known by its round: who calls this begins another.
   mutating func restartReplication(at place: Int) {
     progress[place].match = .zero
     progress[place].mayVote = false

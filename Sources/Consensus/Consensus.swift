@@ -162,6 +162,7 @@ package struct Consensus: ~Copyable {
     if let place = progressPlace(peer) {
       progress[place].isConnected = true
       restartReplication(at: place)
+      if role == .leader { startRound(now) }
     }
     askAgain(peer, &output)
     finish(now, &output)

@@ -52,7 +52,8 @@ struct Progress {
   var commitSent: LogIndex = .zero
   /// It said on this connection that it votes (`AppendReply.mayVote`).
   var mayVote = false
-  /// The round at hand when the connection came up: members may have answered it before that.
+  /// The last round that was begun before the connection came up. What answers it or an earlier one
+  /// may come from an earlier process, which perhaps had another disk.
   var roundAtConnection: UInt64
   /// Not in the membership any more: it is fed until it knows that, and counts for nothing.
   var isLeaving = false

@@ -149,6 +149,25 @@ import Testing
     #expect(node.pump(4).allSatisfy { !$0.clearsPromises })
   }
 
+  @Test("G11: what a peer acknowledged before its connection came up is not counted")
+  func answerOfAnEarlierProcess() {
+    let node = LoneNode()
+    node.lead()
+    node.pump(2)
+    let late = AppendReply(
+      term: node.consensus.term, outcome: .accepted(match: LogIndex(1), verified: LogIndex(1)),
+      round: node.consensus.leading.round, mayVote: true)
+    // Its next process, whose disk may be another, is there before the answer is.
+    node.connect([2])
+    node.receive(.appendReply(late), from: 2)
+    #expect(node.consensus.commit == .zero)
+    node.pump(2)
+    node.receive(.appendReply(late), from: 2)
+    #expect(node.consensus.commit == .zero)
+    node.accept(2, match: 1)
+    #expect(node.consensus.commit == LogIndex(1))
+  }
+
   @Test("a refused pre-vote for term 0 carries the term and changes nothing")
   func inquiry() {
     let node = LoneNode(log: [3])

@@ -226,7 +226,8 @@ import Testing
     node.receive(
       .appendReply(
         AppendReply(
-          term: Term(1), outcome: .rejected(previous: LogIndex(6), hint: position(2, 1)), round: 1)),
+          term: Term(1), outcome: .rejected(previous: LogIndex(6), hint: position(2, 1)),
+          round: node.consensus.leading.round)),
       from: 2)
     #expect(node.consensus.nextAppend(to: NodeID(2))?.first == LogIndex(3))
   }
