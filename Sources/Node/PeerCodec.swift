@@ -126,6 +126,7 @@ package enum PeerCodec {
       head.put(UInt16(introduction.heard.count))
       for node in introduction.heard { head.put(node) }
       head.put(introduction.founders.rawValue)
+      head.putShortText(introduction.peerAddress)
       return (.introduction, [])
     case .consensus(let message, let payloads):
       return (encode(message, into: &head), payloads)
@@ -331,7 +332,7 @@ package enum PeerCodec {
     for _ in 0..<(try fields.integer(UInt16.self)) { heard.append(try fields.identifier()) }
     return Introduction(
       node: node, cluster: cluster, term: term, heard: heard,
-      founders: Checksum(rawValue: try fields.integer()))
+      founders: Checksum(rawValue: try fields.integer()), peerAddress: try fields.shortText())
   }
 
   private static func position(_ fields: inout ByteReader) throws(ByteReaderError) -> LogPosition {

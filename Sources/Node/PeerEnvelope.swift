@@ -6,8 +6,8 @@ import Consensus
 
 /// One frame of a peer connection.
 package enum PeerEnvelope: Equatable, Sendable {
-  /// The first frame of every connection, and again whenever its content changes before the
-  /// cluster has formed (`Formation`).
+  /// The first frame of every connection, and again whenever what the receiver needs of it changes:
+  /// before the cluster has formed (`Formation`), and when the sender learns its own address.
   case introduction(Introduction)
   /// A consensus message. `payloads` are the entries' of an append, in order, or the one piece of a
   /// snapshot chunk; else empty.
@@ -42,14 +42,19 @@ package struct Introduction: Equatable, Sendable {
   package var heard: [NodeID]
   /// Checksum of the members that the sender's configuration gave.
   package var founders: Checksum
+  /// Where peers reach the sender, `host:port`, for those that have not heard of it yet; empty as long
+  /// as it does not know itself that it is a member.
+  package var peerAddress: String
 
   package init(
-    node: NodeID, cluster: String, term: Term, heard: [NodeID], founders: Checksum
+    node: NodeID, cluster: String, term: Term, heard: [NodeID], founders: Checksum,
+    peerAddress: String = ""
   ) {
     self.node = node
     self.cluster = cluster
     self.term = term
     self.heard = heard
     self.founders = founders
+    self.peerAddress = peerAddress
   }
 }

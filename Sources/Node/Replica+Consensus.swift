@@ -53,13 +53,14 @@ extension Replica {
     guard formation != nil else { return }
     let heardBefore = formation?.heard
     formation?.receive(introduction)
-    if formation?.heard != heardBefore { introduceAgain() }
+    if formation?.heard != heardBefore { introduceAgain(to: appliedMembership) }
     maybeBegin(now: now)
   }
 
   /// The others have to know what this node knows by now.
-  private mutating func introduceAgain() {
-    for member in appliedMembership.members where member.id != id {
+  private mutating func introduceAgain(to membership: Membership) {
+    introducedAddress = ownPeerAddress
+    for member in membership.members where member.id != id {
       outputs.append(.send(to: member.id, .introduction(introduction)))
     }
   }
@@ -68,7 +69,7 @@ extension Replica {
   mutating func maybeFound(now: MonotonicTime) {
     guard isForming, formation?.isFounder == false, consensus.isFounderDurably else { return }
     formation?.noteFounding()
-    introduceAgain()
+    introduceAgain(to: appliedMembership)
     maybeBegin(now: now)
   }
 
@@ -189,6 +190,10 @@ extension Replica {
       outputs.append(.leaderChanged(leader, consensus.term))
     case .membershipChanged(let membership, _):
       outputs.append(.membershipChanged(membership))
+      // Who heard this node before it was a member could not be told where to dial it.
+      if ownPeerAddress != introducedAddress, !ownPeerAddress.isEmpty {
+        introduceAgain(to: membership)
+      }
     case .removedFromCluster:
       outputs.append(.stop(.removed))
     case .receiveSnapshotChunk(let chunk):

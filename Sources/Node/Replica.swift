@@ -77,6 +77,8 @@ package struct Replica: ~Copyable {
   /// it heard.
   var formation: Formation?
   var differingFounder: NodeID?
+  /// What this node's introductions said last of where it is reached.
+  var introducedAddress: String
   /// The members that the configuration gave, while this node has no past.
   let founders: Checksum
   var hashes = StateHashHistory()
@@ -121,6 +123,7 @@ package struct Replica: ~Copyable {
     appliedMembership = state.snapshotMembership
     persisted = state.last
     consensus = Consensus(configuration: configuration.consensus, restored: state, now: now)
+    introducedAddress = consensus.membership.member(id)?.peerAddress ?? ""
     clock = MachineClock(start: machine.clock, now: now)
     wallClock = restored.wallClock
     turnTime = now
@@ -197,8 +200,11 @@ package struct Replica: ~Copyable {
   package var introduction: Introduction {
     Introduction(
       node: id, cluster: configuration.cluster, term: consensus.term,
-      heard: formation?.heard ?? [], founders: founders)
+      heard: formation?.heard ?? [], founders: founders, peerAddress: ownPeerAddress)
   }
+
+  /// As the membership in force has it, so that no configuration says it twice.
+  var ownPeerAddress: String { consensus.membership.member(id)?.peerAddress ?? "" }
 
   /// When `tick` wants to be called next, at the latest.
   package func nextDeadline(now: MonotonicTime) -> MonotonicTime {

@@ -28,6 +28,8 @@ struct PeerLinks: ~Copyable {
   /// Who was removed still has to hear that this is committed, and a leader that was removed has to
   /// hear it from the others (thesis §4.2.2).
   private static let farewell = Nanoseconds.seconds(5)
+  /// How many nodes are dialled back that this one does not know as members.
+  private static let guestsMax = 16
 
   /// A connection that this node dialled, to send on.
   private struct Dialled {
@@ -42,6 +44,9 @@ struct PeerLinks: ~Copyable {
     var pause = PeerLinks.retryMin
     /// No member any more: hung up on at this time.
     var leavesAt = MonotonicTime.never
+    /// No member as far as this node knows, but it dialled: perhaps by an entry of the log that this
+    /// node lacks, and then it may lead and has to be answered.
+    var isGuest = false
   }
 
   /// A connection that another node dialled, to listen on.
@@ -90,9 +95,10 @@ struct PeerLinks: ~Copyable {
       let member = membership.member(dialled[place].node)
       if member?.peerAddress == dialled[place].address {
         dialled[place].leavesAt = .never
+        dialled[place].isGuest = false
       } else if member != nil {
         remove(place)
-      } else {
+      } else if !dialled[place].isGuest {
         dialled[place].leavesAt = min(dialled[place].leavesAt, now + Self.farewell)
       }
     }
@@ -105,6 +111,23 @@ struct PeerLinks: ~Copyable {
     }
   }
 
+  /// Dials back whoever introduced itself and is no member that this node knows of.
+  private mutating func answer(_ introduction: Introduction, now: MonotonicTime) {
+    let address = introduction.peerAddress
+    if let place = dialled.firstIndex(where: { $0.node == introduction.node }) {
+      guard dialled[place].isGuest else { return }
+      dialled[place].leavesAt = .never
+      if address == dialled[place].address { return }
+      remove(place)
+    }
+    guard !address.isEmpty, dialled.count(where: \.isGuest) < Self.guestsMax else { return }
+    log.info("node \(introduction.node), no member as far as is known here, is dialled back")
+    dialled.append(
+      Dialled(
+        node: introduction.node, address: address, resolved: Self.numeric(address),
+        nextAttempt: now, isGuest: true))
+  }
+
   private static func numeric(_ address: String) -> SocketAddress? {
     do { return try SocketAddress(parsing: address) } catch { return nil }
   }
@@ -113,6 +136,14 @@ struct PeerLinks: ~Copyable {
     let gone = dialled.remove(at: place)
     gone.connection?.close()
     if gone.isReady { events.append(.disconnected(gone.node)) }
+  }
+
+  /// Its time is over, unless it still speaks to this node: then it may want an answer.
+  private mutating func leave(_ place: Int) {
+    let node = dialled[place].node
+    guard accepted.values.contains(where: { $0.node == node }) else { return remove(place) }
+    dialled[place].leavesAt = .never
+    dialled[place].isGuest = true
   }
 
   func isConnected(_ node: NodeID) -> Bool {
@@ -185,7 +216,7 @@ struct PeerLinks: ~Copyable {
   // MARK: Time
 
   mutating func tick(now: MonotonicTime, introduction: Introduction) {
-    for place in dialled.indices.reversed() where dialled[place].leavesAt <= now { remove(place) }
+    for place in dialled.indices.reversed() where dialled[place].leavesAt <= now { leave(place) }
     for place in dialled.indices
     where dialled[place].connection == nil && dialled[place].nextAttempt <= now && !isClosed {
       dial(place, now: now)
@@ -200,7 +231,7 @@ struct PeerLinks: ~Copyable {
     }
     for (token, link) in accepted
     where link.node == nil && now.since(link.since) > configuration.timeouts.handshake {
-      dropAccepted(token, "it did not introduce itself in time")
+      dropAccepted(token, "it did not introduce itself in time", now: now)
     }
   }
 
@@ -315,13 +346,13 @@ struct PeerLinks: ~Copyable {
     for connection in connections {
       // Members, and a few that are on their way in or out: of more the eldest stranger goes.
       if accepted.count >= 4 * dialled.count + 16 {
-        let members = Set(dialled.map(\.node))
+        let members = Set(dialled.filter { !$0.isGuest }.map(\.node))
         let strangers = accepted.filter { $0.value.node.map { !members.contains($0) } ?? true }
         guard let eldest = strangers.min(by: { $0.key < $1.key })?.key else {
           connection.close()
           continue
         }
-        dropAccepted(eldest, "too many connections of strangers")
+        dropAccepted(eldest, "too many connections of strangers", now: now)
       }
       do {
         try connection.register(with: poller, token: nextToken, interest: .read)
@@ -338,28 +369,30 @@ struct PeerLinks: ~Copyable {
     // A few reads a turn, so that one peer cannot keep the loop from the others.
     for _ in 0..<4 {
       let outcome = connection.read(limit: 1 << 20, now: now)
-      if let reason = takeFrames(token, connection) {
-        dropAccepted(token, reason)
+      if let reason = takeFrames(token, connection, now: now) {
+        dropAccepted(token, reason, now: now)
         return
       }
       switch outcome {
       case .read(let count) where count >= 1 << 20: continue
       case .read, .wouldBlock: return
       case .full:
-        dropAccepted(token, "its frame is larger than allowed")
+        dropAccepted(token, "its frame is larger than allowed", now: now)
         return
       case .closed:
-        dropAccepted(token, "closed by the peer")
+        dropAccepted(token, "closed by the peer", now: now)
         return
       case .failed(let error):
-        dropAccepted(token, "\(error)")
+        dropAccepted(token, "\(error)", now: now)
         return
       }
     }
   }
 
   /// Takes all whole frames; a reason to close the connection if one is wrong.
-  private mutating func takeFrames(_ token: UInt64, _ connection: Connection) -> String? {
+  private mutating func takeFrames(
+    _ token: UInt64, _ connection: Connection, now: MonotonicTime
+  ) -> String? {
     var offset = 0
     defer { connection.consume(offset) }
     let bytes = connection.unread
@@ -381,14 +414,16 @@ struct PeerLinks: ~Copyable {
           return nil
         }
         offset += byteCount
-        if let reason = take(envelope, token) { return reason }
+        if let reason = take(envelope, token, now: now) { return reason }
       }
     } catch {
       return "\(error)"
     }
   }
 
-  private mutating func take(_ envelope: PeerEnvelope, _ token: UInt64) -> String? {
+  private mutating func take(
+    _ envelope: PeerEnvelope, _ token: UInt64, now: MonotonicTime
+  ) -> String? {
     if case .introduction(let introduction) = envelope, accepted[token]?.node == nil {
       guard introduction.cluster == configuration.cluster.description else {
         return "it belongs to cluster \(introduction.cluster)"
@@ -404,11 +439,14 @@ struct PeerLinks: ~Copyable {
       accepted[token]?.node = introduction.node
     }
     guard let node = accepted[token]?.node else { return "it did not introduce itself" }
+    if case .introduction(let introduction) = envelope, introduction.node == node {
+      answer(introduction, now: now)
+    }
     events.append(.received(envelope, from: node))
     return nil
   }
 
-  private mutating func dropAccepted(_ token: UInt64, _ reason: String) {
+  private mutating func dropAccepted(_ token: UInt64, _ reason: String, now: MonotonicTime) {
     guard let link = accepted.removeValue(forKey: token) else { return }
     link.connection.close()
     guard let node = link.node else {
@@ -417,6 +455,9 @@ struct PeerLinks: ~Copyable {
     }
     log.info("connection from node \(node) lost: \(reason)")
     events.append(.disconnected(node))
+    if let place = dialled.firstIndex(where: { $0.node == node && $0.isGuest }) {
+      dialled[place].leavesAt = now + Self.farewell
+    }
     // The other direction may live on: then the peer is still there.
     if isConnected(node) { events.append(.connected(node)) }
   }

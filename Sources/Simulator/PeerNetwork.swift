@@ -47,6 +47,8 @@ final class PeerNetwork {
   private var dialled: [PeerConnection?]
   private var accepted: [PeerConnection?]
   private var members: [UInt64]
+  /// Who dialled a node and is no member that it knows of: dialled back, as `PeerLinks` does.
+  private var guests: [UInt64]
   private var pauses: [UInt64]
   /// Messages from one place to another do not get through.
   private var cuts: [Bool]
@@ -60,6 +62,7 @@ final class PeerNetwork {
     dialled = Array(repeating: nil, count: pairs)
     accepted = Array(repeating: nil, count: pairs)
     members = Array(repeating: 0, count: nodes)
+    guests = Array(repeating: 0, count: nodes)
     pauses = Array(repeating: 20, count: pairs)
     cuts = Array(repeating: false, count: pairs)
     clogs = Array(repeating: 1, count: pairs)
@@ -131,7 +134,7 @@ final class PeerNetwork {
   func dial(_ from: Int, _ to: Int) {
     let place = pair(from, to)
     guard let life = simulation.nodes[from].life, life.isTakingPart,
-      members[from] & (1 << UInt64(to)) != 0, dialled[place] == nil
+      (members[from] | guests[from]) & (1 << UInt64(to)) != 0, dialled[place] == nil
     else { return }
     let pause = UInt64.milliseconds(pauses[place])
     pauses[place] = min(500, pauses[place] * 2)
@@ -267,7 +270,22 @@ final class PeerNetwork {
       }
       accepted[place] = connection
     }
+    if case .introduction(let introduction) = envelope {
+      answer(introduction, connection.to, from: connection.from)
+    }
     life.receive(.envelope(envelope, from: connection.from))
+  }
+
+  private func answer(_ introduction: Introduction, _ place: Int, from other: Int) {
+    let bit = UInt64(1) << UInt64(other)
+    guard !introduction.peerAddress.isEmpty, (members[place] | guests[place]) & bit == 0 else {
+      return
+    }
+    if introduction.peerAddress != simulation.member(other).peerAddress {
+      simulation.violated("introduction", "node \(other + 1) says \(introduction.peerAddress)")
+    }
+    guests[place] |= bit
+    simulation.schedule(.dial(place, other), at: simulation.now)
   }
 
   // MARK: Ends
@@ -278,6 +296,7 @@ final class PeerNetwork {
     let place = pair(connection.from, connection.to)
     guard accepted[place] === connection else { return }
     accepted[place] = nil
+    guests[connection.to] &= ~(1 << UInt64(connection.from))
     life.receive(.peerDisconnected(connection.from))
     // The other direction may live on: then the peer is still there.
     if let back = dialled[pair(connection.to, connection.from)], back.isUp, back.isOpenAtDialler {
@@ -359,6 +378,7 @@ final class PeerNetwork {
       }
     }
     members[place] = 0
+    guests[place] = 0
   }
 
   /// The machine runs again: what still speaks to its former life is told off.

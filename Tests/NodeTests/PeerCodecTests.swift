@@ -35,7 +35,7 @@ import Testing
     .introduction(
       Introduction(
         node: NodeID(3), cluster: "geese", term: Term(1), heard: [NodeID(1)],
-        founders: Checksum(rawValue: 5))),
+        founders: Checksum(rawValue: 5), peerAddress: "node-3:7401")),
     .consensus(
       .preVote(VoteRequest(term: Term(5), last: LogPosition(term: Term(4), index: LogIndex(2)))),
       payloads: []),
