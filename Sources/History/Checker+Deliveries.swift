@@ -41,7 +41,9 @@ extension Checker {
       newest = max(newest ?? 0, event.token)
       judgeFinality(facts, position)
       // One that became a dead letter while it waited came back by a redrive, whenever that was.
-      if let due, event.time < due.time, !isRedriven(facts, after: due.since, before: position) {
+      if let due, event.time < due.time, !isRedriven(facts, after: due.since, before: position),
+        !isRescheduled(after: due.since, before: position)
+      {
         report(.early, facts.message, at: position, related: due.since)
       }
       let grant = judgeRedelivery(facts, holding, position, event) ?? firstGrant(facts)
@@ -120,7 +122,7 @@ extension Checker {
       var due = nackDue(facts, settlements, holding)
       // One that the nack made a dead letter came back by a redrive, whenever that was.
       if isRedriven(facts, after: back.interval.begin, before: position) { due = nil }
-      if let due, event.time < due.time {
+      if let due, event.time < due.time, !isRescheduled(after: due.since, before: position) {
         report(.early, facts.message, at: position, related: due.since)
       }
       return max(floor, due?.time ?? time(back.interval.begin))
@@ -234,6 +236,11 @@ extension Checker {
     var since: EventPosition
   }
 
+  /// Whether a reschedule may have put another due time in the place of one set at `after`.
+  private func isRescheduled(after: EventPosition, before: EventPosition) -> Bool {
+    life.reschedules.contains { $0.begin < before && $0.end > after }
+  }
+
   private func publishDue() -> Due? {
     var delay = Absent.number
     for publish in life.publishes { delay = min(delay, history.events[Int(publish)].span) }
@@ -276,7 +283,8 @@ extension Checker {
   /// Remembers a delivery that must come in order: the first of a message that was published once,
   /// at once and with success.
   private mutating func markOrdered(_ facts: MessageFacts, _ first: EventPosition) {
-    guard life.publishInvokes == 1, let publish = life.publishes.first, life.firstConfirm != nil
+    guard life.publishInvokes == 1, let publish = life.publishes.first, life.firstConfirm != nil,
+      life.reschedules.isEmpty
     else { return }
     let delay = history.events[Int(publish)].span
     guard delay == 0 || delay == Absent.number else { return }

@@ -3,10 +3,12 @@
 
 /// What an event is about: the `f` of a client's operation, or the nemesis.
 package enum HistoryAction: UInt8, CaseIterable, Sendable {
-  case declare, publish, deliver, ack, nack, reject, release, extend, cancel, purge, redrive, drain
+  case declare, publish, deliver, ack, nack, reject, release, extend, cancel, reschedule, purge,
+    redrive, drain
   /// Any event of the process `nemesis`; `f` is then the fault's name.
   case nemesis
 
+  /// As files have it; eight bytes at most, by which readers tell them apart.
   package var name: String {
     switch self {
     case .declare: "declare"
@@ -18,6 +20,7 @@ package enum HistoryAction: UInt8, CaseIterable, Sendable {
     case .release: "release"
     case .extend: "extend"
     case .cancel: "cancel"
+    case .reschedule: "retime"
     case .purge: "purge"
     case .redrive: "redrive"
     case .drain: "drain"
@@ -28,7 +31,7 @@ package enum HistoryAction: UInt8, CaseIterable, Sendable {
   /// Whether an operation of this kind is about one message, so that `value` must be there.
   var needsValue: Bool {
     switch self {
-    case .publish, .deliver, .ack, .nack, .reject, .release, .extend, .cancel: true
+    case .publish, .deliver, .ack, .nack, .reject, .release, .extend, .cancel, .reschedule: true
     case .declare, .purge, .redrive, .drain, .nemesis: false
     }
   }
@@ -65,7 +68,7 @@ struct Event {
   var time: UInt64
   /// Fencing token of a delivery or of what settles it, else `Absent.number`.
   var token: UInt64
-  /// Nanoseconds: the delay of a publish or nack, the lease of a delivery or extension.
+  /// Nanoseconds: the delay of a publish, nack or reschedule, the lease of a delivery or extension.
   var span: UInt64
   /// Nanoseconds: time to live of a publish; on the machine's clock, when a lease began.
   var moment: UInt64

@@ -180,7 +180,7 @@ package struct HistoryReader {
       event.moment = try fields.optional(.granted, scanner)
       event.level = try fields.optional32(.attempt, scanner)
       event.id = try fields.optionalText(.id, &history.names, scanner, begin)
-    case .nack: event.span = try fields.optional(.delay, scanner)
+    case .nack, .reschedule: event.span = try fields.optional(.delay, scanner)
     default: break
     }
   }

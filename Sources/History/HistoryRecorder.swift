@@ -8,7 +8,7 @@ package struct HistoryOperation: Equatable, Sendable {
   package var queue: String
   package var value: String?
   package var token: UInt64?
-  /// Nanoseconds; of a publish or nack.
+  /// Nanoseconds; of a publish, nack or reschedule.
   package var delay: UInt64?
   /// Nanoseconds; of a publish.
   package var timeToLive: UInt64?
@@ -72,6 +72,12 @@ package struct HistoryOperation: Equatable, Sendable {
 
   package static func cancel(_ value: String, in queue: String) -> Self {
     Self(.cancel, queue, value)
+  }
+
+  package static func reschedule(_ value: String, in queue: String, delay: UInt64) -> Self {
+    var operation = Self(.reschedule, queue, value)
+    operation.delay = delay
+    return operation
   }
 
   package static func purge(_ queue: String) -> Self { Self(.purge, queue, nil) }

@@ -21,6 +21,7 @@ struct MessageLife {
   /// By token, then in order.
   var settlements: [Settlement] = []
   var cancels: [Interval] = []
+  var reschedules: [Interval] = []
   /// Confirmed ones.
   var rejects: [Interval] = []
   /// The first confirmed ack, by its ok.
@@ -34,6 +35,7 @@ struct MessageLife {
     regressed.removeAll(keepingCapacity: true)
     settlements.removeAll(keepingCapacity: true)
     cancels.removeAll(keepingCapacity: true)
+    reschedules.removeAll(keepingCapacity: true)
     rejects.removeAll(keepingCapacity: true)
     acked = nil
   }
@@ -80,6 +82,10 @@ extension Checker {
       case .cancel:
         if event.type == .invoke, checker.outcome(position) != .fail {
           checker.life.cancels.append(checker.interval(position))
+        }
+      case .reschedule:
+        if event.type == .invoke, checker.outcome(position) != .fail {
+          checker.life.reschedules.append(checker.interval(position))
         }
       case .declare, .purge, .redrive, .drain, .nemesis: break
       }

@@ -41,8 +41,10 @@ final class Ledger {
     var deliveries: [Delivered] = []
     /// A cancel was confirmed: the message waited then and is gone.
     var isCancelled = false
-    /// A confirmed reschedule: not in anybody's hands before.
+    /// After a confirmed reschedule: not in anybody's hands before.
     var dueAt: UInt64 = 0
+    /// The earliest time that any reschedule asked for: of several the first may come last.
+    var earliestAsked = UInt64.max
     /// The newest stamp when the client heard of either. A delivery granted by then may have been on
     /// its way since before, and have lapsed.
     var changedAt = MachineTime.zero
@@ -194,7 +196,8 @@ final class Ledger {
     if message.isCancelled {
       simulation.violated("G3", "message \(value) was cancelled and is delivered")
     }
-    if simulation.now < message.dueAt {
+    // A copy that a redrive made of it, having been given up, is another one.
+    if simulation.now < message.dueAt, new.id == message.confirmed {
       simulation.violated("G9", "message \(value) was rescheduled and is delivered before its time")
     }
   }
@@ -266,17 +269,34 @@ final class Ledger {
   }
 
   private func cancel(_ value: Int) -> HistoryOperation {
-    .cancel(Self.value(value), in: name(messages[value].published.queue))
+    .cancel(Self.value(value), in: queue(of: value))
   }
 
   private func producer(of value: Int) -> String {
     Self.producer(messages[value].published.process)
   }
 
-  func rescheduled(_ value: Int, asked: UInt64, delay: Nanoseconds) {
-    messages[value].dueAt = asked + leastSpan(delay)
-    messages[value].changedAt = simulation.newestStamp
+  func willReschedule(_ value: Int, delay: Nanoseconds) {
+    simulation.trace { "message \(value) is to be put off by \(delay)" }
+    let asked = simulation.now + leastSpan(delay)
+    messages[value].earliestAsked = min(messages[value].earliestAsked, asked)
+    recorder.invoke(
+      .reschedule(Self.value(value), in: queue(of: value), delay: leastSpan(delay)),
+      by: producer(of: value), at: simulation.now)
   }
+
+  func rescheduled(_ value: Int, _ outcome: Outcome) {
+    simulation.trace { "message \(value) put off: \(outcome)" }
+    if outcome == .confirmed {
+      messages[value].dueAt = messages[value].earliestAsked
+      messages[value].changedAt = simulation.newestStamp
+    }
+    complete(
+      .reschedule(Self.value(value), in: queue(of: value), delay: 0), by: producer(of: value),
+      outcome)
+  }
+
+  private func queue(of value: Int) -> String { name(messages[value].published.queue) }
 
   func willRedrive(_ queue: Int, by process: Int) {
     recorder.invoke(

@@ -41,10 +41,12 @@ extension NodeLife {
   private var id: NodeID { replica.id }
 
   func admit(_ connection: ClientConnection) {
+    // What is new is told to the others first, or this one would hear it twice.
+    noticeLeadership(now: localNow)
     let client = GatewayClient(connection, token: nextToken)
     nextToken += 1
     clients.append(client)
-    reply(.leader(replica.leader.map { simulation.place($0) }), to: client)
+    reply(.leader(knownLeader.map { simulation.place($0) }), to: client)
   }
 
   func clientClosed(_ connection: ClientConnection) {
@@ -254,6 +256,12 @@ extension NodeLife {
     now: MonotonicTime
   ) {
     let origin = origin(of: client)
+    switch (request, client.session) {
+    case (.openSession, .opening), (.openSession, .attaching), (.openSession, .attached),
+      (.attachSession, .opening), (.attachSession, .attaching), (.attachSession, .attached):
+      return reply(.refused(number, .malformedRequest), to: client)
+    default: break
+    }
     switch request {
     case .openSession(_, let producer, let timeout, let name):
       client.session = .opening(number)

@@ -58,7 +58,7 @@ final class SimulatedClient {
   /// Something asked for beside publishing and settling.
   private enum Order {
     case cancel(Int)
-    case reschedule(Int, asked: UInt64, Nanoseconds)
+    case reschedule(Int)
     case redrive(Int)
     case purge(Int)
     case setCredit
@@ -487,7 +487,8 @@ final class SimulatedClient {
       // To later only, and only where order and the first due time say nothing any more.
       let longer = Nanoseconds(
         delay.rawValue + .milliseconds(simulation.chance.skewed(0...5000)))
-      let number = order(.reschedule(value, asked: simulation.now, longer))
+      let number = order(.reschedule(value))
+      simulation.ledger.willReschedule(value, delay: longer)
       send(.reschedule(number, queue: queue, id, longer))
     }
   }
@@ -525,10 +526,9 @@ final class SimulatedClient {
     case .cancel(let value):
       if isDone { simulation.note(.cancels) }
       simulation.ledger.cancelled(value, outcome)
-    case .reschedule(let value, let asked, let delay):
-      guard isDone else { return }
-      simulation.note(.reschedules)
-      simulation.ledger.rescheduled(value, asked: asked, delay: delay)
+    case .reschedule(let value):
+      if isDone { simulation.note(.reschedules) }
+      simulation.ledger.rescheduled(value, outcome)
     case .redrive(let queue):
       if isDone { simulation.note(.redrives) }
       simulation.ledger.redriven(queue, by: process, outcome)

@@ -369,6 +369,8 @@ final class Simulation {
 
   private func begin(_ node: SimulatedNode, _ store: LogStore, _ recovery: Recovery) {
     noteRecovery(recovery, of: node)
+    // What its last process had synced and did not live to hear of.
+    node.durable = max(node.durable, recovery.last.index)
     let clockBase = UInt64.seconds(chance.within(1...1000))
     let number = nextLife
     nextLife += 1

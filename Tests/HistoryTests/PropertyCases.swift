@@ -341,6 +341,19 @@ extension PropertyCase {
     .fine("early: the doubled back-off, exactly due", backOff(170, attempt: 2)),
     .fine("early: the longest back-off, exactly due", backOff(250, attempt: 9)),
     .fine("early: an unknown nack", backOff(12, outcome: "info")),
+    .fine(
+      "early: put forward while it waited out its nack",
+      backOff(60).replacing("11 c ok nack", "11 a invoke retime q m delay=40\n11 c ok nack")),
+    .wrong(
+      "early: the reschedule was refused", "early",
+      backOff(60).replacing(
+        "11 c ok nack",
+        "11 a invoke retime q m delay=40\n11 a fail retime q m\n11 c ok nack")),
+    .wrong(
+      "early: the reschedule had ended before the nack", "early",
+      backOff(60).replacing(
+        "10 c invoke nack",
+        "9 a invoke retime q m delay=40\n9 a ok retime q m\n10 c invoke nack")),
   ]
 
   private static func again(_ token: Int, attempt: Int, to process: String = "c") -> String {

@@ -52,6 +52,14 @@ import Testing
       1,
       // A node voted although damage had taken what it may have acknowledged last.
       128,
+      // A member that lacked the entry which added its leader did not know where to answer it.
+      299,
+      // A client was told twice in one connection who leads, and opened two sessions for one producer.
+      2092,
+      // What a killed process had synced and its next one relied on did not count as durable.
+      2896,
+      // A reschedule was held to be about the copy too that a redrive made of the message later.
+      3226,
     ])
   func staysMended(seed: UInt64) {
     let report = Simulator.run(seed: seed)
