@@ -2,17 +2,21 @@
 # and through the one that dies.
 
 import asyncio
+import logging
 
 import aio_pika
 
 import cluster
 
+# Connections are lost here on purpose; the library tells each at length.
+logging.disable(logging.CRITICAL)
+
 
 async def flow(ports, name, during):
     """Publishes with confirms and consumes at the same time; every message comes at least once."""
     urls = [f"amqp://guest:guest@127.0.0.1:{port}/" for port in ports]
-    publisher = await aio_pika.connect_robust(urls[0], timeout=20, reconnect_interval=0.5)
-    consumer = await aio_pika.connect_robust(urls[-1], timeout=20, reconnect_interval=0.5)
+    publisher = await aio_pika.connect_robust(urls[0], timeout=60, reconnect_interval=0.5)
+    consumer = await aio_pika.connect_robust(urls[-1], timeout=60, reconnect_interval=0.5)
     channel = await publisher.channel()
     exchange = await channel.declare_exchange(name, aio_pika.ExchangeType.TOPIC, durable=True)
     source = await (await consumer.channel()).declare_queue(name, durable=True)
@@ -35,14 +39,14 @@ async def flow(ports, name, during):
             headers={"number": number, "list": [1, "two"]})
         while True:
             try:
-                confirmation = await exchange.publish(message, "number.any", timeout=20)
+                confirmation = await exchange.publish(message, "number.any", timeout=60)
                 break
             except (ConnectionError, asyncio.TimeoutError, aio_pika.exceptions.AMQPError,
                     aio_pika.exceptions.ChannelInvalidStateError, RuntimeError):
                 # Unconfirmed: sent again once the connection is back.
                 await asyncio.sleep(0.2)
         assert confirmation is not None
-    await asyncio.wait_for(done.wait(), 60)
+    await asyncio.wait_for(done.wait(), 120)
     assert seen == set(range(1_000))
     await publisher.close()
     await consumer.close()

@@ -4,8 +4,12 @@ import os
 import time
 
 from celery import Celery
+from kombu.transport import pyamqp
 
 import cluster
+
+if os.environ.get("SKEIN_CELERY_QOS") == "global":
+    pyamqp.Transport.qos_semantics_matches_spec = lambda *_: False
 
 app = Celery(
     "tasks", backend="rpc://",
@@ -19,6 +23,12 @@ app.conf.worker_prefetch_multiplier = 4
 @app.task
 def add(left, right):
     return left + right
+
+
+@app.task
+def slow(number):
+    time.sleep(0.02)
+    return number
 
 
 @app.task(bind=True, max_retries=5)

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 
 SKEIN = os.environ["SKEIN_BINARY"]
 DIRECTORY = os.environ["SKEIN_CLUSTER"]
@@ -15,14 +16,21 @@ def amqp_port(node):
 
 def skein(*arguments):
     result = subprocess.run(
-        [SKEIN, *arguments, "--dir", DIRECTORY], capture_output=True, text=True, timeout=60)
+        [SKEIN, *arguments, "--dir", DIRECTORY], capture_output=True, text=True, timeout=120)
     if result.returncode != 0 and arguments[0] != "status":
         raise RuntimeError(f"skein {' '.join(arguments)}: {result.stdout}{result.stderr}")
     return result.stdout
 
 
 def leader():
-    return json.loads(skein("status", "--json"))["leader"]
+    """The node that leads; waits while none does."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        node = json.loads(skein("status", "--json"))["leader"]
+        if node is not None:
+            return node
+        time.sleep(0.2)
+    raise RuntimeError("no node leads")
 
 
 def kill(node):

@@ -7,11 +7,14 @@ import pika
 
 import cluster
 
+PATIENCE = 120
+
 
 def connect(node):
     return pika.BlockingConnection(
         pika.ConnectionParameters(
-            "127.0.0.1", cluster.amqp_port(node), heartbeat=60, blocked_connection_timeout=30))
+            "127.0.0.1", cluster.amqp_port(node), heartbeat=60, socket_timeout=PATIENCE,
+            stack_timeout=PATIENCE, blocked_connection_timeout=PATIENCE))
 
 
 def main():
@@ -28,7 +31,7 @@ def main():
         consumer = connect(node)
         work = consumer.channel()
         work.basic_qos(prefetch_count=10)
-        messages = work.consume(queue, inactivity_timeout=20)
+        messages = work.consume(queue, inactivity_timeout=PATIENCE)
         held, bodies, redelivered = [], [], 0
         for _ in range(5):
             method, _, body = next(messages)

@@ -4,6 +4,8 @@ import kombu
 
 import cluster
 
+PATIENCE = 120
+
 
 def types(connection):
     for kind, binding, arguments in [
@@ -27,7 +29,7 @@ def types(connection):
 
         with connection.Consumer(queue, callbacks=[take]):
             while len(taken) < 20:
-                connection.drain_events(timeout=5)
+                connection.drain_events(timeout=PATIENCE)
         assert taken == list(range(20)), taken
         queue.bind(connection.default_channel).delete()
 
@@ -36,13 +38,13 @@ def simple(connection):
     queue = connection.SimpleQueue("kombu-simple")
     queue.put({"hello": 1})
     assert queue.qsize() == 1, queue.qsize()
-    message = queue.get(timeout=5)
+    message = queue.get(timeout=PATIENCE)
     assert message.payload == {"hello": 1}, message.payload
     message.ack()
     queue.put({"again": 2})
-    message = queue.get(timeout=5)
+    message = queue.get(timeout=PATIENCE)
     message.requeue()
-    message = queue.get(timeout=5)
+    message = queue.get(timeout=PATIENCE)
     assert message.delivery_info["redelivered"], message.delivery_info
     message.reject()
     assert queue.qsize() == 0, queue.qsize()
