@@ -99,19 +99,24 @@ package struct AMQPProperties: Hashable, Sendable {
 
   /// The header table of the first record of `run`; empty if it has none.
   static func headers(ofRecord run: UnsafeRawBufferPointer) -> ArgumentTable {
-    guard let places = places(in: run) else { return ArgumentTable() }
+    ArgumentTable(headerBytes(ofRecord: run))
+  }
+
+  /// The same as sent, without its length.
+  static func headerBytes(ofRecord run: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+    let none = UnsafeRawBufferPointer(rebasing: run[0..<0])
+    guard let places = places(in: run) else { return none }
     let properties = UnsafeRawBufferPointer(rebasing: run[places.properties])
     let flags = UInt16(properties[0]) << 8 | UInt16(properties[1])
-    guard flags & headersFlag != 0 else { return ArgumentTable() }
+    guard flags & headersFlag != 0 else { return none }
     var offset = 2
     for flag in [contentTypeFlag, contentEncodingFlag] where flags & flag != 0 {
-      guard offset < properties.count else { return ArgumentTable() }
+      guard offset < properties.count else { return none }
       offset += 1 + Int(properties[offset])
     }
-    guard properties.count >= offset + 4 else { return ArgumentTable() }
+    guard properties.count >= offset + 4 else { return none }
     let count = properties[offset..<offset + 4].reduce(0) { $0 << 8 | Int($1) }
-    guard properties.count >= offset + 4 + count else { return ArgumentTable() }
-    return ArgumentTable(
-      UnsafeRawBufferPointer(rebasing: properties[offset + 4..<offset + 4 + count]))
+    guard properties.count >= offset + 4 + count else { return none }
+    return UnsafeRawBufferPointer(rebasing: properties[offset + 4..<offset + 4 + count])
   }
 }

@@ -108,7 +108,7 @@ extension MachineState {
     due.sort()
     for id in due {
       guard let queue = queueSlots[id] else { continue }
-      expireDue(in: queue)
+      expireDue(in: queue, by: clock)
       makeDueReady(in: queue)
       trim(queue)
       if queues[queue].expiry <= clock, dueWork < limits.dueWorkPerEntry {
@@ -121,9 +121,9 @@ extension MachineState {
     }
   }
 
-  private mutating func expireDue(in queue: Int) {
+  mutating func expireDue(in queue: Int, by time: MachineTime) {
     while dueWork < limits.dueWorkPerEntry, let first = queues[queue].expiries.first,
-      first.time <= clock
+      first.time <= time
     {
       queues[queue].expiries.remove(first.key)
       // One that is held expires when it comes back.

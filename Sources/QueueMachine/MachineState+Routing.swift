@@ -7,8 +7,14 @@ import Base
 /// By which exchange and keys a message came to its queue: kept where a dead letter goes on by them
 /// and the machine could not tell otherwise.
 struct MessageAddress: Hashable, Sendable {
+  /// Larger tables are not kept: memory holds no more of a message than what is small.
+  static let headerBytesMax = 4 << 10
+
   var exchange: String
   var keys: [[UInt8]]
+  /// The message's header table as sent, where a headers exchange is to see it when the message is
+  /// dead; empty elsewhere.
+  var headers: [UInt8] = []
 }
 
 extension MachineState {
@@ -209,9 +215,10 @@ extension MachineState {
   ) {
     let id = MessageID(entry: appliedIndex, ordinal: nextOrdinal)
     hash.fold(.routed, id.rawValue, UInt64(queues[queue].id.rawValue) << 32 | UInt64(count))
-    if let note = addressNote(of: command, in: queue) {
+    if let address = addressToKeep(of: command, in: queue) {
       append(
-        run, at: runOffset, count: count, firstID: id, isShared: isShared, noting: note, to: queue)
+        run, at: runOffset, count: count, firstID: id, isShared: isShared, noting: address,
+        to: queue)
     } else {
       Self.append(
         run, at: runOffset, after: 0, count: Int(count), firstID: id, isShared: isShared,
@@ -222,8 +229,10 @@ extension MachineState {
 
   private mutating func append(
     _ run: UnsafeRawBufferPointer, at runOffset: Int, count: UInt32, firstID: MessageID,
-    isShared: Bool, noting note: MessageNote, to queue: Int
+    isShared: Bool, noting address: MessageAddress, to queue: Int
   ) {
+    let looksAtHeaders = deadLettersSeeHeaders(queue)
+    let own = topology.queues[UInt64(queues[queue].id.rawValue)]?.ownAddress
     var offset = 0
     for place in 0..<UInt64(count) {
       let size = Self.recordSize(in: run, at: offset)
@@ -231,9 +240,18 @@ extension MachineState {
         id: MessageID(rawValue: firstID.rawValue + place), isShared: isShared,
         offset: runOffset + offset, size: size)
       hash.fold(message.bits)
-      queues[queue].note(&message) { $0 = note }
-      queues[queue].admit(
-        message, record: UnsafeRawBufferPointer(rebasing: run[offset...]), at: clock)
+      let record = UnsafeRawBufferPointer(rebasing: run[offset...])
+      var address = address
+      if looksAtHeaders {
+        let headers = AMQPProperties.headerBytes(ofRecord: record)
+        if headers.count <= MessageAddress.headerBytesMax { address.headers = [UInt8](headers) }
+      }
+      if address != own {
+        var story = MessageStory()
+        story.address = address
+        queues[queue].note(&message) { $0.story = story }
+      }
+      queues[queue].admit(message, record: record, at: clock)
       offset += size
     }
     queues[queue].bytes += UInt64(run.count)
@@ -241,18 +259,24 @@ extension MachineState {
   }
 
   /// What dead letters of that queue have to know of their way here, if they have to: where no
-  /// other key is given for them, and theirs is not the queue's own name.
-  private func addressNote(of command: Route, in queue: Int) -> MessageNote? {
+  /// other key is given for them and theirs is not the queue's own name, or where their headers
+  /// decide.
+  private func addressToKeep(of command: Route, in queue: Int) -> MessageAddress? {
     guard let extras = topology.queues[UInt64(queues[queue].id.rawValue)],
-      extras.deadLetterExchange != nil, extras.deadLetterKey == nil
+      extras.deadLetterExchange != nil
     else { return nil }
     let address = MessageAddress(exchange: command.head.name.name, keys: command.keys)
-    if address == extras.ownAddress { return nil }
-    var note = MessageNote()
-    var story = MessageStory()
-    story.address = address
-    note.story = story
-    return note
+    if extras.deadLetterKey == nil, address != extras.ownAddress { return address }
+    return deadLettersSeeHeaders(queue) ? address : nil
+  }
+
+  /// Whether a headers exchange decides on the queue's dead letters, as things are now.
+  private func deadLettersSeeHeaders(_ queue: Int) -> Bool {
+    guard let extras = topology.queues[UInt64(queues[queue].id.rawValue)],
+      let name = extras.deadLetterExchange, !name.isEmpty,
+      let exchange = topology.exchange(name, in: extras.host)
+    else { return false }
+    return topology.looksAtHeaders(from: exchange)
   }
 
   // MARK: Direct replies
@@ -311,6 +335,8 @@ extension MachineState {
     _ command: Take, from queue: Int, _ session: Int, _ effects: inout EffectList
   ) throws(TopologyFailure) -> TopologyReply {
     noteUse(of: queue)
+    // What may not wait at all is gone, though its time comes with the next entry only.
+    expireDue(in: queue, by: clock + Nanoseconds(1))
     if queues[queue].ready.isEmpty { return .nothingToTake }
     let consumer: Int
     if let known = sessions[session].slot(of: command.consumer) {
@@ -388,8 +414,9 @@ extension MachineState {
     story.noteDeath(
       in: extras.name, reason, exchange: address.exchange, keys: address.keys, at: clock)
     let keys = extras.deadLetterKey.map { [$0] } ?? address.keys
-    story.address = MessageAddress(exchange: exchange, keys: keys)
-    let routed = deadLetterTargets(exchange, keys, extras.host)
+    let next = MessageAddress(exchange: exchange, keys: keys, headers: address.headers)
+    story.address = next
+    let routed = deadLetterTargets(next, extras.host)
     let others = max(0, routed.count - 1)
     // One that alone has too many goes where nothing else did: so each goes at some time.
     if dueWork > 1, dueWork + others > limits.dueWorkPerEntry {
@@ -407,16 +434,18 @@ extension MachineState {
   }
 
   private mutating func deadLetterTargets(
-    _ exchange: String, _ keys: [[UInt8]], _ host: VirtualHostID
+    _ address: MessageAddress, _ host: VirtualHostID
   ) -> [Int] {
-    if exchange.isEmpty {
-      let slots = Set(keys.compactMap { queueSlot(behind: $0, in: host) })
+    if address.exchange.isEmpty {
+      let slots = Set(address.keys.compactMap { queueSlot(behind: $0, in: host) })
       return slots.sorted { queues[$0].id < queues[$1].id }
     }
-    guard let start = topology.exchange(exchange, in: host) else { return [] }
-    // The record lies in the log and cannot be read here: a headers exchange sees no headers.
-    return topology.route(from: start, keys: keys) { ArgumentTable() }
-      .compactMap { queueSlots[UInt64($0)] }
+    guard let start = topology.exchange(address.exchange, in: host) else { return [] }
+    // The record lies in the log and cannot be read here: a headers exchange sees what was kept.
+    let route = topology.route(from: start, keys: address.keys) {
+      address.headers.withUnsafeBytes { ArgumentTable($0) }
+    }
+    return route.compactMap { queueSlots[UInt64($0)] }
   }
 }
 

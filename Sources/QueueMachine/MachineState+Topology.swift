@@ -245,6 +245,8 @@ extension MachineState {
       let extras = topology.queues[UInt64(queues[slot].id.rawValue)]
       let owner = extras?.owner ?? .none
       if owner != .none, owner != session { throw .queueLocked(order.name.name, host: host) }
+      // As in RabbitMQ, who asks for it uses it (`x-expires`).
+      noteUse(of: slot)
       if order.isPassive { return slot }
       if order.isExclusive != (owner != .none) { throw .queueLocked(order.name.name, host: host) }
       if let difference = order.difference(from: extras, queues[slot].settings) {
@@ -438,12 +440,15 @@ extension QueueState {
 extension Exchange {
   mutating func add(_ binding: Binding) {
     bindings[binding.number] = binding
+    if binding.leadsToExchange { exchangesBehind += 1 }
     numbers[binding.identity] = binding.number
     routes.insert(binding, settings.kind)
   }
 
   mutating func remove(_ binding: Binding) {
-    bindings[binding.number] = nil
+    if bindings.removeValue(forKey: binding.number)?.leadsToExchange == true {
+      exchangesBehind -= 1
+    }
     numbers[binding.identity] = nil
     routes.remove(binding, settings.kind)
   }

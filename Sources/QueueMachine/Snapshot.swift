@@ -225,8 +225,12 @@ private struct SnapshotWriter {
       bytes.put(deadLetter.firstTime)
       bytes.put(deadLetter.time)
     }
-    bytes.put(UInt8(story.address == nil ? 0 : 1))
-    if let address = story.address { put(address) }
+    // 0 without an address, 1 with one, 2 with one and headers behind it.
+    bytes.put(UInt8(story.address.map { $0.headers.isEmpty ? 1 : 2 } ?? 0))
+    if let address = story.address {
+      put(address)
+      if !address.headers.isEmpty { bytes.putLongBytes(address.headers) }
+    }
     bytes.put(UInt8(story.deaths.count))
     for death in story.deaths {
       bytes.putShortText(death.queue)

@@ -300,7 +300,10 @@ extension MessageStory {
         attempts: try reader.integer(), lastError: try reader.shortText(),
         firstTime: try reader.identifier(), time: try reader.identifier())
     }
-    if try reader.integer(UInt8.self) != 0 { address = try MessageAddress(decoding: &reader) }
+    let addressKind = try reader.integer(UInt8.self)
+    if addressKind > 2 { throw SnapshotFault.reference }
+    if addressKind > 0 { address = try MessageAddress(decoding: &reader) }
+    if addressKind == 2 { address?.headers = try reader.longBytes() }
     for _ in 0..<(try reader.integer(UInt8.self)) {
       let queue = try reader.shortText()
       let reason: DeadLetterReason = try reader.kind()

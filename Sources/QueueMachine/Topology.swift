@@ -105,6 +105,8 @@ struct Exchange: Sendable {
   /// By number.
   var bindings: [UInt64: Binding] = [:]
   var numbers: [Binding.Identity: UInt64] = [:]
+  /// How many of the bindings lead to exchanges.
+  var exchangesBehind = 0
   /// Bindings that lead here from other exchanges.
   var incoming: [IncomingBinding] = []
   var routes = RouteTable()

@@ -1,6 +1,7 @@
 // Topic keys (AMQP §3.1.3.3): words between dots; in a binding's key `*` is any one word and `#` any
 // number of words, none included. A tree by words, so that a key is matched against 10,000 bindings
-// at the cost of its own words.
+// at the cost of its own words. However keys are chosen, each node of the tree is looked at once: what
+// is kept for it is the set of all places in the key that its words can lead to.
 
 import Base
 
@@ -59,22 +60,35 @@ struct TopicTrie: Sendable {
   /// order.
   func match(_ key: [UInt8], _ body: (UInt64) -> Void) {
     let words = Self.words(of: key)
-    // Several `#` give many ways to the same place: each place is seen once per number of words.
-    var seen = Set<Int>()
-    var open: [(node: Int, word: Int)] = [(root, 0)]
-    while let (node, word) = open.popLast() {
-      guard seen.insert(node * (words.count + 1) + word).inserted else { continue }
-      if word == words.count { nodes[node].bindings.forEach(body) }
+    // AMQP's keys have 255 bytes, and so 256 words, at most.
+    guard words.count <= WordPlaces.countMax else { return }
+    var placesByWord: [[UInt8]: WordPlaces] = [:]
+    for (place, word) in words.enumerated() where word != Self.one && word != Self.many {
+      // A key's own `*` and `#` are words that only wildcards match.
+      placesByWord[word, default: WordPlaces()].insert(place)
+    }
+    var open: [(node: Int, places: WordPlaces)] = [(root, .beginning)]
+    while let (node, places) = open.popLast() {
+      if places.hasEnd { nodes[node].bindings.forEach(body) }
       if let more = nodes[node].children[Self.many] {
-        for next in word...words.count { open.append((more, next)) }
+        open.append((more, places.andAllBehind(of: words.count)))
       }
-      guard word < words.count else { continue }
-      if let other = nodes[node].children[Self.one] { open.append((other, word + 1)) }
-      // A key's own `*` and `#` are words like others, but lead to the same children.
-      if words[word] != Self.one, words[word] != Self.many,
-        let child = nodes[node].children[words[word]]
-      {
-        open.append((child, word + 1))
+      guard places.hasWords else { continue }
+      if let other = nodes[node].children[Self.one] {
+        open.append((other, places.behindOneWord(of: words.count)))
+      }
+      func follow(_ child: Int, _ found: WordPlaces) {
+        let matching = places.intersection(found)
+        if matching.hasWords { open.append((child, matching.behindOneWord(of: words.count))) }
+      }
+      if placesByWord.count < nodes[node].children.count {
+        for (word, found) in placesByWord {
+          if let child = nodes[node].children[word] { follow(child, found) }
+        }
+      } else {
+        for (word, child) in nodes[node].children {
+          if let found = placesByWord[word] { follow(child, found) }
+        }
       }
     }
   }
@@ -84,5 +98,69 @@ struct TopicTrie: Sendable {
 
   static func words(of key: [UInt8]) -> [[UInt8]] {
     key.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false).map { [UInt8]($0) }
+  }
+}
+
+/// A set of places in a key: before each of its words, and its end.
+private struct WordPlaces {
+  static let countMax = 256
+
+  private var low: UInt128 = 0
+  private var high: UInt128 = 0
+  private(set) var hasEnd = false
+
+  /// Before the first word. A key always has one, be it empty.
+  static var beginning: WordPlaces {
+    var places = WordPlaces()
+    places.insert(0)
+    return places
+  }
+
+  /// Whether it has a place before a word.
+  var hasWords: Bool { low | high != 0 }
+
+  mutating func insert(_ place: Int) {
+    if place < 128 { low |= 1 << place } else { high |= 1 << (place - 128) }
+  }
+
+  /// Without the end.
+  func intersection(_ other: WordPlaces) -> WordPlaces {
+    var places = WordPlaces()
+    places.low = low & other.low
+    places.high = high & other.high
+    return places
+  }
+
+  private func contains(_ place: Int) -> Bool {
+    (place < 128 ? low >> place : high >> (place - 128)) & 1 != 0
+  }
+
+  /// One word further each, in a key of so many words.
+  func behindOneWord(of count: Int) -> WordPlaces {
+    var places = WordPlaces()
+    places.hasEnd = contains(count - 1)
+    places.low = low << 1
+    places.high = high << 1 | low >> 127
+    return places.cut(to: count)
+  }
+
+  /// With every place behind its first one, in a key of so many words.
+  func andAllBehind(of count: Int) -> WordPlaces {
+    var places = WordPlaces()
+    places.hasEnd = true
+    if low != 0 {
+      places.low = ~0 << low.trailingZeroBitCount
+      places.high = ~0
+    } else if high != 0 {
+      places.high = ~0 << high.trailingZeroBitCount
+    }
+    return places.cut(to: count)
+  }
+
+  private func cut(to count: Int) -> WordPlaces {
+    var places = self
+    if count < 128 { places.low &= (1 << count) - 1 }
+    places.high &= count <= 128 ? 0 : count == 256 ? ~0 : (1 << (count - 128)) - 1
+    return places
   }
 }

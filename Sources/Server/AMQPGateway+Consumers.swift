@@ -91,10 +91,8 @@ extension AMQPGateway {
   }
 
   /// Messages were settled: others may come in their place.
-  mutating func makeRoom(
-    _ settles: ArraySlice<SettleRequest>, _ session: SessionID, _ client: AMQPClient
-  ) {
-    guard !client.channelLimits.isEmpty else { return }
+  mutating func makeRoom(_ settles: ArraySlice<SettleRequest>, _ client: AMQPClient) {
+    guard !client.channelLimits.isEmpty, let session = client.openSession else { return }
     var changed: [ChannelID] = []
     for settle in settles where settle.consumer.rawValue < AMQPClient.firstTaker {
       guard client.channelLimits[settle.channel] != nil else { continue }

@@ -15,6 +15,7 @@ extension AMQPGateway {
     if !replica.effects.isEmpty {
       let list = replica.effects
       for effect in list.effects { carryOut(effect, of: list, replica, &records, now: now) }
+      tellCancelled()
     }
     answerReads(replica: replica)
     carryOutDeferred(now: now, replica: &replica)
@@ -53,13 +54,22 @@ extension AMQPGateway {
       guard let client = sessions[session.rawValue] else { return }
       client.outbox.remove(of: consumer)
       guard client.consumers.removeValue(forKey: consumer) != nil else { return }
-      say(to: client) { machine, output, _ in
-        machine.cancelConsumer(consumer, output: &output)
-      }
+      cancelled.append((client, consumer))
     default:
       // Settles are answered by nothing in AMQP, and what is left is of native clients.
       return
     }
+  }
+
+  /// Whoever deletes a queue that it consumes from itself hears first that it is deleted: clients
+  /// take a basic.cancel before that for the failure of their delete.
+  private mutating func tellCancelled() {
+    for (client, consumer) in cancelled {
+      say(to: client) { machine, output, _ in
+        machine.cancelConsumer(consumer, output: &output)
+      }
+    }
+    cancelled.removeAll(keepingCapacity: true)
   }
 
   // MARK: Sessions

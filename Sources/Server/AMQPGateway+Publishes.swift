@@ -78,12 +78,12 @@ extension AMQPGateway {
 
   func host(of session: SessionID) -> VirtualHostID { sessions[session.rawValue]?.host ?? .main }
 
-  /// Settles, neighbours of one consumer and outcome in one command.
+  /// Settles, neighbours of one consumer and outcome in one command. `makeRoom` is to follow: behind
+  /// the whole transaction if they are part of one, in which nothing else may stand.
   mutating func settle(
     _ settles: ArraySlice<SettleRequest>, for client: AMQPClient
   ) {
     guard let session = client.openSession else { return }
-    defer { makeRoom(settles, session, client) }
     var rest = settles
     while let first = rest.first {
       var ranges = [DeliveryRange(first: first.first, last: first.last)]

@@ -109,12 +109,41 @@ struct ReadBarrier {
 }
 
 extension AMQPGateway {
-  /// Whether the request asks for what seems to be there already.
-  func answerNeedsRead(
-    _ request: ChannelRequest, _ client: AMQPClient, _ replica: borrowing Replica
+  /// Whether the request asks for what seems to be there already, and does not keep it alive either.
+  mutating func answerNeedsRead(
+    _ request: ChannelRequest, _ client: AMQPClient, now: MonotonicTime,
+    _ replica: borrowing Replica
   ) -> Bool {
-    answer(to: request, client, replica) != nil
+    guard let answer = answer(to: request, client, replica) else { return false }
+    if case .refused = answer { return true }
+    return !prolongs(request, client, now: now, replica)
   }
+
+  /// A queue that goes when nobody uses it (`x-expires`) is used by whoever asks for it. That is an
+  /// entry of the log only so often that the queue lives at least seven eighths of its time behind
+  /// the last asking: Celery asks for its reply queues with every task.
+  private mutating func prolongs(
+    _ request: ChannelRequest, _ client: AMQPClient, now: MonotonicTime,
+    _ replica: borrowing Replica
+  ) -> Bool {
+    let name: String
+    switch request {
+    case .declareQueue(let declaration): name = declaration.name
+    case .inspectQueue(let queue): name = queue
+    default: return false
+    }
+    guard let info = replica.machine.queueInfo(TopologyName(name, in: client.host)),
+      info.settings.expires != .zero, info.consumers == 0
+    else { return false }
+    let pause = Nanoseconds(info.settings.expires.rawValue / 8)
+    if let last = prolonged[info.id], now.since(last) < pause { return false }
+    if prolonged.count >= Self.prolongedMax { prolonged.removeAll() }
+    prolonged[info.id] = now
+    return true
+  }
+
+  /// Queues whose last asking is remembered.
+  private static var prolongedMax: Int { 10_000 }
 
   /// Answers the reads for which this node's state is fresh enough; what is no longer as it seemed
   /// becomes a command.

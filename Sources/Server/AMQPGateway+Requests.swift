@@ -23,12 +23,13 @@ extension AMQPGateway {
           refuse(token, .internalFault("the connection has no session"), client)
           continue
         }
-        carryOut(request, token, channel, session, client, replica)
+        carryOut(request, token, channel, session, client, now: now, replica)
       case .publish(let range):
         noteMistakes(of: list.publishes[range.lowerBound], list, client, replica)
         publish(range, of: list, for: client)
       case .settle(let range):
         settle(list.settles[range], for: client)
+        makeRoom(list.settles[range], client)
       case .closeChannel(let token, let channel):
         closeChannel(channel, token, client)
       case .closeConnection(let token):
@@ -141,6 +142,7 @@ extension AMQPGateway {
     settle(list.settles[settles], for: client)
     publish(publishes, of: list, for: client, isCommit: true)
     relay.append { CommandWriter.endCommit(start, into: &$0) }
+    makeRoom(list.settles[settles], client)
     relay.release()
     client.awaited[tag] = .commit(token, publishes: first..<client.nextPublishTag)
   }
@@ -149,7 +151,7 @@ extension AMQPGateway {
 
   private mutating func carryOut(
     _ request: ChannelRequest, _ token: RequestToken, _ channel: ChannelID, _ session: SessionID,
-    _ client: AMQPClient, _ replica: borrowing Replica
+    _ client: AMQPClient, now: MonotonicTime, _ replica: borrowing Replica
   ) {
     let requester = Requester.session(session)
     let host = client.host
@@ -157,7 +159,7 @@ extension AMQPGateway {
     case .declareQueue, .inspectQueue, .declareExchange, .inspectExchange, .bindQueue,
       .bindExchange:
       if case .declareQueue(let declaration) = request { noteMistakes(of: declaration) }
-      if answerNeedsRead(request, client, replica) {
+      if answerNeedsRead(request, client, now: now, replica) {
         reads.add(
           ReadBarrier.Read(
             client: client.token, token: token, channel: channel, request: request,

@@ -70,7 +70,13 @@ extension QueueSettings {
     if let span = arguments.messageTTL {
       timeToLive = max(Nanoseconds(1), .milliseconds(clamping: span))
     }
-    if let length = arguments.maxLength { lengthMax = max(1, length) }
+    if let length = arguments.maxLength {
+      lengthMax = max(1, length)
+      // One that may keep nothing passes on what a consumer waits for; the rest expires at once.
+      if length == 0, (arguments.overflow ?? .dropHead) == .dropHead {
+        timeToLive = Nanoseconds(1)
+      }
+    }
     if let bytes = arguments.maxLengthBytes { bytesMax = max(1, bytes) }
     if lengthMax > 0 || bytesMax > 0 {
       overflow = (arguments.overflow ?? .dropHead) == .dropHead ? .dropOldest : .reject

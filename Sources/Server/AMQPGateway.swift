@@ -55,6 +55,8 @@ struct AMQPGateway: ~Copyable {
   var sessions = IntegerMap<AMQPClient>()
   var relay: CommandRelay
   var reads = ReadBarrier()
+  /// When clients' asking for a queue was last told as use of it. Looked up only.
+  var prolonged: [QueueID: MonotonicTime] = [:]
 
   /// To be flushed at the end of the turn.
   var touched: [AMQPClient] = []
@@ -64,6 +66,8 @@ struct AMQPGateway: ~Copyable {
   var paused: [AMQPClient] = []
   /// Requests that answers led to, to be carried out next.
   var deferred: [(client: AMQPClient, requests: BrokerRequests)] = []
+  /// Consumers whose queue is gone, to be told behind the replies of the turn.
+  var cancelled: [(client: AMQPClient, consumer: ConsumerID)] = []
   /// Used again and again.
   var requests = BrokerRequests()
   var commandBytes: [UInt8] = []

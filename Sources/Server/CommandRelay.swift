@@ -83,9 +83,22 @@ struct CommandRelay {
     CommandWriter.endRelay(openStart, into: &open)
     var bytes: [UInt8] = []
     swap(&bytes, &open)
+    assert(isSound(bytes), "bundle \(nextSequence) of node \(node) cannot be read")
     waitingBytes += bytes.count
     bundles.append(Bundle(sequence: nextSequence, bytes: bytes))
     nextSequence += 1
+  }
+
+  /// A bundle that its leader cannot read would be in the way of all others for ever. It would be our
+  /// bug, which tests find.
+  private func isSound(_ bytes: [UInt8]) -> Bool {
+    bytes.withUnsafeBytes {
+      do throws(CommandBatchError) {
+        return try CommandBatch.checkRelays($0, from: node).count == 1
+      } catch {
+        return false
+      }
+    }
   }
 
   /// The next bundle for the present leader; nil if it was given all.

@@ -196,4 +196,57 @@ private struct NaiveTopology {
     trie.match([UInt8]((key + ".x").utf8)) { _ in found += 1 }
     #expect(found == 1)
   }
+
+  /// Keys of every length that AMQP has, where the set of places that words lead to crosses from one
+  /// half of its bits to the other.
+  @Test(arguments: [1, 2, 127, 128, 129, 255, 256]) func keysOfManyWords(count: Int) {
+    var trie = TopicTrie()
+    let empty = [UInt8](repeating: UInt8(ascii: "."), count: count - 1)
+    trie.insert(1, key: [UInt8]("#".utf8))
+    trie.insert(2, key: empty)
+    trie.insert(3, key: empty + [UInt8](".#".utf8))
+    trie.insert(4, key: [UInt8]("#.#".utf8) + empty)
+    trie.insert(5, key: [UInt8](Array(repeating: "*", count: count).joined(separator: ".").utf8))
+    trie.insert(6, key: [UInt8]("*.".utf8) + empty)
+    trie.insert(7, key: [UInt8]("#.*".utf8))
+    var found: Set<UInt64> = []
+    trie.match(empty) { #expect(found.insert($0).inserted) }
+    #expect(found == [1, 2, 3, 4, 5, 7])
+    found = []
+    trie.match(empty + [UInt8](".end".utf8)) { #expect(found.insert($0).inserted) }
+    // AMQP has no key of so many words.
+    if count == 256 { return #expect(found == []) }
+    #expect(found == (count == 1 ? [1, 3, 4, 7] : [1, 3, 7]))
+  }
+
+  /// Whatever is bound and asked: the tree against a matcher that tries every way.
+  @Test(arguments: [UInt64](1...20)) func treeAgreesWithTryingEveryWay(seed: UInt64) {
+    var random = SeededRandom(seed: seed)
+    let words = ["a", "b", "", "*", "#", "#"]
+    func key(_ most: Int) -> [String] {
+      (0..<1 + Int(random.next() % UInt64(most))).map { _ in words[Int(random.next() % 6)] }
+    }
+    func matches(_ pattern: ArraySlice<String>, _ key: ArraySlice<String>) -> Bool {
+      guard let first = pattern.first else { return key.isEmpty }
+      if first == "#" {
+        return (key.startIndex...key.endIndex).contains {
+          matches(pattern.dropFirst(), key[$0...])
+        }
+      }
+      guard let word = key.first else { return false }
+      return (first == "*" || first == word) && matches(pattern.dropFirst(), key.dropFirst())
+    }
+    var trie = TopicTrie()
+    let patterns = (0..<40).map { _ in key(5) }
+    for (number, pattern) in patterns.enumerated() {
+      trie.insert(UInt64(number), key: [UInt8](pattern.joined(separator: ".").utf8))
+    }
+    for _ in 0..<100 {
+      let key = key(6)
+      var found: Set<Int> = []
+      trie.match([UInt8](key.joined(separator: ".").utf8)) { found.insert(Int($0)) }
+      let wanted = patterns.indices.filter { matches(patterns[$0][...], key[...]) }
+      #expect(found == Set(wanted), "seed \(seed): \(key)")
+    }
+  }
 }

@@ -528,6 +528,52 @@ func table(_ entries: KeyValuePairs<String, Any>) -> [UInt8] {
     #expect(rig.machine.dropped(from: queue) == 1)
   }
 
+  /// The messages' headers are kept where the dead-letter exchange is to look at them, also behind
+  /// exchanges and over a snapshot.
+  @Test func deadLettersGoByTheirHeaders() throws {
+    let session = AMQPSession(rig)
+    session.exchange("first", .fanout)
+    session.exchange("second", .headers)
+    session.bind("first", to: .exchange("second"))
+    for colour in ["red", "blue"] {
+      session.queue(colour)
+      session.bind("second", to: .queue(colour), arguments: table(["colour": colour]))
+    }
+    session.queue("q") {
+      $0.settings.deliveriesMax = 1
+      $0.deadLetterExchange = "first"
+    }
+    let large = String(repeating: "x", count: MessageAddress.headerBytesMax)
+    session.publish(
+      "", keys: ["q"],
+      headers: [
+        table(["colour": "red"]), table(["colour": "green"]), [],
+        table(["colour": "blue", "n": "1"]),
+        // Too large to be kept for that.
+        table(["colour": "blue", "text": large]),
+      ])
+    try rig.restart()
+    #expect(session.consume("q").deliveries.count == 5)
+    rig.settle(session.id, 1, .reject, [1...5])
+    #expect([session.ready("red"), session.ready("blue")] == [1, 1])
+  }
+
+  @Test func whoAsksForAQueueUsesIt() {
+    let session = AMQPSession(rig)
+    session.queue("q") { $0.settings.expires = .seconds(10) }
+    for passive in [true, false] {
+      rig.tick(.seconds(8))
+      session.queue("q") {
+        $0.settings.expires = .seconds(10)
+        $0.isPassive = passive
+      }
+    }
+    rig.tick(.seconds(8))
+    #expect(session.ready("q") == 0)
+    rig.tick(.seconds(3))
+    #expect(session.ready("q") == nil)
+  }
+
   /// Two queues that are each other's dead-letter queues by time would pass a message on for ever.
   @Test func messageDoesNotGoRoundByItself() {
     let session = AMQPSession(rig)

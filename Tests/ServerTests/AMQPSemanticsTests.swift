@@ -111,6 +111,30 @@ import Testing
     #expect(try other.declare("to") == 3)
   }
 
+  @Test("Settles of a transaction make room under the channel's limit (qos global=true)")
+  func commitMakesRoom() throws {
+    let cluster = try InProcessCluster()
+    try cluster.startAll()
+    // Through the leader and through nodes that pass commands on to it.
+    for (number, node) in cluster.nodes.enumerated() {
+      let queue = "q\(number)"
+      let client = try connect(node)
+      for name in [queue, queue + "b"] { _ = try client.declare(name) }
+      for text in 0..<4 { try client.publish("\(text)", key: queue) }
+      try client.limitChannel(to: 1)
+      try client.selectTransactions()
+      for name in [queue, queue + "b"] { try client.consume(name) }
+      for text in 0..<4 {
+        let message = try #require(try client.takeMessages(1).first)
+        #expect(message.body == "\(text)")
+        try client.ack(message.tag)
+        #expect(try client.declare(queue) == UInt64(3 - text))
+        try client.commit()
+      }
+      #expect(try connect(node).declare(queue) == 0)
+    }
+  }
+
   @Test("An exclusive queue is its connection's, and goes with it")
   func exclusiveQueue() throws {
     let (cluster, node) = try single()
@@ -169,13 +193,35 @@ import Testing
     }
     try user.consume("used")
     var said = ""
-    // Looking at it is no use.
+    // Binding what is bound is no use of it; declaring it again would be.
     while said.isEmpty {
       let looking = try connect(node)
-      said = try closes { _ = try looking.declare("unused", flags: 0b1) }
+      said = try closes { try looking.bind("unused", to: "amq.direct", key: "") }
     }
     #expect(said == "closed: 404 NOT_FOUND - no queue 'unused' in vhost '/'")
     #expect(try client.declare("used", flags: 0b1) == 0)
+  }
+
+  @Test("A time to live of nothing and a length of nothing: only who waits gets a message")
+  func nothingMayWait() throws {
+    let (cluster, node) = try single()
+    defer { withExtendedLifetime(cluster) {} }
+    let client = try connect(node)
+    for argument in ["x-message-ttl", "x-max-length"] {
+      _ = try client.declare(argument, arguments: [(argument, 0)])
+      for _ in 0..<20 {
+        try client.publish("lost", key: argument)
+        #expect(try client.get(argument) == nil)
+      }
+      let tag = try client.consume(argument)
+      try client.publish("taken", key: argument)
+      let message = try #require(try client.takeMessages(1).first)
+      #expect(message.body == "taken")
+      // It does not wait for the next one either.
+      try client.reject(message.tag)
+      try client.cancel(tag)
+      #expect(try client.get(argument) == nil)
+    }
   }
 
   @Test("A leader short of disk takes no publishes through any node, and says so (G12, G13)")

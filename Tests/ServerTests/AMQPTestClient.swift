@@ -78,7 +78,9 @@ final class AMQPTestClient {
     try write([UInt8]("AMQP".utf8) + [0, 0, 9, 1])
     _ = try expect(10, 10)
     let login = "\0\(user)\0\(password)"
-    let capabilities = short("connection.blocked") + [UInt8(ascii: "t"), 1]
+    let capabilities = ["connection.blocked", "consumer_cancel_notify"].flatMap {
+      short($0) + [UInt8(ascii: "t"), 1]
+    }
     let properties =
       short("capabilities") + [UInt8(ascii: "F")] + big(UInt64(capabilities.count), 4)
       + capabilities
@@ -122,12 +124,16 @@ final class AMQPTestClient {
     _ = try expect(85, 11)
   }
 
-  func publish(_ body: String, to exchange: String = "", key: String, mandatory: Bool = false)
-    throws
-  {
+  /// - Parameter headers: the entries of a table; none if it is empty.
+  func publish(
+    _ body: String, to exchange: String = "", key: String, mandatory: Bool = false,
+    headers: [UInt8] = []
+  ) throws {
+    let properties =
+      headers.isEmpty ? [0, 0] : [0x20, 0] + big(UInt64(headers.count), 4) + headers
     try write(
       method(1, 60, 40, [0, 0] + short(exchange) + short(key) + [mandatory ? 1 : 0])
-        + frame(2, 1, [0, 60, 0, 0] + big(UInt64(body.utf8.count), 8) + [0, 0])
+        + frame(2, 1, [0, 60, 0, 0] + big(UInt64(body.utf8.count), 8) + properties)
         + (body.isEmpty ? [] : frame(3, 1, [UInt8](body.utf8))))
   }
 
@@ -210,6 +216,11 @@ final class AMQPTestClient {
   func closeConnection() throws {
     try call(0, 10, 50, [0, 200] + short("bye") + [0, 0, 0, 0])
     _ = try expect(10, 51)
+  }
+
+  /// Whether such a method has come and was not asked for yet.
+  func has(_ classID: UInt16, _ methodID: UInt16) -> Bool {
+    methods.contains { $0.classID == classID && $0.methodID == methodID }
   }
 
   // MARK: Frames
@@ -307,9 +318,9 @@ final class AMQPTestClient {
     [kind] + big(UInt64(channel), 2) + big(UInt64(payload.count), 4) + payload + [0xce]
   }
 
-  private func big(_ number: UInt64, _ bytes: Int) -> [UInt8] {
+  func big(_ number: UInt64, _ bytes: Int) -> [UInt8] {
     (0..<bytes).reversed().map { UInt8(truncatingIfNeeded: number >> UInt64(8 * $0)) }
   }
-  private func short(_ text: String) -> [UInt8] { [UInt8(text.utf8.count)] + text.utf8 }
+  func short(_ text: String) -> [UInt8] { [UInt8(text.utf8.count)] + text.utf8 }
   private func long(_ text: String) -> [UInt8] { big(UInt64(text.utf8.count), 4) + text.utf8 }
 }
