@@ -24,6 +24,11 @@ int64_t skein_read_at(int descriptor, void *bytes, size_t count, int64_t offset)
   return got >= 0 ? got : -errno;
 }
 
+void skein_will_read(int descriptor, int64_t offset, int64_t bytes) {
+  // Advice: where it is not taken, the read itself will tell.
+  posix_fadvise(descriptor, offset, bytes, POSIX_FADV_WILLNEED);
+}
+
 int skein_open(const char *path, int is_writable, int is_created, int is_new) {
   int flags = O_CLOEXEC | (is_writable ? O_RDWR : O_RDONLY);
   if (is_created) flags |= O_CREAT;

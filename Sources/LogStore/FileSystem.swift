@@ -71,6 +71,8 @@ package protocol FileHandle: AnyObject, Sendable {
   func read(
     into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64
   ) throws(StorageFailure) -> Int
+  /// These bytes will be read soon: whatever can be done about it now is begun. Returns at once.
+  func willRead(_ bytes: UInt64, at offset: UInt64)
   /// fdatasync: the bytes written so far and the length are on the disk when it returns. After a
   /// failure it is never tried again.
   func synchronize() throws(StorageFailure)
@@ -120,6 +122,8 @@ extension FileSystem {
 }
 
 extension FileHandle {
+  package func willRead(_ bytes: UInt64, at offset: UInt64) {}
+
   /// Exactly `count` bytes from `offset`.
   func readExactly(_ count: Int, at offset: UInt64) throws(StorageFailure) -> [UInt8] {
     var failure: StorageFailure?

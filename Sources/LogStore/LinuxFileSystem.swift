@@ -199,6 +199,10 @@ final class LinuxFile: FileHandle, DirectoryLock {
     return filled
   }
 
+  func willRead(_ bytes: UInt64, at offset: UInt64) {
+    skein_will_read(descriptor, Int64(clamping: offset), Int64(clamping: bytes))
+  }
+
   func synchronize() throws(StorageFailure) {
     if fdatasync(descriptor) != 0 { throw StorageFailure(.synchronize, path, code: errno) }
   }

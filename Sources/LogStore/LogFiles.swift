@@ -85,11 +85,17 @@ enum SparseFile: Equatable, Sendable {
 
 /// Open files for reading, at most so many; the first opened goes first.
 final class ReadFiles {
+  /// How far the disk reads ahead of who reads one entry behind the other: several entries of the
+  /// largest kind, and little beside a segment.
+  static let aheadBytes = 4 << 20
+
   private let directory: String
   private let fileSystem: any FileSystem
   private let openMax: Int
   private var open: [String: any FileHandle] = [:]
   private var order: [String] = []
+  /// The file last read from, where that read ended, and how far it was read ahead.
+  private var run: (name: String, end: Int, ahead: Int) = ("", 0, 0)
 
   init(directory: String, fileSystem: any FileSystem, openMax: Int) {
     self.directory = directory
@@ -106,12 +112,37 @@ final class ReadFiles {
     return handle
   }
 
+  /// The bytes of `range`. Reads that go through a file from one end to the other find the disk at
+  /// work ahead of them, up to `limit`.
+  func read(
+    _ range: Range<Int>, of name: String, aheadTo limit: Int
+  ) throws(StorageFailure) -> [UInt8] {
+    let handle = try handle(name)
+    let bytes = try handle.readExactly(range.count, at: UInt64(range.lowerBound))
+    // Entries that nobody wants any more may lie between.
+    let goesOn =
+      run.name == name && (run.end..<run.end + Self.aheadBytes).contains(range.lowerBound)
+    let done = goesOn ? max(run.ahead, range.upperBound) : range.upperBound
+    run = (name, range.upperBound, done)
+    let end = min(range.upperBound + Self.aheadBytes, limit)
+    // In pieces of half of it, so that it is not asked for at each entry.
+    guard goesOn, end - done >= Self.aheadBytes / 2 || (end == limit && end > done) else {
+      return bytes
+    }
+    handle.willRead(UInt64(end - done), at: UInt64(done))
+    run.ahead = end
+    return bytes
+  }
+
   func close(_ name: String) {
+    // Another file may get the name.
+    if run.name == name { run = ("", 0, 0) }
     open[name] = nil
     order.removeAll { $0 == name }
   }
 
   func closeAll() {
+    run = ("", 0, 0)
     open = [:]
     order = []
   }
@@ -264,8 +295,10 @@ struct LogFiles: Sendable {
     from offset: UInt32, count: Int, _ segment: LogSegment, _ index: LogIndex, _ files: ReadFiles
   ) throws(LogReadError) -> [UInt8] {
     do throws(StorageFailure) {
-      let handle = try files.handle(FileNames.segment(segment.number))
-      return try handle.readExactly(count, at: UInt64(offset))
+      let start = Int(offset)
+      return try files.read(
+        start..<start + count, of: FileNames.segment(segment.number),
+        aheadTo: segment.isEnded ? Int(segment.used) : start + count)
     } catch {
       if error.operation == .shortRead || error.isNoSuchFile { throw .damaged(index) }
       throw .storage(error)

@@ -55,6 +55,8 @@ final class MemoryFileSystem: FileSystem, @unchecked Sendable {
   var failSyncIn: Int?
   var bytesFree = UInt64.max
   var syncs = 0
+  /// What it was told to read ahead.
+  var advised: [Range<Int>] = []
 
   func step(_ operation: StorageFailure.Operation, _ path: String) throws(StorageFailure) {
     operations += 1
@@ -145,6 +147,10 @@ final class MemoryFileSystem: FileSystem, @unchecked Sendable {
       let count = min(buffer.count, file.current.count - Int(offset))
       buffer.copyBytes(from: file.current[Int(offset)..<Int(offset) + count])
       return count
+    }
+
+    func willRead(_ bytes: UInt64, at offset: UInt64) {
+      system.advised.append(Int(offset)..<Int(offset + bytes))
     }
 
     func synchronize() throws(StorageFailure) {

@@ -22,6 +22,9 @@ int64_t skein_write_at(int descriptor, const struct iovec *slices, int count, in
 /// One pread: bytes read or -errno.
 int64_t skein_read_at(int descriptor, void *bytes, size_t count, int64_t offset);
 
+/// posix_fadvise with POSIX_FADV_WILLNEED: the kernel begins to read what it does not have.
+void skein_will_read(int descriptor, int64_t offset, int64_t bytes);
+
 /// One open(2) with O_CLOEXEC and mode 0644: descriptor or -errno.
 int skein_open(const char *path, int is_writable, int is_created, int is_new);
 
