@@ -26,6 +26,8 @@ package final class CleaningJob: @unchecked Sendable {
   private let firstNumber: UInt64
   /// The files that may go, ascending: those before the stream and the stream's first ones.
   let candidates: [SparseFile]
+  /// Of the candidates, in one piece of memory: each record that is alive is looked up in it.
+  private let ranges: [EntryRange]
   /// How many of the candidates are of the stream.
   let streamCount: Int
 
@@ -50,6 +52,7 @@ package final class CleaningJob: @unchecked Sendable {
     self.live = live
     self.firstNumber = firstNumber
     self.candidates = candidates
+    ranges = candidates.map(\.range)
     self.streamCount = streamCount
     isGone = candidates.map { _ in false }
   }
@@ -97,21 +100,25 @@ package final class CleaningJob: @unchecked Sendable {
   /// Bytes that each candidate's live records would take in a kept file.
   private func countLive() -> [UInt64] {
     var counts = candidates.map { _ in UInt64(0) }
+    var recent = 0
     live { record in
-      guard let at = candidate(of: record.entry) else { return }
+      guard let at = candidate(of: record.entry, near: recent) else { return }
+      recent = at
       counts[at] += UInt64(FragmentHeader.recordBytes(Int(record.size)))
     }
     return counts
   }
 
-  private func candidate(of index: LogIndex) -> Int? {
+  /// - Parameter recent: where the last one was: most records lie beside their neighbours.
+  private func candidate(of index: LogIndex, near recent: Int = 0) -> Int? {
+    if recent < ranges.count, ranges[recent].contains(index) { return recent }
     var low = 0
-    var high = candidates.count
+    var high = ranges.count
     while low < high {
       let middle = (low + high) / 2
-      if candidates[middle].range.last < index { low = middle + 1 } else { high = middle }
+      if ranges[middle].last < index { low = middle + 1 } else { high = middle }
     }
-    return low < candidates.count && candidates[low].range.contains(index) ? low : nil
+    return low < ranges.count && ranges[low].contains(index) ? low : nil
   }
 
   /// Which candidates to rewrite: those with little alive, and small kept files beside them, so that
@@ -151,8 +158,11 @@ package final class CleaningJob: @unchecked Sendable {
   ) throws(LogReadError) {
     guard chosen.contains(true) else { return }
     var records: [RecordReference] = []
+    var recent = 0
     live { record in
-      if let at = candidate(of: record.entry), chosen[at] { records.append(record) }
+      guard let at = candidate(of: record.entry, near: recent) else { return }
+      recent = at
+      if chosen[at] { records.append(record) }
     }
     let files = ReadFiles(
       directory: site.directory, fileSystem: site.fileSystem, openMax: site.options.openFilesMax)

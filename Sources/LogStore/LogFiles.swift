@@ -249,9 +249,13 @@ struct LogFiles: Sendable {
     _ index: LogIndex, in segment: LogSegment, _ files: ReadFiles
   ) throws(LogReadError) -> Entry {
     guard let slot = segment.slot(of: index), slot.offset != 0 else { throw .damaged(index) }
-    let bytes = try read(
-      from: slot.offset, count: RecordHeader.bytes + Int(slot.payloadBytes), segment, index, files)
-    return try decode(index, slot, at: 0, of: bytes, segment)
+    let head = try read(
+      from: slot.offset, count: RecordHeader.bytes, segment, index, files, isWithAhead: false)
+    // By itself, so that nobody has to copy it out of a larger piece.
+    let payload = try read(
+      from: slot.offset + UInt32(RecordHeader.bytes), count: Int(slot.payloadBytes), segment,
+      index, files)
+    return try verified(index, slot, head, at: 0, payload, segment)
   }
 
   /// Consecutive entries that lie one behind the other, in one read; at least the first.
@@ -292,12 +296,17 @@ struct LogFiles: Sendable {
   }
 
   private static func read(
-    from offset: UInt32, count: Int, _ segment: LogSegment, _ index: LogIndex, _ files: ReadFiles
+    from offset: UInt32, count: Int, _ segment: LogSegment, _ index: LogIndex, _ files: ReadFiles,
+    isWithAhead: Bool = true
   ) throws(LogReadError) -> [UInt8] {
     do throws(StorageFailure) {
+      let name = FileNames.segment(segment.number)
       let start = Int(offset)
+      guard isWithAhead else {
+        return try files.handle(name).readExactly(count, at: UInt64(start))
+      }
       return try files.read(
-        start..<start + count, of: FileNames.segment(segment.number),
+        start..<start + count, of: name,
         aheadTo: segment.isEnded ? Int(segment.used) : start + count)
     } catch {
       if error.operation == .shortRead || error.isNoSuchFile { throw .damaged(index) }
@@ -308,13 +317,21 @@ struct LogFiles: Sendable {
   private static func decode(
     _ index: LogIndex, _ slot: EntrySlot, at: Int, of bytes: [UInt8], _ segment: LogSegment
   ) throws(LogReadError) -> Entry {
+    let start = at + RecordHeader.bytes
+    let payload = Array(bytes[start..<start + Int(slot.payloadBytes)])
+    return try verified(index, slot, bytes, at: at, payload, segment)
+  }
+
+  /// The entry whose header lies at `at` of `bytes`.
+  private static func verified(
+    _ index: LogIndex, _ slot: EntrySlot, _ bytes: [UInt8], at: Int, _ payload: [UInt8],
+    _ segment: LogSegment
+  ) throws(LogReadError) -> Entry {
     let head = bytes.withUnsafeBytes { RecordHeader(in: $0, at: at) }
     guard let head, let kind = head.kind.entryKind, head.index == index,
       head.place == LogPlace(segment: segment.segment, offset: slot.offset),
       head.life == segment.life, head.payloadBytes == slot.payloadBytes
     else { throw .damaged(index) }
-    let start = at + RecordHeader.bytes
-    let payload = Array(bytes[start..<start + Int(slot.payloadBytes)])
     guard Checksum(of: payload) == head.payloadChecksum else { throw .damaged(index) }
     return Entry(
       header: EntryHeader(
