@@ -117,7 +117,7 @@ struct PeerLinks: ~Copyable {
     if let place = dialled.firstIndex(where: { $0.node == introduction.node }) {
       guard dialled[place].isGuest else { return }
       dialled[place].leavesAt = .never
-      if address == dialled[place].address { return }
+      if address.isEmpty || address == dialled[place].address { return }
       remove(place)
     }
     guard !address.isEmpty, dialled.count(where: \.isGuest) < Self.guestsMax else { return }
