@@ -98,10 +98,14 @@ final class ClusterChecks {
   // MARK: Logs
 
   func willStore(_ operations: [LogOperation], at life: NodeLife) {
+    life.node.log.order(operations)
     for operation in operations {
       switch operation {
       case .append(let entries):
-        for entry in entries { check(entry, at: life) }
+        for entry in entries {
+          check(entry, at: life)
+          if entry.header.kind == .membership { willChangeMembers(entry, at: life) }
+        }
       case .truncate(let from):
         simulation.note(.truncations)
         simulation.trace { "\(life.node) removes its entries from \(from)" }

@@ -110,6 +110,7 @@ extension NodeLife {
     checkSpace(now: now)
     switch current.followUp {
     case .stored(let tickets):
+      noteDurable(tickets)
       for ticket in tickets { replica.stored(ticket, now: now) }
     case .marker: markerDeadline = .never
     case .snapshotInForce(let request): snapshotInForce(request)
@@ -117,6 +118,14 @@ extension NodeLife {
     case .installed(let chunk): snapshotInstalled(chunk, now: now)
     }
     startUpkeep(now: now)
+  }
+
+  private func noteDurable(_ tickets: [StoreTicket]) {
+    while let first = hardStates.first, tickets.contains(first.ticket) {
+      node.hardState = first.state
+      hardStates.removeFirst()
+    }
+    if storage.isIdle { node.log.isDurable() }
   }
 
   func startUpkeep(now: MonotonicTime) {
@@ -477,6 +486,7 @@ extension NodeLife {
       let machine = try loadMachine(from: store)
       replica.snapshotInstalled(chunk, machine: machine, now: now)
       checkedApplied = .zero
+      node.log.reset(to: chunk.last.index)
       simulation.note(.snapshotsInstalled)
       simulation.trace { "\(self.node) is at the snapshot through \(chunk.last)" }
     } catch {

@@ -81,6 +81,8 @@ final class NodeLife {
   var waitingReads: [(ticket: ReadTicket, commit: LogIndex)] = []
 
   // What checks remember.
+  /// Ordered and not reported as durable, oldest first.
+  var hardStates: [(ticket: StoreTicket, state: HardState)] = []
   var checkedCommit = LogIndex.zero
   var checkedApplied = LogIndex.zero
   var steps = 0
@@ -237,8 +239,12 @@ final class NodeLife {
     switch output {
     case .store(let ticket, let operations):
       simulation.checks.willStore(operations, at: self)
+      for operation in operations {
+        if case .saveHardState(let state) = operation { hardStates.append((ticket, state)) }
+      }
       storage.add(.operations([ticket], operations))
     case .send(let peer, let envelope):
+      simulation.checks.willSend(envelope, to: peer, from: self)
       simulation.network.send(envelope, from: node.place, to: simulation.place(peer))
     case .read(let read): carryOut(read)
     case .leaderChanged: discardReceiver()

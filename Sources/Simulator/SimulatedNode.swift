@@ -1,6 +1,7 @@
 // A machine of the cluster: its disk and its clock outlive the processes that run on it.
 
 import Base
+import Consensus
 
 /// What a process is to die in the middle of.
 enum Ambush: CaseIterable {
@@ -36,6 +37,9 @@ final class SimulatedNode {
   var isPowered = true
   var slowUntil: (time: UInt64, factor: UInt64) = (0, 1)
   unowned let simulation: Simulation
+  /// What its disk holds of term and vote.
+  var hardState = HardState()
+  var log = OrderedLog()
   /// The last index that was ever durable here.
   var durable = LogIndex.zero
   /// When its disk was harmed last, until something written after that is on it: damage to the very

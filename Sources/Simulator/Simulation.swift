@@ -313,7 +313,7 @@ final class Simulation {
 
   // MARK: Lives of nodes
 
-  private var membership: Membership {
+  var foundingMembership: Membership {
     Membership(members: (0..<plan.nodes).map { member($0) })
   }
 
@@ -323,7 +323,7 @@ final class Simulation {
   }
 
   /// The members by the newest entry that was ever applied anywhere.
-  var newestMembership: Membership { checks.newestMembership ?? membership }
+  var newestMembership: Membership { checks.newestMembership ?? foundingMembership }
 
   private func start(_ node: SimulatedNode) {
     node.isRestarting = false
@@ -369,6 +369,7 @@ final class Simulation {
 
   private func begin(_ node: SimulatedNode, _ store: LogStore, _ recovery: Recovery) {
     noteRecovery(recovery, of: node)
+    checks.recovered(recovery, at: node)
     // What its last process had synced and did not live to hear of.
     node.durable = max(node.durable, recovery.last.index)
     let clockBase = UInt64.seconds(chance.within(1...1000))
@@ -459,7 +460,7 @@ final class Simulation {
     let state = RestoredState(
       hardState: recovery.hardState, snapshot: snapshot,
       snapshotMembership: recovery.snapshot?.membership
-        ?? (node.joins ? Membership(members: []) : membership), logBase: base,
+        ?? (node.joins ? Membership(members: []) : foundingMembership), logBase: base,
       termRuns: runs, last: max(recovery.last.index, snapshot.index),
       memberships: recovery.memberships.filter { $0.index > snapshot.index }.map {
         MembershipEntry(index: $0.index, membership: $0.membership)
