@@ -41,7 +41,8 @@ public final class Consumer: AsyncSequence, Sendable {
 
   /// The leases of all that this consumer holds run out `duration` after this is confirmed: also of
   /// what was delivered and not taken yet, and of what a transaction under way settles. Does not
-  /// wait; what comes too late is told as of `Delivery.extendSoon(by:)`.
+  /// wait, and does nothing while the one before it is not answered; what comes too late is told as of
+  /// `Delivery.extendSoon(by:)`.
   public func extendAllSoon(by duration: Duration) {
     core.extendAllSoon(by: duration.nanoseconds)
   }

@@ -57,6 +57,8 @@ final class ConsumerCore: Sendable {
     var generation: UInt64 = 0
     var staged: [StagedSettle] = []
     var isScheduled = false
+    /// The answer to the last extension of all that is held.
+    var extending: Promise<Outcome>?
     /// Settlements without waiting that failed since the last flush, at most `failuresMax`.
     var failures: [SettleFailure] = []
     /// Set when nothing more comes; `.some(nil)` is the normal end.
@@ -138,10 +140,12 @@ extension ConsumerCore {
   }
 
   /// Asks for more time for all that is held here, whether a task has taken it yet or a transaction
-  /// settles it.
+  /// settles it. Not while it is asked for already: where nobody answers, what is asked every few
+  /// seconds would pile up, and the one that waits counts from when it is answered.
   func extendAllSoon(by duration: Nanoseconds) {
     let wakesLoop = state.withLock { state -> Bool in
       if case .some(.some) = state.end { return false }
+      if let extending = state.extending, !extending.isKept { return false }
       var isAny = false
       for number in state.holds.sortedKeys {
         switch state.holds[number] {
@@ -151,7 +155,12 @@ extension ConsumerCore {
         case .takenAndGone, .lapsed, nil: break
         }
       }
-      return isAny && state.schedule()
+      guard isAny else { return false }
+      let promise = Promise<Outcome>()
+      state.extending = promise
+      // Of no delivery: what comes too late is told like that of others who do not wait.
+      state.staged[state.staged.count - 1].waiters.append((DeliveryRange.none, promise))
+      return state.schedule()
     }
     if wakesLoop { mailbox.post(.settles(self)) }
   }

@@ -211,12 +211,24 @@ import Wire
     consumer.core.lapse([range(4, 4)])
     #expect(batch.map(\.isHeld) == [false, false, true])
     consumer.extendAllSoon(by: .seconds(9))
-    try await node.take(.extend).read { frame in
-      guard case .extend(let request) = frame else { throw WrongFrame(kind: .extend) }
-      #expect(request.by == .seconds(9) && request.ranges == [range(2, 3), range(5, 5)])
+    func extended() async throws -> ExtendRequest {
+      try await node.take(.extend).read { frame in
+        guard case .extend(let request) = frame else { throw WrongFrame(kind: .extend) }
+        return request
+      }
     }
+    let request = try await extended()
+    #expect(request.by == .seconds(9) && request.ranges == [range(2, 3), range(5, 5)])
+    // Not again before that is answered: nothing piles up where nobody answers.
+    consumer.extendAllSoon(by: .seconds(9))
     confirm(node, 1, 1)
     _ = try await publishing.value
+    #expect(node.count(.extend) == 0)
+    node.send(.settled(through: request.sequence))
+    let flushed = try await consumer.flush()
+    #expect(flushed.isEmpty)
+    consumer.extendAllSoon(by: .seconds(9))
+    #expect(try await extended().ranges == [range(3, 3), range(5, 5)])
     await client.close()
   }
 

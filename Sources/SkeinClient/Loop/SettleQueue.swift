@@ -137,7 +137,7 @@ struct SettleQueue {
     // A transaction may have ended the delivery meanwhile: being too late then harms nobody.
     if place < pending.count, !pending[place].action.endsDelivery,
       pending[place].core.map({ !$0.hasUnsettled(range) }) ?? true,
-      pending[place].waiters.isEmpty
+      !pending[place].waiters.contains(where: { $0.range.overlaps(range) })
     {
       return
     }
@@ -147,8 +147,7 @@ struct SettleQueue {
     for settles in [pending, ends] {
       for place in 0..<settles.count where settles[place].consumer == consumer {
         core = core ?? settles[place].core
-        for waiter in settles[place].waiters
-        where waiter.range.first <= range.last && range.first <= waiter.range.last {
+        for waiter in settles[place].waiters where waiter.range.overlaps(range) {
           waiter.promise.keep(.failure(error))
           isWaitedFor = true
         }
@@ -188,6 +187,15 @@ struct SettleQueue {
       expired += 1
     }
     return expired < settles.count ? settles[expired].deadline : .never
+  }
+}
+
+extension DeliveryRange {
+  /// Overlaps no delivery.
+  static var none: DeliveryRange { DeliveryRange(first: DeliveryID(0), last: DeliveryID(0)) }
+
+  fileprivate func overlaps(_ other: DeliveryRange) -> Bool {
+    first <= other.last && other.first <= last
   }
 }
 
