@@ -57,8 +57,8 @@ package struct MachineLimits: Hashable, Sendable {
   package var extendedPerEntry = 1 << 22
   /// What the orders of one entry may look at before it is known whether they can be carried out:
   /// deliveries that are to be settled or extended, what consumers hold and queues where a message
-  /// is looked for that is not where it was said to be. `overloaded` above it: an order that comes to
-  /// nothing can be sent again and again.
+  /// is looked for that is not where it was said to be, and refusals that are told again.
+  /// `overloaded` above it: an order that comes to nothing can be sent again and again.
   package var looksPerEntry = 1 << 22
 
   package init() {}

@@ -240,7 +240,7 @@ extension MachineState {
     }
     let origin = sessions[session].origin
     if order.sequence.rawValue > 0, order.sequence <= sessions[session].settled {
-      if effects.wants(origin) { answerAgain(order.sequence, session, &effects) }
+      answerAgain(order, session, &effects)
       return nil
     }
     if order.sequence != sessions[session].settled.next {
@@ -258,19 +258,47 @@ extension MachineState {
     return session
   }
 
-  private func answerAgain(
-    _ sequence: CommandSequence, _ session: Int, _ effects: inout EffectList
+  /// What a refusal that is told again counts as: few bytes ask for thousands of them, and each is
+  /// kept until it is sent.
+  private static let looksPerAnswer = 16
+
+  private mutating func answerAgain(
+    _ order: Order, _ session: Int, _ effects: inout EffectList
   ) {
-    let refusals = sessions[session].refusals
-    for place in 0..<refusals.count where refusals[place].sequence == sequence {
-      let known = refusals[place]
+    let origin = sessions[session].origin
+    if lookedHere >= limits.looksPerEntry {
+      refuse(order, .overloaded, origin, &effects)
+      return
+    }
+    let first = firstRefusal(of: order.sequence, session)
+    let end = firstRefusal(of: order.sequence.next, session)
+    // Also where nobody is told: it decides what this entry does.
+    lookedHere += Self.looksPerAnswer * (end - first)
+    guard effects.wants(origin) else { return }
+    for place in first..<end {
+      let known = sessions[session].refusals[place]
       effects.effects.append(
         .settleRefused(
-          sessions[session].id, sequence, known.consumer, known.range, known.refusal))
+          order.session, order.sequence, known.consumer, known.range, known.refusal))
     }
     // Only through this one: the client asks for the later ones again too, and must hear of their
     // refusals before it hears that they are carried out (G6).
-    effects.addSettled(sessions[session].id, through: sequence)
+    effects.addSettled(order.session, through: order.sequence)
+  }
+
+  /// The place of the first refusal that is not of an earlier order: they are in their order.
+  private func firstRefusal(of sequence: CommandSequence, _ session: Int) -> Int {
+    var low = 0
+    var high = sessions[session].refusals.count
+    while low < high {
+      let middle = (low + high) / 2
+      if sessions[session].refusals[middle].sequence < sequence {
+        low = middle + 1
+      } else {
+        high = middle
+      }
+    }
+    return low
   }
 
   private mutating func finish(_ order: Order, _ session: Int, _ effects: inout EffectList) {

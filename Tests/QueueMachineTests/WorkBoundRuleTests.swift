@@ -515,6 +515,31 @@ private struct FanOut {
     #expect(rig.summary(queue).leased == 3)
   }
 
+  /// A few bytes ask for all the refusals of an order again.
+  @Test func refusalsAreNotToldAgainWithoutEnd() {
+    var limits = MachineLimits()
+    limits.looksPerEntry = 100
+    let (rig, _, session) = holding(limits)
+    let unknown = (UInt64(1)...4).map { DeliveryRange(100 + $0 * 2...100 + $0 * 2) }
+    rig.settle(session, 1, .acknowledge, [1...1, 90...90])
+    rig.settle(session, 2, .acknowledge, unknown.map { $0.first.rawValue...$0.last.rawValue })
+    let seen = rig.apply { payload in
+      for _ in 0..<50 {
+        CommandWriter.settle(
+          session, sequence: CommandSequence(2), answeredThrough: .zero, kind: .acknowledge,
+          consumer: ConsumerID(1), ranges: [DeliveryRange(1...8)], delay: nil, error: "",
+          into: &payload)
+      }
+    }
+    let once: [Seen] =
+      unknown.map {
+        .plain(
+          .settleRefused(session, CommandSequence(2), ConsumerID(1), $0, .deliveryNotFound))
+      } + [.plain(.settled(session, through: CommandSequence(2)))]
+    // Twice 4 times 16 looks.
+    #expect(seen == once + once + Array(repeating: refused(session, 2), count: 48))
+  }
+
   /// Gaps in what is held are another matter on each replica: they must not decide anything.
   @Test func replicasCountTheSameLooksHoweverTheyCameAbout() throws {
     var limits = MachineLimits()
