@@ -167,6 +167,7 @@ final class PeerNetwork {
     pauses[pair(connection.from, connection.to)] = 20
     put(.envelope(.introduction(life.replica.introduction)), into: connection)
     life.receive(.peerConnected(connection.to))
+    simulation.checks.connected(life, to: other)
   }
 
   // MARK: Sending

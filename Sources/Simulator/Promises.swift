@@ -102,6 +102,21 @@ extension ClusterChecks {
       "\(life.node) speaks of \(what) in term \(term), and its disk has \(life.node.hardState)")
   }
 
+  /// Who leads counts nothing of a member's log that the process it speaks to from now on does not
+  /// have: the disk may be another (G11).
+  func connected(_ life: NodeLife, to peer: NodeLife) {
+    let (leader, member) = (life.replica.consensus.term, peer.replica.consensus.term)
+    guard life.blockedUntil <= simulation.now, life.replica.isLeader, leader >= member else {
+      return
+    }
+    let status = life.replica.consensus.memberStatuses.first { $0.id == peer.replica.id }
+    let end = peer.replica.consensus.persisted
+    guard let match = status?.match, match > end else { return }
+    simulation.violated(
+      "G1",
+      "\(life.node) counts entry \(match) at \(peer.node), whose disk has those through \(end)")
+  }
+
   /// A leader changes the members only after it has committed in its term: the error in the thesis'
   /// first edition.
   func willChangeMembers(_ entry: Entry, at life: NodeLife) {
