@@ -20,7 +20,9 @@ import Base
 /// leader's had begun when that life ended, or only with candidates that lack what the leader
 /// committed and cannot win, or whose membership has it as a learner too and does not count it. And
 /// nobody made it a voter again meanwhile: that takes its word that it votes.
-/// The connections of a process end with it: nothing sent to its earlier life reaches this one.
+/// The connections of a process end with it: nothing sent to its earlier life reaches this one. What
+/// its earlier life sent may still arrive, and is not counted (`Progress.roundAtConnection`): else an
+/// entry could be committed by what this life has forgotten, after it was told how far to catch up.
 struct VoteRecovery {
   private(set) var voices: [NodeID] = []
   /// The latest term heard.
