@@ -124,7 +124,8 @@ extension ConnectionMachine {
       channels[place].consumers[index].prefetch = count
       changed.append(ConsumerPrefetch(consumer: consumer.id, count: count))
     }
-    if changed.isEmpty {
+    // Clients ask for this to hear first whether their publishes were in order.
+    if changed.isEmpty, channels[place].published == 0 {
       BasicQosOK().encode(channel: channels[place].number, into: &output)
     } else {
       ask(.setConsumerPrefetch(changed), place, .basicQos, .ok(.basicQosOK))

@@ -26,7 +26,7 @@ extension ConnectionMachine {
     channels[place].transaction.bytes.append(contentsOf: requests.bytes[start...])
     requests.bytes.removeSubrange(start...)
     channels[place].transaction.publishes.append(publish.moved(by: moved))
-    try charge(count + MemoryLayout<PublishRequest>.size, naming: .method(.basicPublish))
+    try charge(count + publish.chargeBesidesContent, naming: .method(.basicPublish))
   }
 
   mutating func addToTransaction(
@@ -48,7 +48,7 @@ extension ConnectionMachine {
   mutating func dropTransaction(ofChannelAt place: Int) {
     let transaction = channels[place].transaction
     transactionBytes -=
-      transaction.bytes.count + transaction.publishes.count * MemoryLayout<PublishRequest>.size
+      transaction.bytes.count + transaction.publishes.reduce(0) { $0 + $1.chargeBesidesContent }
       + transaction.settles.count * MemoryLayout<Unsettled>.size
     channels[place].transaction = Transaction()
   }
@@ -89,6 +89,12 @@ extension ConnectionMachine {
 }
 
 extension PublishRequest {
+  /// Its further keys go into the log once more: what a transaction takes there stays below twice
+  /// its charge, which one frame between nodes holds.
+  fileprivate var chargeBesidesContent: Int {
+    copies.reduce(MemoryLayout<Self>.size) { $0 + MemoryLayout<[UInt8]>.size + $1.count }
+  }
+
   /// With its bytes so many places further.
   fileprivate func moved(by count: Int) -> PublishRequest {
     func moved(_ range: Range<Int>) -> Range<Int> {

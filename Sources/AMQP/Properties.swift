@@ -209,10 +209,11 @@ package enum Properties {
   ///
   /// - Parameters:
   ///   - properties: as in `PublishRequest.properties`: checked when they came in.
+  ///   - dropped: the name of a header that goes.
   ///   - droppingExpiration: without the `expiration` property, as dead letters are.
   package static func withHeaders(
     _ properties: UnsafeRawBufferPointer, adding headers: [(String, FieldValue)],
-    droppingExpiration: Bool, into bytes: inout [UInt8]
+    dropping dropped: String? = nil, droppingExpiration: Bool, into bytes: inout [UInt8]
   ) {
     guard var changed = try? BasicProperties(properties) else {
       invariant(false, "properties of \(properties.count) bytes that were never checked")
@@ -223,6 +224,7 @@ package enum Properties {
       for (name, value) in headers { table.set(name, value) }
       changed.headers = table
     }
+    if let dropped { changed.headers?.set(dropped, nil) }
     if droppingExpiration { changed.expiration = nil }
     bytes.append(contentsOf: changed.encoded)
   }

@@ -131,7 +131,8 @@ extension MachineState {
       else { continue }
       dueWork += 1
       giveUp(
-        message, in: queue, .expired, attempts: queues[queue].attempts(of: message), isOut: isOut)
+        message, in: queue, queues[queue].settings.keepsNothing ? .overflowed : .expired,
+        attempts: queues[queue].attempts(of: message), isOut: isOut)
     }
   }
 

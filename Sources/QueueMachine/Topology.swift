@@ -254,3 +254,16 @@ struct CommandStream: Hashable, Sendable {
   /// The last bundle carried out.
   var sequence: UInt64
 }
+
+extension QueueSettings {
+  /// AMQP's `x-max-length` 0, since no length is no limit here: a message goes to a consumer that
+  /// waits for it, or is too much at once.
+  package mutating func keepNothing() {
+    lengthMax = 1
+    timeToLive = Nanoseconds(1)
+  }
+
+  var keepsNothing: Bool {
+    lengthMax == 1 && timeToLive == Nanoseconds(1) && overflow == .dropOldest
+  }
+}

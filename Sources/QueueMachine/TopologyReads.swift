@@ -101,6 +101,9 @@ extension QueueMachine {
     state.topology.users.first { $0.name == name }.map { ($0.salt, $0.hash) }
   }
 
+  /// By name.
+  package func userNames() -> [String] { state.topology.users.map(\.name) }
+
   package var userCount: Int { state.topology.users.count }
 
   /// How far bundles of the node's process are carried out; 0 if none was.
@@ -119,6 +122,8 @@ extension QueueMachine {
       return SessionID(rawValue: id)
     }
   }
+
+  package func isThere(_ session: SessionID) -> Bool { state.slot(of: session) != nil }
 
   package func hasAMQPSessions(of node: NodeID) -> Bool {
     state.sessions.slots.contains {

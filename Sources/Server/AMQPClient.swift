@@ -71,6 +71,8 @@ final class AMQPClient {
     var limit: UInt16
     /// Sent to the channel's consumers, those that are gone included, and not settled.
     var sent: Int
+    /// Who was sent the last one: the others come first.
+    var last = ConsumerID(0)
     var hasRoom: Bool { sent < Int(limit) }
   }
 

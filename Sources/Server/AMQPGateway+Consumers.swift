@@ -41,7 +41,11 @@ extension AMQPGateway {
   ) -> UInt32 {
     let free = max(1, MachineLimits().creditPerSession - client.creditGiven + Int(own))
     // What needs no acknowledgement is acknowledged as it is written: enough for a turn.
-    if consumer.noAck { return UInt32(min(free, 2_048)) }
+    if consumer.noAck {
+      // It takes no room, but waits for it as the others do.
+      if let limit = client.channelLimits[consumer.channel], !limit.hasRoom { return 0 }
+      return UInt32(min(free, 2_048))
+    }
     var wanted =
       consumer.prefetch == 0
       ? max(64, min(Int(FixedLimits.creditMax), free / 2)) : Int(consumer.prefetch)
@@ -52,7 +56,9 @@ extension AMQPGateway {
       }
       // One alone is held by its credit: nothing need be said as it takes and settles.
       if sharers > 1 || limit.sent > consumer.sent {
-        wanted = min(wanted, consumer.sent + max(0, Int(limit.limit) - limit.sent))
+        // Where nothing is left, not even for who settles next: then it is another one's turn.
+        let room = max(0, Int(limit.limit) - limit.sent)
+        wanted = room == 0 ? 0 : min(wanted, consumer.sent + room)
       }
     }
     return UInt32(min(wanted, free))
@@ -79,7 +85,7 @@ extension AMQPGateway {
 
   /// Whether the consumer's channel may be sent one more.
   func hasRoom(for state: AMQPClient.ConsumerState, _ client: AMQPClient) -> Bool {
-    guard !client.channelLimits.isEmpty, !state.noAck else { return true }
+    guard !client.channelLimits.isEmpty else { return true }
     return client.channelLimits[state.channel]?.hasRoom ?? true
   }
 
@@ -87,6 +93,7 @@ extension AMQPGateway {
   mutating func takeRoom(_ consumer: ConsumerID, _ channel: ChannelID, _ client: AMQPClient) {
     guard !client.channelLimits.isEmpty, client.channelLimits[channel] != nil else { return }
     client.channelLimits[channel]?.sent += 1
+    client.channelLimits[channel]?.last = consumer
     client.consumers[consumer]?.sent += 1
   }
 
@@ -116,7 +123,10 @@ extension AMQPGateway {
     of channel: ChannelID, _ session: SessionID, _ client: AMQPClient
   ) {
     let sharers = client.consumers.filter { $0.value.channel == channel && !$0.value.isForReplies }
-    for consumer in sharers.keys.sorted() { updateCredit(of: consumer, session, client) }
+    // Whoever is told first is first given what there is room for.
+    let last = client.channelLimits[channel]?.last ?? ConsumerID(0)
+    let inTurn = sharers.keys.sorted { ($0 <= last ? 1 : 0, $0) < ($1 <= last ? 1 : 0, $1) }
+    for consumer in inTurn { updateCredit(of: consumer, session, client) }
   }
 
   mutating func updateCredit(

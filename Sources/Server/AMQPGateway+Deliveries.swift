@@ -183,10 +183,15 @@ extension AMQPGateway {
       return
     }
     let asPublished = UnsafeRawBufferPointer(rebasing: record[places.properties])
+    // A dead letter under its queue's own key is nobody's copy any more.
+    let isRekeyed = story?.routingKey.map { !record[places.routingKey].elementsEqual($0) } ?? false
+    let way = DeliveryHeaders.Way(
+      exchange: String(decoding: record[places.exchange], as: UTF8.self),
+      key: [UInt8](record[places.routingKey]))
     var properties: [UInt8] = []
     Properties.withHeaders(
-      asPublished, adding: DeliveryHeaders.added(to: asPublished, delivery, story),
-      droppingExpiration: story != nil, into: &properties)
+      asPublished, adding: DeliveryHeaders.added(to: asPublished, way, delivery, story),
+      dropping: isRekeyed ? "CC" : nil, droppingExpiration: story != nil, into: &properties)
     let exchange = story?.exchange.map { [UInt8]($0.utf8) } ?? [UInt8](record[places.exchange])
     let key = story?.routingKey ?? [UInt8](record[places.routingKey])
     withContent(exchange, key, properties, record, places.body, body)
@@ -213,7 +218,7 @@ extension AMQPGateway {
       made = []
       asMade.withUnsafeBytes { bytes in
         Properties.withHeaders(
-          bytes, adding: DeliveryHeaders.added(to: bytes, delivery, story),
+          bytes, adding: DeliveryHeaders.added(to: bytes, nil, delivery, story),
           droppingExpiration: false, into: &made)
       }
     }
@@ -244,24 +249,76 @@ extension AMQPGateway {
 
 /// The headers that the broker adds, as RabbitMQ calls them.
 enum DeliveryHeaders {
+  /// How a message was published.
+  struct Way {
+    var exchange: String
+    var key: [UInt8]
+  }
+
+  /// - Parameter way: nil for a message of a native client.
   static func added(
-    to properties: UnsafeRawBufferPointer, _ delivery: Delivery, _ story: DeliveryStory?
+    to properties: UnsafeRawBufferPointer, _ way: Way?, _ delivery: Delivery,
+    _ story: DeliveryStory?
   ) -> [(String, FieldValue)] {
     var headers: [(String, FieldValue)] = []
     if delivery.attempt > 1 {
       headers.append(("x-delivery-count", .int64(Int64(delivery.attempt) - 1)))
     }
-    guard let story, let first = story.deaths.last else { return headers }
-    let expiration = expiration(in: properties)
-    let deaths = story.deaths.enumerated().map { place, death in
-      // Only the death that took it away knows of it.
-      table(of: death, expiration: place == story.deaths.count - 1 ? expiration : nil)
+    guard let story, var first = story.deaths.last else { return headers }
+    if let way, first.exchange.isEmpty, first.keys.count == 1 {
+      // The machine keeps no more of it where that decides nothing; the record has it all.
+      first.exchange = way.exchange
+      first.keys = [way.key] + copies(properties)
     }
-    headers.append(("x-death", .array(deaths)))
+    let expiration = expiration(in: properties)
+    let known = Array(story.deaths.dropLast()) + [first]
+    let deaths = known.enumerated().map { place, death in
+      // Only the death that took it away knows of it.
+      table(of: death, expiration: place == known.count - 1 ? expiration : nil)
+    }
+    headers.append(("x-death", .array(merge(deaths, known, earlier: earlier(properties)))))
     headers.append(("x-first-death-queue", .text(first.queue)))
     headers.append(("x-first-death-reason", .text(first.reason.nameInAMQP)))
     headers.append(("x-first-death-exchange", .text(first.exchange)))
     return headers
+  }
+
+  /// The keys in `CC`.
+  private static func copies(_ properties: UnsafeRawBufferPointer) -> [[UInt8]] {
+    guard let headers = (try? BasicProperties(properties))?.headers,
+      case .array(let values)? = headers["CC"]
+    else { return [] }
+    return values.compactMap { if case .string(let key) = $0 { key } else { nil } }
+  }
+
+  /// The deaths that a message was published with: a consumer published it again as it had come.
+  private static func earlier(_ properties: UnsafeRawBufferPointer) -> [FieldTable] {
+    guard let headers = (try? BasicProperties(properties))?.headers,
+      case .array(let values)? = headers["x-death"]
+    else { return [] }
+    return values.compactMap { if case .table(let table) = $0 { table } else { nil } }
+  }
+
+  /// One entry for each queue and reason, the counts of both added.
+  private static func merge(
+    _ deaths: [FieldValue], _ known: [MessageDeath], earlier: [FieldTable]
+  ) -> [FieldValue] {
+    var deaths = deaths
+    for table in earlier {
+      let place = known.firstIndex {
+        table["queue"] == .text($0.queue) && table["reason"] == .text($0.reason.nameInAMQP)
+      }
+      guard let place else {
+        deaths.append(.table(table))
+        continue
+      }
+      guard case .table(var entry) = deaths[place], let count = table["count"]?.integer else {
+        continue
+      }
+      entry.set("count", .int64(Int64(known[place].count) &+ Int64(count)))
+      deaths[place] = .table(entry)
+    }
+    return deaths
   }
 
   private static func expiration(in properties: UnsafeRawBufferPointer) -> [UInt8]? {

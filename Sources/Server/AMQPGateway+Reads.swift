@@ -179,6 +179,10 @@ extension AMQPGateway {
       }
       return info.answer
     case .inspectQueue(let name):
+      // The address of a consumer of direct replies stands for a queue.
+      if let address = ReplyAddress(text: name), replica.machine.isThere(address.session) {
+        return .queueDeclared(messages: 0, consumers: 1)
+      }
       guard let info = replica.machine.queueInfo(TopologyName(name, in: host)) else { return nil }
       if info.owner != .none, info.owner != client.openSession {
         return .refused(.queueLocked(name, vhost: hostName))

@@ -206,16 +206,30 @@ extension AMQPGateway {
       get(queue, noAck, token, channel, session, client)
     case .setChannelPrefetch(let count):
       setLimit(count, of: channel, session, client)
-      answer(token, .done, to: client)
+      answerBehindPublishes(token, channel, session, client)
     case .setConsumerPrefetch(let limits):
       for limit in limits {
         client.consumers[limit.consumer]?.prefetch = limit.count
         updateCredit(of: limit.consumer, session, client)
       }
-      answer(token, .done, to: client)
+      answerBehindPublishes(token, channel, session, client)
     case .commit:
       stopForBug("a commit is carried out with its list")
     }
+  }
+
+  /// Answers what is decided here, but not before the channel's publishes are: their faults come
+  /// first, as in RabbitMQ.
+  private mutating func answerBehindPublishes(
+    _ token: RequestToken, _ channel: ChannelID, _ session: SessionID, _ client: AMQPClient
+  ) {
+    guard (0..<client.publishes.count).contains(where: { client.publishes[$0].channel == channel })
+    else {
+      answer(token, .done, to: client)
+      return
+    }
+    let tag = tag(.done(token), for: client)
+    relay.append { CommandWriter.mark(session, tag: tag, into: &$0) }
   }
 
   /// Proposes what a read could not answer.

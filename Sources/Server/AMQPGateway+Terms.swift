@@ -72,10 +72,7 @@ extension QueueSettings {
     }
     if let length = arguments.maxLength {
       lengthMax = max(1, length)
-      // One that may keep nothing passes on what a consumer waits for; the rest expires at once.
-      if length == 0, (arguments.overflow ?? .dropHead) == .dropHead {
-        timeToLive = Nanoseconds(1)
-      }
+      if length == 0, (arguments.overflow ?? .dropHead) == .dropHead { keepNothing() }
     }
     if let bytes = arguments.maxLengthBytes { bytesMax = max(1, bytes) }
     if lengthMax > 0 || bytesMax > 0 {

@@ -264,6 +264,10 @@ extension ClientGateway {
       send(.done(count: 0), request: asked.request, to: client)
     case .refused(let refusal, let detail):
       refuse(asked.request, refusal, detail, to: client)
+    case .topology(.done):
+      send(.done(count: 0), request: asked.request, to: client)
+    case .topology(.failed(let failure)):
+      refuse(asked.request, .settingInvalid, failure.detail, to: client)
     case .topology:
       // Nothing that a native client can ask for.
       refuse(asked.request, .unknownRequest, "", to: client)

@@ -17,6 +17,7 @@ struct WaitingRead {
     case peek(queue: String, after: MessageID, limit: UInt32, MessageFilter)
     case message(queue: String, MessageID)
     case outcome(ProducerID, PublishSequence)
+    case access
   }
   /// Of the connection that asked.
   var token: UInt64
@@ -43,6 +44,7 @@ extension ClientGateway {
     switch frame {
     case .resolveQueue(let name): question = .resolve(name: name)
     case .listQueues: question = .list
+    case .listAccess: question = .access
     case .showQueue(let name): question = .show(name: name)
     case .peek(let queue, let after, let limit, let filter):
       if let fault = filter.fault {
@@ -117,7 +119,7 @@ extension ClientGateway {
     client.waitingRequests -= 1
     switch read.question {
     case .list, .peek, .message: client.awaitsLargeAnswer = false
-    case .resolve, .show, .outcome: break
+    case .resolve, .show, .outcome, .access: break
     }
   }
 
@@ -140,6 +142,10 @@ extension ClientGateway {
     case .outcome(let producer, let sequence):
       let outcome = replica.machine.outcome(of: sequence, by: producer)
       send(.outcomeReply(PublishAnswer(outcome)), request: read.request, to: client)
+    case .access:
+      let reply = ServerFrame.accessReply(
+        users: replica.machine.userNames(), hosts: replica.machine.virtualHosts())
+      send(reply, request: read.request, to: client)
     case .peek, .message:
       invariant(false, "a peek needs records")
     }

@@ -215,9 +215,34 @@ extension ClientGateway {
       takeQueueRequest(frame, request, from: client, now: now, replica: &replica)
     case .cancelMessage, .rescheduleMessage, .redriveQueue:
       takeMessageRequest(frame, request, from: client, now: now, replica: &replica)
+    case .setUser(let name, let salt, let hash):
+      let requester = Requester.connection(origin(of: client))
+      guard isShort(name, salt, hash, request, client) else { return }
+      let tag = expectReply(to: request, from: client)
+      replica.submit(now: now) {
+        CommandWriter.setUser(
+          requester, tag: tag, name: name, salt: salt, hash: hash, into: &$0)
+      }
+    case .addVirtualHost(let name):
+      let requester = Requester.connection(origin(of: client))
+      guard isShort(name, [], [], request, client) else { return }
+      let tag = expectReply(to: request, from: client)
+      replica.submit(now: now) {
+        CommandWriter.addVirtualHost(requester, tag: tag, name: name, into: &$0)
+      }
     default:
       refuse(request, .unknownRequest, "\(frame.kind) is not served here", to: client)
     }
+  }
+
+  /// The machine says what names are right; what it is given has a bound.
+  private mutating func isShort(
+    _ name: String, _ salt: [UInt8], _ hash: [UInt8], _ request: RequestID,
+    _ client: ClientConnection
+  ) -> Bool {
+    if name.utf8.count <= 255, salt.count <= 64, hash.count <= 64 { return true }
+    refuse(request, .settingInvalid, "a name, salt or hash is too long", to: client)
+    return false
   }
 
   private mutating func takeSessionRequest(

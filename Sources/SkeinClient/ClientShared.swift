@@ -33,6 +33,7 @@ enum RequestReply: Sendable {
     messages: UInt64, skipped: UInt64, next: Base.MessageID, through: Base.MessageID)
   case status(NodeStatus)
   case members([MemberInfo])
+  case access(users: [String], hosts: [String])
 
   /// nil for frames that are no reply.
   init?(_ frame: ServerFrame) {
@@ -47,6 +48,7 @@ enum RequestReply: Sendable {
       self = .redriven(messages: messages, skipped: skipped, next: next, through: through)
     case .statusReply(let status): self = .status(status)
     case .memberListReply(let members): self = .members(members)
+    case .accessReply(let users, let hosts): self = .access(users: users, hosts: hosts)
     default: return nil
     }
   }

@@ -183,6 +183,33 @@ extension RedriveSelection {
   }
 }
 
+// Who may come by AMQP, and where to. For `skein` alone: programs have no use for it.
+extension SkeinClient {
+  /// Sets a user's password, or with an empty hash removes the user.
+  ///
+  /// - Parameter hash: SHA-256 of salt and password.
+  /// - Throws: `refused` with `settingInvalid`.
+  package func setUser(
+    _ name: String, salt: [UInt8], hash: [UInt8]
+  ) async throws(SkeinError) {
+    _ = try count(await shared.ask(.setUser(name: name, salt: salt, hash: hash)))
+  }
+
+  /// Adds a virtual host; one that is there already stays as it is.
+  ///
+  /// - Throws: `refused` with `settingInvalid`.
+  package func addVirtualHost(_ name: String) async throws(SkeinError) {
+    _ = try count(await shared.ask(.addVirtualHost(name: name)))
+  }
+
+  /// Users by name; virtual hosts, "/" first.
+  package func access() async throws(SkeinError) -> (users: [String], hosts: [String]) {
+    let reply = try await shared.ask(.listAccess)
+    guard case .access(let users, let hosts) = reply else { throw Self.unexpected(reply) }
+    return (users, hosts)
+  }
+}
+
 // Members and leadership.
 extension SkeinClient {
   /// The members, by the membership in force.

@@ -74,6 +74,13 @@ package enum ClientFrame {
     queue: String, which: RedriveScope, after: MessageID, through: MessageID, limit: UInt32)
   /// About the node asked, leader or not. Reply: `statusReply`.
   case status
+  /// Sets the password of a user of AMQP, salted and hashed; an empty hash removes the user. Reply:
+  /// `done`.
+  case setUser(name: String, salt: [UInt8], hash: [UInt8])
+  /// Reply: `done`.
+  case addVirtualHost(name: String)
+  /// Reply: `accessReply`.
+  case listAccess
   /// Reply: `memberListReply`.
   case memberList
   /// Reply: `done` once the new member votes.
@@ -193,6 +200,9 @@ extension ClientFrame {
     case .rescheduleMessage: .rescheduleMessage
     case .redriveQueue: .redriveQueue
     case .status: .status
+    case .setUser: .setUser
+    case .addVirtualHost: .addVirtualHost
+    case .listAccess: .listAccess
     case .memberList: .memberList
     case .memberAdd: .memberAdd
     case .memberRemove: .memberRemove
@@ -211,8 +221,12 @@ extension ClientFrame {
 
   private func encodePayload(into bytes: inout [UInt8]) {
     switch self {
-    case .ping, .closeSession, .listQueues, .status, .memberList, .publish, .transact:
+    case .ping, .closeSession, .listQueues, .status, .memberList, .listAccess, .publish, .transact:
       break
+    case .setUser(let name, let salt, let hash):
+      bytes.putShortText(name)
+      bytes.putLongBytes(salt)
+      bytes.putLongBytes(hash)
     case .hello(let client):
       bytes.putClippedText(client)
     case .openSession(let producer, let epoch, let timeout, let name):
@@ -227,7 +241,7 @@ extension ClientFrame {
         $1.put($0.received)
       }
     case .resolveQueue(let name), .deleteQueue(let name), .purgeQueue(let name),
-      .showQueue(let name):
+      .showQueue(let name), .addVirtualHost(let name):
       bytes.putShortText(name)
     case .publishOutcome(let producer, let sequence):
       bytes.put(producer)
@@ -356,6 +370,11 @@ extension ClientFrame {
         limit: try reader.integer())
     case .status: return .status
     case .memberList: return .memberList
+    case .setUser:
+      return .setUser(
+        name: try reader.text(), salt: try reader.longBytes(), hash: try reader.longBytes())
+    case .addVirtualHost: return .addVirtualHost(name: try reader.text())
+    case .listAccess: return .listAccess
     case .memberAdd:
       return .memberAdd(
         id: try reader.identifier(), peerAddress: try reader.text(),

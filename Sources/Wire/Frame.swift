@@ -49,6 +49,9 @@ import Base
   case rescheduleMessage = 27
   case redriveQueue = 28
   case transact = 29
+  case setUser = 30
+  case addVirtualHost = 31
+  case listAccess = 32
 
   case helloReply = 64
   case pong = 65
@@ -75,6 +78,7 @@ import Base
   case producerFenced = 86
   case messageShown = 87
   case queueRedriven = 88
+  case accessReply = 89
 }
 
 /// Why bytes are no frame, or a frame's payload is not what its kind says. The one who sent it is

@@ -36,6 +36,8 @@ package enum ServerFrame {
   case queueRedriven(messages: UInt64, skipped: UInt64, next: MessageID, through: MessageID)
   case statusReply(NodeStatus)
   case memberListReply([MemberInfo])
+  /// Users of AMQP, by name, and virtual hosts, "/" first.
+  case accessReply(users: [String], hosts: [String])
 
   // News.
   /// `count` publishes from `first` on are stored; their messages are numbered from `message` on:
@@ -300,6 +302,7 @@ extension ServerFrame {
     case .queueRedriven: .queueRedriven
     case .statusReply: .statusReply
     case .memberListReply: .memberListReply
+    case .accessReply: .accessReply
     case .confirmed: .confirmed
     case .publishRefused: .publishRefused
     case .deliver: .deliver
@@ -359,6 +362,9 @@ extension ServerFrame {
       bytes.put(through)
     case .statusReply(let status): status.encode(into: &bytes)
     case .memberListReply(let members): bytes.putList(members) { $0.encode(into: &$1) }
+    case .accessReply(let users, let hosts):
+      bytes.putList(users) { $1.putClippedText($0) }
+      bytes.putList(hosts) { $1.putClippedText($0) }
     default: encodeNews(into: &bytes)
     }
   }
@@ -455,6 +461,11 @@ extension ServerFrame {
         try reader.list(elementBytesMin: 10) { (reader) throws(FrameError) in
           try MemberInfo(&reader)
         })
+    case .accessReply:
+      func names() throws(FrameError) -> [String] {
+        try reader.list(elementBytesMin: 2) { (reader) throws(FrameError) in try reader.text() }
+      }
+      return .accessReply(users: try names(), hosts: try names())
     default: return try decodeNews(&reader)
     }
   }

@@ -456,4 +456,21 @@ import Testing
         """
       ])
   }
+
+  /// Further keys are in the log twice, as headers and as keys, and count twice.
+  @Test func copiesCountInATransaction() {
+    var properties = BasicProperties()
+    let keys = (0..<4).map { FieldValue.text("\($0)" + String(repeating: "k", count: 200)) }
+    properties.headers = FieldTable([("CC", .array(keys))])
+    let publish = TestFrames.publish(key: "q", "", properties: properties.encoded)
+    let small = TestConnection.open { $0.transactionBytesMax = 1_700 }
+    small.call("tx.select")
+    #expect(!small.send(publish).isEmpty)
+    let large = TestConnection.open { $0.transactionBytesMax = 2_600 }
+    large.call("tx.select")
+    #expect(large.send(publish).isEmpty)
+    large.call("tx.rollback")
+    #expect(large.send(publish).isEmpty)
+    #expect(!large.send(publish).isEmpty)
+  }
 }

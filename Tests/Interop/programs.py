@@ -210,7 +210,10 @@ def rpc():
     queue = name("rpc")
     server.queue_declare(queue)
 
+    addresses = []
+
     def answer(channel, method, properties, body):
+        addresses.append(properties.reply_to)
         channel.basic_publish(
             "", properties.reply_to, str(int(body) * 2).encode(),
             pika.BasicProperties(correlation_id=properties.correlation_id))
@@ -228,6 +231,8 @@ def rpc():
             "", queue, b"21", pika.BasicProperties(reply_to=reply_to, correlation_id="7"))
         wait_for(connection, lambda: replies)
         check(replies == [("7", b"42")], (reply_to, replies))
+        # Servers ask whether the asker is still there.
+        check(count(connection.channel(), addresses[-1]) == 0, addresses)
         client.close()
     connection.close()
 
@@ -277,6 +282,31 @@ def nack_and_reject():
     check(body == b"again" and death["reason"] == "rejected" and death["queue"] == queue, death)
     check(death["count"] == 1 and death["exchange"] == "" and death["routing-keys"] == [queue], death)
     check(properties.headers["x-first-death-reason"] == "rejected", properties.headers)
+    connection.close()
+
+
+def dead_letters_again():
+    """A dead letter under its queue's own key has no CC any more; published again it remembers."""
+    queue, copy, dead = name("work"), name("copy"), name("dead")
+    connection = connect()
+    channel = connection.channel()
+    channel.queue_declare(dead, durable=True)
+    channel.queue_declare(queue, durable=True, arguments={
+        "x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
+    headers = {"CC": [copy], "BCC": ["nobody"]}
+    for count in (1, 2):
+        channel.basic_publish("", queue, b"x", pika.BasicProperties(headers=headers))
+        method, properties, _ = next(channel.consume(queue, inactivity_timeout=PATIENCE))
+        check("BCC" not in properties.headers, properties.headers)
+        channel.basic_reject(method.delivery_tag, requeue=False)
+        channel.cancel()
+        _, properties, _ = drain(channel, dead, 1)[0]
+        headers = properties.headers
+        check("CC" not in headers, headers)
+        deaths = headers["x-death"]
+        check(len(deaths) == 1 and deaths[0]["count"] == count, deaths)
+        if count == 1:
+            check(deaths[0]["routing-keys"] == [queue, copy], deaths)
     connection.close()
 
 
@@ -525,7 +555,7 @@ def queue_lifecycle():
 
 PROGRAMS = [
     work_queue, fair_dispatch, publish_subscribe, routing, topics, headers_exchange, rpc, confirms,
-    nack_and_reject, delivery_limit, expiration, length_limit, retry_delay, priorities,
+    nack_and_reject, dead_letters_again, delivery_limit, expiration, length_limit, retry_delay, priorities,
     transactions, auto_ack_and_multiple, properties_come_back, errors, queue_lifecycle,
 ]
 

@@ -223,7 +223,10 @@ private let refused: [Refused] = [
     ] {
       let client = try connect(cluster.nodes[0])
       try client.publish("x", to: exchange, key: "")
+      // Clients ask for something to hear of their publishes' faults before its answer.
+      try client.call(1, 60, 10, [0, 0, 0, 0, 0, 0, 0])
       try check(try client.expect(20, 40), code, text, 60, 40)
+      #expect(!client.has(60, 11))
     }
   }
 

@@ -111,6 +111,42 @@ import Testing
     #expect(try other.declare("to") == 3)
   }
 
+  @Test("Under a channel's limit every queue has its turn, also one that needs no acknowledgement")
+  func channelLimitIsFair() throws {
+    let (cluster, node) = try single()
+    defer { withExtendedLifetime(cluster) {} }
+    let publisher = try connect(node)
+    let queues = ["a", "b", "c"]
+    for queue in queues { _ = try publisher.declare(queue) }
+    for _ in 0..<20 { for queue in queues { try publisher.publish(queue, key: queue) } }
+    #expect(try publisher.declare("c") == 20)
+    let consumer = try connect(node)
+    try consumer.limitChannel(to: 1)
+    for queue in queues { try consumer.consume(queue) }
+    var taken: [String: Int] = [:]
+    for _ in 0..<15 {
+      let message = try #require(try consumer.takeMessages(1).first)
+      taken[message.body, default: 0] += 1
+      try consumer.ack(message.tag)
+    }
+    #expect(queues.allSatisfy { (taken[$0] ?? 0) >= 3 }, "\(taken)")
+    // Who acknowledges nothing waits while the channel is full.
+    let other = try connect(node)
+    _ = try other.declare("none")
+    try publisher.publish("held", key: "none")
+    try other.limitChannel(to: 1)
+    try other.consume("none")
+    let held = try #require(try other.takeMessages(1).first)
+    _ = try other.declare("free")
+    try other.consume("free", noAck: true)
+    try publisher.publish("waits", key: "free")
+    #expect(try publisher.declare("free") == 1)
+    for _ in 0..<2 { _ = try other.declare("none") }
+    #expect(other.messages.isEmpty)
+    try other.ack(held.tag)
+    #expect(try other.takeMessages(1).map(\.body) == ["waits"])
+  }
+
   @Test("Settles of a transaction make room under the channel's limit (qos global=true)")
   func commitMakesRoom() throws {
     let cluster = try InProcessCluster()

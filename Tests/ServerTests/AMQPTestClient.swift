@@ -172,8 +172,8 @@ final class AMQPTestClient {
   }
 
   /// - Returns: the consumer's tag.
-  @discardableResult func consume(_ queue: String) throws -> String {
-    try call(1, 60, 20, [0, 0] + short(queue) + short("") + [0, 0, 0, 0, 0])
+  @discardableResult func consume(_ queue: String, noAck: Bool = false) throws -> String {
+    try call(1, 60, 20, [0, 0] + short(queue) + short("") + [noAck ? 2 : 0, 0, 0, 0, 0])
     return try expect(60, 21).shortText(at: 0)
   }
 

@@ -96,6 +96,8 @@ enum Samples {
       .purgeQueue(name: "jobs"), .listQueues, .showQueue(name: "jobs"),
       .peek(queue: "jobs", after: MessageID(8), limit: 10),
       .peek(queue: "jobs", after: MessageID(8), limit: 10, filter: filter), .status, .memberList,
+      .setUser(name: "worker", salt: [1, 2], hash: [3, 4, 5]), .addVirtualHost(name: "shop"),
+      .listAccess,
       .showMessage(queue: "jobs", message: MessageID(8)),
       .cancelMessage(queue: "jobs", message: MessageID(8)),
       .rescheduleMessage(queue: "jobs", message: MessageID(8), delay: .seconds(3)),
@@ -170,6 +172,7 @@ enum Samples {
           id: NodeID(1), peerAddress: "127.0.0.1:7501", clientAddress: "127.0.0.1:7401",
           votes: true, isLeader: false)
       ]),
+      .accessReply(users: ["worker"], hosts: ["/", "shop"]),
     ]
   }
 

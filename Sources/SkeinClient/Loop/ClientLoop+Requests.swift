@@ -181,7 +181,9 @@ extension ClientRequest {
   /// It changes nothing, so that its outcome does not matter.
   var isRead: Bool {
     switch kind {
-    case .resolveQueue, .publishOutcome, .listQueues, .showQueue, .peek, .status, .memberList: true
+    case .resolveQueue, .publishOutcome, .listQueues, .showQueue, .peek, .status, .memberList,
+      .listAccess:
+      true
     default: false
     }
   }
