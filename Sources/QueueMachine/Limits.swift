@@ -57,9 +57,13 @@ package struct MachineLimits: Hashable, Sendable {
   package var extendedPerEntry = 1 << 22
   /// What the orders of one entry may look at before it is known whether they can be carried out:
   /// deliveries that are to be settled or extended, what consumers hold and queues where a message
-  /// is looked for that is not where it was said to be, and refusals that are told again.
+  /// is looked for that is not where it was said to be.
   /// `overloaded` above it: an order that comes to nothing can be sent again and again.
   package var looksPerEntry = 1 << 22
+  /// The same of the settles and extends of one session, so that nobody's wait for another's.
+  package var looksPerSession = 1 << 18
+  /// A settle or extend that looks at no more than this is never pushed back for it.
+  package var looksOfLittle = 256
 
   package init() {}
 

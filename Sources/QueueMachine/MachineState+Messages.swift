@@ -84,7 +84,7 @@ extension MachineState {
     guard id.rawValue != 0, id.entry <= appliedIndex else {
       return (MessageAbsence(refusal: .messageNotFound, detail: "\(id)"), 0)
     }
-    var looked = Int(clamping: queues[queue].leased)
+    var looked = looksAtHeld(of: queue)
     if isHeld(id, from: queue) {
       return (MessageAbsence(refusal: .messageLeased, detail: "\(id)"), looked)
     }
@@ -96,7 +96,7 @@ extension MachineState {
     guard looked + wide <= looks else { return (gone, looked) }
     looked += wide
     let others = queues.slots.filter { $0 != queue }
-    let held = others.reduce(0) { $0 + Int(clamping: queues[$1].leased) }
+    let held = others.reduce(0) { $0 + looksAtHeld(of: $1) }
     guard looked + held <= looks else { return (gone, looked) }
     looked += held
     for other in others where queues[other].isWaiting(id) || isHeld(id, from: other) {
@@ -111,6 +111,13 @@ extension MachineState {
   private static let wideLook = 4_096
   /// A queue is looked up in several tables, which no cache has.
   private static let looksPerQueue = 16
+
+  /// What it costs to look through all that the queue's consumers hold. Those that ended are among
+  /// them only while they hold something.
+  private func looksAtHeld(of queue: Int) -> Int {
+    let held = Int(clamping: queues[queue].leased)
+    return held == 0 ? 0 : 2 * held + Int(queues[queue].consumers)
+  }
 
   private func isHeld(_ id: MessageID, from queue: Int) -> Bool {
     if queues[queue].leased == 0 { return false }

@@ -117,11 +117,17 @@ extension MachineState {
     at order: Order, _ session: Int, _ consumer: Int, _ effects: inout EffectList
   ) -> Bool {
     if order.isUnnumbered { return true }
-    if lookedHere >= limits.looksPerEntry {
-      refuse(order, .overloaded, sessions[session].origin, &effects)
-      return false
+    let looks = consumers[consumer].held.looks(at: order.ranges)
+    // Little orders are bounded by their bytes, and no other client can keep them waiting.
+    if looks > limits.looksOfLittle {
+      let share = sharesHere[order.session, default: SessionShare()]
+      if share.looks >= limits.looksPerSession || lookedHere >= limits.looksPerEntry {
+        refuse(order, .overloaded, sessions[session].origin, &effects)
+        return false
+      }
+      sharesHere[order.session, default: SessionShare()].looks += looks
     }
-    lookedHere += consumers[consumer].held.looks(at: order.ranges)
+    lookedHere += looks
     return true
   }
 
@@ -258,22 +264,26 @@ extension MachineState {
     return session
   }
 
-  /// What a refusal that is told again counts as: few bytes ask for thousands of them, and each is
-  /// kept until it is sent.
-  private static let looksPerAnswer = 16
-
+  /// A few bytes ask for thousands of refusals, and each is kept until it is sent. So an entry tells
+  /// each about twice. A client asks again when it was attached, which it hears of in between, so only
+  /// one that does not keep to the protocol asks more often. (No other may be pushed back here: it
+  /// would hear that a later order was carried out before it hears of these refusals, G6.)
   private mutating func answerAgain(
     _ order: Order, _ session: Int, _ effects: inout EffectList
   ) {
     let origin = sessions[session].origin
-    if lookedHere >= limits.looksPerEntry {
-      refuse(order, .overloaded, origin, &effects)
-      return
-    }
     let first = firstRefusal(of: order.sequence, session)
     let end = firstRefusal(of: order.sequence.next, session)
-    // Also where nobody is told: it decides what this entry does.
-    lookedHere += Self.looksPerAnswer * (end - first)
+    if end > first {
+      // Also where nobody is told: it decides what this entry does.
+      let left =
+        sharesHere[order.session]?.refusalsLeft ?? 2 * sessions[session].refusals.count
+      guard left >= end - first else {
+        refuse(order, .overloaded, origin, &effects)
+        return
+      }
+      sharesHere[order.session, default: SessionShare()].refusalsLeft = left - (end - first)
+    }
     guard effects.wants(origin) else { return }
     for place in first..<end {
       let known = sessions[session].refusals[place]

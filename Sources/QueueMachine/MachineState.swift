@@ -3,6 +3,14 @@
 
 import Base
 
+/// What a session had of one entry so far.
+struct SessionShare: Sendable {
+  /// Looks of orders that are not little ones (`MachineLimits.looksPerSession`).
+  var looks = 0
+  /// Refusals that it may be told again; nil while none was.
+  var refusalsLeft: Int?
+}
+
 struct MachineState: Sendable {
   let limits: MachineLimits
   /// The largest stamp so far; never goes back.
@@ -59,6 +67,8 @@ struct MachineState: Sendable {
   var extendedHere = 0
   /// What this entry's orders looked at so far (`MachineLimits.looksPerEntry`).
   var lookedHere = 0
+  /// What single sessions had of this entry. Looked up only: its order means nothing.
+  var sharesHere: [SessionID: SessionShare] = [:]
   /// Messages returned or moved because their time came, and copies of dead letters beyond the
   /// first. Above the limit once something had to wait.
   var dueWork = 0
@@ -93,6 +103,7 @@ struct MachineState: Sendable {
     settledHere = 0
     extendedHere = 0
     lookedHere = 0
+    if !sharesHere.isEmpty { sharesHere.removeAll() }
     dueWork = 0
     carryOutDue(&effects)
     assignDirty(&effects)

@@ -71,8 +71,11 @@ package struct QueueMachine: ~Copyable {
     guard let slot = state.slot(of: queue) else {
       return MessageAbsence(refusal: .queueNotFound, detail: "")
     }
-    return state.absence(of: message, from: slot, looks: state.limits.looksPerEntry).absence
+    return state.absence(of: message, from: slot, looks: Self.looksPerRead).absence
   }
+  /// A question is answered on the event loop, and there may be many.
+  private static let looksPerRead = 1 << 16
+
   /// How many messages the session holds; nil if there is no such session.
   package func held(by session: SessionID) -> Int? { state.held(by: session) }
   /// What the session's consumers hold, by consumer and delivery.

@@ -59,6 +59,8 @@ final class ConsumerCore: Sendable {
     var isScheduled = false
     /// The answer to the last extension of all that is held.
     var extending: Promise<Outcome>?
+    /// The last delivery that it, or what was asked for since, names.
+    var extendingThrough: UInt64 = 0
     /// Settlements without waiting that failed since the last flush, at most `failuresMax`.
     var failures: [SettleFailure] = []
     /// Set when nothing more comes; `.some(nil)` is the normal end.
@@ -140,26 +142,30 @@ extension ConsumerCore {
   }
 
   /// Asks for more time for all that is held here, whether a task has taken it yet or a transaction
-  /// settles it. Not while it is asked for already: where nobody answers, what is asked every few
-  /// seconds would pile up, and the one that waits counts from when it is answered.
+  /// settles it. Not for what it is asked for already: where nobody answers, what is asked every few
+  /// seconds would pile up, and the request that waits counts from when it is answered.
   func extendAllSoon(by duration: Nanoseconds) {
     let wakesLoop = state.withLock { state -> Bool in
       if case .some(.some) = state.end { return false }
-      if let extending = state.extending, !extending.isKept { return false }
+      let isOpen = state.extending.map { !$0.isKept } ?? false
+      let asked = isOpen ? state.extendingThrough : 0
       var isAny = false
-      for number in state.holds.sortedKeys {
+      for number in state.holds.sortedKeys where number > asked {
         switch state.holds[number] {
         case .held, .taken:
           state.stage(DeliveryID(number), .extend(duration), nil)
+          state.extendingThrough = number
           isAny = true
         case .takenAndGone, .lapsed, nil: break
         }
       }
       guard isAny else { return false }
-      let promise = Promise<Outcome>()
-      state.extending = promise
-      // Of no delivery: what comes too late is told like that of others who do not wait.
-      state.staged[state.staged.count - 1].waiters.append((DeliveryRange.none, promise))
+      if !isOpen {
+        let promise = Promise<Outcome>()
+        state.extending = promise
+        // Of no delivery: what comes too late is told like that of others who do not wait.
+        state.staged[state.staged.count - 1].waiters.append((DeliveryRange.none, promise))
+      }
       return state.schedule()
     }
     if wakesLoop { mailbox.post(.settles(self)) }
@@ -498,6 +504,7 @@ extension ConsumerCore {
   func beginSession() -> [StagedSettle] {
     state.withLock { state in
       state.generation += 1
+      state.extendingThrough = 0
       state.received = 0
       state.holds.removeAll()
       state.clearInbox()

@@ -445,6 +445,8 @@ private struct FanOut {
   private func holding(
     _ limits: MachineLimits
   ) -> (rig: Rig, queue: QueueID, session: SessionID) {
+    var limits = limits
+    limits.looksOfLittle = 0
     let rig = Rig(limits: limits)
     let queue = rig.declare("q")
     let session = rig.open(producer: 1)
@@ -517,9 +519,7 @@ private struct FanOut {
 
   /// A few bytes ask for all the refusals of an order again.
   @Test func refusalsAreNotToldAgainWithoutEnd() {
-    var limits = MachineLimits()
-    limits.looksPerEntry = 100
-    let (rig, _, session) = holding(limits)
+    let (rig, _, session) = holding(MachineLimits())
     let unknown = (UInt64(1)...4).map { DeliveryRange(100 + $0 * 2...100 + $0 * 2) }
     rig.settle(session, 1, .acknowledge, [1...1, 90...90])
     rig.settle(session, 2, .acknowledge, unknown.map { $0.first.rawValue...$0.last.rawValue })
@@ -536,8 +536,71 @@ private struct FanOut {
         .plain(
           .settleRefused(session, CommandSequence(2), ConsumerID(1), $0, .deliveryNotFound))
       } + [.plain(.settled(session, through: CommandSequence(2)))]
-    // Twice 4 times 16 looks.
+    // Five are remembered: ten may be told again.
     #expect(seen == once + once + Array(repeating: refused(session, 2), count: 48))
+  }
+
+  /// Whoever was pushed back here would hear that a later order was carried out before it hears of
+  /// these refusals (G6).
+  @Test func whatAnotherAsksForInTheEntryDoesNotKeepRefusalsFromBeingToldAgain() {
+    var limits = MachineLimits()
+    limits.looksPerEntry = 8
+    let (rig, queue, session) = holding(limits)
+    let other = rig.open(producer: 2)
+    rig.subscribe(other, 1, queue)
+    rig.settle(other, 1, .acknowledge, [7...7])
+    let seen = rig.apply { payload in
+      for sequence in UInt64(1)...2 { extend(session, sequence, &payload) }
+      CommandWriter.settle(
+        other, sequence: CommandSequence(1), answeredThrough: .zero, kind: .acknowledge,
+        consumer: ConsumerID(1), ranges: [DeliveryRange(7...7)], delay: nil, error: "",
+        into: &payload)
+    }
+    #expect(seen.contains(refused(session, 2)))
+    #expect(
+      seen.suffix(2) == [
+        .plain(
+          .settleRefused(
+            other, CommandSequence(1), ConsumerID(1), DeliveryRange(7...7), .deliveryNotFound)),
+        .plain(.settled(other, through: CommandSequence(1))),
+      ])
+  }
+
+  @Test func oneSessionsLooksDoNotKeepAnotherWaiting() {
+    var limits = MachineLimits()
+    limits.looksPerEntry = 1000
+    limits.looksPerSession = 16
+    let (rig, queue, session) = holding(limits)
+    let other = rig.open(producer: 2)
+    rig.subscribe(other, 1, queue)
+    rig.publish(other, 1, to: queue, bodies: [1, 1])
+    let before = rig.summary(queue).acknowledged
+    let seen = rig.apply { payload in
+      for sequence in UInt64(1)...5 { extend(session, sequence, &payload) }
+      CommandWriter.settle(
+        other, sequence: CommandSequence(1), answeredThrough: .zero, kind: .acknowledge,
+        consumer: ConsumerID(1), ranges: [DeliveryRange(1...1)], delay: nil, error: "",
+        into: &payload)
+    }
+    #expect(seen.filter { $0 == refused(session, 3) }.count == 1)
+    #expect(seen.last == .plain(.settled(other, through: CommandSequence(1))))
+    #expect(rig.summary(queue).acknowledged == before + 1)
+  }
+
+  /// Little orders are bounded by their bytes.
+  @Test func aLittleOrderIsNeverPushedBackForItsLooks() {
+    var limits = MachineLimits()
+    limits.looksPerEntry = 0
+    limits.looksPerSession = 0
+    let rig = Rig(limits: limits)
+    let queue = rig.declare("q")
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: Array(repeating: 1, count: 300))
+    rig.subscribe(session, 1, queue, credit: 300)
+    #expect(
+      rig.settle(session, 1, .acknowledge, [1...255]).last
+        == .plain(.settled(session, through: CommandSequence(1))))
+    #expect(rig.summary(queue).acknowledged == 255)
   }
 
   /// Gaps in what is held are another matter on each replica: they must not decide anything.
@@ -545,6 +608,7 @@ private struct FanOut {
     var limits = MachineLimits()
     limits.unansweredRefusals = 6
     limits.looksPerEntry = 30
+    limits.looksOfLittle = 0
     let (rig, _, session) = holding(limits)
     rig.settle(session, 1, .acknowledge, [2...2, 4...4, 8...8])
     let copy = Rig(limits: limits)
@@ -607,7 +671,9 @@ private struct FanOut {
         return refusal
       }
     }
-    #expect(cancels(5) == [.messageGone, .messageGone, .messageGone, .overloaded, .overloaded])
+    // Each looks at a consumer and, for it and by it, at 8 deliveries.
+    #expect(
+      cancels(5) == [.messageGone, .messageGone, .overloaded, .overloaded, .overloaded])
     #expect(cancels(1) == [.messageGone])
   }
 }

@@ -106,11 +106,28 @@ final class InProcessCluster {
     }
   }
 
-  /// Ports that nobody listens to now. They are given back before the nodes take them.
+  /// Ports that nobody listens to now and no test of this process had. They are given back before the
+  /// nodes take them, so they are none of those that the kernel gives to whoever connects or asks for
+  /// any port.
   private static func freePorts(_ count: Int) throws -> [UInt16] {
-    let listeners = try (0..<count).map { _ in try Listener(.loopback(port: 0)) }
-    return listeners.map(\.address.port)
+    try portsGiven.withLock { given in
+      var ports: [UInt16] = []
+      while ports.count < count {
+        let port = UInt16.random(in: 10_000..<32_000)
+        guard !given.contains(port) else { continue }
+        do throws(ListenError) {
+          _ = try Listener(.loopback(port: port))
+        } catch {
+          guard case .addressInUse = error else { throw error }
+          continue
+        }
+        given.insert(port)
+        ports.append(port)
+      }
+      return ports
+    }
   }
+  private static let portsGiven = Mutex(Set<UInt16>())
 
   func startAll() throws { for node in nodes { try node.start() } }
 

@@ -224,11 +224,19 @@ import Wire
     confirm(node, 1, 1)
     _ = try await publishing.value
     #expect(node.count(.extend) == 0)
-    node.send(.settled(through: request.sequence))
-    let flushed = try await consumer.flush()
-    #expect(flushed.isEmpty)
+    // But for what came since.
+    node.deliver(1, [(6, "m")])
+    batch = []
+    while batch.count < 2 { batch += try await consumer.nextBatch(max: 2 - batch.count) }
     consumer.extendAllSoon(by: .seconds(9))
-    #expect(try await extended().ranges == [range(3, 3), range(5, 5)])
+    consumer.extendAllSoon(by: .seconds(9))
+    let later = try await extended()
+    #expect(later.ranges == [range(6, 6)])
+    node.send(.settled(through: later.sequence))
+    let flushed = try await consumer.flush()
+    #expect(flushed.isEmpty && node.count(.extend) == 0)
+    consumer.extendAllSoon(by: .seconds(9))
+    #expect(try await extended().ranges == [range(3, 3), range(5, 6)])
     await client.close()
   }
 
