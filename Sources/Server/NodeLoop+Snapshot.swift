@@ -65,8 +65,8 @@ extension NodeLoop {
       storage.add(.repair(job))
     case .sourceReady(let plan, let source, let error):
       sourceReady(plan, source, error, now: now)
-    case .resolved(let text, let address):
-      peers.resolved(text, address, now: now)
+    case .resolved(let text, let found):
+      peers.resolved(text, found, now: now)
     case .received(let receiver, let chunk, let error):
       finishReceiving(receiver, chunk, error, now: now)
     }

@@ -31,8 +31,8 @@ enum BackgroundResult: Sendable {
   case repaired(RepairJob, StorageFailure?)
   case sourceReady(SnapshotPlan, SnapshotSource, LogReadError?)
   case received(SnapshotReceiver, SnapshotChunk, SnapshotStreamError?)
-  /// The address behind a member's host name; nil if it has none now.
-  case resolved(String, SocketAddress?)
+  /// The address behind a peer's host name.
+  case resolved(String, Result<SocketAddress, AddressError>)
 }
 
 struct NodeLoop: ~Copyable {
@@ -144,7 +144,7 @@ struct NodeLoop: ~Copyable {
   private mutating func turn(now: MonotonicTime) -> Bool {
     takePeerEvents(now: now)
     peers.tick(now: now, introduction: replica.introduction)
-    for text in peers.takeUnresolved() { resolve(text) }
+    for text in peers.takeUnresolved(now: now) { resolve(text) }
     gateway.tick(now: now, replica: &replica)
     amqp.tick(now: now, replica: &replica)
     if isTakingPart {
@@ -201,11 +201,15 @@ struct NodeLoop: ~Copyable {
   /// Asks the resolver, which may take long, on a thread of its own.
   private func resolve(_ text: String) {
     let mailbox = mailbox
-    let log = log
     resolverThread.post {
-      var address: SocketAddress?
-      do { address = try SocketAddress.resolve(text).first } catch { log.warning("\(error)") }
-      mailbox.post(.background(.resolved(text, address)))
+      let found: Result<SocketAddress, AddressError>
+      do throws(AddressError) {
+        // There is at least one.
+        found = .success(try SocketAddress.resolve(text)[0])
+      } catch {
+        found = .failure(error)
+      }
+      mailbox.post(.background(.resolved(text, found)))
     }
   }
 

@@ -37,11 +37,13 @@ struct PeerLinks: ~Copyable {
     var address: String
     /// `address` as numbers; nil until the resolver has answered.
     var resolved: SocketAddress?
-    var isResolving = false
     var connection: Connection?
     var isReady = false
+    /// Not looked up or dialled before.
     var nextAttempt: MonotonicTime
     var pause = PeerLinks.retryMin
+    /// The log has it that this fails, and need not have it again until it was connected.
+    var isFailureLogged = false
     /// No member any more: hung up on at this time.
     var leavesAt = MonotonicTime.never
     /// No member as far as this node knows, but it dialled: perhaps by an entry of the log that this
@@ -65,6 +67,10 @@ struct PeerLinks: ~Copyable {
   private var nextToken = PeerLinks.tokenSpace + 1
   private var dialled: [Dialled] = []
   private var accepted: [UInt64: Accepted] = [:]
+  /// Host names that the resolver was asked for and has not answered.
+  private var lookups: Set<String> = []
+  /// The one of them that is a guest's: strangers must not keep the resolver from the members.
+  private var guestLookup: String?
   private var events: [PeerEvent] = []
   private var isClosed = false
 
@@ -111,21 +117,34 @@ struct PeerLinks: ~Copyable {
     }
   }
 
-  /// Dials back whoever introduced itself and is no member that this node knows of.
+  /// Dials back whoever introduced itself and is no member that this node knows of. What it says
+  /// is believed, so what it can bring about has to be little however often it says it.
   private mutating func answer(_ introduction: Introduction, now: MonotonicTime) {
     let address = introduction.peerAddress
     if let place = dialled.firstIndex(where: { $0.node == introduction.node }) {
       guard dialled[place].isGuest else { return }
       dialled[place].leavesAt = .never
-      if address.isEmpty || address == dialled[place].address { return }
-      remove(place)
+      if !address.isEmpty, address != dialled[place].address { move(place, to: address, now: now) }
+      return
     }
-    guard !address.isEmpty, dialled.count(where: \.isGuest) < Self.guestsMax else { return }
-    log.info("node \(introduction.node), no member as far as is known here, is dialled back")
+    if address.isEmpty { return }
+    if dialled.count(where: \.isGuest) >= Self.guestsMax {
+      // They are in the order in which they came.
+      guard let eldest = dialled.firstIndex(where: { $0.isGuest && !$0.isReady }) else { return }
+      remove(eldest)
+    }
     dialled.append(
       Dialled(
         node: introduction.node, address: address, resolved: Self.numeric(address),
         nextAttempt: now, isGuest: true))
+  }
+
+  /// A guest is elsewhere now. The longest pause before it is dialled there: else it could have
+  /// this node dial as often as it names another address.
+  private mutating func move(_ place: Int, to address: String, now: MonotonicTime) {
+    dialled[place].address = address
+    hangUp(place, "it is reached at another address", now: now)
+    dialled[place].nextAttempt = now + Self.retryMax
   }
 
   private static func numeric(_ address: String) -> SocketAddress? {
@@ -159,7 +178,7 @@ struct PeerLinks: ~Copyable {
     var deadline = MonotonicTime.never
     for link in dialled {
       deadline = min(deadline, link.leavesAt)
-      if link.connection == nil, link.resolved != nil {
+      if link.connection == nil, link.resolved != nil || mayLookUp(link) {
         deadline = min(deadline, link.nextAttempt)
       }
     }
@@ -235,33 +254,67 @@ struct PeerLinks: ~Copyable {
     }
   }
 
-  /// Host names that are to be looked up since the last call, by somebody who may wait.
-  mutating func takeUnresolved() -> [String] {
+  /// Host names that are to be looked up now, by somebody who may wait and answers `resolved`.
+  mutating func takeUnresolved(now: MonotonicTime) -> [String] {
     var names: [String] = []
-    for place in dialled.indices
-    where dialled[place].resolved == nil && !dialled[place].isResolving
-      && dialled[place].connection == nil
-    {
-      dialled[place].isResolving = true
-      names.append(dialled[place].address)
+    var guest: (name: String, since: MonotonicTime)?
+    for link in dialled where link.nextAttempt <= now && mayLookUp(link) {
+      if !link.isGuest {
+        lookups.insert(link.address)
+        names.append(link.address)
+      } else if link.nextAttempt < guest?.since ?? .never {
+        guest = (link.address, link.nextAttempt)
+      }
+    }
+    // Of the guests the one that has waited longest, unless a member's name is the same.
+    if let guest, lookups.insert(guest.name).inserted {
+      guestLookup = guest.name
+      names.append(guest.name)
     }
     return names
   }
 
+  /// Whether its name is to be looked up once its time has come.
+  private func mayLookUp(_ link: Dialled) -> Bool {
+    link.connection == nil && link.resolved == nil && !lookups.contains(link.address)
+      && !(link.isGuest && guestLookup != nil)
+  }
+
   /// The resolver's answer. A name is looked up again after every failed attempt to connect.
-  mutating func resolved(_ text: String, _ address: SocketAddress?, now: MonotonicTime) {
-    for place in dialled.indices where dialled[place].address == text {
-      dialled[place].isResolving = false
-      dialled[place].resolved = address
-      if address != nil { dialled[place].nextAttempt = min(dialled[place].nextAttempt, now) }
+  mutating func resolved(
+    _ text: String, _ found: Result<SocketAddress, AddressError>, now: MonotonicTime
+  ) {
+    lookups.remove(text)
+    if guestLookup == text { guestLookup = nil }
+    for place in dialled.indices
+    where dialled[place].address == text && dialled[place].resolved == nil {
+      switch found {
+      case .success(let address):
+        dialled[place].resolved = address
+      case .failure(let error):
+        putOff(place, now: now)
+        logFailure(place, "\(error)")
+      }
     }
+  }
+
+  /// The next attempt comes after a pause, and after a longer one each time.
+  private mutating func putOff(_ place: Int, now: MonotonicTime) {
+    dialled[place].nextAttempt = now + dialled[place].pause
+    dialled[place].pause = min(
+      Nanoseconds(dialled[place].pause.rawValue * 2), Self.retryMax)
+  }
+
+  /// Once, when it has failed for a while: it goes on failing until somebody does something.
+  private mutating func logFailure(_ place: Int, _ reason: String) {
+    guard dialled[place].pause == Self.retryMax, !dialled[place].isFailureLogged else { return }
+    dialled[place].isFailureLogged = true
+    log.warning("node \(dialled[place].node) cannot be dialled: \(reason)")
   }
 
   private mutating func dial(_ place: Int, now: MonotonicTime) {
     guard let address = dialled[place].resolved else { return }
-    dialled[place].nextAttempt = now + dialled[place].pause
-    dialled[place].pause = min(
-      Nanoseconds(dialled[place].pause.rawValue * 2), Self.retryMax)
+    putOff(place, now: now)
     do {
       let options = ConnectionOptions(
         userTimeout: configuration.timeouts.silentConnection,
@@ -271,9 +324,7 @@ struct PeerLinks: ~Copyable {
       nextToken += 1
       dialled[place].connection = connection
     } catch {
-      if dialled[place].pause == Self.retryMax {
-        log.warning("node \(dialled[place].node) cannot be dialled: \(error)")
-      }
+      logFailure(place, "\(error)")
     }
   }
 
@@ -317,6 +368,10 @@ struct PeerLinks: ~Copyable {
       case .connected:
         dialled[place].isReady = true
         dialled[place].pause = Self.retryMin
+        dialled[place].isFailureLogged = false
+        if dialled[place].isGuest {
+          log.info("node \(dialled[place].node), no member as far as is known here, is answered")
+        }
         _ = connection.append(Preamble.peerBytes)
         Self.put(.introduction(introduction), into: connection)
         connection.setInterest(.read, poller: poller)
