@@ -64,6 +64,10 @@ package struct MachineLimits: Hashable, Sendable {
   package var looksPerSession = 1 << 18
   /// A settle or extend that looks at no more than this is never pushed back for it.
   package var looksOfLittle = 256
+  /// Bytes of headers kept in memory for messages that a headers exchange may decide on when they
+  /// are dead, each waiting copy counted. A publish that would make more is `overloaded`; a message
+  /// that moves goes without them.
+  package var headerBytesKept = 256 << 20
 
   package init() {}
 

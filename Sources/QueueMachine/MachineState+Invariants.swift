@@ -40,6 +40,10 @@ extension MachineState {
       liveProducerRuns == liveRuns, "\(liveProducerRuns) runs of live producers: \(liveRuns)")
     let refusals = sessions.slots.reduce(0) { $0 + sessions[$1].refusals.count }
     invariant(refusals == refusalCount, "\(refusals) refusals remembered")
+    let headers = queues.slots.reduce(0) { $0 + queues[$1].headerBytes }
+    invariant(headers == keptHeaderBytes, "\(headers) bytes of headers: \(keptHeaderBytes)")
+    invariant(headers <= limits.headerBytesKept, "\(headers) bytes of headers are too many")
+    invariant(headerBytesPromised == 0, "\(headerBytesPromised) bytes of headers promised")
     let resting = sessions.slots.count { slot in
       sessions[slot].origin == nil
         && sessions[slot].consumers.allSatisfy { consumers[$0.slot].held.isEmpty }
@@ -55,6 +59,7 @@ extension MachineState {
     invariant(queue.id.rawValue < nextQueue, "queue \(queue.id) from the future")
     var ids = Set<UInt64>()
     var noted = 0
+    var headers = 0
     var bytes: UInt64 = 0
     var leased: UInt64 = 0
     func see(_ message: Waiting) {
@@ -63,6 +68,7 @@ extension MachineState {
       let hasNote = queue.notes[message.id.rawValue] != nil
       invariant(hasNote == message.has(Waiting.hasNote), "note of message \(message.id)")
       noted += hasNote ? 1 : 0
+      headers += queue.notes[message.id.rawValue]?.headerBytes ?? 0
       bytes += message.size
     }
     func seeWaiting(_ message: Waiting) {
@@ -120,6 +126,7 @@ extension MachineState {
     invariant(bytes - waitingBytes == queue.leasedBytes, "leased bytes of queue \(queue.id)")
     invariant(bytes == queue.bytes, "\(bytes) bytes in queue \(queue.id): \(queue.bytes)")
     invariant(noted == queue.notes.count, "notes of queue \(queue.id)")
+    invariant(headers == queue.headerBytes, "\(headers) bytes of headers in \(queue.id)")
     invariant(subscribed == queue.consumers, "consumers of queue \(queue.id)")
     let mine = consumers(of: slot)
     invariant(

@@ -22,7 +22,7 @@ extension MachineState {
 
   private mutating func cancel(_ message: Waiting, isOut: Bool, in queue: Int) -> Reply {
     hash.fold(.cancelled, message.id.rawValue)
-    queues[queue].leave(message, isOut: isOut)
+    leave(message, from: queue, isOut: isOut)
     markDirty(queue)
     queues[queue].bytes -= message.size
     return .messageCancelled
@@ -201,7 +201,7 @@ extension MachineState {
     else { return false }
     hash.fold(.redriven, message.id.rawValue)
     let key = queues[queue].keys.key(of: message.id)
-    let note = queues[queue].leave(message, isOut: isOut)
+    let note = leave(message, from: queue, isOut: isOut)
     markDirty(queue)
     queues[queue].bytes -= message.size
     var story = note?.story ?? MessageStory()

@@ -95,6 +95,7 @@ extension MachineState {
     queueSlots.remove(UInt64(queues[queue].id.rawValue))
     queueNames[queues[queue].name] = nil
     let id = queues[queue].id
+    countHeaders(-queues[queue].headerBytes, in: queue)
     queues.remove(queue)
     queueDeleted(id)
     return messages
@@ -121,7 +122,7 @@ extension MachineState {
     queues[queue].ready = ReadyQueue(levels: Int(queues[queue].settings.priorities))
     queues[queue].delayed = IndexedHeap()
     for (message, isOut) in gone where message.has(Waiting.hasNote | Waiting.hasKey) {
-      queues[queue].leave(message, isOut: isOut)
+      leave(message, from: queue, isOut: isOut)
     }
     queues[queue].bytes = queues[queue].leasedBytes
     return .queuePurged(messages: messages)

@@ -46,6 +46,7 @@ extension MachineState {
       outcome = .failed(failure)
     } else {
       carryOut(command.commands, &effects)
+      headerBytesPromised = 0
       outcome = .done
     }
     reply(.topology(outcome), to: command.head.requester, command.head.tag, &effects)
@@ -70,7 +71,12 @@ extension MachineState {
       stopForBug("a transaction cannot be read: \(error)")
     }
     let isTooMuch = publishedHere + room.messages > limits.publishesPerEntry
-    return isTooMuch ? .other(.overloaded, detail: "the transaction is too large") : nil
+    if isTooMuch { return .other(.overloaded, detail: "the transaction is too large") }
+    if room.headerBytes > 0, !mayKeepHeaders(room.headerBytes) {
+      return .other(.overloaded, detail: "too many headers of messages are kept")
+    }
+    headerBytesPromised = room.headerBytes
+    return nil
   }
 
   /// Whether the bundle is the next of its stream.

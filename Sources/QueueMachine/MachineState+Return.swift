@@ -125,7 +125,7 @@ extension MachineState {
       }
     }
     let key = queues[queue].keys.key(of: message.id)
-    let note = queues[queue].leave(message, isOut: isOut)
+    let note = leave(message, from: queue, isOut: isOut)
     markDirty(queue)
     queues[queue].bytes -= message.size
     let targets = target >= 0 ? [target] : copies?.targets ?? []
@@ -211,6 +211,9 @@ extension MachineState {
     let key = key != 0 ? key : note?.key ?? 0
     let span = queues[target].settings.timeToLive
     let expires = span == .zero ? MachineTime.never : clock + span
+    let headers = story.address?.headers.count ?? 0
+    let keepsHeaders = headers > 0 && keepsHeaders(headers, movedTo: target)
+    if keepsHeaders { countHeaders(headers, in: target) }
     queues[target].note(&moved) { fresh in
       fresh.recordEntry = recordEntry == .zero ? message.id.entry : recordEntry
       fresh.expires = expires
@@ -219,6 +222,7 @@ extension MachineState {
       story.lastError = ""
       story.firstTry = .never
       story.addFormerID(message.id)
+      if !keepsHeaders { story.address?.headers = [] }
       fresh.story = story
     }
     if expires != .never { queues[target].expiries.set(id.rawValue, to: expires) }

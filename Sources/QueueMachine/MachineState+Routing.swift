@@ -52,6 +52,8 @@ extension MachineState {
     var messages = 0
     var count: [Int: UInt64] = [:]
     var bytes: [Int: UInt64] = [:]
+    /// Of headers to be kept, each copy's.
+    var headerBytes = 0
   }
 
   /// Adds what a publish needs; fails if it cannot be carried out.
@@ -62,6 +64,11 @@ extension MachineState {
       let size = Self.recordSize(in: command.run, at: offset)
       let (slots, _) = targets(of: command, from: start, at: offset)
       room.messages += slots.count
+      let seers = slots.count { deadLettersSeeHeaders($0) }
+      if seers > 0 {
+        let record = UnsafeRawBufferPointer(rebasing: command.run[offset...])
+        room.headerBytes += seers * MessageAddress.headersToKeep(ofRecord: record).count
+      }
       for queue in slots where queues[queue].hasLimit {
         let settings = queues[queue].settings
         guard settings.overflow == .reject else {
@@ -149,7 +156,8 @@ extension MachineState {
         .topology(.routeRefused(session, tag, count: count, .overloaded)), for: origin)
       return
     }
-    if !targets.contains(where: { queues[$0].hasLimit }) {
+    let seers = targets.count { deadLettersSeeHeaders($0) }
+    if seers == 0, !targets.contains(where: { queues[$0].hasLimit }) {
       skip(count, of: command, &place)
       let run = UnsafeRawBufferPointer(rebasing: command.run[start..<place.offset])
       for queue in targets {
@@ -160,7 +168,7 @@ extension MachineState {
       effects.add(.topology(.routed(session, tag, count: count)), for: origin)
       return
     }
-    for _ in 0..<count { storeOne(command, &place, in: targets, origin, &effects) }
+    for _ in 0..<count { storeOne(command, &place, in: targets, seers, origin, &effects) }
     for queue in targets where queues[queue].isOverfull {
       queues[queue].needsTrim = true
       trim(queue)
@@ -168,11 +176,13 @@ extension MachineState {
     }
   }
 
-  /// Stores one record where some queue has a limit: in all queues, or in none if one that refuses
-  /// is full.
+  /// Stores one record where some queue has a limit or is to keep its headers: in all queues, or in
+  /// none if one that refuses is full or there is no room for the headers.
+  ///
+  /// - Parameter seers: how many of the queues are to keep them.
   private mutating func storeOne(
-    _ command: Route, _ place: inout RunPlace, in targets: [Int], _ origin: SessionOrigin?,
-    _ effects: inout EffectList
+    _ command: Route, _ place: inout RunPlace, in targets: [Int], _ seers: Int,
+    _ origin: SessionOrigin?, _ effects: inout EffectList
   ) {
     let start = place.offset
     skip(1, of: command, &place)
@@ -183,16 +193,25 @@ extension MachineState {
         ? queues[queue].isFull(for: size) : settings.bytesMax > 0 && size > settings.bytesMax
     }
     let (session, tag) = (command.head.session, command.head.tag)
-    if isFull {
+    let run = UnsafeRawBufferPointer(rebasing: command.run[start..<place.offset])
+    let headers =
+      seers > 0
+      ? MessageAddress.headersToKeep(ofRecord: run) : UnsafeRawBufferPointer(rebasing: run[0..<0])
+    // What needs no room is never refused for want of it.
+    let isTooMuch = !headers.isEmpty && !mayKeepHeaders(seers * headers.count)
+    if isFull || isTooMuch {
       hash.fold(.publishRefused, UInt64(place.next))
-      effects.add(.topology(.routeRefused(session, tag, count: 1, .queueFull)), for: origin)
+      effects.add(
+        .topology(.routeRefused(session, tag, count: 1, isFull ? .queueFull : .overloaded)),
+        for: origin)
       return
     }
-    let run = UnsafeRawBufferPointer(rebasing: command.run[start..<place.offset])
+    // One array, which all the copies share.
+    let kept = [UInt8](headers)
     for queue in targets {
       append(
-        run, at: command.runOffset + start, count: 1, isShared: targets.count > 1, to: queue,
-        command)
+        run, at: command.runOffset + start, count: 1, isShared: targets.count > 1, headers: kept,
+        to: queue, command)
     }
     effects.add(.topology(.routed(session, tag, count: 1)), for: origin)
   }
@@ -209,13 +228,15 @@ extension MachineState {
   }
 
   /// Puts a run of records into one queue under ids of its own.
+  ///
+  /// - Parameter headers: of the run's one record, where some queue's dead letters go by them.
   private mutating func append(
     _ run: UnsafeRawBufferPointer, at runOffset: Int, count: UInt32, isShared: Bool,
-    to queue: Int, _ command: Route
+    headers: [UInt8] = [], to queue: Int, _ command: Route
   ) {
     let id = MessageID(entry: appliedIndex, ordinal: nextOrdinal)
     hash.fold(.routed, id.rawValue, UInt64(queues[queue].id.rawValue) << 32 | UInt64(count))
-    if let address = addressToKeep(of: command, in: queue) {
+    if let address = addressToKeep(of: command, headers: headers, in: queue) {
       append(
         run, at: runOffset, count: count, firstID: id, isShared: isShared, noting: address,
         to: queue)
@@ -231,8 +252,8 @@ extension MachineState {
     _ run: UnsafeRawBufferPointer, at runOffset: Int, count: UInt32, firstID: MessageID,
     isShared: Bool, noting address: MessageAddress, to queue: Int
   ) {
-    let looksAtHeaders = deadLettersSeeHeaders(queue)
-    let own = topology.queues[UInt64(queues[queue].id.rawValue)]?.ownAddress
+    var story = MessageStory()
+    story.address = address
     var offset = 0
     for place in 0..<UInt64(count) {
       let size = Self.recordSize(in: run, at: offset)
@@ -241,16 +262,8 @@ extension MachineState {
         offset: runOffset + offset, size: size)
       hash.fold(message.bits)
       let record = UnsafeRawBufferPointer(rebasing: run[offset...])
-      var address = address
-      if looksAtHeaders {
-        let headers = AMQPProperties.headerBytes(ofRecord: record)
-        if headers.count <= MessageAddress.headerBytesMax { address.headers = [UInt8](headers) }
-      }
-      if address != own {
-        var story = MessageStory()
-        story.address = address
-        queues[queue].note(&message) { $0.story = story }
-      }
+      queues[queue].note(&message) { $0.story = story }
+      countHeaders(address.headers.count, in: queue)
       queues[queue].admit(message, record: record, at: clock)
       offset += size
     }
@@ -261,22 +274,19 @@ extension MachineState {
   /// What dead letters of that queue have to know of their way here, if they have to: where no
   /// other key is given for them and theirs is not the queue's own name, or where their headers
   /// decide.
-  private func addressToKeep(of command: Route, in queue: Int) -> MessageAddress? {
+  private func addressToKeep(
+    of command: Route, headers: [UInt8], in queue: Int
+  ) -> MessageAddress? {
     guard let extras = topology.queues[UInt64(queues[queue].id.rawValue)],
       extras.deadLetterExchange != nil
     else { return nil }
-    let address = MessageAddress(exchange: command.head.name.name, keys: command.keys)
-    if extras.deadLetterKey == nil, address != extras.ownAddress { return address }
-    return deadLettersSeeHeaders(queue) ? address : nil
-  }
-
-  /// Whether a headers exchange decides on the queue's dead letters, as things are now.
-  private func deadLettersSeeHeaders(_ queue: Int) -> Bool {
-    guard let extras = topology.queues[UInt64(queues[queue].id.rawValue)],
-      let name = extras.deadLetterExchange, !name.isEmpty,
-      let exchange = topology.exchange(name, in: extras.host)
-    else { return false }
-    return topology.looksAtHeaders(from: exchange)
+    var address = MessageAddress(exchange: command.head.name.name, keys: command.keys)
+    let seesHeaders = deadLettersSeeHeaders(extras)
+    if seesHeaders { address.headers = headers }
+    guard seesHeaders || extras.deadLetterKey == nil, address != extras.ownAddress else {
+      return nil
+    }
+    return address
   }
 
   // MARK: Direct replies

@@ -154,7 +154,7 @@ extension MachineState {
       count += 1
       bytes += message.size
       if message.has(Waiting.hasNote | Waiting.hasKey) {
-        machine.queues[queue].leave(message, isOut: true)
+        machine.leave(message, from: queue, isOut: true)
       }
     }
     queues[queue].leased -= count

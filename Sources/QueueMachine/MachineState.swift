@@ -48,6 +48,8 @@ struct MachineState: Sendable {
   var idleRuns = 0
   /// The same of all with one.
   var liveRuns = 0
+  /// Bytes of headers that all queues' messages keep (`MachineLimits.headerBytesKept`).
+  var keptHeaderBytes = 0
   /// By id, of producers without a session: since when.
   var idleProducers = DeadlineHeap()
 
@@ -69,6 +71,8 @@ struct MachineState: Sendable {
   var lookedHere = 0
   /// What single sessions had of this entry. Looked up only: its order means nothing.
   var sharesHere: [SessionID: SessionShare] = [:]
+  /// Bytes of headers that the transaction being carried out keeps, as it was promised.
+  var headerBytesPromised = 0
   /// Messages returned or moved because their time came, and copies of dead letters beyond the
   /// first. Above the limit once something had to wait.
   var dueWork = 0

@@ -22,6 +22,9 @@ struct MessageNote: Sendable {
     init(_ story: MessageStory) { self.story = story }
   }
 
+  /// Bytes of the headers that are kept of the message.
+  var headerBytes: Int { box?.story.address?.headers.count ?? 0 }
+
   var story: MessageStory? {
     get { box?.story }
     set { box = newValue.map(StoryBox.init) }
@@ -106,7 +109,9 @@ struct QueueState: Sendable {
   var firstConsumer = ConsumerState.noSlot
   /// Of the records of what is ready, delayed and leased.
   var bytes: UInt64 = 0
-  /// The part of it that is leased.
+  /// Of the headers that are kept of its messages.
+  var headerBytes = 0
+  /// The part of `bytes` that is leased.
   var leasedBytes: UInt64 = 0
   var published: UInt64 = 0
   var delivered: UInt64 = 0
@@ -203,7 +208,7 @@ extension QueueState {
   }
 
   /// Removes what is kept about a message that leaves the queue for good; where it was out, the
-  /// next of its key is ready then.
+  /// next of its key is ready then. Called by `MachineState.leave`, which counts its headers.
   @discardableResult
   @inline(never)
   mutating func leave(_ message: Waiting, isOut: Bool) -> MessageNote? {

@@ -17,6 +17,7 @@ extension MachineState {
       for _ in 0..<(try reader.integer(UInt32.self)) {
         let (queue, target) = try Self.queue(&reader)
         let slot = queues.insert(queue)
+        keptHeaderBytes += queue.headerBytes
         queueSlots.insert(slot, for: UInt64(queue.id.rawValue))
         queueNames[queue.name] = slot
         if target.rawValue != 0 { targets.append((slot, target)) }
@@ -109,6 +110,7 @@ extension MachineState {
       let id = try reader.key(MessageID.self)
       let note = try MessageNote(decoding: &reader)
       queue.notes.insert(note, for: id.rawValue)
+      queue.headerBytes += note.headerBytes
       // Those held past their time are looked at once more, which does nothing.
       if note.expires != .never { queue.expiries.set(id.rawValue, to: note.expires) }
     }

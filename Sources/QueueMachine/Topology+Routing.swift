@@ -70,26 +70,13 @@ extension Topology {
     return findRoute(from: exchange, keys: keys, headers: headers)
   }
 
-  /// Whether what is published to the exchange may come to one that looks at its headers.
-  func looksAtHeaders(from first: UInt32) -> Bool {
-    var seen: Set<UInt32> = [first]
-    var open = [first]
-    while let number = open.popLast() {
-      guard let exchange = exchanges[UInt64(number)] else { continue }
-      if exchange.settings.kind == .headers { return true }
-      if exchange.exchangesBehind > 0 {
-        for binding in exchange.bindings.values where binding.leadsToExchange {
-          if seen.insert(binding.target).inserted { open.append(binding.target) }
-        }
-      }
-      if !exchange.settings.alternate.isEmpty,
-        let other = self.exchange(exchange.settings.alternate, in: exchange.host),
-        seen.insert(other).inserted
-      {
-        open.append(other)
-      }
-    }
-    return false
+  /// Whether what is published to the exchange may come to one that looks at its headers: it is such
+  /// a one, or leads on to any other. Which ones these are is not looked at: this is asked for every
+  /// message and queue, and there may be a million bindings behind the exchange.
+  func maySeeHeaders(_ number: UInt32) -> Bool {
+    guard let exchange = exchanges[UInt64(number)] else { return false }
+    let settings = exchange.settings
+    return settings.kind == .headers || exchange.exchangesBehind > 0 || !settings.alternate.isEmpty
   }
 
   private func findRoute(

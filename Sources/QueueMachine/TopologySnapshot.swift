@@ -186,6 +186,8 @@ extension MachineState {
         "exchange \(exchange.name) misnamed")
       invariant(exchange.bindings.count == exchange.numbers.count, "bindings of \(exchange.name)")
       bindings += exchange.bindings.count
+      let behind = exchange.bindings.values.count { $0.leadsToExchange }
+      invariant(behind == exchange.exchangesBehind, "exchanges behind \(exchange.name)")
       incoming += exchange.incoming.count
       for binding in exchange.bindings.values {
         let way = IncomingBinding(exchange: exchange.number, number: binding.number)
