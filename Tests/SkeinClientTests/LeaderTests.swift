@@ -66,7 +66,9 @@ import Wire
       $0.leader = NodeID(2)
       $0.leaderAddress = two
     }
-    await #expect(throws: SkeinError.self) { _ = try await pair.connect(.hasty) }
+    var options = ClientOptions.hasty
+    options.timeout = .milliseconds(60)
+    await #expect(throws: SkeinError.self) { _ = try await pair.connect(options) }
     // 60 ms of attempts with waits of up to 5 ms between rounds of at most a handful.
     #expect(pair.first.count(.hello) + pair.second.count(.hello) < 500)
   }
