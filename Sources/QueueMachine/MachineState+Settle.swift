@@ -275,7 +275,6 @@ extension MachineState {
     let first = firstRefusal(of: order.sequence, session)
     let end = firstRefusal(of: order.sequence.next, session)
     if end > first {
-      // Also where nobody is told: it decides what this entry does.
       let left =
         sharesHere[order.session]?.refusalsLeft ?? 2 * sessions[session].refusals.count
       guard left >= end - first else {

@@ -181,6 +181,8 @@ struct Model {
   var sessions: [Session] = []
   var producers: [ProducerID: Producer] = [:]
   var seen: [Seen] = []
+  /// How many refusals this entry may still tell each session again.
+  var refusalsLeft: [SessionID: Int] = [:]
 
   init(limits: MachineLimits) { self.limits = limits }
 
@@ -192,6 +194,7 @@ struct Model {
     ordinal = 0
     command = 0
     seen = []
+    refusalsLeft = [:]
     due()
     assign()
     for carryOut in commands {
@@ -1239,7 +1242,16 @@ struct Model {
     }
     sessions[s].refusals.removeAll { $0.sequence.rawValue <= answeredThrough }
     if sequence > 0, sequence <= sessions[s].settled {
-      for known in sessions[s].refusals where known.sequence.rawValue == sequence {
+      let again = sessions[s].refusals.filter { $0.sequence.rawValue == sequence }
+      if !again.isEmpty {
+        let left = refusalsLeft[session] ?? 2 * sessions[s].refusals.count
+        if again.count > left {
+          for range in ranges { tell(session, refusal(range, .overloaded)) }
+          return
+        }
+        refusalsLeft[session] = left - again.count
+      }
+      for known in again {
         tell(
           session,
           .settleRefused(
