@@ -11,6 +11,7 @@ package struct Consensus: ~Copyable {
     case follower, preCandidate, candidate, leader
   }
 
+  private let inPlace = InPlace()
   package let configuration: ConsensusConfiguration
   package internal(set) var role: Role = .follower
   /// Who leads in this term as far as known; this node itself if it does.

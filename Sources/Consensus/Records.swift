@@ -122,16 +122,18 @@ package struct Membership: Hashable, Sendable {
   }
 
   /// By ascending id, no id twice.
-  package private(set) var members: [Member]
+  package let members: [Member]
+  /// Who votes, by ascending id. Kept, since a leader asks at every tick.
+  package let voters: [NodeID]
 
   package init(members: [Member]) {
     self.members = members.sorted { $0.id < $1.id }
+    voters = self.members.filter { !$0.isLearner }.map(\.id)
     for (left, right) in zip(self.members, self.members.dropFirst()) {
       invariant(left.id != right.id, "member \(left.id) twice")
     }
   }
 
-  package var voters: [NodeID] { members.filter { !$0.isLearner }.map(\.id) }
   package func member(_ id: NodeID) -> Member? { members.first { $0.id == id } }
   package func isVoter(_ id: NodeID) -> Bool { member(id).map { !$0.isLearner } ?? false }
   /// How many voters are a majority; at least 1.

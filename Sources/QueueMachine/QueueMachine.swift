@@ -8,6 +8,7 @@ import Base
 
 package struct QueueMachine: ~Copyable {
   var state: MachineState
+  private let inPlace = InPlace()
 
   /// An empty machine.
   ///

@@ -41,8 +41,10 @@ enum SnapshotFormat {
 
 /// A machine's state at one moment, which the running machine no longer changes. Shares memory with
 /// it: blocks that change are copied then.
-package struct FrozenQueues: Sendable {
+package final class FrozenQueues: Sendable {
   let state: MachineState
+
+  init(state: MachineState) { self.state = state }
 
   /// The last index applied.
   package var appliedIndex: LogIndex { state.appliedIndex }

@@ -29,7 +29,7 @@ final class ClientConnection {
 }
 
 final class ClientNetwork {
-  unowned let simulation: Simulation
+  unowned(unsafe) let simulation: Simulation
   private var connections: [Int: ClientConnection] = [:]
   private var nextNumber = 1
   /// Nodes that clients cannot reach.

@@ -14,7 +14,7 @@ final class ClusterChecks {
     var previousTerm: Term?
   }
 
-  unowned let simulation: Simulation
+  unowned(unsafe) let simulation: Simulation
   private var leaders: [Term: Int] = [:]
   private var entries: [LogPosition: EntryFacts] = [:]
   /// The term of each committed entry, from 1 on.

@@ -53,7 +53,7 @@ final class Ledger {
     var settledBy: [Int] = []
   }
 
-  unowned let simulation: Simulation
+  unowned(unsafe) let simulation: Simulation
   var messages: [Message] = []
   var transactions: [Transaction] = []
   /// Anything may have been purged.

@@ -28,7 +28,7 @@ final class NodeLife {
     case ended
   }
 
-  unowned let simulation: Simulation
+  unowned(unsafe) let simulation: Simulation
   let node: SimulatedNode
   /// Unique in a run: events of an earlier life are void.
   let number: Int

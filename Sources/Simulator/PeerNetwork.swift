@@ -39,7 +39,7 @@ final class PeerConnection {
 }
 
 final class PeerNetwork {
-  unowned let simulation: Simulation
+  unowned(unsafe) let simulation: Simulation
   private let nodes: Int
   private var connections: [Int: PeerConnection] = [:]
   private var nextNumber = 1

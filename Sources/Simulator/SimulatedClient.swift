@@ -73,7 +73,7 @@ final class SimulatedClient {
     var held: [DeliveryID: Held] = [:]
   }
 
-  unowned let simulation: Simulation
+  unowned(unsafe) let simulation: Simulation
   let place: Int
   let plan: Plan.ClientPlan
   private(set) var incarnation = 0

@@ -53,7 +53,16 @@ final class SimulatedFile {
 
   /// Whether anything but zeros is there.
   func hasContent(in range: Range<Int>) -> Bool {
-    bytes.withUnsafeBytes { bytes in bytes[range].contains { $0 != 0 } }
+    bytes.withUnsafeBytes { bytes in
+      var rest = bytes[range]
+      // Blocks are long, and most of them are empty.
+      while rest.count >= 8 {
+        let word = bytes.loadUnaligned(fromByteOffset: rest.startIndex, as: UInt64.self)
+        if word != 0 { return true }
+        rest = rest.dropFirst(8)
+      }
+      return rest.contains { $0 != 0 }
+    }
   }
 
   /// Where these bytes are first.

@@ -36,7 +36,7 @@ final class SimulatedNode {
   var life: NodeLife?
   var isPowered = true
   var slowUntil: (time: UInt64, factor: UInt64) = (0, 1)
-  unowned let simulation: Simulation
+  unowned(unsafe) let simulation: Simulation
   /// What its disk holds of term and vote.
   var hardState = HardState()
   var log = OrderedLog()

@@ -42,7 +42,11 @@ enum TestFrames {
   static let table: MethodTable = {
     let folder = String(#filePath.dropLast("/Tests/AMQPTests/TestFrames.swift".count))
     let path = folder + "/Sources/AMQP/Generator/methods.txt"
-    return MethodTable(try! String(contentsOfFile: path, encoding: .utf8))
+    do {
+      return MethodTable(try String(contentsOfFile: path, encoding: .utf8))
+    } catch {
+      fatalError("\(path) cannot be read: \(error)")
+    }
   }()
 
   static func frame(_ type: UInt8, _ channel: UInt16, _ payload: [UInt8]) -> [UInt8] {

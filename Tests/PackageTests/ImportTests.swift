@@ -37,7 +37,7 @@ import Testing
   static let system: [String: Set<String>] = [
     "CLinux": [], "Consensus": [], "QueueMachine": [], "Node": [], "History": [], "Wire": [],
     "AMQP": [],
-    "Base": ["Glibc"],
+    "Base": ["Glibc", "Synchronization"],
     "LogStore": ["Glibc", "Synchronization"],
     "Transport": ["Glibc", "Synchronization"],
     "Server": ["Glibc", "Synchronization"],
