@@ -79,6 +79,10 @@ extension Replica {
     outputs.append(.note("the snapshot for node \(plan.to) cannot be read: \(reason)"))
   }
 
+  /// A record that the snapshot in force refers to is not in the log: it was damaged, and when that
+  /// was mended nobody needed it any more. A snapshot of now does without it.
+  package mutating func snapshotLacksRecord() { takeSnapshot() }
+
   // MARK: Receiving
 
   package mutating func snapshotChunkStored(_ chunk: SnapshotChunk, now: MonotonicTime) {

@@ -99,9 +99,12 @@ extension NodeLoop {
     _ plan: SnapshotPlan, _ error: LogReadError, now: MonotonicTime
   ) {
     if let source = sources.removeValue(forKey: plan.to) { store.release(source) }
-    if case .damaged(let index) = error {
+    switch error {
+    case .damaged(let index):
       store.noteDamage(index)
       replica.entryIsDamaged(index, now: now)
+    case .notInLog: replica.snapshotLacksRecord()
+    case .storage: break
     }
     failedStreams.append((plan, "\(error)", now + .seconds(1)))
   }

@@ -150,7 +150,8 @@ final class Ledger {
     }
     simulation.trace {
       "message \(value) as \(new.id) of \(name(new.queue)) to \(new.holder): attempt"
-        + " \(new.attempt), token \(new.token), granted \(new.granted), lease to \(new.leaseEnd)"
+        + " \(new.attempt), token \(new.token), lease"
+        + " \(Simulation.seconds(new.leaseEnd.since(new.granted).rawValue)) s"
     }
     recorder.deliver(
       HistoryDelivery(

@@ -70,7 +70,10 @@ struct Nemesis {
   private func crash(_ node: SimulatedNode, power: Bool) {
     guard node.life != nil else { return }
     simulation.note(power ? .powerLosses : .kills)
-    simulation.trace { power ? "\(node) loses power" : "\(node) is killed" }
+    simulation.trace {
+      (node.life?.replica.isLeader == true ? "the leader, \(node)," : "\(node)")
+        + (power ? " loses power" : " is killed")
+    }
     simulation.crash(node, power: power)
     simulation.restart(node, after: wait(10, 4000))
   }

@@ -343,12 +343,15 @@ extension NodeLife {
     simulation.trace { "\(self.node) cannot read the snapshot for node \(plan.to): \(error)" }
     let peer = simulation.place(plan.to)
     if let source = sources.removeValue(forKey: peer) { store.release(source) }
-    if case .damaged(let index) = error {
+    switch error {
+    case .damaged(let index):
       if !node.isVictim {
         simulation.violated("G11", "\(node) finds entry \(index) damaged without any harm done")
       }
       store.noteDamage(index)
       replica.entryIsDamaged(index, now: now)
+    case .notInLog: replica.snapshotLacksRecord()
+    case .storage: break
     }
     failedStreams.append((plan, "\(error)", now + .seconds(1)))
   }

@@ -569,6 +569,7 @@ final class SimulatedClient {
       simulation.violated("G4", "\(self) is refused publish \(first) with \(refusal)")
     default:
       // Not now: everything from there on is sent again, in order, at the next turn.
+      simulation.trace { "\(self) is to publish again from \(first): \(refusal)" }
       for place in chunks.indices
       where chunks[place].first + UInt64(chunks[place].values.count) > first {
         chunks[place].isSent = false

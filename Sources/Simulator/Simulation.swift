@@ -350,13 +350,13 @@ final class Simulation {
     trace { "\(node) cannot start: \(error)" }
     if node.disk.hasRefused {
       note(.crashesInsideRecovery)
-      if chance.flip() { losePower(node.disk) }
+      if chance.flip() { losePower(node) }
     } else if case .storage(let failure) = error, failure.isNoSpace {
       node.disk.capacity = .max
     } else if case .storage(let failure) = error,
       [.synchronize, .synchronizeDirectory].contains(failure.operation)
     {
-      if chance.flip() { losePower(node.disk) }
+      if chance.flip() { losePower(node) }
     } else if node.isVictim {
       // Whoever runs it empties the directory, as the message says.
       note(.emptiedDirectories)
@@ -503,17 +503,20 @@ final class Simulation {
     if power {
       node.isPowered = false
       node.hasFailedSync = false
-      losePower(node.disk)
+      losePower(node)
     }
   }
 
-  func losePower(_ disk: SimulatedDisk) {
-    switch disk.losePower(&chance) {
+  private func losePower(_ node: SimulatedNode) {
+    switch node.disk.losePower(&chance) {
     case .nothing: break
-    case .some, .all: note(.unsyncedLost)
+    case .some, .all:
+      note(.unsyncedLost)
+      trace { "\(node) has lost writes that were not synced" }
     case .torn:
       note(.unsyncedLost)
       note(.tornWrites)
+      trace { "\(node) has lost writes that were not synced, and one of them is torn" }
     }
   }
 
