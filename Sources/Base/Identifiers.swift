@@ -90,6 +90,24 @@ extension Identifier {
   @inlinable package static var none: ProducerEpoch { ProducerEpoch(rawValue: 0) }
 }
 
+/// One try of a client to open a session: 32 bits that the client drew when it began, then a count
+/// from 1. What was sent over a connection that the client gave up may arrive long after, when it
+/// has opened another session: it must not take the producer from that one.
+@frozen @usableFromInline package struct OpenAttempt: Identifier {
+  @usableFromInline package let rawValue: UInt64
+  @inlinable package init(rawValue: UInt64) { self.rawValue = rawValue }
+  package init(client: UInt32, count: UInt32) {
+    rawValue = UInt64(client) << 32 | UInt64(count)
+  }
+  /// Of a client that does not number them.
+  @inlinable package static var none: OpenAttempt { OpenAttempt(rawValue: 0) }
+
+  /// Whether the client had given this one up when it made `other`.
+  package func isSuperseded(by other: OpenAttempt) -> Bool {
+    rawValue >> 32 != 0 && rawValue >> 32 == other.rawValue >> 32 && rawValue <= other.rawValue
+  }
+}
+
 /// The number of a publish among its producer's, from 1 without gaps (G4).
 @frozen @usableFromInline package struct PublishSequence: Identifier {
   @usableFromInline package let rawValue: UInt64

@@ -60,6 +60,7 @@ struct OpenSession {
   var kind: SessionKind
   var producer: ProducerID
   var epoch: ProducerEpoch
+  var attempt: OpenAttempt
   var sessionsMax: UInt32
   var timeout: Nanoseconds
   var name: String
@@ -69,6 +70,7 @@ struct OpenSession {
     kind = try reader.kind()
     producer = try reader.identifier()
     epoch = try reader.identifier()
+    attempt = try reader.identifier()
     sessionsMax = try reader.integer()
     timeout = try reader.identifier()
     name = try reader.shortText()

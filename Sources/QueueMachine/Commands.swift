@@ -124,20 +124,22 @@ package enum CommandWriter {
   ///   - producer: whom its publishes belong to; 0 for a session that does not publish.
   ///   - epoch: `none` takes the producer over; the epoch of an earlier session goes on with it,
   ///     or is refused with `producerFenced` if it was taken over since, or is forgotten.
+  ///   - attempt: refused with `producerFenced` if a later one of the same client had the producer.
   ///   - sessionsMax: the most sessions that there may be then, as the proposer is configured.
   ///     Above it a detached session that holds nothing makes room.
   ///   - timeout: how long the session outlives its connection; 0 ends it with the connection.
   ///   - name: for people, at most `FixedLimits.sessionNameBytesMax` bytes.
   package static func openSession(
     origin: SessionOrigin, kind: SessionKind, producer: ProducerID,
-    epoch: ProducerEpoch = .none, sessionsMax: UInt32 = .max, timeout: Nanoseconds, name: String,
-    into payload: inout [UInt8]
+    epoch: ProducerEpoch = .none, attempt: OpenAttempt = .none, sessionsMax: UInt32 = .max,
+    timeout: Nanoseconds, name: String, into payload: inout [UInt8]
   ) {
     let start = begin(.openSession, &payload)
     put(origin, &payload)
     payload.put(kind.rawValue)
     payload.put(producer)
     payload.put(epoch)
+    payload.put(attempt)
     payload.put(sessionsMax)
     payload.put(timeout)
     payload.putShortText(name)

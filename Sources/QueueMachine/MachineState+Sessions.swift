@@ -5,13 +5,17 @@ import Base
 
 extension MachineState {
   mutating func openSession(_ command: OpenSession, _ effects: inout EffectList) {
+    let known = slot(of: command.producer)
+    if let known, command.attempt.isSuperseded(by: producers[known].attempt) {
+      effects.add(.sessionOpenRefused(command.origin, .producerFenced), for: command.origin)
+      return
+    }
     guard makeRoom(for: command, &effects) else {
       effects.add(.sessionOpenRefused(command.origin, .tooManySessions), for: command.origin)
       return
     }
     if command.epoch != .none {
-      let known = slot(of: command.producer).map { producers[$0].epoch }
-      if known != command.epoch {
+      if known.map({ producers[$0].epoch }) != command.epoch {
         // Another client has published under these numbers, or may have.
         let refusal: Refusal = known == nil ? .producerForgotten : .producerFenced
         effects.add(.sessionOpenRefused(command.origin, refusal), for: command.origin)
@@ -34,6 +38,7 @@ extension MachineState {
     if command.producer.rawValue != 0 {
       let producer = takeProducer(command.producer, for: id, &effects)
       if command.epoch == .none { producers[producer].epoch = ProducerEpoch(commandNumber) }
+      producers[producer].attempt = command.attempt
       epoch = producers[producer].epoch
       lastSequence = PublishSequence(rawValue: producers[producer].lastSequence)
     }

@@ -39,6 +39,8 @@ struct ProducerState: Sendable {
   var session = SessionID.none
   /// Drawn by the session that took it over last.
   var epoch = ProducerEpoch.none
+  /// The one by which that session, or the last that went on with its epoch, was opened.
+  var attempt = OpenAttempt.none
   /// The end of its last session; `never` while it has one.
   var idleSince = MachineTime.never
   /// The last number answered for good.

@@ -11,7 +11,7 @@
 //                         are levels), u64 count + 16 bytes each of the line, then of the returned by
 //                         id, then with keys of those by turn with u64 turn each, then of the
 //                         delayed by id with u64 due each, u32 notes by message id
-//   u32 producers, by id: id, session, epoch, idle since, last sequence, u32 runs
+//   u32 producers, by id: id, session, epoch, attempt, idle since, last sequence, u32 runs
 //   u32 sessions, by id:  id, name, kind, origin, producer, timeout, deadline, settled, refusals,
 //                         u32 consumers by id: serial, queue, credit, priority, deliveries, deadline, held
 //   per queue:            u32 count + serials of its rotation, next first
@@ -36,7 +36,7 @@ package enum SnapshotError: Error, Equatable, Sendable {
 enum SnapshotFormat {
   /// "SKQM"
   static let magic: UInt32 = 0x4d51_4b53
-  static let version: UInt32 = 9
+  static let version: UInt32 = 10
 }
 
 /// A machine's state at one moment, which the running machine no longer changes. Shares memory with
@@ -268,6 +268,7 @@ private struct SnapshotWriter {
     bytes.put(producer.id)
     bytes.put(producer.session)
     bytes.put(producer.epoch)
+    bytes.put(producer.attempt)
     bytes.put(producer.idleSince)
     bytes.put(producer.lastSequence)
     bytes.put(UInt32(producer.runs.count))

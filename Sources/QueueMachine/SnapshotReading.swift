@@ -140,6 +140,7 @@ extension MachineState {
     producer.id = try reader.key()
     producer.session = try reader.identifier()
     producer.epoch = try reader.identifier()
+    producer.attempt = try reader.identifier()
     producer.idleSince = try reader.identifier()
     producer.lastSequence = try reader.integer()
     var runs = RingBuffer<ProducerState.Run>()

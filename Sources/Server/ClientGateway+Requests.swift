@@ -251,8 +251,8 @@ extension ClientGateway {
   ) {
     let origin = origin(of: client)
     switch (frame, client.session) {
-    case (.openSession(let producer, let epoch, let timeout, let name), .none),
-      (.openSession(let producer, let epoch, let timeout, let name), .lost):
+    case (.openSession(let producer, let epoch, let attempt, let timeout, let name), .none),
+      (.openSession(let producer, let epoch, let attempt, let timeout, let name), .lost):
       client.session = .opening(request)
       let sessionsMax = UInt32(clamping: configuration.limits.sessions)
       let span = sessionTimeout(timeout)
@@ -260,7 +260,7 @@ extension ClientGateway {
       replica.submit(now: now) {
         CommandWriter.openSession(
           origin: origin, kind: .native, producer: producer, epoch: epoch,
-          sessionsMax: sessionsMax, timeout: span, name: shortName, into: &$0)
+          attempt: attempt, sessionsMax: sessionsMax, timeout: span, name: shortName, into: &$0)
       }
     case (.attachSession(let attach), .none), (.attachSession(let attach), .lost):
       let consumersMax = min(

@@ -8,7 +8,7 @@ import QueueMachine
 typealias RequestNumber = UInt64
 
 enum ClientRequest {
-  case openSession(RequestNumber, ProducerID, timeout: Nanoseconds, name: String)
+  case openSession(RequestNumber, ProducerID, OpenAttempt, timeout: Nanoseconds, name: String)
   case attachSession(RequestNumber, SessionID, [ConsumerPosition])
   case declareQueue(RequestNumber, name: String, QueueSettings)
   case subscribe(RequestNumber, ConsumerID, QueueID, credit: UInt32)

@@ -206,7 +206,7 @@ extension NodeLife {
           ranges: ranges, duration: duration, into: &$0)
       }
       return true
-    case .openSession(let number, _, _, _), .attachSession(let number, _, _),
+    case .openSession(let number, _, _, _, _), .attachSession(let number, _, _),
       .declareQueue(let number, _, _), .subscribe(let number, _, _, _),
       .setCredit(let number, _, _), .cancel(let number, _, _), .reschedule(let number, _, _, _),
       .redrive(let number, _), .purge(let number, _):
@@ -263,12 +263,12 @@ extension NodeLife {
     default: break
     }
     switch request {
-    case .openSession(_, let producer, let timeout, let name):
+    case .openSession(_, let producer, let attempt, let timeout, let name):
       client.session = .opening(number)
       replica.submit(now: now) {
         CommandWriter.openSession(
-          origin: origin, kind: .native, producer: producer, timeout: timeout, name: name,
-          into: &$0)
+          origin: origin, kind: .native, producer: producer, attempt: attempt,
+          timeout: timeout, name: name, into: &$0)
       }
     case .attachSession(_, let session, let positions):
       client.session = .attaching(number, session)

@@ -283,8 +283,9 @@ final class SimulatedClient {
     } else {
       send(
         .openSession(
-          number, ProducerID(UInt64(process)), timeout: simulation.plan.sessionTimeout,
-          name: "p\(process)"))
+          number, ProducerID(UInt64(process)),
+          OpenAttempt(client: UInt32(process), count: UInt32(number)),
+          timeout: simulation.plan.sessionTimeout, name: "p\(process)"))
     }
   }
 

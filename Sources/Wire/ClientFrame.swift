@@ -13,9 +13,11 @@ package enum ClientFrame {
   /// Opens a session that outlives its connection by `timeout`; 0 asks for the node's usual time.
   /// It takes the producer over from any earlier session. With the epoch of an earlier session of
   /// the same client it only goes on with the producer: it is refused with `producerFenced` if
-  /// another client has taken it over since. Reply: `sessionOpened`.
+  /// another client has taken it over since, or if `attempt` comes after a later one of the same
+  /// client. Reply: `sessionOpened`.
   case openSession(
-    producer: ProducerID, epoch: ProducerEpoch = .none, timeout: Nanoseconds, name: String)
+    producer: ProducerID, epoch: ProducerEpoch = .none, attempt: OpenAttempt = .none,
+    timeout: Nanoseconds, name: String)
   /// Comes back to a session after a lost connection. Reply: `sessionAttached`, or `refused` with
   /// `sessionNotFound`.
   case attachSession(AttachRequest)
@@ -229,9 +231,10 @@ extension ClientFrame {
       bytes.putLongBytes(hash)
     case .hello(let client):
       bytes.putClippedText(client)
-    case .openSession(let producer, let epoch, let timeout, let name):
+    case .openSession(let producer, let epoch, let attempt, let timeout, let name):
       bytes.put(producer)
       bytes.put(epoch)
+      bytes.put(attempt)
       bytes.put(timeout)
       bytes.putClippedText(name)
     case .attachSession(let request):
@@ -318,7 +321,7 @@ extension ClientFrame {
     case .openSession:
       return .openSession(
         producer: try reader.identifier(), epoch: try reader.identifier(),
-        timeout: try reader.identifier(), name: try reader.text())
+        attempt: try reader.identifier(), timeout: try reader.identifier(), name: try reader.text())
     case .attachSession: return .attachSession(try AttachRequest(&reader))
     case .closeSession: return .closeSession
     case .resolveQueue: return .resolveQueue(name: try reader.text())

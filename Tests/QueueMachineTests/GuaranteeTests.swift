@@ -116,6 +116,30 @@ import Testing
       ])
   }
 
+  /// A client gave a connection up with its open in it, and opened over another. The first open
+  /// arrives after all, at a time when nothing else would stop it: it is nobody's any more.
+  @Test func g4_openThatItsClientGaveUpDoesNotFenceTheClient() throws {
+    let rig = Rig()
+    let queue = rig.declare("q")
+    func open(_ client: UInt32, _ count: UInt32) -> [Seen] {
+      rig.tryOpen(producer: 7, attempt: OpenAttempt(client: client, count: count))
+    }
+    let refused = [Seen.plain(.sessionOpenRefused(rig.origin, .producerFenced))]
+    let session = SessionID(rawValue: rig.index.next.rawValue << 20)
+    #expect(open(1, 2).count == 1)
+    #expect(open(1, 1) == refused)
+    #expect(open(1, 2) == refused)
+    #expect(rig.publish(session, 1, to: queue).count == 1)
+    rig.apply { CommandWriter.closeSession(session, into: &$0) }
+    try rig.restart()
+    #expect(open(1, 1) == refused)
+    #expect(rig.machine.sessionCount == 0)
+    // The same client goes on, and another one takes over whatever its count.
+    #expect(open(1, 3) != refused)
+    #expect(open(2, 1) != refused)
+    #expect(rig.publish(session, 2, to: queue) != [])
+  }
+
   @Test func g4_publishRefusedBeforeTheLogUsesItsNumbersUp() throws {
     let rig = Rig()
     let queue = rig.declare("q")

@@ -103,6 +103,7 @@ struct Model {
   struct Producer {
     var session: SessionID?
     var epoch: UInt64 = 0
+    var attempt = OpenAttempt.none
     var idleSince: UInt64 = 0
     var forgottenThrough: UInt64 = 0
     /// Of the numbers after `forgottenThrough`.
@@ -749,8 +750,14 @@ struct Model {
 
   mutating func openSession(
     _ origin: SessionOrigin, _ kind: SessionKind, _ producer: ProducerID, epoch: UInt64,
-    sessionsMax: Int, _ timeout: UInt64
+    attempt: OpenAttempt, sessionsMax: Int, _ timeout: UInt64
   ) {
+    let newest = producers[producer]?.attempt.rawValue ?? 0
+    let client = attempt.rawValue >> 32
+    if client > 0, client == newest >> 32, attempt.rawValue <= newest {
+      seen.append(.plain(.sessionOpenRefused(origin, .producerFenced)))
+      return
+    }
     let most = min(limits.sessions, sessionsMax)
     if sessions.count >= most,
       let resting = sessions.filter({ $0.isResting })
@@ -780,6 +787,7 @@ struct Model {
       if let older = known.session { tell(older, .producerFenced(older)) }
       known.session = id
       if epoch == 0 { known.epoch = id.rawValue }
+      known.attempt = attempt
       current = known.epoch
       last = known.last
       producers[producer] = known

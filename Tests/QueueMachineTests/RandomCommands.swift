@@ -404,16 +404,19 @@ struct Script {
   mutating func carryOut(_ command: Command, _ model: inout Model) {
     switch command {
     case .open(let connection, let kind, let producer, let epoch, let timeout):
+      // Of two clients, now and then in the wrong order.
+      let attempts: [UInt64] = [0, 0, 1 << 32 | 1, 1 << 32 | 2, 2 << 32 | 1]
+      let attempt = OpenAttempt(rawValue: attempts[(connection + producer + timeout) % 5])
       let timeout = UInt64(timeout) * 5 * Step.second
       let known = model.producers[ProducerID(UInt64(producer))]?.epoch ?? 3
       let epoch = [0, 0, known, known / 2][epoch]
       let sessionsMax = connection == 3 ? 4 : 1_000
       CommandWriter.openSession(
         origin: origin(connection), kind: kind, producer: ProducerID(UInt64(producer)),
-        epoch: ProducerEpoch(epoch), sessionsMax: UInt32(sessionsMax),
+        epoch: ProducerEpoch(epoch), attempt: attempt, sessionsMax: UInt32(sessionsMax),
         timeout: Nanoseconds(timeout), name: "n", into: &payload)
       model.openSession(
-        origin(connection), kind, ProducerID(UInt64(producer)), epoch: epoch,
+        origin(connection), kind, ProducerID(UInt64(producer)), epoch: epoch, attempt: attempt,
         sessionsMax: sessionsMax, timeout)
     case .attach(let number, let connection, let received):
       attach(session(number, model), origin(connection), received, &model)

@@ -107,13 +107,13 @@ final class Rig {
   }
 
   func tryOpen(
-    producer: UInt64 = 0, epoch: ProducerEpoch = .none, timeout: Nanoseconds = .seconds(10),
-    origin: SessionOrigin? = nil, kind: SessionKind = .native
+    producer: UInt64 = 0, epoch: ProducerEpoch = .none, attempt: OpenAttempt = .none,
+    timeout: Nanoseconds = .seconds(10), origin: SessionOrigin? = nil, kind: SessionKind = .native
   ) -> [Seen] {
     apply {
       CommandWriter.openSession(
         origin: origin ?? self.origin, kind: kind, producer: ProducerID(producer), epoch: epoch,
-        timeout: timeout, name: "test", into: &$0)
+        attempt: attempt, timeout: timeout, name: "test", into: &$0)
     }
   }
 

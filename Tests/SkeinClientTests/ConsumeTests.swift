@@ -240,7 +240,7 @@ import Wire
     pair.failOver(keepingSessions: false)
     _ = await pair.second.take(.attachSession)
     try await pair.second.take(.openSession).read { frame in
-      guard case .openSession(let producer, let epoch, _, _) = frame else {
+      guard case .openSession(let producer, let epoch, _, _, _) = frame else {
         throw WrongFrame(kind: .openSession)
       }
       #expect(producer == ProducerID(client.producer))

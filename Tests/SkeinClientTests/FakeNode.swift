@@ -222,7 +222,7 @@ final class FakeNode: Sendable {
     case .ping: return .pong
     case .openSession:
       let epoch = try received.read { frame -> ProducerEpoch in
-        guard case .openSession(_, let epoch, _, _) = frame else {
+        guard case .openSession(_, let epoch, _, _, _) = frame else {
           throw WrongFrame(kind: .openSession)
         }
         return epoch

@@ -60,7 +60,8 @@ enum Samples {
     [
       .hello(client: "test 1.0 ü"), .ping,
       .openSession(
-        producer: ProducerID(77), epoch: ProducerEpoch(8), timeout: .seconds(10), name: "worker"),
+        producer: ProducerID(77), epoch: ProducerEpoch(8), attempt: OpenAttempt(9),
+        timeout: .seconds(10), name: "worker"),
       .attachSession(
         AttachRequest(
           session: SessionID(5),

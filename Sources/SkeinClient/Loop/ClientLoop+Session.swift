@@ -51,11 +51,13 @@ extension ClientLoop {
         closing == nil || !publishes.isEmpty
           || consumers.values.contains(where: { $0.promise != nil })
       else { return }
+      openAttempt = openAttempt.next
       let opened = ask(
         .openSession(
           producer: canPublish ? ProducerID(shared.book.producer) : ProducerID(0),
-          epoch: canPublish ? producerEpoch : .none, timeout: options.sessionTimeout.nanoseconds,
-          name: String(options.name.prefix(63))), .openSession)
+          epoch: canPublish ? producerEpoch : .none, attempt: openAttempt,
+          timeout: options.sessionTimeout.nanoseconds, name: String(options.name.prefix(63))),
+        .openSession)
       if opened { session = .opening }
     case .detached(let id):
       retired = retired.filter { $0.value.hasHolds }

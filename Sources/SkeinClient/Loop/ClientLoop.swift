@@ -69,6 +69,8 @@ final class ClientLoop {
   var settles = SettleQueue()
   /// Of the last session: with it the next one goes on with the producer.
   var producerEpoch = ProducerEpoch.none
+  /// The last try to open a session.
+  var openAttempt = OpenAttempt(client: .random(in: 1 ... .max), count: 0)
 
   /// Starts the loop on its own thread.
   static func start(_ shared: ClientShared) throws(SkeinError) {
