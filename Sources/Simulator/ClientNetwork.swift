@@ -34,6 +34,8 @@ final class ClientNetwork {
   private var nextNumber = 1
   /// Nodes that clients cannot reach.
   private(set) var unreachable: Set<Int> = []
+  /// What cut clients off last has held something up.
+  private var hasHitSomebody = false
 
   init(_ simulation: Simulation) { self.simulation = simulation }
 
@@ -91,6 +93,10 @@ final class ClientNetwork {
   private func hasStalled(_ event: SimulationEvent, _ number: Int) -> Bool {
     guard let connection = connections[number], unreachable.contains(connection.node) else {
       return false
+    }
+    if !hasHitSomebody {
+      hasHitSomebody = true
+      simulation.note(.clientsCutOff)
     }
     connection.stalled.append(event)
     return true
@@ -163,23 +169,31 @@ final class ClientNetwork {
   }
 
   /// Some connection breaks, with what was on its way.
-  func breakOne() {
+  ///
+  /// - Returns: whether there was one.
+  func breakOne() -> Bool {
     guard let number = simulation.chance.pick(connections.keys.sorted()),
       let connection = connections[number]
-    else { return }
+    else { return false }
     if simulation.chance.flip() {
       connection.replies.removeAll()
       connection.requests.removeAll()
+      let wasOpen = connection.isOpenAtClient
       closeFromClient(connection)
       simulation.clients[connection.client].closed(connection)
-    } else if let life = life(of: connection), connection.isOpenAtNode {
-      connection.replies.removeAll()
-      connection.requests.removeAll()
-      life.receive(.clientClosed(connection))
+      return wasOpen
     }
+    guard let life = life(of: connection), connection.isOpenAtNode else { return false }
+    connection.replies.removeAll()
+    connection.requests.removeAll()
+    life.receive(.clientClosed(connection))
+    return true
   }
 
-  func cutOff(_ node: Int) { unreachable.insert(node) }
+  func cutOff(_ node: Int) {
+    unreachable.insert(node)
+    hasHitSomebody = false
+  }
 
   /// Nodes can be reached again; what waited sets out anew, in its order.
   func heal() {

@@ -1,6 +1,7 @@
 // What happened in a run, counted: whoever reads the table sees that the faults hit and which
 // interesting states were reached. A counter that stays at zero over many seeds says that something
-// is not tried.
+// is not tried. A fault counts when it hit: a partition when it held a message up, a full disk when it
+// refused a write, a pause when something had to wait for it.
 
 /// One thing that can happen.
 package enum Happening: Int, CaseIterable, Sendable {
@@ -8,7 +9,7 @@ package enum Happening: Int, CaseIterable, Sendable {
   // Faults.
   case kills, powerLosses, wholeClusterStops, crashesInsideJob, crashesInsideRecovery
   case unsyncedLost, tornWrites, zeroedBlockEnds, pauses, partitions, oneWayCuts, isolatedLeaders,
-    rings, clogs
+    rings, clogs, clientsCutOff
   case resets, slowDisks, failedSyncs, failedDirectorySyncs, fullDisks, bitFlips, zeroedSectors,
     misdirectedWrites
   case staleSectors, truncatedFiles, deletedFiles, wipedDisks, emptiedDirectories, transfers
@@ -19,12 +20,13 @@ package enum Happening: Int, CaseIterable, Sendable {
   case elections, leaderChanges, commits, truncations, halts, restarts, restartsWithDamage
   case tornTailsCut, logsCut, memoryLost, memoryRestored, logsMended
   case repairs, snapshots, cleanings, snapshotsSent, snapshotsInstalled, snapshotStreamsFailed
-  case readsFromLog, damageFoundRunning, linearizableReads, promotions
+  case readsFromLog, damageFoundRunning, linearizableReads, promotions, snapshotsOverTornLogs
   // What the clients did and saw.
   case sessionsOpened, sessionsAttached, sessionsLost, clientCrashes, publishes, publishesRepeated
   case confirms, deliveries, redeliveries, acks, nacks, rejects, releases, extends, leasesOverrun
   case publishesRefused, delayedPublishes, delayedDeliveries, cancels, reschedules, redrives, purges
   case creditChanges, settlesTwice, staleSettles, deadLetters, leasesSurvivingLeaderChange,
+    leasesSurvivingTwoLeaderChanges, expiredDeadLetters, overflowedDeadLetters, droppedMessages,
     lateDeliveries, unknownAcks
   case transactions, transactionsAcrossQueues, transactionsRefused
   case drainedMessages
@@ -47,7 +49,10 @@ package enum Happening: Int, CaseIterable, Sendable {
     .purges, .creditChanges, .settlesTwice, .publishesRefused, .nacks, .rejects, .releases,
     .extends, .sessionsLost, .damageFoundRunning, .logsMended, .memberRejoins,
     .failedDirectorySyncs, .zeroedBlockEnds, .transactions, .transactionsAcrossQueues,
-    .transactionsRefused,
+    .transactionsRefused, .wholeClusterStops, .rings, .clogs, .slowDisks, .zeroedSectors,
+    .crashesInsideRecovery, .linearizableReads, .clientsCutOff, .snapshotsSent, .readsFromLog,
+    .snapshotsOverTornLogs, .leasesSurvivingTwoLeaderChanges, .expiredDeadLetters,
+    .overflowedDeadLetters, .droppedMessages, .unknownAcks, .delayedPublishes, .drainedMessages,
   ]
 }
 

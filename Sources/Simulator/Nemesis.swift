@@ -91,40 +91,40 @@ struct Nemesis {
   func spring(_ node: SimulatedNode, power: Bool) { crash(node, power: power) }
 
   private func stopAll() {
-    simulation.note(.wholeClusterStops)
+    if simulation.nodes.allSatisfy({ $0.isOut || $0.life != nil }) {
+      simulation.note(.wholeClusterStops)
+    }
     let power = simulation.chance.flip()
     for node in simulation.nodes { crash(node, power: power) }
   }
 
   private func pause(_ node: SimulatedNode) {
     guard let life = node.life else { return }
-    simulation.note(.pauses)
     let until = simulation.now + wait(50, 3000)
     simulation.trace { "\(node) stands still until \(Simulation.seconds(until))" }
-    life.blockedUntil = max(life.blockedUntil, until)
+    life.standStill(until: until)
     simulation.schedule(.resume(node.place, life.number), at: until)
   }
 
   // MARK: Network
 
-  private func cutBetween(_ left: [Int], _ right: [Int]) {
+  private func cutBetween(_ left: [Int], _ right: [Int], by trouble: Int) {
     for one in left {
       for other in right {
-        simulation.network.cut(one, other)
-        simulation.network.cut(other, one)
+        simulation.network.cut(one, other, by: trouble)
+        simulation.network.cut(other, one, by: trouble)
       }
     }
   }
 
   private func partition() {
-    simulation.note(.partitions)
     var left: [Int] = []
     var right: [Int] = []
     for node in simulation.nodes {
       if simulation.chance.flip() { left.append(node.place) } else { right.append(node.place) }
     }
     simulation.trace { "\(left.map { $0 + 1 }) and \(right.map { $0 + 1 }) are cut apart" }
-    cutBetween(left, right)
+    cutBetween(left, right, by: simulation.network.beginTrouble(.partitions))
     if simulation.chance.permille(300) { simulation.clientNetwork.cutOff(pickNode().place) }
   }
 
@@ -132,33 +132,33 @@ struct Nemesis {
     let from = pickNode()
     let to = pickNode()
     guard from !== to else { return }
-    simulation.note(.oneWayCuts)
     simulation.trace { "nothing gets from \(from) to \(to)" }
-    simulation.network.cut(from.place, to.place)
+    let trouble = simulation.network.beginTrouble(.oneWayCuts)
+    simulation.network.cut(from.place, to.place, by: trouble)
   }
 
   private func isolateLeader() {
     guard let leader = simulation.leader?.node else { return }
-    simulation.note(.isolatedLeaders)
     simulation.trace { "\(leader), the leader, is cut off" }
     let others = simulation.nodes.map(\.place).filter { $0 != leader.place }
-    cutBetween([leader.place], others)
+    let trouble = simulation.network.beginTrouble(.isolatedLeaders)
+    cutBetween([leader.place], others, by: trouble)
   }
 
   /// Each node sees a majority, none sees all.
   private func ring() {
-    simulation.note(.rings)
+    let trouble = simulation.network.beginTrouble(.rings)
     let count = simulation.nodes.count
     for place in 0..<count {
       let opposite = (place + count / 2) % count
-      cutBetween([place], [opposite])
+      cutBetween([place], [opposite], by: trouble)
       if count == 3 { return }
     }
   }
 
   /// Links stop one by one and come back in another order.
   private func swizzle() {
-    simulation.note(.swizzles)
+    let trouble = simulation.network.beginTrouble(.swizzles)
     var links: [(Int, Int)] = []
     for from in simulation.nodes {
       for to in simulation.nodes where from !== to && simulation.chance.permille(700) {
@@ -168,7 +168,7 @@ struct Nemesis {
     simulation.trace { "\(links.count) links stop one by one" }
     var time = simulation.now
     for (from, to) in shuffled(links) {
-      simulation.schedule(.cutLink(from, to), at: time)
+      simulation.schedule(.cutLink(from, to, trouble), at: time)
       time += wait(1, 200)
     }
     time += wait(0, 2000)
@@ -187,27 +187,25 @@ struct Nemesis {
   }
 
   private func clog() {
-    simulation.note(.clogs)
+    let trouble = simulation.network.beginTrouble(.clogs)
     let from = pickNode().place
     let factor = simulation.chance.within(UInt64(5)...200)
     for to in simulation.nodes.map(\.place) where to != from && simulation.chance.flip() {
-      simulation.network.clog(from, to, factor)
+      simulation.network.clog(from, to, factor, by: trouble)
     }
   }
 
   private func reset() {
-    simulation.note(.resets)
-    if simulation.chance.flip() {
-      simulation.clientNetwork.breakOne()
-    } else {
-      simulation.network.breakConnection(pickNode().place, pickNode().place)
-    }
+    let hasBroken =
+      simulation.chance.flip()
+      ? simulation.clientNetwork.breakOne()
+      : simulation.network.breakConnection(pickNode().place, pickNode().place)
+    if hasBroken { simulation.note(.resets) }
   }
 
   // MARK: Disks
 
   private func slowDisk(_ node: SimulatedNode) {
-    simulation.note(.slowDisks)
     let factor = simulation.chance.within(UInt64(10)...500)
     simulation.trace { "the disk of \(node) is \(factor) times slower" }
     node.slowUntil = (simulation.now + wait(100, 5000), factor)
@@ -220,14 +218,12 @@ struct Nemesis {
       node.disk.failingDirectorySyncs = 1
       return
     }
-    simulation.note(.failedSyncs)
     simulation.trace { "a sync of \(node) will fail" }
     node.disk.failingSyncs = 1
   }
 
   private func fillDisk(_ node: SimulatedNode) {
     guard node.life != nil else { return }
-    simulation.note(.fullDisks)
     simulation.trace { "the disk of \(node) is nearly full" }
     node.disk.capacity = node.disk.used + simulation.chance.below(40_000)
   }
@@ -250,7 +246,7 @@ struct Nemesis {
     let node = simulation.nodes[place]
     crash(node, power: false)
     guard node.life == nil, !node.isOut else { return }
-    simulation.note(.wipedDisks)
+    if !node.disk.names.isEmpty { simulation.note(.wipedDisks) }
     simulation.trace { "\(node) gets a new disk" }
     node.disk.wipe()
     node.harmedAt = nil
@@ -259,7 +255,7 @@ struct Nemesis {
 
   /// Its wall clock is set, far forward or back; its processes read it when they start.
   private func clockJump(_ node: SimulatedNode) {
-    simulation.note(.clockJumps)
+    node.hasClockJumped = true
     let span = UInt64.seconds(simulation.chance.skewed(1...100_000))
     let isForward = simulation.chance.flip()
     simulation.trace { "the clock of \(node) jumps \(isForward ? "forward" : "back")" }

@@ -491,6 +491,8 @@ extension NodeLife {
       checkedApplied = .zero
       node.log.reset(to: chunk.last.index)
       simulation.note(.snapshotsInstalled)
+      if node.hasTornLog { simulation.note(.snapshotsOverTornLogs) }
+      node.hasTornLog = false
       simulation.trace { "\(self.node) is at the snapshot through \(chunk.last)" }
     } catch {
       simulation.violated("G11", "\(node) cannot read the snapshot that it installed: \(error)")

@@ -50,6 +50,8 @@ final class NodeLife {
 
   /// Nothing is taken before: a write by the loop itself, or the process is stopped.
   var blockedUntil: UInt64 = 0
+  /// It was stopped, as by SIGSTOP, until then, and nothing has had to wait for it yet.
+  private var stillUntil: UInt64?
   var backlog: [NodeInput] = []
   var timerAt = UInt64.max
 
@@ -128,10 +130,23 @@ final class NodeLife {
     if case .ended = phase { return }
     if blockedUntil > simulation.now {
       backlog.append(input)
+      noteStandstill()
       return
     }
     handle(input)
     turn()
+  }
+
+  func standStill(until time: UInt64) {
+    blockedUntil = max(blockedUntil, time)
+    if isTakingPart { stillUntil = blockedUntil }
+  }
+
+  /// A pause counts once something has to wait for it.
+  private func noteStandstill() {
+    guard let until = stillUntil else { return }
+    stillUntil = nil
+    if until > simulation.now { simulation.note(.pauses) }
   }
 
   /// Takes what came while the loop could not.

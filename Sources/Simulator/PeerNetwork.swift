@@ -54,6 +54,11 @@ final class PeerNetwork {
   private var cuts: [Bool]
   /// Messages take this many times as long.
   private var clogs: [UInt64]
+  /// What was done to links, by number: each counts once, when it first holds a message up.
+  private var troubles: [(kind: Happening, hasHit: Bool)] = []
+  /// The trouble that cut or clogged each link last.
+  private var cutBy: [Int]
+  private var cloggedBy: [Int]
 
   init(_ simulation: Simulation, nodes: Int) {
     self.simulation = simulation
@@ -66,6 +71,8 @@ final class PeerNetwork {
     pauses = Array(repeating: 20, count: pairs)
     cuts = Array(repeating: false, count: pairs)
     clogs = Array(repeating: 1, count: pairs)
+    cutBy = Array(repeating: 0, count: pairs)
+    cloggedBy = Array(repeating: 0, count: pairs)
   }
 
   private func pair(_ from: Int, _ to: Int) -> Int { from * nodes + to }
@@ -74,7 +81,22 @@ final class PeerNetwork {
 
   func isCut(_ from: Int, _ to: Int) -> Bool { cuts[pair(from, to)] }
 
-  func cut(_ from: Int, _ to: Int) { cuts[pair(from, to)] = true }
+  /// Something that is going to cut or clog links.
+  func beginTrouble(_ kind: Happening) -> Int {
+    troubles.append((kind, false))
+    return troubles.count - 1
+  }
+
+  private func hit(_ trouble: Int) {
+    guard !troubles[trouble].hasHit else { return }
+    troubles[trouble].hasHit = true
+    simulation.note(troubles[trouble].kind)
+  }
+
+  func cut(_ from: Int, _ to: Int, by trouble: Int) {
+    cuts[pair(from, to)] = true
+    cutBy[pair(from, to)] = trouble
+  }
 
   /// The link is whole again; what waited sets out anew.
   func mend(_ from: Int, _ to: Int) {
@@ -94,7 +116,10 @@ final class PeerNetwork {
     for _ in 0..<waiting { scheduleArrival(connection) }
   }
 
-  func clog(_ from: Int, _ to: Int, _ factor: UInt64) { clogs[pair(from, to)] = factor }
+  func clog(_ from: Int, _ to: Int, _ factor: UInt64, by trouble: Int) {
+    clogs[pair(from, to)] = factor
+    cloggedBy[pair(from, to)] = trouble
+  }
 
   var hasTrouble: Bool { cuts.contains(true) || clogs.contains { $0 > 1 } }
 
@@ -211,6 +236,8 @@ final class PeerNetwork {
   }
 
   private func scheduleArrival(_ connection: PeerConnection) {
+    let place = pair(connection.from, connection.to)
+    if clogs[place] > 1 { hit(cloggedBy[place]) }
     let arrival = simulation.now + delay(connection.from, connection.to)
     connection.lastArrival = max(connection.lastArrival, arrival)
     simulation.schedule(.peerArrival(connection.number), at: connection.lastArrival)
@@ -228,6 +255,7 @@ final class PeerNetwork {
   func arrive(_ number: Int) {
     guard let connection = connections[number] else { return }
     if isCut(connection.from, connection.to) {
+      hit(cutBy[pair(connection.from, connection.to)])
       connection.stalled += 1
       if connection.stalledSince == nil {
         connection.stalledSince = simulation.now
@@ -356,10 +384,13 @@ final class PeerNetwork {
   }
 
   /// A connection breaks in the middle: each side hears of it in its own time.
-  func breakConnection(_ from: Int, _ to: Int) {
-    guard let connection = dialled[pair(from, to)], connection.isUp else { return }
+  ///
+  /// - Returns: whether there was one.
+  func breakConnection(_ from: Int, _ to: Int) -> Bool {
+    guard let connection = dialled[pair(from, to)], connection.isUp else { return false }
     connection.flight.removeAll()
     hangUp(connection, tellsListener: true)
+    return true
   }
 
   /// The process ended. A killed one closes its connections at once; one without power says

@@ -53,6 +53,11 @@ final class SimulatedClient {
   struct Held {
     let value: Int
     let delivered: Ledger.Delivered
+    /// Where the session was attached when it came, and since when it was attached elsewhere.
+    var node: Int
+    var leaderChanges = 0
+    /// Its worker takes longer than any lease.
+    var overruns = false
   }
 
   /// Something asked for beside publishing and settling.
@@ -293,12 +298,6 @@ final class SimulatedClient {
     simulation.note(isNew ? .sessionsOpened : .sessionsAttached)
     isAttached = true
     sessionRequest = nil
-    if !isNew {
-      for subscription in subscriptions where !subscription.held.isEmpty {
-        simulation.note(.leasesSurvivingLeaderChange)
-        break
-      }
-    }
     for place in chunks.indices { chunks[place].isSent = false }
     sentSettlements = 0
     subscribe()
@@ -596,11 +595,25 @@ final class SimulatedClient {
         queue: subscriptions[place].queue, token: delivery.token, id: delivery.id,
         attempt: delivery.attempt, granted: delivery.granted, leaseEnd: delivery.leaseEnd,
         holder: holder, session: session, isRedelivery: delivery.isRedelivery)
-      subscriptions[place].held[delivery.delivery] = Held(value: value, delivered: delivered)
+      if !simulation.ledger.messages[value].published.queues.contains(delivered.queue) {
+        noteDeadLetter(delivery.id, delivered.queue)
+      }
+      subscriptions[place].held[delivery.delivery] = Held(
+        value: value, delivered: delivered, node: connection?.node ?? 0)
       simulation.ledger.delivered(value, delivered)
       decide(consumer, delivery.delivery, session)
       // It may have died of this one; what came with it is not the next process's.
       if incarnation != self.incarnation { return }
+    }
+  }
+
+  /// Why it was given up, by the one that says so.
+  private func noteDeadLetter(_ id: MessageID, _ queue: Int) {
+    guard let leader = simulation.leader, let queue = simulation.queueIDs[queue] else { return }
+    switch leader.replica.machine.biography(of: id, in: queue)?.message.deadLetter?.reason {
+    case .expired: simulation.note(.expiredDeadLetters)
+    case .overflowed: simulation.note(.overflowedDeadLetters)
+    default: break
     }
   }
 
@@ -648,9 +661,14 @@ final class SimulatedClient {
     } else if isNext(plan.overrun) {
       // Long beyond any lease, then as if nothing had been.
       time = .seconds(simulation.chance.within(4...12))
-      simulation.note(.leasesOverrun)
+      overrun(consumer, delivery)
     }
     act(.settle(session: session, consumer, delivery, kind), after: time)
+  }
+
+  private func overrun(_ consumer: ConsumerID, _ delivery: DeliveryID) {
+    guard let place = subscriptions.firstIndex(where: { $0.consumer == consumer }) else { return }
+    subscriptions[place].held[delivery]?.overruns = true
   }
 
   /// What it holds under these numbers, from now on no longer.
@@ -667,6 +685,9 @@ final class SimulatedClient {
     else { return }
     if kind != nil {
       subscriptions[place].held[delivery] = nil
+      if held.overruns, simulation.newestStamp >= held.delivered.leaseEnd {
+        simulation.note(.leasesOverrun)
+      }
     } else {
       simulation.note(.extends)
     }
@@ -766,7 +787,26 @@ final class SimulatedClient {
     guard let place = subscriptions.firstIndex(where: { $0.consumer == consumer }) else { return }
     for delivery in subscriptions[place].held.keys.sorted() where delivery <= through {
       let isHeld = ranges.contains { $0.first <= delivery && delivery <= $0.last }
-      if !isHeld { subscriptions[place].held[delivery] = nil }
+      if isHeld {
+        noteLeader(of: delivery, at: place)
+      } else {
+        subscriptions[place].held[delivery] = nil
+      }
+    }
+  }
+
+  /// A lease that is still there where the session is attached now: another node leads than before?
+  private func noteLeader(of delivery: DeliveryID, at place: Int) {
+    guard let node = connection?.node, var held = subscriptions[place].held[delivery],
+      held.node != node
+    else { return }
+    held.node = node
+    held.leaderChanges += 1
+    subscriptions[place].held[delivery] = held
+    switch held.leaderChanges {
+    case 1: simulation.note(.leasesSurvivingLeaderChange)
+    case 2: simulation.note(.leasesSurvivingTwoLeaderChanges)
+    default: break
     }
   }
 }

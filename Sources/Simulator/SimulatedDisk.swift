@@ -222,7 +222,11 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
   private(set) var blockEndsZeroed: UInt64 = 0
   /// Decides what a sync that fails wrote all the same.
   private var chance: Chance
-  var capacity = Int.max
+  var capacity = Int.max { didSet { isFull = false } }
+  /// Something was refused for lack of space since the capacity was set.
+  private var isFull = false
+  private(set) var timesFull: UInt64 = 0
+  private(set) var syncsFailed: UInt64 = 0
   private(set) var syncs = 0
 
   init(seed: UInt64 = 0) { chance = Chance(seed: seed) }
@@ -250,6 +254,8 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
   private func grow(_ file: SimulatedFile, to length: Int, _ path: String) throws(StorageFailure) {
     let growth = max(0, length - file.bytes.count)
     guard bytesUsed + growth <= capacity else {
+      if !isFull { timesFull += 1 }
+      isFull = true
       throw StorageFailure(.write, path, code: StorageFailure.noSpaceCode)
     }
     bytesUsed += growth
@@ -357,6 +363,7 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
       disk.syncs += 1
       if disk.failingSyncs > 0 {
         disk.failingSyncs -= 1
+        disk.syncsFailed += 1
         file.failToSynchronize(&disk.chance)
         throw StorageFailure(.synchronize, path, code: StorageFailure.ioCode)
       }

@@ -27,6 +27,8 @@ final class SimulatedNode {
   let driftPPM: Int
   /// What its wall clock is ahead.
   var wallClock: UInt64
+  /// It was set, and no process has read it since.
+  var hasClockJumped = false
   /// Its disk may be harmed.
   let isVictim: Bool
   /// The next job of this kind is the last of its process.
@@ -35,7 +37,9 @@ final class SimulatedNode {
 
   var life: NodeLife?
   var isPowered = true
-  var slowUntil: (time: UInt64, factor: UInt64) = (0, 1)
+  var slowUntil: (time: UInt64, factor: UInt64) = (0, 1) { didSet { hasSlowed = false } }
+  /// Something has taken longer since the disk became slow.
+  private var hasSlowed = false
   unowned(unsafe) let simulation: Simulation
   /// What its disk holds of term and vote.
   var hardState = HardState()
@@ -53,6 +57,9 @@ final class SimulatedNode {
   var joins: Bool
   /// Its membership is asked for and not there yet.
   var isJoining = false
+  /// A torn or damaged end of its log was cut when its process started, and what was there has not
+  /// come again.
+  var hasTornLog = false
   /// Set while a restart is scheduled.
   var isRestarting = false
 
@@ -78,6 +85,10 @@ final class SimulatedNode {
   /// goes on at full speed.
   func slowed(_ work: UInt64) -> UInt64 {
     guard simulation.now < slowUntil.time else { return work }
+    if !hasSlowed {
+      hasSlowed = true
+      simulation.note(.slowDisks)
+    }
     let left = slowUntil.time - simulation.now
     let done = left / slowUntil.factor
     return done >= work ? work * slowUntil.factor : left + (work - done)

@@ -31,7 +31,8 @@ enum SimulationEvent {
   case fault
   /// A process dies in the middle of something that began.
   case ambush(Int, Int, power: Bool)
-  case cutLink(Int, Int)
+  /// By the trouble of this number.
+  case cutLink(Int, Int, Int)
   case mendLink(Int, Int)
   case heal
   case look
@@ -253,9 +254,16 @@ final class Simulation {
       happen(event)
     }
     coverage[.simulatedSeconds] += now / 1_000_000_000
+    if let leader {
+      for queue in queueIDs.compactMap(\.self) {
+        coverage[.droppedMessages] += leader.replica.machine.dropped(from: queue) ?? 0
+      }
+    }
     for node in nodes {
       coverage[.failedDirectorySyncs] += node.disk.directorySyncsFailed
       coverage[.zeroedBlockEnds] += node.disk.blockEndsZeroed
+      coverage[.failedSyncs] += node.disk.syncsFailed
+      coverage[.fullDisks] += node.disk.timesFull
     }
     if violation == nil {
       ledger.drained()
@@ -304,7 +312,8 @@ final class Simulation {
     case .ambush(let place, let number, let power):
       guard let life = life(place, number), !isDraining else { return }
       Nemesis(self).spring(life.node, power: power)
-    case .cutLink(let from, let to): if !isDraining { network.cut(from, to) }
+    case .cutLink(let from, let to, let trouble):
+      if !isDraining { network.cut(from, to, by: trouble) }
     case .mendLink(let from, let to): network.mend(from, to)
     case .heal: heal()
     case .look: look()
@@ -389,6 +398,8 @@ final class Simulation {
       network.answerFormerLife(of: node.place)
       network.begin(node.place, members)
       life.startUpkeep(now: life.localNow)
+      if node.hasClockJumped { note(.clockJumps) }
+      node.hasClockJumped = false
       life.turn()
     } catch {
       violated("G11", "\(node) cannot read the snapshot that recovery found whole: \(error)")
@@ -408,9 +419,13 @@ final class Simulation {
         + recovery.damage.map { "; \($0)" }.joined()
     }
     var isHarmed = false
+    node.hasTornLog = recovery.tornBytes > 0
     for report in recovery.damage {
       if case .nothingLost = report.consequence { continue }
-      if case .logCutFrom = report.consequence { note(.logsCut) }
+      if case .logCutFrom = report.consequence {
+        note(.logsCut)
+        node.hasTornLog = true
+      }
       isHarmed = true
     }
     guard isHarmed else { return }
