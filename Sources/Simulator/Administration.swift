@@ -10,11 +10,28 @@ struct Administration {
   private let simulation: Simulation
   private static let votersMin = 3
 
-  init(_ simulation: Simulation) { self.simulation = simulation }
+  /// Whom the order is given to: who leads, or who only thinks so.
+  private let leader: NodeLife?
+  /// It is cut off from the other nodes, and may soon be the leader no more.
+  private let isCutOff: Bool
 
-  private var leader: NodeLife? {
-    guard let life = simulation.leader, life.blockedUntil <= simulation.now else { return nil }
-    return life
+  /// - Parameter cutOff: the leader that was just cut off, if it is the one to ask.
+  init(_ simulation: Simulation, cutOff: NodeLife? = nil) {
+    self.simulation = simulation
+    isCutOff = cutOff != nil
+    leader = cutOff ?? Self.leader(of: simulation)
+  }
+
+  private static func leader(of simulation: Simulation) -> NodeLife? {
+    let newest = simulation.leader
+    if simulation.plan.isHarsher, simulation.laterChance.flip() {
+      let stale = simulation.nodes.compactMap(\.life).filter {
+        $0 !== newest && $0.isTakingPart && $0.replica.isLeader
+      }
+      if let life = stale.first(where: { $0.blockedUntil <= simulation.now }) { return life }
+    }
+    guard let newest, newest.blockedUntil <= simulation.now else { return nil }
+    return newest
   }
 
   // MARK: Adding
@@ -71,6 +88,7 @@ struct Administration {
     guard let leader else { return false }
     do {
       try leader.replica.changeMembership(change, now: leader.localNow)
+      if isCutOff || leader !== simulation.leader { simulation.note(.ordersToStaleLeaders) }
       simulation.trace { "\(leader.node) begins to change the members: \(change)" }
       leader.timer()
       simulation.changeBegan(leader)

@@ -190,6 +190,14 @@ final class ClientNetwork {
     return true
   }
 
+  /// The node has heard nothing for long from a client that stands still: it hangs up.
+  func silence(_ number: Int) {
+    guard let connection = connections[number], connection.isOpenAtNode,
+      simulation.clients[connection.client].isHanging, let life = life(of: connection)
+    else { return }
+    life.receive(.clientClosed(connection))
+  }
+
   func cutOff(_ node: Int) {
     unreachable.insert(node)
     hasHitSomebody = false

@@ -13,6 +13,8 @@ package enum Happening: Int, CaseIterable, Sendable {
   case resets, slowDisks, failedSyncs, failedDirectorySyncs, fullDisks, bitFlips, zeroedSectors,
     misdirectedWrites
   case staleSectors, truncatedFiles, deletedFiles, wipedDisks, emptiedDirectories, transfers
+  case pauseKills, laggardMajorities, framesAfterNewConnection, framesOfFormerLives, victimsMoved
+  case lostWrites, ordersToStaleLeaders, clientHangs, hangsBeyondSession
   case swizzles, clockJumps, membersAdded, memberRejoins, membersRemoved, leadersRemoved
   case restartsAfterFailedSync, crashesInsideSnapshot, crashesInsideRewrite
   case crashesInsideInstall, crashesInsideMembershipChange
@@ -53,6 +55,8 @@ package enum Happening: Int, CaseIterable, Sendable {
     .crashesInsideRecovery, .linearizableReads, .clientsCutOff, .snapshotsSent, .readsFromLog,
     .snapshotsOverTornLogs, .leasesSurvivingTwoLeaderChanges, .expiredDeadLetters,
     .overflowedDeadLetters, .droppedMessages, .unknownAcks, .delayedPublishes, .drainedMessages,
+    .pauseKills, .laggardMajorities, .framesAfterNewConnection, .framesOfFormerLives,
+    .victimsMoved, .lostWrites, .ordersToStaleLeaders, .clientHangs, .hangsBeyondSession,
   ]
 }
 

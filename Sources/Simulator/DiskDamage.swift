@@ -76,10 +76,32 @@ struct DiskDamage {
     else { return }
     let from = simulation.chance.below(source.bytes.count) / Self.sector * Self.sector
     let data = Array(source.bytes[from..<min(source.bytes.count, from + Self.sector)])
+    if simulation.plan.isHarsher { loseWrite() }
     tell(.misdirectedWrites, "\(name) at \(start) has what belongs elsewhere")
     file.damage { bytes in
       for (place, byte) in data.enumerated() where start + place < bytes.count {
         bytes[start + place] = byte
+      }
+    }
+  }
+
+  /// What went astray is not where it belongs: there is what was there before. Of segments only, as
+  /// with stale sectors.
+  private func loseWrite() {
+    let names = node.disk.names.filter {
+      $0.contains("segment-") && node.disk.files[$0]?.former.isEmpty == false
+    }
+    guard let name = simulation.laterChance.pick(names), let file = node.disk.files[name],
+      let former = simulation.laterChance.pick(file.former)
+    else { return }
+    tell(.lostWrites, "what was written to \(name) at \(former.offset) went elsewhere")
+    putBack(former, in: file)
+  }
+
+  private func putBack(_ former: (offset: Int, bytes: [UInt8]), in file: SimulatedFile) {
+    file.damage { bytes in
+      for (place, byte) in former.bytes.enumerated() where former.offset + place < bytes.count {
+        bytes[former.offset + place] = byte
       }
     }
   }
@@ -91,11 +113,7 @@ struct DiskDamage {
       return
     }
     tell(.staleSectors, "\(name) at \(former.offset) is as it was before")
-    file.damage { bytes in
-      for (place, byte) in former.bytes.enumerated() where former.offset + place < bytes.count {
-        bytes[former.offset + place] = byte
-      }
-    }
+    putBack(former, in: file)
   }
 
   private func tell(_ happening: Happening, _ text: String) {

@@ -1,5 +1,5 @@
 // Chooses and does harm. What may be harmed at once is bounded only where the promises are: disks
-// lose what was synced on a minority alone, which the plan names.
+// lose what was synced on a minority alone (`VictimChange` says which).
 
 import Base
 import Consensus
@@ -38,7 +38,7 @@ struct Nemesis {
   private func strike(_ kind: FaultKind) {
     switch kind {
     case .kill: crash(pickNode(), power: false)
-    case .killLeader: if let life = simulation.leader { crash(life.node, power: false) }
+    case .killLeader: killLeader()
     case .powerLoss: crash(pickNode(), power: true)
     case .stopAll: stopAll()
     case .pause: pause(pickNode())
@@ -62,6 +62,9 @@ struct Nemesis {
     case .tearBatch: pickNode().ambush = .batch
     case .dieInJob: dieInJob()
     case .dieInChange: simulation.killsNextChanger = true
+    case .pauseKill: simulation.pauseKill.begin()
+    case .straggle: straggle()
+    case .moveVictim: VictimChange(simulation).begin()
     }
   }
 
@@ -76,6 +79,11 @@ struct Nemesis {
     }
     simulation.crash(node, power: power)
     simulation.restart(node, after: wait(10, 4000))
+  }
+
+  private func killLeader() {
+    guard let life = simulation.leader else { return }
+    crash(life.node, power: plan.isHarsher && simulation.laterChance.flip())
   }
 
   private func dieInJob() {
@@ -138,11 +146,20 @@ struct Nemesis {
   }
 
   private func isolateLeader() {
-    guard let leader = simulation.leader?.node else { return }
+    guard let life = simulation.leader else { return }
+    let leader = life.node
     simulation.trace { "\(leader), the leader, is cut off" }
     let others = simulation.nodes.map(\.place).filter { $0 != leader.place }
     let trouble = simulation.network.beginTrouble(.isolatedLeaders)
     cutBetween([leader.place], others, by: trouble)
+    // Whoever runs it has not noticed.
+    guard plan.isHarsher, plan.spares > 0, life.blockedUntil <= simulation.now else { return }
+    let administration = Administration(simulation, cutOff: life)
+    if simulation.laterChance.flip() {
+      administration.addMember()
+    } else {
+      administration.removeMember()
+    }
   }
 
   /// Each node sees a majority, none sees all.
@@ -203,6 +220,44 @@ struct Nemesis {
     if hasBroken { simulation.note(.resets) }
   }
 
+  /// What a node says gets stuck on its way, as by a packet that has to be sent again and again. Then
+  /// the node gives the connection up, or dies, or its machine gets a new disk: what was stuck arrives
+  /// when newer connections between the two are there already, and what is sent again on these too.
+  private func straggle() {
+    guard
+      let number = simulation.network.hold(
+        pickNode().place, pickNode().place,
+        until: simulation.now + .milliseconds(simulation.laterChance.within(800...3000)))
+    else { return }
+    simulation.schedule(
+      .giveUp(number), at: simulation.now + .milliseconds(simulation.laterChance.within(5...600)))
+  }
+
+  func giveUp(_ number: Int) {
+    guard !simulation.isDraining, let from = simulation.network.diallerOfHeld(number) else {
+      return
+    }
+    let node = simulation.nodes[from]
+    guard simulation.laterChance.flip() else {
+      simulation.trace { "\(node) gives up a connection on which something is stuck" }
+      return simulation.network.giveUp(number)
+    }
+    let isWiped = simulation.victims.contains(from) && simulation.laterChance.flip()
+    simulation.note(.kills)
+    simulation.trace { "\(node) is killed while what it said is stuck" }
+    simulation.crash(node, power: false)
+    if isWiped { giveNewDisk(node) }
+    simulation.restart(node, after: .milliseconds(simulation.laterChance.within(5...300)))
+  }
+
+  func giveNewDisk(_ node: SimulatedNode) {
+    if !node.disk.names.isEmpty { simulation.note(.wipedDisks) }
+    simulation.trace { "\(node) gets a new disk" }
+    node.disk.wipe()
+    node.harmedAt = nil
+    node.hasFailedSync = false
+  }
+
   // MARK: Disks
 
   private func slowDisk(_ node: SimulatedNode) {
@@ -229,7 +284,7 @@ struct Nemesis {
   }
 
   private func damageSomething() {
-    guard let place = simulation.chance.pick(plan.victims) else { return }
+    guard let place = simulation.chance.pick(simulation.victims) else { return }
     let node = simulation.nodes[place]
     if simulation.chance.permille(500) {
       for _ in 0..<simulation.chance.within(1...3) {
@@ -242,15 +297,11 @@ struct Nemesis {
   }
 
   private func wipe() {
-    guard let place = simulation.chance.pick(plan.victims) else { return }
+    guard let place = simulation.chance.pick(simulation.victims) else { return }
     let node = simulation.nodes[place]
     crash(node, power: false)
     guard node.life == nil, !node.isOut else { return }
-    if !node.disk.names.isEmpty { simulation.note(.wipedDisks) }
-    simulation.trace { "\(node) gets a new disk" }
-    node.disk.wipe()
-    node.harmedAt = nil
-    node.hasFailedSync = false
+    giveNewDisk(node)
   }
 
   /// Its wall clock is set, far forward or back; its processes read it when they start.

@@ -23,6 +23,8 @@ final class PeerConnection {
   var stalled = 0
   var stalledSince: UInt64?
   var lastArrival: UInt64 = 0
+  /// What is on its way is stuck until then, or until there is a newer connection.
+  var heldUntil: UInt64 = 0
   var isUp = false
   var isOpenAtDialler = true
   var isOpenAtListener = true
@@ -189,6 +191,7 @@ final class PeerNetwork {
       return
     }
     connection.isUp = true
+    releaseFormer(connection)
     pauses[pair(connection.from, connection.to)] = 20
     put(.envelope(.introduction(life.replica.introduction)), into: connection)
     life.receive(.peerConnected(connection.to))
@@ -264,6 +267,10 @@ final class PeerNetwork {
       }
       return
     }
+    if connection.heldUntil > simulation.now {
+      connection.stalled += 1
+      return
+    }
     guard let flying = connection.flight.popFirst() else { return }
     guard simulation.nodes[connection.to].isPowered else {
       // Nobody answers: only patience ends this.
@@ -299,6 +306,7 @@ final class PeerNetwork {
       }
       accepted[place] = connection
     }
+    if !connection.isOpenAtDialler { noteLateFrame(over: connection) }
     if case .introduction(let introduction) = envelope {
       answer(introduction, connection.to, from: connection.from)
     }
@@ -315,6 +323,71 @@ final class PeerNetwork {
     }
     guests[place] |= bit
     simulation.schedule(.dial(place, other), at: simulation.now)
+  }
+
+  // MARK: Stragglers
+
+  // Order holds within a connection, and the listener closes the older of two connections of one
+  // dialler when the newer is introduced (`PeerLinks.take`): what was sent is seen once on each
+  // connection, in order, and never after the newer one's introduction. Before it, what a connection
+  // still carries that was given up may arrive late, when the listener has dialled the other's next
+  // process already: consensus has to tell by itself that this is of a former time
+  // (`Progress.roundAtConnection`), and that it gets again what was sent again.
+
+  /// What is on its way and what is sent from now on is stuck. Nil without a connection.
+  func hold(_ from: Int, _ to: Int, until time: UInt64) -> Int? {
+    guard let connection = dialled[pair(from, to)], connection.isUp else { return nil }
+    connection.heldUntil = time
+    simulation.schedule(.peerRelease(connection.number), at: time)
+    return connection.number
+  }
+
+  /// Who dialled the connection, if it is still there and something is stuck on it.
+  func diallerOfHeld(_ number: Int) -> Int? {
+    guard let connection = connections[number], connection.isUp, connection.stalled > 0,
+      connection.heldUntil > simulation.now
+    else { return nil }
+    return connection.from
+  }
+
+  func giveUp(_ number: Int) {
+    if let connection = connections[number] { hangUp(connection, tellsListener: true) }
+  }
+
+  /// There is a newer connection between two nodes: what is stuck on its way from either to the other
+  /// may come at any time now, before the newer one's introduction or after it.
+  private func releaseFormer(_ newer: PeerConnection) {
+    guard simulation.plan.isHarsher else { return }
+    for number in connections.keys.sorted() {
+      guard let former = connections[number], former !== newer,
+        former.heldUntil > simulation.now, !former.isOpenAtDialler,
+        former.from == newer.from && former.to == newer.to
+          || former.from == newer.to && former.to == newer.from
+      else { continue }
+      simulation.schedule(
+        .peerRelease(number),
+        at: simulation.now + simulation.laterChance.skewed(0...simulation.plan.delay.upperBound))
+    }
+  }
+
+  func releaseHeld(_ number: Int) {
+    guard let connection = connections[number], connection.heldUntil > 0 else { return }
+    connection.heldUntil = 0
+    if !isCut(connection.from, connection.to) { release(connection) }
+  }
+
+  /// A frame of a connection that its dialler has given up.
+  private func noteLateFrame(over connection: PeerConnection) {
+    let (from, to) = (connection.from, connection.to)
+    guard let sender = simulation.nodes[from].life else { return }
+    if sender.number != connection.fromLife {
+      guard isConnected(to, to: from), dialled[pair(to, from)]?.toLife == sender.number else {
+        return
+      }
+      simulation.note(.framesOfFormerLives)
+    } else if isConnected(from, to: to) {
+      simulation.note(.framesAfterNewConnection)
+    }
   }
 
   // MARK: Ends

@@ -12,6 +12,12 @@ package enum FaultKind: String, CaseIterable, Sendable {
   case swizzle, clockJump, addMember, removeMember
   /// Set up now, they come when the moment is there.
   case tearBatch, dieInJob, dieInChange
+  /// Drawn apart from those before: see `laterKinds`.
+  case pauseKill, straggle, moveVictim
+
+  /// What was added when many seeds had found something: drawn from a generator of their own, in half
+  /// of the seeds, so that the other half is what it was.
+  static let laterKinds: [FaultKind] = [.pauseKill, .straggle, .moveVictim]
 }
 
 /// What is left out of a run, to find what a failure needs.
@@ -30,9 +36,11 @@ struct Plan {
   let nodes: Int
   /// Machines that may join later, behind the founding ones.
   let spares: Int
-  /// Nodes whose disks may be damaged: a minority, the same for the whole run, since what is
-  /// damaged may stay unnoticed for long.
+  /// Nodes whose disks may be damaged first: a minority, since what is damaged may stay unnoticed for
+  /// long. Another takes the place of one that has all again (`VictimChange`).
   let victims: [Int]
+  /// Has what was added later: `FaultKind.laterKinds`, and harsher ways of what was there.
+  let isHarsher: Bool
   let duration: UInt64
   let faults: [(kind: FaultKind, weight: Int)]
   let faultPause: ClosedRange<UInt64>
@@ -92,6 +100,8 @@ struct Plan {
     var changeCredit = 0
     /// Per mille of deliveries that are settled together with what is published.
     var transact = 0
+    /// Per mille of deliveries at which it stands still, and later goes on as if nothing had been.
+    var hang = 0
   }
 
   init(seed: UInt64, without cut: PlanCut = PlanCut()) {
@@ -108,12 +118,21 @@ struct Plan {
     let seconds = chance.within(UInt64(15)...50)
     duration = .seconds(min(seconds, cut.seconds ?? seconds))
     var faults: [(kind: FaultKind, weight: Int)] = []
-    for kind in FaultKind.allCases where chance.permille(kind.isOfMembers ? 900 : 550) {
+    for kind in FaultKind.allCases
+    where !FaultKind.laterKinds.contains(kind) && chance.permille(kind.isOfMembers ? 900 : 550) {
       if victims.isEmpty && (kind == .damage || kind == .wipe) { continue }
       if !changesMembers && kind.isOfMembers { continue }
       let weight = chance.within(1...6)
       if !cut.faults.contains(kind) { faults.append((kind, weight)) }
     }
+    var later = Chance(seed: seed ^ 0x6861_7273_6865_7220)
+    isHarsher = later.flip()
+    for kind in FaultKind.laterKinds where isHarsher && later.permille(600) {
+      let weight = later.within(1...6)
+      if victims.isEmpty && kind == .moveVictim { continue }
+      if !cut.faults.contains(kind) { faults.append((kind, weight)) }
+    }
+    let hang = isHarsher && later.flip() ? later.within(1...20) : 0
     self.faults = faults
     let pauseMin = chance.within(UInt64(50)...1500)
     faultPause = .milliseconds(pauseMin) ... .milliseconds(pauseMin * 4)
@@ -157,6 +176,7 @@ struct Plan {
     self.clients = clients.enumerated().map { place, drawn in
       var client = drawn
       if transacts { client.transact = apart.within(0...80) }
+      client.hang = hang
       guard cut.clients.contains(place + 1) else { return client }
       var silent = client
       silent.queuesPublished = []

@@ -14,6 +14,8 @@ enum ClientAction {
   case transact(session: SessionID, ConsumerID, DeliveryID)
   /// Nothing may have come over this connection for long.
   case patience(connection: Int)
+  /// It stood still, and goes on.
+  case wake
 }
 
 final class SimulatedClient {
@@ -88,6 +90,10 @@ final class SimulatedClient {
   private var sessionsLost = 0
 
   private var connection: ClientConnection?
+  /// It stands still until then; what it misses waits for it.
+  private var hangsUntil: UInt64 = 0
+  private var missed: [(reply: ServerReply, connection: ClientConnection)] = []
+  private var missedEnd: ClientConnection?
   private var nodeWanted: Int?
   private var lastHeard: UInt64 = 0
   private(set) var session: SessionID?
@@ -118,6 +124,9 @@ final class SimulatedClient {
     process = simulation.nextProcess()
     sessionsLost = 0
     orders = []
+    hangsUntil = 0
+    missed = []
+    missedEnd = nil
     connection = nil
     session = nil
     isAttached = false
@@ -159,7 +168,9 @@ final class SimulatedClient {
   // MARK: Actions
 
   func perform(_ action: ClientAction) {
+    if isHanging { return act(action, after: hangsUntil - simulation.now) }
     switch action {
+    case .wake: wake()
     case .connect: connect()
     case .publish:
       publish()
@@ -183,6 +194,47 @@ final class SimulatedClient {
     }
   }
 
+  // MARK: Standing still
+
+  var isHanging: Bool { hangsUntil > simulation.now }
+
+  /// The process is stopped, as by SIGSTOP: its machine goes on taking what comes for it. For longer
+  /// than its leases, at times for longer than the node waits for a word of it and its session lasts.
+  private func hang() {
+    guard !isHanging else { return }
+    let longest = simulation.plan.silence + simulation.plan.sessionTimeout.rawValue + .seconds(5)
+    let span = simulation.laterChance.within(.milliseconds(500)...longest)
+    hangsUntil = simulation.now + span
+    simulation.trace { "\(self) stands still until \(Simulation.seconds(self.hangsUntil))" }
+    act(.wake, after: span)
+    if let connection {
+      simulation.schedule(
+        .clientSilence(connection.number), at: simulation.now + simulation.plan.silence)
+    }
+  }
+
+  /// A delivery counts as seen when it reaches the machine: the history's checkers take an event for
+  /// not much later than its cause, and a redrive before a delivery was read would be one after it.
+  /// Whatever comes of it comes when the process goes on.
+  private func miss(_ reply: ServerReply, over connection: ClientConnection) {
+    if case .deliver(let consumer, let messages) = reply {
+      take(messages, consumer)
+    } else {
+      missed.append((reply, connection))
+    }
+  }
+
+  /// It goes on as if nothing had been, and finds out.
+  private func wake() {
+    if !missed.isEmpty || missedEnd != nil { simulation.note(.clientHangs) }
+    if let session, simulation.isSessionOver(session) { simulation.note(.hangsBeyondSession) }
+    let (replies, end) = (missed, missedEnd)
+    missed = []
+    missedEnd = nil
+    for (reply, connection) in replies { receive(reply, over: connection) }
+    if let end { closed(end) }
+  }
+
   private func connect() {
     guard connection == nil else { return }
     let node = nodeWanted ?? simulation.chance.below(simulation.nodes.count)
@@ -199,6 +251,10 @@ final class SimulatedClient {
   /// The connection is gone: everything unanswered will be sent again.
   func closed(_ closed: ClientConnection) {
     guard closed === connection, closed.incarnation == incarnation else { return }
+    if isHanging {
+      missedEnd = closed
+      return
+    }
     connection = nil
     isAttached = false
     sessionRequest = nil
@@ -228,6 +284,7 @@ final class SimulatedClient {
 
   func receive(_ reply: ServerReply, over connection: ClientConnection) {
     guard connection === self.connection, connection.incarnation == incarnation else { return }
+    if isHanging { return miss(reply, over: connection) }
     lastHeard = simulation.now
     switch reply {
     case .pong: break
@@ -630,6 +687,7 @@ final class SimulatedClient {
   /// What becomes of a message that came.
   private func decide(_ consumer: ConsumerID, _ delivery: DeliveryID, _ session: SessionID) {
     let work = simulation.chance.within(plan.workTime)
+    if plan.hang > 0, !simulation.isDraining, simulation.laterChance.permille(plan.hang) { hang() }
     if simulation.isDraining {
       simulation.note(.drainedMessages)
       act(

@@ -29,8 +29,10 @@ final class SimulatedNode {
   var wallClock: UInt64
   /// It was set, and no process has read it since.
   var hasClockJumped = false
-  /// Its disk may be harmed.
-  let isVictim: Bool
+  /// Its disk may be harmed, or was and does not have all again.
+  var isVictim: Bool
+  /// It has a new disk and is harmed no more: another takes its place when it has all again.
+  var isMending = false
   /// The next job of this kind is the last of its process.
   var ambush: Ambush?
   private let syncTimes: ClosedRange<UInt64>

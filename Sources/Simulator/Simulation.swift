@@ -31,6 +31,13 @@ enum SimulationEvent {
   case fault
   /// A process dies in the middle of something that began.
   case ambush(Int, Int, power: Bool)
+  /// Who stands still is about to go on: all others die before.
+  case killBeforeLaggards
+  /// The dialler of this connection gives it up, or dies; what is on its way comes later.
+  case giveUp(Int)
+  case peerRelease(Int)
+  /// A client has said nothing for long over this connection.
+  case clientSilence(Int)
   /// By the trouble of this number.
   case cutLink(Int, Int, Int)
   case mendLink(Int, Int)
@@ -54,6 +61,8 @@ final class Simulation {
   let seed: UInt64
   let plan: Plan
   var chance: Chance
+  /// Decides what only `Plan.isHarsher` brings, so that other runs are what they were without it.
+  var laterChance: Chance
   private(set) var now: UInt64 = 0
   private var queue = EventQueue<SimulationEvent>()
   private(set) var nodes: [SimulatedNode] = []
@@ -74,6 +83,9 @@ final class Simulation {
   private(set) var lossPermille: Int
   private var nextLife = 1
   private var lastProcess = 0
+  /// Whose disks may be harmed now.
+  var victims: [Int]
+  private(set) lazy var pauseKill = PauseKill(self)
   /// The next leader that begins to change the members dies before that is done.
   var killsNextChanger = false
   private var lastLeader: Int?
@@ -91,6 +103,8 @@ final class Simulation {
     self.tellsStory = tellsStory
     plan = Plan(seed: seed, without: cut)
     chance = Chance(seed: seed ^ 0x5eed_5eed_5eed_5eed)
+    laterChance = Chance(seed: seed ^ 0x6c61_7465_7220_6f6e)
+    victims = plan.victims
     queueIDs = Array(repeating: nil, count: plan.queues.count)
     lossPermille = plan.lossPermille
   }
@@ -202,6 +216,7 @@ final class Simulation {
   func keepHistory(_ bytes: [UInt8]) { if tellsStory { history = bytes } }
 
   func leaderBegan(_ place: Int) {
+    pauseKill.leaderBegan(place)
     ledger.leaderChanged(to: nodes[place])
     if lastLeader != nil, lastLeader != place { note(.leaderChanges) }
     lastLeader = place
@@ -312,6 +327,10 @@ final class Simulation {
     case .ambush(let place, let number, let power):
       guard let life = life(place, number), !isDraining else { return }
       Nemesis(self).spring(life.node, power: power)
+    case .killBeforeLaggards: pauseKill.kill()
+    case .giveUp(let number): Nemesis(self).giveUp(number)
+    case .peerRelease(let number): network.releaseHeld(number)
+    case .clientSilence(let number): clientNetwork.silence(number)
     case .cutLink(let from, let to, let trouble):
       if !isDraining { network.cut(from, to, by: trouble) }
     case .mendLink(let from, let to): network.mend(from, to)
@@ -596,6 +615,7 @@ final class Simulation {
       restart(node, after: .milliseconds(chance.within(100...2000)))
     }
     if plan.spares > 0 { Administration(self).look() }
+    VictimChange(self).look()
     if isDraining {
       addDrainers()
       if isDrained {

@@ -99,6 +99,30 @@ import Testing
   }
 }
 
+@Suite struct PlanTests {
+  /// The other half of the seeds is what it was before there were later kinds.
+  @Test func laterFaultsComeInHalfOfTheSeeds() {
+    let plans = (UInt64(1)...400).map { Plan(seed: $0) }
+    for plan in plans where !plan.isHarsher {
+      #expect(!plan.faults.contains { FaultKind.laterKinds.contains($0.kind) })
+      #expect(plan.clients.allSatisfy { $0.hang == 0 })
+    }
+    #expect((150...250).contains(plans.count(where: \.isHarsher)))
+    for kind in FaultKind.laterKinds {
+      #expect(plans.contains { $0.faults.contains { $0.kind == kind } }, "\(kind)")
+    }
+  }
+
+  @Test func whatMayBeHarmedIsAMinority() {
+    for plan in (UInt64(1)...400).map({ Plan(seed: $0) }) {
+      #expect(plan.victims.count <= plan.nodes / 2)
+      let movesVictims = plan.faults.contains { $0.kind == .moveVictim }
+      #expect(!movesVictims || !plan.victims.isEmpty)
+      #expect(plan.victims.isEmpty || plan.spares == 0)
+    }
+  }
+}
+
 /// The history's verdict stands behind every run: a history with a fault in it must fail.
 @Suite struct VerdictTests {
   @Test func theHistoryOfARunIsWholeAndValid() throws {
@@ -288,6 +312,18 @@ import Testing
     disk.capacity = 5
     let failure = #expect(throws: StorageFailure.self) { try file.write([[1, 2]], at: 4) }
     #expect(failure?.isNoSpace == true)
+  }
+
+  @Test func aFaultCountsWhenItHits() throws {
+    let (disk, file) = try made()
+    disk.failingSyncs = 1
+    disk.capacity = 5
+    #expect(disk.syncsFailed == 0 && disk.timesFull == 0)
+    #expect(throws: StorageFailure.self) { try file.synchronize() }
+    for _ in 1...3 { #expect(throws: StorageFailure.self) { try file.write([[1, 2]], at: 4) } }
+    disk.capacity = 4
+    #expect(throws: StorageFailure.self) { try file.write([[1]], at: 4) }
+    #expect(disk.syncsFailed == 1 && disk.timesFull == 2)
   }
 }
 
