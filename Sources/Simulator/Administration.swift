@@ -42,12 +42,13 @@ struct Administration {
       node.isOut && node.life == nil && !isKnownMember(node)
     }
     guard leader != nil, let node = simulation.chance.pick(free) else { return }
-    if node.durable > .zero { simulation.note(.memberRejoins) }
+    if node.wasMember { simulation.note(.memberRejoins) }
     simulation.trace { "\(node) joins with an empty disk" }
     node.isOut = false
     node.joins = true
+    node.wasMember = true
     node.isJoining = true
-    node.durable = .zero
+    node.log = OrderedLog()
     node.harmedAt = nil
     node.disk.wipe()
     simulation.restart(node, after: 1)

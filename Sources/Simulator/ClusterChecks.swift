@@ -26,6 +26,11 @@ final class ClusterChecks {
   private var newestApplied = LogIndex.zero
   /// The members as of the newest entry that any node ever applied.
   private(set) var newestMembership: Membership?
+  /// The newest time of the queues that any replica ever had.
+  private(set) var newestClock = MachineTime.zero
+  private(set) var sessions = SessionWatch()
+  /// Times at which two replicas could have been compared, and were not.
+  private var chancesToCompare = 0
 
   init(_ simulation: Simulation) { self.simulation = simulation }
 
@@ -34,6 +39,7 @@ final class ClusterChecks {
   func afterStep(_ life: NodeLife) {
     life.steps += 1
     life.replica.consensus.checkInvariants()
+    if life.steps & 15 == 0 { life.replica.checkInvariants() }
     if life.steps & 63 == 0 { life.store.checkInvariants() }
     if life.steps & 255 == 0 { life.replica.machine.checkInvariants() }
     checkCommitted(life)
@@ -43,8 +49,11 @@ final class ClusterChecks {
       if applied > newestApplied {
         newestApplied = applied
         newestMembership = life.replica.appliedMembership
+        newestClock = max(newestClock, life.replica.machine.clock)
+        watchSessions(life)
       }
       compare(life.replica.machine.stateHash, after: applied, at: life.node)
+      maybeCompareWhole(life)
     }
     simulation.digest(
       life.node.place, life.replica.applied.rawValue, life.replica.machine.stateHash)
@@ -83,6 +92,12 @@ final class ClusterChecks {
     }
   }
 
+  /// The term of a committed entry, if anybody knew it as such.
+  func committedTerm(_ index: LogIndex) -> Term? {
+    let place = Int(index.rawValue)
+    return place < committed.count ? committed[place] : nil
+  }
+
   func compare(_ hash: UInt64, after index: LogIndex, at node: SimulatedNode) {
     if let known = hashes[index] {
       if known != hash {
@@ -95,10 +110,67 @@ final class ClusterChecks {
     }
   }
 
+  // MARK: Sessions
+
+  func sessionOpened(_ session: SessionID) {
+    sessions.opened(session, timeout: simulation.plan.sessionTimeout)
+  }
+
+  private func watchSessions(_ life: NodeLife) {
+    let fault = sessions.look(at: newestClock) { session in
+      if life.replica.machine.origin(of: session) != nil { return .attached }
+      return life.replica.machine.held(by: session) == nil ? .gone : .detached
+    }
+    if let fault { simulation.violated("G7", fault) }
+  }
+
+  // MARK: States
+
+  /// Hashes are of what was decided, and a snapshot brings its own along: so now and then, and whenever a
+  /// state was read from a snapshot, all of it is compared with another replica's.
+  private func maybeCompareWhole(_ life: NodeLife) {
+    let applied = life.replica.applied
+    for node in simulation.nodes {
+      guard let other = node.life, other !== life, other.replica.applied == applied else {
+        continue
+      }
+      chancesToCompare += 1
+      if !life.isFromSnapshot, !other.isFromSnapshot, chancesToCompare & 255 != 0 { return }
+      life.isFromSnapshot = false
+      other.isFromSnapshot = false
+      return compareWhole(life, other)
+    }
+  }
+
+  /// The same state has the same bytes in a snapshot (G14).
+  func compareWhole(_ life: NodeLife, _ other: NodeLife) {
+    simulation.note(.statesCompared)
+    let bytes = life.replica.machine.freeze().encoded()
+    let others = other.replica.machine.freeze().encoded()
+    if bytes == others { return }
+    let place = zip(bytes, others).enumerated().first { $0.element.0 != $0.element.1 }?.offset
+    simulation.violated(
+      "G14",
+      "\(life.node) and \(other.node) have other queues after entry \(life.replica.applied): their"
+        + " snapshots of \(bytes.count) and \(others.count) bytes differ at byte"
+        + " \(place ?? min(bytes.count, others.count))")
+  }
+
+  /// Everything is at rest: what must hold of every node still running.
+  func checkAtRest() {
+    for node in simulation.nodes {
+      guard let life = node.life else { continue }
+      life.replica.consensus.checkInvariants()
+      life.replica.checkInvariants()
+      life.store.checkInvariants()
+      life.replica.machine.checkInvariants()
+    }
+  }
+
   // MARK: Logs
 
-  func willStore(_ operations: [LogOperation], at life: NodeLife) {
-    life.node.log.order(operations)
+  func willStore(_ operations: [LogOperation], _ ticket: StoreTicket, at life: NodeLife) {
+    life.node.log.order(operations, ticket)
     for operation in operations {
       switch operation {
       case .append(let entries):
@@ -168,19 +240,6 @@ final class ClusterChecks {
       simulation.violated(
         "leader completeness",
         "\(life.node) leads term \(term) without the committed entry \(commit) of term \(known)")
-    }
-  }
-
-  /// A confirm leaves only for what a majority has on disk (G1).
-  func willConfirm(_ index: LogIndex, at life: NodeLife) {
-    // It was committed by the members of then, which may be those applied or newer ones.
-    let isHeld = [life.replica.consensus.membership, life.replica.appliedMembership].contains {
-      let holders = $0.voters.count { simulation.nodes[simulation.place($0)].durable >= index }
-      return holders >= $0.quorum
-    }
-    if !isHeld {
-      simulation.violated(
-        "G1", "\(life.node) confirms entry \(index), which is not on a majority of disks")
     }
   }
 }

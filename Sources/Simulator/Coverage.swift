@@ -22,14 +22,15 @@ package enum Happening: Int, CaseIterable, Sendable {
   case elections, leaderChanges, commits, truncations, halts, restarts, restartsWithDamage
   case tornTailsCut, logsCut, memoryLost, memoryRestored, logsMended
   case repairs, snapshots, cleanings, snapshotsSent, snapshotsInstalled, snapshotStreamsFailed
-  case readsFromLog, damageFoundRunning, linearizableReads, promotions, snapshotsOverTornLogs
+  case readsFromLog, damageFoundRunning, linearizableReads, promotions, snapshotsOverTornLogs,
+    statesCompared
   // What the clients did and saw.
   case sessionsOpened, sessionsAttached, sessionsLost, clientCrashes, publishes, publishesRepeated
   case confirms, deliveries, redeliveries, acks, nacks, rejects, releases, extends, leasesOverrun
   case publishesRefused, delayedPublishes, delayedDeliveries, cancels, reschedules, redrives, purges
   case creditChanges, settlesTwice, staleSettles, deadLetters, leasesSurvivingLeaderChange,
     leasesSurvivingTwoLeaderChanges, expiredDeadLetters, overflowedDeadLetters, droppedMessages,
-    lateDeliveries, unknownAcks
+    lateDeliveries, unknownAcks, leasesLapsed
   case transactions, transactionsAcrossQueues, transactionsRefused
   case drainedMessages
 

@@ -33,6 +33,8 @@ final class Ledger {
     let holder: String
     let session: SessionID
     let isRedelivery: Bool
+    /// Its holder has asked to settle or to extend it.
+    var isSettled = false
   }
 
   struct Message {
@@ -56,13 +58,17 @@ final class Ledger {
   unowned(unsafe) let simulation: Simulation
   var messages: [Message] = []
   var transactions: [Transaction] = []
+  var counts: Counts
   /// Anything may have been purged.
   private(set) var hasPurged = false
   private var recorder = HistoryRecorder()
   /// Consumers whose end is recorded.
   private var ended: Set<String> = []
 
-  init(_ simulation: Simulation) { self.simulation = simulation }
+  init(_ simulation: Simulation) {
+    self.simulation = simulation
+    counts = Counts(queues: simulation.plan.queues.count)
+  }
 
   private func name(_ queue: Int) -> String { simulation.plan.queues[queue].name }
 
@@ -102,6 +108,7 @@ final class Ledger {
 
   func newMessage(_ published: Published) -> Int {
     messages.append(Message(published: published))
+    made(published)
     let number = messages.count - 1
     for queue in published.queues {
       recorder.invoke(
@@ -131,6 +138,7 @@ final class Ledger {
 
   func refused(_ value: Int, _ refusal: Refusal) {
     for queue in messages[value].published.queues {
+      gone(value, from: queue)
       recorder.fail(
         .publish(Self.value(value), to: name(queue)), by: producer(of: value),
         at: simulation.now, error: "\(refusal)")
@@ -145,7 +153,7 @@ final class Ledger {
       return
     }
     for old in messages[value].deliveries
-    where !ended.contains(old.holder) && simulation.isSessionOver(old.session) {
+    where !ended.contains(old.holder) && simulation.checks.sessions.isOver(old.session) {
       over(old.holder)
     }
     simulation.trace {
@@ -159,6 +167,7 @@ final class Ledger {
         attempt: new.attempt, lease: new.leaseEnd.since(new.granted).rawValue,
         granted: new.granted.rawValue, id: "\(new.id)"), to: new.holder, at: simulation.now)
     judge(value, new)
+    judgeLeases(value, new)
     judgeTransactions(value, new)
     messages[value].deliveries.append(new)
     note(value, new)
@@ -233,6 +242,7 @@ final class Ledger {
     simulation.trace {
       "message \(value): token \(delivery.token) to be settled: \(kind.map { "\($0)" } ?? "extend")"
     }
+    noteSettled(value, delivery)
     recorder.invoke(
       settlement(
         value, delivery, kind, delay: delay, lease: lease, error: error.isEmpty ? nil : error),
@@ -243,10 +253,14 @@ final class Ledger {
     _ value: Int, _ delivery: Delivered, _ kind: SettleKind?, _ outcome: Outcome,
     lease: Nanoseconds? = nil
   ) {
-    simulation.trace { "message \(value): token \(delivery.token) settled: \(outcome)" }
+    simulation.trace {
+      "message \(value): token \(delivery.token) settled (\(kind.map { "\($0)" } ?? "extend")):"
+        + " \(outcome)"
+    }
     let operation = settlement(value, delivery, kind)
     switch outcome {
     case .confirmed:
+      if kind == .acknowledge { gone(value, from: delivery.queue) }
       recorder.ok(
         operation, by: delivery.holder, at: simulation.now,
         lease: kind == nil ? lease.map(leastSpan) : nil)
@@ -264,6 +278,7 @@ final class Ledger {
   func cancelled(_ value: Int, _ outcome: Outcome) {
     if outcome == .confirmed {
       messages[value].isCancelled = true
+      gone(value, from: messages[value].published.queue)
       messages[value].changedAt = simulation.newestStamp
     }
     complete(cancel(value), by: producer(of: value), outcome)

@@ -360,7 +360,9 @@ extension NodeLife {
     case .deliver(let session, let consumer, let range):
       guard let client = sessions[session] else { return }
       for delivery in list.deliveries[range] { client.outbox.append((consumer, delivery)) }
-    case .settled(let session, let through): tell(session, .settled(through))
+    case .settled(let session, let through):
+      simulation.checks.willAnswer(self)
+      tell(session, .settled(through))
     case .refused(let session, let first, let count, let refusal):
       tell(session, .publishRefused(first: first, count: count, refusal))
     case .settleRefused(let session, let sequence, let consumer, let range, let refusal):
@@ -381,7 +383,9 @@ extension NodeLife {
       sessions[session]?.outbox.removeAll { $0.consumer == consumer }
       tell(session, .consumerCancelled(consumer))
     case .topology: break  // There are no AMQP clients here.
-    case .reply(let requester, let tag, let answer): self.answer(requester, tag, answer)
+    case .reply(let requester, let tag, let answer):
+      simulation.checks.willAnswer(self)
+      self.answer(requester, tag, answer)
     case .sessionOpened(let origin, let session, _, _): opened(origin, session)
     case .sessionOpenRefused(let origin, let refusal):
       guard let client = clients.first(where: { $0.token == origin.connection }),
@@ -396,11 +400,22 @@ extension NodeLife {
       else { return }
       client.session = .none
       reply(.refused(request, refusal), to: client)
-    case .sessionEnded(let session, _):
+    case .sessionEnded(let session, let how):
+      checkEnd(of: session, how)
       guard let client = sessions.removeValue(forKey: session) else { return }
       client.loseSession()
       reply(.sessionEnded(session), to: client)
     case .producerFenced(let session): tell(session, .producerFenced)
+    }
+  }
+
+  /// No client closes its session, and none ends under a client that is attached through this node.
+  private func checkEnd(of session: SessionID, _ how: SessionEnd) {
+    if how == .closed {
+      simulation.violated("G7", "session \(session) is closed, and nobody asked")
+    }
+    if sessions[session] != nil {
+      simulation.violated("G7", "session \(session) ends, which is attached through \(node)")
     }
   }
 
@@ -410,6 +425,7 @@ extension NodeLife {
   }
 
   private func opened(_ origin: SessionOrigin, _ session: SessionID) {
+    simulation.checks.sessionOpened(session)
     guard let client = clients.first(where: { $0.token == origin.connection }),
       case .opening(let request) = client.session
     else {

@@ -19,6 +19,7 @@ extension NodeLife {
     if storage.takeDroppedSnapshot() { replica.snapshotNotSaved() }
     for _ in 0..<storage.takeStagedRepairs() { replica.repairStaged() }
     guard hasBegun else { return }
+    simulation.checks.checkDisk(of: self, "writes")
     let done = simulation.now + node.syncTime(&simulation.chance)
     storageBegan = simulation.now
     // A batch of one sector is there or not: it cannot be torn.
@@ -96,6 +97,7 @@ extension NodeLife {
     storage.execute()
     guard let current = storage.current else { return }
     storage.current = nil
+    if let failure = current.failure { diskFailure = failure }
     do {
       try store.finished(current.job)
       if let failure = current.failure { throw failure }
@@ -104,7 +106,6 @@ extension NodeLife {
       halt("the disk failed and nothing is written any more: \(error)")
       return
     }
-    node.durable = max(node.durable, store.syncedLast.index)
     if let harmedAt = node.harmedAt, storageBegan > harmedAt { node.harmedAt = nil }
     markerDeadline = now + Self.markerPause
     checkSpace(now: now)
@@ -125,7 +126,7 @@ extension NodeLife {
       node.hardState = first.state
       hardStates.removeFirst()
     }
-    if storage.isIdle { node.log.isDurable() }
+    node.log.stored(tickets)
   }
 
   func startUpkeep(now: MonotonicTime) {
@@ -292,6 +293,7 @@ extension NodeLife {
 
   func finishBackground(now: MonotonicTime) {
     guard let result = background.finish(), isTakingPart else { return }
+    if let failure = result.failure { diskFailure = failure }
     switch result {
     case .upkeep(let job):
       isUpkeepRunning = false
@@ -489,6 +491,7 @@ extension NodeLife {
       let machine = try loadMachine(from: store)
       replica.snapshotInstalled(chunk, machine: machine, now: now)
       checkedApplied = .zero
+      isFromSnapshot = true
       node.log.reset(to: chunk.last.index)
       simulation.note(.snapshotsInstalled)
       if node.hasTornLog { simulation.note(.snapshotsOverTornLogs) }

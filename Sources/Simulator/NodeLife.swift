@@ -87,6 +87,11 @@ final class NodeLife {
   var hardStates: [(ticket: StoreTicket, state: HardState)] = []
   var checkedCommit = LogIndex.zero
   var checkedApplied = LogIndex.zero
+  /// Its queues were read from a snapshot, and not compared with another replica's since.
+  var isFromSnapshot = true
+  var answeredApplied = LogIndex.zero
+  /// What this process was told of its disk: it may write nothing and confirm nothing from then on.
+  var diskFailure: StorageFailure?
   var steps = 0
 
   init(
@@ -253,7 +258,7 @@ final class NodeLife {
     guard isTakingPart else { return }
     switch output {
     case .store(let ticket, let operations):
-      simulation.checks.willStore(operations, at: self)
+      simulation.checks.willStore(operations, ticket, at: self)
       for operation in operations {
         if case .saveHardState(let state) = operation { hardStates.append((ticket, state)) }
       }

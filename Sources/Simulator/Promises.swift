@@ -6,55 +6,135 @@ import Consensus
 import LogStore
 import Node
 
-/// The log as it was ordered to the disk.
+/// Terms by index.
+struct TermTable {
+  /// From index 0 on; zero where there is no entry.
+  private var terms: [Term] = []
+
+  subscript(index: LogIndex) -> Term {
+    get {
+      let place = Int(index.rawValue)
+      return place < terms.count ? terms[place] : .zero
+    }
+    set {
+      let place = Int(index.rawValue)
+      while terms.count <= place { terms.append(.zero) }
+      terms[place] = newValue
+    }
+  }
+
+  /// The last entry.
+  var last: LogIndex { LogIndex(UInt64(max(terms.count, 1) - 1)) }
+
+  func has(_ position: LogPosition) -> Bool {
+    position.term != .zero && self[position.index] == position.term
+  }
+
+  mutating func remove(from index: LogIndex, _ body: (LogPosition) -> Void = { _ in }) {
+    while last >= index, let term = terms.popLast() {
+      if term != .zero { body(LogPosition(term: term, index: LogIndex(UInt64(terms.count)))) }
+    }
+  }
+}
+
+/// The log as it was ordered to the disk, and as the disk is known to hold it.
 struct OrderedLog {
-  /// By index. Only looked up, so its order decides nothing.
-  private var terms: [LogIndex: Term] = [:]
-  private var last = LogIndex.zero
+  private var ordered = TermTable()
   /// Entries that were removed by what may not be on the disk yet: a crash may bring them back.
   private var removed: Set<LogPosition> = []
+  /// Ordered and not reported as durable, oldest first.
+  private var waiting = RingBuffer<(ticket: StoreTicket, operations: [LogOperation])>()
+  private var durable = TermTable()
+  /// The snapshot on the disk stands for all through here.
+  private var snapshot = LogIndex.zero
+  /// What was durable until the disk was harmed or replaced: it may have been counted before.
+  private var harmed: Set<LogPosition> = []
+  private var harmedSnapshot = LogIndex.zero
 
-  mutating func order(_ operations: [LogOperation]) {
+  mutating func order(_ operations: [LogOperation], _ ticket: StoreTicket) {
+    waiting.append((ticket, operations))
     for operation in operations {
       switch operation {
       case .append(let entries):
-        for entry in entries {
-          terms[entry.index] = entry.header.term
-          last = entry.index
-        }
-      case .truncate(let from): remove(from: from)
+        for entry in entries { ordered[entry.index] = entry.header.term }
+      case .truncate(let from): ordered.remove(from: from) { removed.insert($0) }
       case .saveHardState: break
       }
     }
   }
 
-  private mutating func remove(from index: LogIndex) {
-    while last >= index {
-      if let term = terms.removeValue(forKey: last) {
-        removed.insert(LogPosition(term: term, index: last))
+  /// These are on the disk.
+  mutating func stored(_ tickets: [StoreTicket]) {
+    while let first = waiting.first, tickets.contains(first.ticket) {
+      _ = waiting.popFirst()
+      for operation in first.operations {
+        switch operation {
+        case .append(let entries):
+          for entry in entries { durable[entry.index] = entry.header.term }
+        case .truncate(let from): durable.remove(from: from)
+        case .saveHardState: break
+        }
       }
-      last = last.previous
     }
+    if waiting.isEmpty { removed.removeAll(keepingCapacity: true) }
   }
-
-  /// All that was ordered is on the disk.
-  mutating func isDurable() { removed.removeAll(keepingCapacity: true) }
 
   /// A snapshot is in force in the place of the log.
   mutating func reset(to index: LogIndex) {
-    self = OrderedLog()
-    last = index
+    ordered = TermTable()
+    durable = TermTable()
+    removed = []
+    snapshot = max(snapshot, index)
   }
 
   func mayHave(_ position: LogPosition) -> Bool {
-    terms[position.index] == position.term || removed.contains(position)
+    ordered.has(position) || removed.contains(position)
+  }
+
+  /// Whether the disk has the entry, or had it until it was harmed.
+  func holds(_ position: LogPosition) -> Bool {
+    durable.has(position) || position.index <= max(snapshot, harmedSnapshot)
+      || harmed.contains(position)
+  }
+
+  /// Whether enough of these disks have the entry.
+  static func hold(_ position: LogPosition, _ logs: [OrderedLog], quorum: Int) -> Bool {
+    logs.count { $0.holds(position) } >= quorum
   }
 
   /// Goes on from what a new process found.
-  mutating func begin(with recovery: Recovery) {
-    self = OrderedLog()
-    Self.forEachEntry(of: recovery) { terms[$0.index] = $0.term }
-    last = recovery.last.index
+  ///
+  /// - Returns: the first entry that was on the disk and is not there any more.
+  mutating func begin(with recovery: Recovery) -> LogPosition? {
+    var found = TermTable()
+    Self.forEachEntry(of: recovery) { found[$0.index] = $0.term }
+    let end = recovery.snapshot?.position.index ?? .zero
+    var lost: LogPosition?
+    let cut = firstToBeRemoved
+    durable.remove(from: end.next) { position in
+      guard position.index < cut, !found.has(position) else { return }
+      lost = position
+      harmed.insert(position)
+    }
+    if snapshot > end {
+      lost = LogPosition(term: .zero, index: snapshot)
+      harmedSnapshot = max(harmedSnapshot, snapshot)
+    }
+    snapshot = end
+    ordered = found
+    durable = found
+    removed = []
+    waiting.removeAll()
+    return lost
+  }
+
+  /// A truncation on its way may have reached the disk or not.
+  private var firstToBeRemoved: LogIndex {
+    var first = LogIndex(.max)
+    for place in 0..<waiting.count {
+      for case .truncate(let from) in waiting[place].operations { first = min(first, from) }
+    }
+    return first
   }
 
   static func forEachEntry(of recovery: Recovery, _ body: (LogPosition) -> Void) {
@@ -74,6 +154,7 @@ extension ClusterChecks {
   /// Nobody is told of a term, a vote or an entry that the disk does not have yet (thesis §3.4, §3.8).
   func willSend(_ envelope: PeerEnvelope, to peer: NodeID, from life: NodeLife) {
     guard case .consensus(let message, _) = envelope else { return }
+    checkDisk(of: life, "speaks to \(simulation.nodes[simulation.place(peer)])")
     let kept = life.node.hardState
     switch message {
     case .voteReply(let reply) where reply.isGranted:
@@ -93,6 +174,44 @@ extension ClusterChecks {
       }
     default: break
     }
+  }
+
+  /// A process that was told that a write or sync failed neither writes nor says anything on the strength
+  /// of its disk any more (G12).
+  func checkDisk(of life: NodeLife, _ doing: @autoclosure () -> String) {
+    if let failure = life.diskFailure {
+      simulation.violated(
+        "G12", "\(life.node) \(doing()) although its disk has failed: \(failure)")
+    }
+    if let path = life.node.disk.syncedAgain {
+      simulation.violated(
+        "G12", "\(life.node) syncs \(path) again, which it could not sync before")
+    }
+  }
+
+  /// Something leaves only for what a majority has on disk (G1).
+  func willConfirm(_ index: LogIndex, at life: NodeLife) {
+    checkDisk(of: life, "confirms entry \(index)")
+    guard index > .zero, let term = life.replica.consensus.term(at: index) ?? committedTerm(index)
+    else { return }
+    let position = LogPosition(term: term, index: index)
+    // It was committed by the members of then, which may be those applied or newer ones.
+    let isHeld = [life.replica.consensus.membership, life.replica.appliedMembership].contains {
+      let logs = $0.voters.map { simulation.nodes[simulation.place($0)].log }
+      return OrderedLog.hold(position, logs, quorum: $0.quorum)
+    }
+    if !isHeld {
+      simulation.violated(
+        "G1", "\(life.node) confirms entry \(position), which is not on a majority of disks")
+    }
+  }
+
+  /// The same for answers to what some entry did that was applied by now.
+  func willAnswer(_ life: NodeLife) {
+    let applied = life.replica.applied
+    guard applied > life.answeredApplied else { return }
+    life.answeredApplied = applied
+    willConfirm(applied, at: life)
   }
 
   private func check(_ isKept: Bool, _ term: Term, _ what: String, _ life: NodeLife) {
@@ -141,7 +260,11 @@ extension ClusterChecks {
           "G11", "\(node) finds entry \(position) in its log, which was not there before")
       }
     }
-    node.log.begin(with: recovery)
+    let lost = node.log.begin(with: recovery)
+    if let lost, !node.isVictim {
+      simulation.violated(
+        "G1", "\(node) had entry \(lost) on its disk, and finds it no more after a crash")
+    }
     node.hardState = recovery.hardState
   }
 }

@@ -37,9 +37,11 @@ extension SimulatedClient {
       simulation.chance.permille(700)
       ? SettleKind.acknowledge : simulation.chance.pick(kinds) ?? .acknowledge
     for settle in settles {
+      mayComeTooLate(settle.consumer, settle.delivery)
       simulation.ledger.willSettle(
         settle.held.value, settle.held.delivered, kind, delay: nil, lease: .zero, error: "")
     }
+    let before = simulation.ledger.counts
     var parts: [Part] = []
     var values: [Int] = []
     var run: [UInt8] = []
@@ -49,7 +51,8 @@ extension SimulatedClient {
     }
     let number = simulation.ledger.newTransaction(
       publishing: values, settling: settles.map { ($0.held.value, $0.held.delivered) }, kind)
-    var chunk = Chunk(first: nextSequence, parts: parts, values: values, run: run)
+    var chunk = Chunk(
+      first: nextSequence, parts: parts, values: values, run: run, before: before)
     chunk.transaction = Transaction(number: number, session: session, kind: kind, settles: settles)
     addChunk(chunk)
     sendChunks()

@@ -34,6 +34,8 @@ final class SimulatedClient {
     let run: [UInt8]
     /// What is settled in the same step.
     var transaction: Transaction?
+    /// What the ledger knew when it was made.
+    let before: Ledger.Counts
     var answered: Int = 0
     var isSent = false
     var wasSent = false
@@ -43,7 +45,7 @@ final class SimulatedClient {
     let number: UInt64
     let consumer: ConsumerID
     let delivery: DeliveryID
-    let held: Held
+    var held: Held
     /// nil for an extension.
     let kind: SettleKind?
     let extension_: Nanoseconds
@@ -60,6 +62,17 @@ final class SimulatedClient {
     var leaderChanges = 0
     /// Its worker takes longer than any lease.
     var overruns = false
+    /// Extensions may have made the lease shorter.
+    var leaseEndAtLeast: MachineTime
+    /// It was asked to be settled before, so that no is an answer.
+    var isAskedTwice = false
+
+    init(value: Int, delivered: Ledger.Delivered, node: Int) {
+      self.value = value
+      self.delivered = delivered
+      self.node = node
+      leaseEndAtLeast = delivered.leaseEnd
+    }
   }
 
   /// Something asked for beside publishing and settling.
@@ -313,8 +326,7 @@ final class SimulatedClient {
     case .lapsed(let consumer, let ranges): lapsed(consumer, ranges)
     case .holding(let consumer, let through, let ranges): holding(consumer, through, ranges)
     case .consumerCancelled(let consumer):
-      guard let place = subscriptions.firstIndex(where: { $0.consumer == consumer }) else { return }
-      subscriptions[place].isSubscribed = false
+      simulation.violated("G7", "\(self) is told that its consumer \(consumer) is no more")
     }
   }
 
@@ -403,6 +415,9 @@ final class SimulatedClient {
   /// The cluster gave the session up: what was held has lapsed, what was published is published
   /// again under its numbers in a new session.
   private func loseSession() {
+    if let session, !simulation.checks.sessions.isOver(session) {
+      simulation.violated("G7", "\(self) is told that its session is over, and it is not")
+    }
     simulation.note(.sessionsLost)
     simulation.trace { "\(self) lost its session" }
     for place in subscriptions.indices {
@@ -434,11 +449,13 @@ final class SimulatedClient {
     if !simulation.isDraining, let queue = simulation.chance.pick(plan.queuesPublished),
       chunks.count < plan.window
     {
+      let before = simulation.ledger.counts
       let count = simulation.chance.within(1...plan.batch)
       var run: [UInt8] = []
       var values: [Int] = []
       let part = append(count, to: [queue], &values, &run)
-      addChunk(Chunk(first: nextSequence, parts: [part], values: values, run: run))
+      addChunk(
+        Chunk(first: nextSequence, parts: [part], values: values, run: run, before: before))
     }
     sendChunks()
     sendSettlements()
@@ -613,9 +630,7 @@ final class SimulatedClient {
       simulation.note(.publishesRefused)
       for number in 0..<count {
         guard let (chunk, value) = value(of: first + UInt64(number)) else { continue }
-        if refusal != .queueFull, chunks[chunk].transaction == nil {
-          simulation.violated("G4", "\(self) is refused publish \(first) with \(refusal)")
-        }
+        judge(refusal, of: chunks[chunk])
         simulation.ledger.refused(value, refusal)
         chunks[chunk].answered = Int(first + UInt64(number) - chunks[chunk].first) + 1
         conclude(chunk, .refused)
@@ -631,6 +646,28 @@ final class SimulatedClient {
       where chunks[place].first + UInt64(chunks[place].values.count) > first {
         chunks[place].isSent = false
       }
+    }
+  }
+
+  /// Why a publish is refused for good must be true.
+  private func judge(_ refusal: Refusal, of chunk: Chunk) {
+    if refusal == .queueFull {
+      simulation.ledger.refusedForLength(chunk.parts.flatMap(\.queues), since: chunk.before)
+      return
+    }
+    guard let transaction = chunk.transaction else {
+      simulation.violated("G4", "\(self) is refused publish \(chunk.first) with \(refusal)")
+      return
+    }
+    // Of a later session it is refused for that.
+    guard transaction.session == session else { return }
+    if refusal != .staleDelivery || transaction.settles.isEmpty {
+      simulation.violated("G10", "\(self) is refused a transaction with \(refusal)")
+    }
+    let newest = simulation.checks.newestClock
+    if transaction.settles.allSatisfy({ newest < $0.held.leaseEndAtLeast }) {
+      simulation.ledger.taken(
+        transaction.settles[0].held, "G10", "is refused in a transaction as stale")
     }
   }
 
@@ -737,6 +774,15 @@ final class SimulatedClient {
     return subscriptions[place].held.removeValue(forKey: delivery)
   }
 
+  /// A transaction settles it, which after a new attachment is sent first: an extension that was asked for
+  /// before may come too late.
+  func mayComeTooLate(_ consumer: ConsumerID, _ delivery: DeliveryID) {
+    for place in settlements.indices
+    where settlements[place].consumer == consumer && settlements[place].delivery == delivery {
+      settlements[place].held.isAskedTwice = true
+    }
+  }
+
   private func settle(_ consumer: ConsumerID, _ delivery: DeliveryID, _ kind: SettleKind?) {
     guard let place = subscriptions.firstIndex(where: { $0.consumer == consumer }),
       let held = subscriptions[place].held[delivery]
@@ -753,7 +799,9 @@ final class SimulatedClient {
     // Now and then once more, as a worker does that lost track: it must be refused.
     if kind != nil, simulation.chance.permille(plan.settleTwice) {
       simulation.note(.settlesTwice)
-      add(consumer, delivery, held, simulation.chance.flip() ? kind : .acknowledge)
+      var again = held
+      again.isAskedTwice = true
+      add(consumer, delivery, again, simulation.chance.flip() ? kind : .acknowledge)
     }
     sendSettlements()
   }
@@ -768,6 +816,10 @@ final class SimulatedClient {
     let error =
       kind == .negative || kind == .reject ? "attempt \(held.delivered.attempt) failed" : ""
     let extension_ = Nanoseconds.milliseconds(simulation.chance.within(100...5000))
+    if kind == nil, let place = subscriptions.firstIndex(where: { $0.consumer == consumer }) {
+      let end = min(held.leaseEndAtLeast, simulation.checks.newestClock + extension_)
+      subscriptions[place].held[delivery]?.leaseEndAtLeast = end
+    }
     simulation.ledger.willSettle(
       held.value, held.delivered, kind, delay: delay, lease: extension_, error: error)
     settlements.append(
@@ -827,15 +879,49 @@ final class SimulatedClient {
         sentSettlements, settlements.firstIndex { $0.number >= number } ?? sentSettlements)
       return
     }
+    if refusal != .staleDelivery {
+      simulation.violated("G6", "\(self) may not settle what it was given: \(refusal)")
+    }
+    simulation.trace {
+      "\(self) is refused settlement \(number) of deliveries \(range): \(refusal)"
+    }
     for place in settlements.indices
     where settlements[place].number == number && settlements[place].consumer == consumer
       && range.first <= settlements[place].delivery && settlements[place].delivery <= range.last
-    { settlements[place].isRefused = true }
+    {
+      settlements[place].isRefused = true
+      simulation.ledger.taken(settlements[place].held, "G6", "is refused as stale")
+    }
   }
 
+  /// A worker that overran goes on and finds out when it settles; but it must have overrun.
   private func lapsed(_ consumer: ConsumerID, _ ranges: [DeliveryRange]) {
-    // A worker that overran goes on and finds out when it settles.
-    _ = ranges
+    simulation.note(.leasesLapsed)
+    for held in everythingHeld(by: consumer)
+    where ranges.contains(where: { $0.first <= held.delivery && held.delivery <= $0.last }) {
+      simulation.ledger.taken(held.held, "G6", "has lapsed")
+    }
+  }
+
+  /// In hands, or on its way back.
+  private func everythingHeld(by consumer: ConsumerID) -> [(delivery: DeliveryID, held: Held)] {
+    var all: [(delivery: DeliveryID, held: Held)] = []
+    for subscription in subscriptions where subscription.consumer == consumer {
+      for delivery in subscription.held.keys.sorted() {
+        if let held = subscription.held[delivery] { all.append((delivery, held)) }
+      }
+    }
+    // Whoever extends goes on holding.
+    for settlement in settlements where settlement.consumer == consumer && settlement.kind != nil {
+      all.append((settlement.delivery, settlement.held))
+    }
+    for chunk in chunks {
+      guard let transaction = chunk.transaction, transaction.session == session else { continue }
+      for settle in transaction.settles where settle.consumer == consumer {
+        all.append((settle.delivery, settle.held))
+      }
+    }
+    return all
   }
 
   /// After an attachment: what else this client has of the consumer has lapsed.
@@ -847,8 +933,8 @@ final class SimulatedClient {
       let isHeld = ranges.contains { $0.first <= delivery && delivery <= $0.last }
       if isHeld {
         noteLeader(of: delivery, at: place)
-      } else {
-        subscriptions[place].held[delivery] = nil
+      } else if let held = subscriptions[place].held.removeValue(forKey: delivery) {
+        simulation.ledger.taken(held, "G7", "is not held any more after a new attachment")
       }
     }
   }

@@ -90,6 +90,9 @@ final class SimulatedFile {
         lengthAfter: length))
   }
 
+  /// In which process a sync of it failed.
+  private(set) var failedProcess = 0
+
   func synchronize() {
     if var disk = onDisk {
       onDisk = nil
@@ -101,7 +104,8 @@ final class SimulatedFile {
 
   /// The sync failed: nothing, or parts, of what was not synced is on the disk, and later syncs do
   /// not know of it.
-  func failToSynchronize(_ chance: inout Chance) {
+  func failToSynchronize(_ chance: inout Chance, process: Int = 0) {
+    failedProcess = process
     let cache = bytes
     _ = losePower(&chance)
     onDisk = bytes
@@ -228,6 +232,10 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
   private(set) var timesFull: UInt64 = 0
   private(set) var syncsFailed: UInt64 = 0
   private(set) var syncs = 0
+  /// Counts the processes that used it.
+  private var process = 1
+  /// A file that a process synced after it had failed to do so.
+  private(set) var syncedAgain: String?
 
   init(seed: UInt64 = 0) { chance = Chance(seed: seed) }
 
@@ -243,6 +251,9 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
     }
     callsLeft = left - 1
   }
+
+  /// A process opens its files: it knows nothing of what an earlier one could not sync.
+  func beginProcess() { process += 1 }
 
   /// Another process may use it, as long as it likes.
   func revive() {
@@ -364,9 +375,10 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
       if disk.failingSyncs > 0 {
         disk.failingSyncs -= 1
         disk.syncsFailed += 1
-        file.failToSynchronize(&disk.chance)
+        file.failToSynchronize(&disk.chance, process: disk.process)
         throw StorageFailure(.synchronize, path, code: StorageFailure.ioCode)
       }
+      if file.failedProcess == disk.process { disk.syncedAgain = path }
       file.synchronize()
     }
 

@@ -46,8 +46,6 @@ final class SimulatedNode {
   /// What its disk holds of term and vote.
   var hardState = HardState()
   var log = OrderedLog()
-  /// The last index that was ever durable here.
-  var durable = LogIndex.zero
   /// When its disk was harmed last, until something written after that is on it: damage to the very
   /// last batch cannot be told from a torn write if power goes before.
   var harmedAt: UInt64?
@@ -57,6 +55,8 @@ final class SimulatedNode {
   var isOut: Bool
   /// It was told no founding members: it joins a cluster that is there.
   var joins: Bool
+  /// It has been in the cluster, perhaps with another disk.
+  var wasMember: Bool
   /// Its membership is asked for and not there yet.
   var isJoining = false
   /// A torn or damaged end of its log was cut when its process started, and what was there has not
@@ -74,6 +74,7 @@ final class SimulatedNode {
     wallClock = .seconds(1_700_000_000 + chance.within(0...10_000))
     isOut = place >= plan.nodes
     joins = isOut
+    wasMember = !isOut
     isVictim = plan.victims.contains(place)
     syncTimes = plan.syncTime
   }

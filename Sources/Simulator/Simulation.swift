@@ -90,6 +90,7 @@ final class Simulation {
   var killsNextChanger = false
   private var lastLeader: Int?
   private var drainDeadline: UInt64 = 0
+  private var leaderDemand = LeaderDemand()
   private var isDone = false
   /// Events since time went on last.
   private var eventsAtOnce = 0
@@ -204,15 +205,6 @@ final class Simulation {
     return best
   }
 
-  /// Whether the cluster has ended the session, by whoever knows most.
-  func isSessionOver(_ session: SessionID) -> Bool {
-    let lives = nodes.compactMap(\.life)
-    guard let life = lives.max(by: { $0.replica.applied < $1.replica.applied }) else {
-      return false
-    }
-    return life.replica.machine.held(by: session) == nil
-  }
-
   func keepHistory(_ bytes: [UInt8]) { if tellsStory { history = bytes } }
 
   func leaderBegan(_ place: Int) {
@@ -245,6 +237,12 @@ final class Simulation {
   // MARK: The run
 
   func run() {
+    begin()
+    while violation == nil, !isDone, goOn() {}
+    end()
+  }
+
+  func begin() {
     for place in 0..<plan.nodes + plan.spares {
       nodes.append(SimulatedNode(self, place: place, chance: &chance))
     }
@@ -259,15 +257,22 @@ final class Simulation {
     for client in clients { client.begin() }
     if !plan.faults.isEmpty { schedule(.fault, at: chance.within(plan.faultPause)) }
     schedule(.heal, at: plan.duration)
-    while violation == nil, !isDone, let (time, event) = queue.next() {
-      eventsAtOnce = time == now ? eventsAtOnce + 1 : 0
-      if eventsAtOnce > Self.eventsAtOnceMax {
-        violated(Violation.liveness, "no time passes any more. " + whatEverybodyWaitsFor)
-      }
-      now = time
-      coverage.note(.events)
-      happen(event)
+  }
+
+  /// The next event happens; false if there is none.
+  func goOn() -> Bool {
+    guard let (time, event) = queue.next() else { return false }
+    eventsAtOnce = time == now ? eventsAtOnce + 1 : 0
+    if eventsAtOnce > Self.eventsAtOnceMax {
+      violated(Violation.liveness, "no time passes any more. " + whatEverybodyWaitsFor)
     }
+    now = time
+    coverage.note(.events)
+    happen(event)
+    return true
+  }
+
+  private func end() {
     coverage[.simulatedSeconds] += now / 1_000_000_000
     if let leader {
       for queue in queueIDs.compactMap(\.self) {
@@ -281,6 +286,7 @@ final class Simulation {
       coverage[.fullDisks] += node.disk.timesFull
     }
     if violation == nil {
+      checks.checkAtRest()
       ledger.drained()
       ledger.judge()
     }
@@ -357,6 +363,7 @@ final class Simulation {
     node.isRestarting = false
     guard node.life == nil, !node.isOut else { return }
     node.isPowered = true
+    node.disk.beginProcess()
     if node.hasFailedSync {
       note(.restartsAfterFailedSync)
       node.hasFailedSync = false
@@ -398,8 +405,6 @@ final class Simulation {
   private func begin(_ node: SimulatedNode, _ store: LogStore, _ recovery: Recovery) {
     noteRecovery(recovery, of: node)
     checks.recovered(recovery, at: node)
-    // What its last process had synced and did not live to hear of.
-    node.durable = max(node.durable, recovery.last.index)
     let clockBase = UInt64.seconds(chance.within(1...1000))
     let number = nextLife
     nextLife += 1
@@ -602,6 +607,7 @@ final class Simulation {
       }
     }
     drainDeadline = now + .seconds(120)
+    leaderDemand.begin(until: now + plan.leaderPatience)
   }
 
   /// A halted process is ended; its machine is started anew or goes on, with what its caches show.
@@ -617,6 +623,7 @@ final class Simulation {
     if plan.spares > 0 { Administration(self).look() }
     VictimChange(self).look()
     if isDraining {
+      demandLeader()
       addDrainers()
       if isDrained {
         isDone = true
@@ -637,6 +644,21 @@ final class Simulation {
     schedule(.look, at: now + .milliseconds(100))
   }
 
+  /// Somebody has to lead soon, and to have committed something in its term.
+  private func demandLeader() {
+    guard leaderDemand.deadline != nil else { return }
+    let hasLeader = leader.map { life in
+      let commit = life.replica.consensus.commit
+      return life.replica.consensus.term(at: commit) == life.replica.consensus.term
+    }
+    if !leaderDemand.look(hasLeader: hasLeader ?? false, at: now) {
+      violated(
+        Violation.liveness,
+        "nobody leads \(Self.seconds(plan.leaderPatience)) s after the faults ended. "
+          + whatEverybodyWaitsFor)
+    }
+  }
+
   /// Queues that nobody consumes are drained by one client more for each.
   private func addDrainers() {
     guard clients.count == plan.clients.count, areQueuesDeclared else { return }
@@ -652,16 +674,20 @@ final class Simulation {
     guard areQueuesDeclared || plan.queues.isEmpty, let leader, clients.allSatisfy(\.isQuiet)
     else { return false }
     let commit = leader.replica.consensus.commit
+    var others: [NodeLife] = []
     for member in leader.replica.consensus.membership.members {
       guard let life = nodes[place(member.id)].life, life.isTakingPart,
         life.replica.applied == commit,
         life.replica.consensus.lastIndex == commit, !life.replica.isMemoryLost,
         life.replica.recordsToRepair == 0, life.replica.consensus.hardState.floor == .zero
       else { return false }
+      others.append(life)
     }
-    return leader.replica.machine.summaries().allSatisfy {
-      $0.ready + $0.leased + $0.delayed == 0
-    }
+    guard
+      leader.replica.machine.summaries().allSatisfy({ $0.ready + $0.leased + $0.delayed == 0 })
+    else { return false }
+    for life in others where life !== leader { checks.compareWhole(leader, life) }
+    return true
   }
 
   /// For whoever has to find out why nothing goes on.
@@ -682,7 +708,9 @@ final class Simulation {
     }
     if let leader {
       for summary in leader.replica.machine.summaries() {
-        texts.append("\(summary.name): \(summary.ready) ready, \(summary.leased) leased")
+        texts.append(
+          "\(summary.name): \(summary.ready) ready, \(summary.leased) leased,"
+            + " \(summary.delayed) delayed")
       }
     }
     texts += clients.filter { !$0.isQuiet }.map(\.summary)

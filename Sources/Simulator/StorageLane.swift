@@ -156,6 +156,16 @@ enum BackgroundResult {
   case repaired(RepairJob, StorageFailure?)
   case sourceReady(SnapshotPlan, SnapshotSource, LogReadError?)
   case received(SnapshotReceiver, SnapshotChunk, SnapshotStreamError?)
+
+  /// What the disk refused. The log does without spare files and without a reader's snapshot.
+  var failure: StorageFailure? {
+    switch self {
+    case .snapshotWritten(_, _, let failure), .cleaned(_, let failure), .repaired(_, let failure):
+      failure
+    case .received(_, _, .storage(let failure)): failure
+    case .upkeep, .sourceReady, .received: nil
+    }
+  }
 }
 
 /// The low-priority thread: one job after the other.
