@@ -24,6 +24,7 @@ package enum Happening: Int, CaseIterable, Sendable {
   case repairs, snapshots, cleanings, snapshotsSent, snapshotsInstalled, snapshotStreamsFailed
   case readsFromLog, damageFoundRunning, linearizableReads, promotions, snapshotsOverTornLogs,
     statesCompared
+  case readsAskedOfFormerLeaders
   // What the clients did and saw.
   case sessionsOpened, sessionsAttached, sessionsLost, clientCrashes, publishes, publishesRepeated
   case confirms, deliveries, redeliveries, acks, nacks, rejects, releases, extends, leasesOverrun
@@ -58,6 +59,7 @@ package enum Happening: Int, CaseIterable, Sendable {
     .overflowedDeadLetters, .droppedMessages, .unknownAcks, .delayedPublishes, .drainedMessages,
     .pauseKills, .laggardMajorities, .framesAfterNewConnection, .framesOfFormerLives,
     .victimsMoved, .lostWrites, .ordersToStaleLeaders, .clientHangs, .hangsBeyondSession,
+    .readsAskedOfFormerLeaders, .statesCompared, .leasesLapsed,
   ]
 }
 

@@ -18,6 +18,8 @@ enum NodeInput {
   case request(ClientRequest, ClientConnection)
   case stored
   case background
+  /// A read that has to see all that was committed when it was asked for.
+  case read(after: LogIndex)
 }
 
 final class NodeLife {
@@ -191,6 +193,9 @@ final class NodeLife {
     case .clientConnected(let connection): admit(connection)
     case .clientClosed(let connection): clientClosed(connection)
     case .request(let request, let connection): take(request, from: connection, now: now)
+    case .read(let commit):
+      guard isTakingPart, let ticket = replica.beginRead(now: now) else { return }
+      waitingReads.append((ticket, commit))
     case .stored: finishWrite(now: now)
     case .background: finishBackground(now: now)
     }
@@ -303,15 +308,17 @@ final class NodeLife {
   }
 
   private func readReady(_ ticket: ReadTicket) {
-    guard let place = waitingReads.firstIndex(where: { $0.ticket == ticket }) else { return }
-    let read = waitingReads.remove(at: place)
-    simulation.note(.linearizableReads)
-    if replica.applied < read.commit {
-      simulation.violated(
-        "linearizable reads",
-        "\(node) answers a read as of entry \(replica.applied), and entry \(read.commit) was"
-          + " committed before it was asked")
+    // Reads that were asked for together have one ticket.
+    for read in waitingReads where read.ticket == ticket {
+      simulation.note(.linearizableReads)
+      if replica.applied < read.commit {
+        simulation.violated(
+          "linearizable reads",
+          "\(node) answers a read as of entry \(replica.applied), and entry \(read.commit) was"
+            + " committed before it was asked")
+      }
     }
+    waitingReads.removeAll { $0.ticket == ticket }
   }
 
   /// The node takes no part any more, but says why to whoever asks (G12, G14).

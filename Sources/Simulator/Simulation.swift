@@ -634,14 +634,24 @@ final class Simulation {
           Violation.liveness, "not drained 120 s after the faults ended. " + whatEverybodyWaitsFor)
         return
       }
-    } else if let life = leader, chance.permille(100) {
-      let now = life.localNow
-      if let ticket = life.replica.beginRead(now: now) {
-        life.waitingReads.append((ticket, checks.commit))
-        life.timer()
-      }
+    } else {
+      askForReads()
     }
     schedule(.look, at: now + .milliseconds(100))
+  }
+
+  /// Now and then the leader is asked, and everybody at once who still takes itself for it, standing still
+  /// or cut off as it may be: who answers must know all that was committed.
+  private func askForReads() {
+    let newest = leader
+    for node in nodes {
+      guard let life = node.life, life !== newest, life.isTakingPart, life.replica.isLeader else {
+        continue
+      }
+      note(.readsAskedOfFormerLeaders)
+      life.receive(.read(after: checks.commit))
+    }
+    if let newest, chance.permille(100) { newest.receive(.read(after: checks.commit)) }
   }
 
   /// Somebody has to lead soon, and to have committed something in its term.
