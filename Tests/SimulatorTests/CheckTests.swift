@@ -49,7 +49,7 @@ import Testing
     let now = life.localNow
     life.replica.submit(now: now) { CommandWriter.closeSession(session, into: &$0) }
     life.timer()
-    while simulation.violation == nil, simulation.goOn() {}
+    while simulation.violation == nil, simulation.now < .seconds(60), simulation.goOn() {}
     #expect(simulation.violation?.rule == "G7")
   }
 
@@ -300,7 +300,7 @@ import Testing
     let simulation = try SessionWatchTests.running()
     let life = try #require(simulation.leader)
     life.diskFailure = StorageFailure(.synchronize, "/data/a", code: StorageFailure.ioCode)
-    while simulation.violation == nil, simulation.goOn() {}
+    while simulation.violation == nil, simulation.now < .seconds(60), simulation.goOn() {}
     #expect(simulation.violation?.rule == "G12")
   }
 }
@@ -327,7 +327,7 @@ import Testing
     life.isFromSnapshot = true
     life.replica.machine = try QueueMachine(
       snapshot: Self.forgettingSessions(life.replica.machine.freeze().encoded()))
-    while simulation.violation == nil, simulation.goOn() {}
+    while simulation.violation == nil, simulation.now < .seconds(60), simulation.goOn() {}
     #expect(simulation.violation?.rule == "G14")
   }
 
