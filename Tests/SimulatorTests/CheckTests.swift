@@ -323,18 +323,18 @@ import Testing
     let simulation = try SessionWatchTests.running()
     let life = try #require(
       simulation.nodes.compactMap(\.life).first { !$0.replica.isLeader })
-    // Another replica's queues as they were made by hand, with the digest that all of them have.
+    // What it decided has the digest that all of them have.
     life.isFromSnapshot = true
     life.replica.machine = try QueueMachine(
-      snapshot: Self.forgettingSessions(life.replica.machine.freeze().encoded()))
+      snapshot: Self.withAnotherFloor(life.replica.machine.freeze().encoded()))
     while simulation.violation == nil, simulation.now < .seconds(60), simulation.goOn() {}
     #expect(simulation.violation?.rule == "G14")
   }
 
-  /// The same with another clock in its head, and a checksum that fits.
-  private static func forgettingSessions(_ bytes: [UInt8]) -> [UInt8] {
+  /// The same with another token floor in its head, and a checksum that fits.
+  private static func withAnotherFloor(_ bytes: [UInt8]) -> [UInt8] {
     var bytes = Array(bytes.dropLast(4))
-    bytes[16] ^= 1
+    bytes[36] ^= 1
     bytes.put(bytes.withUnsafeBytes { Checksum(of: $0).rawValue })
     return bytes
   }
