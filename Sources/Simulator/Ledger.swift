@@ -371,6 +371,9 @@ final class Ledger {
     }
   }
 
+  /// The run ended at a broken promise: the history up to there is for whoever looks into it.
+  func stopped() { simulation.keepHistory(recorder.takeBytes()) }
+
   /// The verdict of the history's checkers, redeliveries after a change of leader not allowed.
   func judge() {
     judgeWholeTransactions()

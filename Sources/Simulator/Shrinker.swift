@@ -122,5 +122,6 @@ extension PlanCut {
   /// A part of a run that there is not.
   package struct UnknownPart: Error, Sendable {
     package let part: String
+    package init(part: String) { self.part = part }
   }
 }

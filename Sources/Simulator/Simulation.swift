@@ -51,6 +51,8 @@ package struct Violation: Sendable, CustomStringConvertible {
   package let text: String
   /// Seconds of simulated time.
   package let time: Double
+  /// How many events had happened by then.
+  package let step: UInt64
   /// Nothing was broken, but nothing goes on either.
   package var isStandstill: Bool { rule == Self.liveness }
   static let liveness = "liveness"
@@ -94,14 +96,14 @@ final class Simulation {
   private var isDone = false
   /// Events since time went on last.
   private var eventsAtOnce = 0
-  private let tellsStory: Bool
-  private(set) var story: [String] = []
+  /// Is told the story line by line, as it happens; nil if nobody wants to hear it.
+  private let tell: ((String) -> Void)?
   /// The recorded history, if a story was asked for.
   private(set) var history: [UInt8] = []
 
-  init(seed: UInt64, tellsStory: Bool, without cut: PlanCut) {
+  init(seed: UInt64, without cut: PlanCut, tell: ((String) -> Void)? = nil) {
     self.seed = seed
-    self.tellsStory = tellsStory
+    self.tell = tell
     plan = Plan(seed: seed, without: cut)
     chance = Chance(seed: seed ^ 0x5eed_5eed_5eed_5eed)
     laterChance = Chance(seed: seed ^ 0x6c61_7465_7220_6f6e)
@@ -121,13 +123,12 @@ final class Simulation {
   }
 
   func trace(_ text: () -> String) {
-    guard tellsStory else { return }
-    story.append("\(Self.seconds(now)) \(text())")
+    tell?("\(Self.seconds(now)) \(text())")
   }
 
   /// Votes are the part of consensus that a reader of a story wants to see.
   func traceVote(_ envelope: PeerEnvelope, from place: Int, to node: SimulatedNode) {
-    guard tellsStory, case .consensus(let message, _) = envelope else { return }
+    guard tell != nil, case .consensus(let message, _) = envelope else { return }
     switch message {
     case .vote(let request):
       trace { "\(node) is asked by node \(place + 1) for its vote in term \(request.term)" }
@@ -148,7 +149,8 @@ final class Simulation {
 
   func violated(_ rule: String, _ text: String) {
     guard violation == nil else { return }
-    violation = Violation(rule: rule, text: text, time: Double(now) / 1e9)
+    violation = Violation(
+      rule: rule, text: text, time: Double(now) / 1e9, step: coverage[.events])
     trace { "VIOLATION of \(rule): \(text)" }
   }
 
@@ -205,7 +207,7 @@ final class Simulation {
     return best
   }
 
-  func keepHistory(_ bytes: [UInt8]) { if tellsStory { history = bytes } }
+  func keepHistory(_ bytes: [UInt8]) { if tell != nil { history = bytes } }
 
   func leaderBegan(_ place: Int) {
     pauseKill.leaderBegan(place)
@@ -289,6 +291,8 @@ final class Simulation {
       checks.checkAtRest()
       ledger.drained()
       ledger.judge()
+    } else {
+      ledger.stopped()
     }
     // Parts refer to each other: let go, so that the memory is given back.
     for node in nodes { node.life = nil }

@@ -8,24 +8,41 @@ package struct SimulationReport: Sendable {
   package let violation: Violation?
   package let coverage: Coverage
   package let simulatedSeconds: Double
-  /// Line by line what happened, if it was asked for.
-  package let story: [String]
-  /// What clients did and saw, for `skein check`, if the story was asked for.
+  /// What clients did and saw, for `skein check`, if the story was asked for; up to where a promise
+  /// was broken.
   package let history: [UInt8]
 }
 
 package enum Simulator {
   /// Runs one seed from its beginning to its end.
   ///
-  /// - Parameter cut: what of the seed's plan is left out.
+  /// - Parameters:
+  ///   - cut: what of the seed's plan is left out.
+  ///   - tell: is told the story, line by line as it happens.
   package static func run(
-    seed: UInt64, tellsStory: Bool = false, without cut: PlanCut = PlanCut()
+    seed: UInt64, without cut: PlanCut = PlanCut(), tell: ((String) -> Void)? = nil
   ) -> SimulationReport {
-    let simulation = Simulation(seed: seed, tellsStory: tellsStory, without: cut)
+    let simulation = Simulation(seed: seed, without: cut, tell: tell)
     simulation.run()
     return SimulationReport(
       seed: seed, digest: simulation.digestValue, violation: simulation.violation,
       coverage: simulation.coverage, simulatedSeconds: Double(simulation.now) / 1e9,
-      story: simulation.story, history: simulation.history)
+      history: simulation.history)
   }
+
+  /// The last lines of the seed's story.
+  package static func lastEvents(
+    seed: UInt64, without cut: PlanCut = PlanCut(), count: Int
+  ) -> [String] {
+    var lines: [String] = []
+    _ = run(seed: seed, without: cut) { line in
+      // Twice as many at the most, so that not every line moves all of them.
+      if lines.count == 2 * count { lines.removeFirst(count) }
+      lines.append(line)
+    }
+    return lines.suffix(count)
+  }
+
+  /// How many clients the seed has.
+  package static func clientCount(seed: UInt64) -> Int { Plan(seed: seed).clients.count }
 }

@@ -57,7 +57,7 @@ import Testing
   static func running() throws -> Simulation {
     var cut = PlanCut()
     cut.faults = Set(FaultKind.allCases)
-    let simulation = Simulation(seed: 3, tellsStory: false, without: cut)
+    let simulation = Simulation(seed: 3, without: cut)
     simulation.begin()
     while simulation.now < .seconds(3), simulation.goOn() {}
     try #require(simulation.violation == nil)
@@ -67,7 +67,7 @@ import Testing
 
 /// What the cluster takes back before its time (G6, G7).
 @Suite struct LeaseTests {
-  private let simulation = Simulation(seed: 1, tellsStory: false, without: PlanCut())
+  private let simulation = Simulation(seed: 1, without: PlanCut())
 
   private func delivered(token: UInt64, granted: UInt64, until end: UInt64) -> Ledger.Delivered {
     Ledger.Delivered(
@@ -141,7 +141,7 @@ import Testing
     where isWanted: (QueueSettings) -> Bool
   ) throws -> (Simulation, queue: Int) {
     for seed in UInt64(1)...200 {
-      let simulation = Simulation(seed: seed, tellsStory: false, without: PlanCut())
+      let simulation = Simulation(seed: seed, without: PlanCut())
       let queues = simulation.plan.queues
       if let queue = queues.firstIndex(where: { isWanted($0.settings) }) {
         return (simulation, queue)

@@ -18,11 +18,14 @@ import Testing
   }
 
   @Test func aSeedIsOneStory() {
-    let first = Simulator.run(seed: 7, tellsStory: true)
-    let second = Simulator.run(seed: 7, tellsStory: true)
+    var stories: [[String]] = [[], []]
+    let first = Simulator.run(seed: 7) { stories[0].append($0) }
+    let second = Simulator.run(seed: 7) { stories[1].append($0) }
     #expect(first.digest == second.digest)
-    #expect(first.story == second.story)
+    #expect(stories[0] == stories[1])
+    #expect(first.history == second.history)
     #expect(first.digest != Simulator.run(seed: 8).digest)
+    #expect(Simulator.lastEvents(seed: 7, count: 10) == Array(stories[0].suffix(10)))
   }
 }
 
@@ -126,7 +129,7 @@ import Testing
 /// The history's verdict stands behind every run: a history with a fault in it must fail.
 @Suite struct VerdictTests {
   @Test func theHistoryOfARunIsWholeAndValid() throws {
-    let report = Simulator.run(seed: 5, tellsStory: true)
+    let report = Simulator.run(seed: 5) { _ in }
     #expect(report.violation == nil)
     var checker = Checker(try History.parse(report.history), isStrict: true)
     let verdict = checker.judge()
@@ -137,7 +140,7 @@ import Testing
 
 /// What shows that a transaction was done by half (G10).
 @Suite struct TransactionTests {
-  private let simulation = Simulation(seed: 1, tellsStory: false, without: PlanCut())
+  private let simulation = Simulation(seed: 1, without: PlanCut())
 
   private func delivered(_ message: UInt64, token: UInt64) -> Ledger.Delivered {
     Ledger.Delivered(

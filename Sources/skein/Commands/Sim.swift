@@ -17,13 +17,15 @@ enum Sim {
       Option(
         "without", "PARTS", "leave out faults (kill,damage), clients (client-2), time (after-9s)"),
       Option("history", "FILE", "write what the clients of the one seed saw, for skein check"),
+      Option("digest", "D", "what the one seed's run must come to, as in a failure's message"),
       Option("must-reach", nil, "fail if something that every long run must reach never happened"),
       .json,
     ],
     details: """
       A seed decides everything: the size of the cluster, the clients, which faults come when. The
       same seed is the same run on every machine. Ends with 0 if every promise held, 2 at the first
-      that was broken, 3 if a run gets nowhere, with the command that repeats it.
+      that was broken, 3 if a run gets nowhere, with the command that repeats it. Another version of
+      Skein makes another run of the same seed: --digest tells.
       """,
     run: .blocking(run))
 
@@ -32,34 +34,49 @@ enum Sim {
 
   static func run(_ arguments: Arguments) throws -> ExitCode {
     let seeds = try seeds(arguments)
-    let tellsStory = arguments.flag("trace") || arguments.text("history") != nil
-    for name in ["trace", "shrink"] where arguments.flag(name) && seeds.count > 1 {
-      throw arguments.usage("--\(name) needs --seed N")
-    }
-    if arguments.text("history") != nil, seeds.count > 1 {
-      throw arguments.usage("--history needs --seed N")
-    }
-    let cut = try cut(arguments)
+    let cut = try cut(arguments, seeds)
     SeedAtWork.reportWhenAborted()
     if arguments.flag("shrink") { return try shrink(seeds.lowerBound, cut) }
     var summary = SimSummary(cut: cut)
-    let progress = Progress(total: UInt64(seeds.count))
+    let progress = Progress(first: seeds.lowerBound, last: seeds.upperBound)
     for seed in seeds {
       SeedAtWork.current.store(seed, ordering: .relaxed)
-      let report = Simulator.run(seed: seed, tellsStory: tellsStory, without: cut)
+      let report = try run(seed, cut, arguments)
       summary.add(report)
-      if arguments.flag("trace") {
-        for line in report.story { try StandardOutput.write(line + "\n") }
-      }
-      if let file = arguments.text("history") { try write(report.history, to: file) }
       if report.violation != nil { break }
       progress.show(summary)
     }
     progress.clear()
+    if let failure = summary.failure, !arguments.flag("trace") {
+      summary.lastEvents = Simulator.lastEvents(seed: failure.seed, without: cut, count: 25)
+    }
     let json = arguments.flag("json")
     let text = json ? summary.json.text + "\n" : summary.text(seconds: progress.seconds)
     try StandardOutput.write(text)
+    if let digest = arguments.text("digest"), digest != summary.digestText {
+      throw Failure(
+        "this is another run than the one that was to be repeated: its digest is"
+          + " \(summary.digestText), not \(digest), so Skein was another version then")
+    }
     return exitCode(summary, mustReach: arguments.flag("must-reach"))
+  }
+
+  /// Runs one seed, with its story on the terminal and its history in a file where that is wanted.
+  private static func run(
+    _ seed: UInt64, _ cut: PlanCut, _ arguments: Arguments
+  ) throws -> SimulationReport {
+    let isTraced = arguments.flag("trace")
+    let file = arguments.text("history")
+    guard isTraced || file != nil else { return Simulator.run(seed: seed, without: cut) }
+    var failure: (any Error)?
+    let report = Simulator.run(seed: seed, without: cut) { line in
+      guard isTraced, failure == nil else { return }
+      // At once, so that the story is there if an invariant ends the process.
+      do { try StandardOutput.write(line + "\n") } catch { failure = error }
+    }
+    if let failure { throw failure }
+    if let file { try write(report.history, to: file) }
+    return report
   }
 
   private static func exitCode(_ summary: SimSummary, mustReach: Bool) -> ExitCode {
@@ -72,10 +89,17 @@ enum Sim {
     return .failed
   }
 
-  private static func cut(_ arguments: Arguments) throws -> PlanCut {
+  private static func cut(
+    _ arguments: Arguments, _ seeds: ClosedRange<UInt64>
+  ) throws -> PlanCut {
     guard let text = arguments.text("without") else { return PlanCut() }
     do throws(PlanCut.UnknownPart) {
-      return try PlanCut(text)
+      let cut = try PlanCut(text)
+      let clients = Simulator.clientCount(seed: seeds.lowerBound)
+      if seeds.lowerBound == seeds.upperBound, let last = cut.clients.max(), last > clients {
+        throw PlanCut.UnknownPart(part: "client-\(last)")
+      }
+      return cut
     } catch {
       let known = FaultKind.allCases.map(\.rawValue)
       let nearest = nearestName(to: error.part, in: known).map { "; do you mean \($0)?" } ?? ""
@@ -108,11 +132,36 @@ enum Sim {
     try StandardOutput.write(
       "after \(shrunk.runs) runs, seed \(seed) still breaks a promise after"
         + " \(rounded(violation.time)) simulated s\n  \(violation)\n"
-        + "  again: \(SimSummary.repeatCommand(seed, shrunk.cut))\n")
+        + "  again: "
+        + SimSummary.repeatCommand(
+          seed, shrunk.cut, digest: SimSummary.text(of: shrunk.report.digest)) + "\n")
     return violation.isStandstill ? .unknown : .violated
   }
 
   private static func seeds(_ arguments: Arguments) throws(UsageError) -> ClosedRange<UInt64> {
+    let seeds = try range(arguments)
+    let isOne = seeds.lowerBound == seeds.upperBound
+    for name in ["trace", "shrink"] where arguments.flag(name) && !isOne {
+      throw arguments.usage("--\(name) needs --seed N")
+    }
+    for name in ["history", "digest"] where arguments.text(name) != nil && !isOne {
+      throw arguments.usage("--\(name) needs --seed N")
+    }
+    // One says things to people that the other would not bear.
+    let pairs = [
+      ("trace", "json"), ("shrink", "json"), ("shrink", "trace"), ("shrink", "must-reach"),
+    ]
+    for (one, other) in pairs where arguments.flag(one) && arguments.flag(other) {
+      throw arguments.usage("--\(one) or --\(other), not both")
+    }
+    for name in ["history", "digest"] where arguments.flag("shrink") && arguments.text(name) != nil
+    {
+      throw arguments.usage("--shrink or --\(name), not both")
+    }
+    return seeds
+  }
+
+  private static func range(_ arguments: Arguments) throws(UsageError) -> ClosedRange<UInt64> {
     if let seed = try arguments.count("seed", in: 0...seedMax) {
       if arguments.text("seeds") != nil { throw arguments.usage("--seed or --seeds, not both") }
       return seed...seed
@@ -131,7 +180,10 @@ private enum SeedAtWork {
   static let current = Atomic<UInt64>(0)
 
   static func reportWhenAborted() {
-    signal(SIGABRT) { _ in SeedAtWork.say() }
+    signal(SIGABRT) { _ in
+      SeedAtWork.say()
+      _exit(ExitCode.violated.rawValue)
+    }
     signal(SIGILL) { _ in
       SeedAtWork.say()
       _exit(ExitCode.violated.rawValue)
@@ -172,7 +224,9 @@ struct SimSummary {
   private(set) var simulated = 0.0
   private(set) var coverage = Coverage()
   private(set) var digest: UInt64 = 0
-  private(set) var failure: (seed: UInt64, violation: Violation)?
+  private(set) var failure: (seed: UInt64, violation: Violation, digest: String)?
+  /// The end of the failing seed's story.
+  var lastEvents: [String] = []
 
   init(cut: PlanCut = PlanCut()) { self.cut = cut }
 
@@ -181,10 +235,14 @@ struct SimSummary {
     simulated += report.simulatedSeconds
     coverage.add(report.coverage)
     digest = (digest &* 31) ^ report.digest
-    if let violation = report.violation { failure = (report.seed, violation) }
+    if let violation = report.violation {
+      failure = (report.seed, violation, Self.text(of: report.digest))
+    }
   }
 
-  var digestText: String {
+  var digestText: String { Self.text(of: digest) }
+
+  static func text(of digest: UInt64) -> String {
     let text = String(digest, radix: 16)
     return String(repeating: "0", count: 16 - text.count) + text
   }
@@ -207,14 +265,17 @@ struct SimSummary {
           value: [
             "seed": .unsigned(failure.seed), "rule": .text(failure.violation.rule),
             "text": .text(failure.violation.text), "time": .number(failure.violation.time),
-            "repeat": .text(Self.repeatCommand(failure.seed, cut)),
+            "step": .unsigned(failure.violation.step),
+            "lastEvents": .array(lastEvents.map { .text($0) }),
+            "repeat": .text(Self.repeatCommand(failure.seed, cut, digest: failure.digest)),
           ]))
     }
     return .object(members)
   }
 
-  static func repeatCommand(_ seed: UInt64, _ cut: PlanCut) -> String {
+  static func repeatCommand(_ seed: UInt64, _ cut: PlanCut, digest: String) -> String {
     "skein sim --trace --seed \(seed)" + (cut.text.isEmpty ? "" : " --without \(cut.text)")
+      + " --digest \(digest)"
   }
 
   func text(seconds: Double) -> String {
@@ -232,10 +293,15 @@ struct SimSummary {
       text += "never reached: \(missing.map(\.name).joined(separator: ", "))\n"
     }
     if let failure {
+      if !lastEvents.isEmpty {
+        text += "what seed \(failure.seed) did last:\n"
+        text += lastEvents.map { "  \($0)\n" }.joined()
+      }
+      let what = failure.violation.isStandstill ? "gets nowhere" : "breaks a promise"
       text +=
-        "seed \(failure.seed) \(failure.violation.isStandstill ? "gets nowhere" : "breaks a promise") after \(rounded(failure.violation.time)) simulated s\n"
-        + "  \(failure.violation.rule): \(failure.violation.text)\n"
-        + "  again: \(Self.repeatCommand(failure.seed, cut))\n"
+        "seed \(failure.seed) \(what) after \(rounded(failure.violation.time)) simulated s, at step"
+        + " \(failure.violation.step)\n  \(failure.violation)\n"
+        + "  again: \(Self.repeatCommand(failure.seed, cut, digest: failure.digest))\n"
     } else {
       text += "every promise held\n"
     }
@@ -245,12 +311,12 @@ struct SimSummary {
 
 /// One line on a terminal that says how far it is.
 private final class Progress {
-  private let total: UInt64
+  private let total: Double
   private let start = MonotonicReading.now
   private var shown = 0.0
   private let isTerminal = Terminal.isErrorOutput
 
-  init(total: UInt64) { self.total = total }
+  init(first: UInt64, last: UInt64) { total = Double(last - first) + 1 }
 
   var seconds: Double { MonotonicReading.now - start }
 
@@ -260,7 +326,7 @@ private final class Progress {
     shown = now
     let rate = rounded(Double(summary.runs) / now)
     StandardError.write(
-      "\r\(summary.runs) of \(total) seeds, \(rate) a second,"
+      "\r\(summary.runs) of \(rounded(total)) seeds, \(rate) a second,"
         + " \(rounded(summary.simulated / 3600)) simulated hours ")
   }
 
