@@ -33,13 +33,7 @@ struct PeerLinks: ~Copyable {
 
   /// A connection that this node dialled, to send on.
   private struct Dialled {
-    let node: NodeID
-    /// Where the log has it, or where a guest says that it is.
-    var home: String
-    /// Where it said last that it is reached. A member that was moved by an entry which this node
-    /// lacks is not at `home`, and may be needed to get that entry: both are tried in turn.
-    var introduced: String?
-    /// Where it is dialled now, `home` or `introduced`.
+    var node: NodeID
     var address: String
     /// `address` as numbers; nil until the resolver has answered.
     var resolved: SocketAddress?
@@ -55,15 +49,6 @@ struct PeerLinks: ~Copyable {
     /// No member as far as this node knows, but it dialled: perhaps by an entry of the log that this
     /// node lacks, and then it may lead and has to be answered.
     var isGuest = false
-
-    init(_ node: NodeID, at home: String, isGuest: Bool = false, now: MonotonicTime) {
-      self.node = node
-      self.home = home
-      self.isGuest = isGuest
-      address = home
-      resolved = PeerLinks.numeric(home)
-      nextAttempt = now
-    }
   }
 
   /// A connection that another node dialled, to listen on.
@@ -114,10 +99,7 @@ struct PeerLinks: ~Copyable {
   mutating func setMembers(_ membership: Membership, now: MonotonicTime) {
     for place in dialled.indices.reversed() {
       let member = membership.member(dialled[place].node)
-      if let address = member?.peerAddress,
-        address == dialled[place].home || address == dialled[place].address
-      {
-        dialled[place].home = address
+      if member?.peerAddress == dialled[place].address {
         dialled[place].leavesAt = .never
         dialled[place].isGuest = false
       } else if member != nil {
@@ -128,7 +110,10 @@ struct PeerLinks: ~Copyable {
     }
     for member in membership.members
     where member.id != configuration.node && !dialled.contains(where: { $0.node == member.id }) {
-      dialled.append(Dialled(member.id, at: member.peerAddress, now: now))
+      dialled.append(
+        Dialled(
+          node: member.id, address: member.peerAddress,
+          resolved: Self.numeric(member.peerAddress), nextAttempt: now))
     }
   }
 
@@ -137,14 +122,9 @@ struct PeerLinks: ~Copyable {
   private mutating func answer(_ introduction: Introduction, now: MonotonicTime) {
     let address = introduction.peerAddress
     if let place = dialled.firstIndex(where: { $0.node == introduction.node }) {
-      let isGuest = dialled[place].isGuest
-      if isGuest { dialled[place].leavesAt = .never }
-      if address.isEmpty { return }
-      if !isGuest {
-        dialled[place].introduced = address
-      } else if address != dialled[place].address {
-        move(place, to: address, now: now)
-      }
+      guard dialled[place].isGuest else { return }
+      dialled[place].leavesAt = .never
+      if !address.isEmpty, address != dialled[place].address { move(place, to: address, now: now) }
       return
     }
     if address.isEmpty { return }
@@ -153,26 +133,18 @@ struct PeerLinks: ~Copyable {
       guard let eldest = dialled.firstIndex(where: { $0.isGuest && !$0.isReady }) else { return }
       remove(eldest)
     }
-    dialled.append(Dialled(introduction.node, at: address, isGuest: true, now: now))
+    dialled.append(
+      Dialled(
+        node: introduction.node, address: address, resolved: Self.numeric(address),
+        nextAttempt: now, isGuest: true))
   }
 
   /// A guest is elsewhere now. The longest pause before it is dialled there: else it could have
   /// this node dial as often as it names another address.
   private mutating func move(_ place: Int, to address: String, now: MonotonicTime) {
-    dialled[place].home = address
     dialled[place].address = address
     hangUp(place, "it is reached at another address", now: now)
     dialled[place].nextAttempt = now + Self.retryMax
-  }
-
-  /// The last attempt failed: the next one goes to the other address, if there are two.
-  private mutating func turn(_ place: Int) {
-    if let introduced = dialled[place].introduced, !dialled[place].isGuest {
-      let home = dialled[place].home
-      dialled[place].address = dialled[place].address == home ? introduced : home
-    }
-    // A host may have moved. Numbers need no looking up.
-    dialled[place].resolved = Self.numeric(dialled[place].address)
   }
 
   private static func numeric(_ address: String) -> SocketAddress? {
@@ -321,7 +293,6 @@ struct PeerLinks: ~Copyable {
         dialled[place].resolved = address
       case .failure(let error):
         putOff(place, now: now)
-        turn(place)
         logFailure(place, "\(error)")
       }
     }
@@ -353,7 +324,6 @@ struct PeerLinks: ~Copyable {
       nextToken += 1
       dialled[place].connection = connection
     } catch {
-      turn(place)
       logFailure(place, "\(error)")
     }
   }
@@ -363,7 +333,8 @@ struct PeerLinks: ~Copyable {
     dialled[place].connection?.close()
     dialled[place].connection = nil
     dialled[place].isReady = false
-    turn(place)
+    // A host may have moved. Numbers need no looking up.
+    dialled[place].resolved = Self.numeric(dialled[place].address)
     dialled[place].nextAttempt = now + dialled[place].pause
     if wasReady {
       log.info("connection to node \(dialled[place].node) lost: \(reason)")

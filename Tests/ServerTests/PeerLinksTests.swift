@@ -251,38 +251,6 @@ import Wire
     member.links.close()
   }
 
-  @Test("A member that says it is elsewhere than the log has it is dialled there too, in turn")
-  func membersMove() throws {
-    var node = try Ends(1)
-    var member = try Ends(2)
-    node.dial(2, "old.invalid:1")
-    member.introduction.peerAddress = "new.invalid:1"
-    member.dial(1, node.address)
-    let isHeard = run(&member, &node) { _, node in node.hasHeard(from: 2) }
-    #expect(isHeard)
-    for name in ["old.invalid:1", "new.invalid:1", "old.invalid:1"] {
-      expectLookups(&node, [name])
-      node.links.resolved(name, .failure(Self.nowhere), now: node.now)
-      node.now = node.links.nextDeadline
-    }
-    expectLookups(&node, ["new.invalid:1"])
-    let reached = try SocketAddress(parsing: member.address)
-    node.links.resolved("new.invalid:1", .success(reached), now: node.now)
-    let isReached = run(&member, &node) { _, node in node.links.isConnected(NodeID(2)) }
-    #expect(isReached)
-    // The entry that moved it comes: the connection stays.
-    node.dial(2, "new.invalid:1")
-    let isKept = node.links.isConnected(NodeID(2))
-    #expect(isKept)
-    // One that moved it to a third place ends it.
-    node.dial(2, "third.invalid:1")
-    let isStillThere = node.links.isConnected(NodeID(2))
-    #expect(!isStillThere)
-    expectLookups(&node, ["third.invalid:1"])
-    node.links.close()
-    member.links.close()
-  }
-
   @Test("A name without an address is looked up again after longer and longer pauses")
   func unknownNamesArePaced() throws {
     var node = try Ends(1)
