@@ -102,7 +102,7 @@ extension Identifier {
   /// Of a client that does not number them.
   @inlinable package static var none: OpenAttempt { OpenAttempt(rawValue: 0) }
 
-  /// Whether the client had given this one up when it made `other`.
+  /// Whether this is `other`, or the client had given it up when it made `other`.
   package func isSuperseded(by other: OpenAttempt) -> Bool {
     rawValue >> 32 != 0 && rawValue >> 32 == other.rawValue >> 32 && rawValue <= other.rawValue
   }

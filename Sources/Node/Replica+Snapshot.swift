@@ -79,9 +79,12 @@ extension Replica {
     outputs.append(.note("the snapshot for node \(plan.to) cannot be read: \(reason)"))
   }
 
-  /// A record that the snapshot in force refers to is not in the log: it was damaged, and when that
-  /// was mended nobody needed it any more. A snapshot of now does without it.
-  package mutating func snapshotLacksRecord() { takeSnapshot() }
+  /// A record that this snapshot refers to is not in the log: it was damaged, and when that was
+  /// mended nobody needed it any more. A snapshot of now does without it, unless one is in force
+  /// that is newer already.
+  package mutating func snapshotLacksRecord(_ plan: SnapshotPlan) {
+    if plan.last.index >= consensus.snapshot.index { takeSnapshot() }
+  }
 
   // MARK: Receiving
 

@@ -124,7 +124,8 @@ package enum CommandWriter {
   ///   - producer: whom its publishes belong to; 0 for a session that does not publish.
   ///   - epoch: `none` takes the producer over; the epoch of an earlier session goes on with it,
   ///     or is refused with `producerFenced` if it was taken over since, or is forgotten.
-  ///   - attempt: refused with `producerFenced` if a later one of the same client had the producer.
+  ///   - attempt: refused with `producerFenced` if this or a later one of the same client has had
+  ///     the producer last.
   ///   - sessionsMax: the most sessions that there may be then, as the proposer is configured.
   ///     Above it a detached session that holds nothing makes room.
   ///   - timeout: how long the session outlives its connection; 0 ends it with the connection.

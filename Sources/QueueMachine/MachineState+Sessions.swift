@@ -39,6 +39,7 @@ extension MachineState {
       let producer = takeProducer(command.producer, for: id, &effects)
       if command.epoch == .none { producers[producer].epoch = ProducerEpoch(commandNumber) }
       producers[producer].attempt = command.attempt
+      hash.fold(command.attempt.rawValue)
       epoch = producers[producer].epoch
       lastSequence = PublishSequence(rawValue: producers[producer].lastSequence)
     }

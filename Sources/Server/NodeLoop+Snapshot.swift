@@ -103,7 +103,7 @@ extension NodeLoop {
     case .damaged(let index):
       store.noteDamage(index)
       replica.entryIsDamaged(index, now: now)
-    case .notInLog: replica.snapshotLacksRecord()
+    case .notInLog: replica.snapshotLacksRecord(plan)
     case .storage: break
     }
     failedStreams.append((plan, "\(error)", now + .seconds(1)))

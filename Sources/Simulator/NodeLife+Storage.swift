@@ -352,7 +352,7 @@ extension NodeLife {
       }
       store.noteDamage(index)
       replica.entryIsDamaged(index, now: now)
-    case .notInLog: replica.snapshotLacksRecord()
+    case .notInLog: replica.snapshotLacksRecord(plan)
     case .storage: break
     }
     failedStreams.append((plan, "\(error)", now + .seconds(1)))

@@ -13,8 +13,8 @@ package enum ClientFrame {
   /// Opens a session that outlives its connection by `timeout`; 0 asks for the node's usual time.
   /// It takes the producer over from any earlier session. With the epoch of an earlier session of
   /// the same client it only goes on with the producer: it is refused with `producerFenced` if
-  /// another client has taken it over since, or if `attempt` comes after a later one of the same
-  /// client. Reply: `sessionOpened`.
+  /// another client has taken it over since, or if `attempt` comes after this or a later one of the
+  /// same client. Reply: `sessionOpened`.
   case openSession(
     producer: ProducerID, epoch: ProducerEpoch = .none, attempt: OpenAttempt = .none,
     timeout: Nanoseconds, name: String)

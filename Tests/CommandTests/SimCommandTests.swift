@@ -28,10 +28,9 @@ import Testing
   }
 
   @Test func anUnknownFaultGetsTheNearest() {
-    do {
+    let error = #expect(throws: UsageError.self) {
       _ = try call(["--seed", "1", "--without", "kil"])
-    } catch {
-      #expect((error as? UsageError)?.message.contains("do you mean kill?") == true)
     }
+    #expect(error?.message.contains("do you mean kill?") == true)
   }
 }

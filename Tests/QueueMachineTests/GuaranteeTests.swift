@@ -135,9 +135,21 @@ import Testing
     #expect(open(1, 1) == refused)
     #expect(rig.machine.sessionCount == 0)
     // The same client goes on, and another one takes over whatever its count.
-    #expect(open(1, 3) != refused)
-    #expect(open(2, 1) != refused)
-    #expect(rig.publish(session, 2, to: queue) != [])
+    for (client, count) in [(1, 3), (2, 1)] as [(UInt32, UInt32)] {
+      let next = SessionID(rawValue: rig.index.next.rawValue << 20)
+      guard
+        case .plain(.sessionOpened(_, next, lastSequence: _, epoch: _))? = open(client, count).last
+      else {
+        Issue.record("client \(client) is refused")
+        continue
+      }
+      let last = PublishSequence(rawValue: client == 1 ? 2 : 3)
+      rig.publish(next, last.rawValue, to: queue)
+      guard case .stored = rig.machine.outcome(of: last, by: ProducerID(7)) else {
+        Issue.record("client \(client) cannot publish")
+        continue
+      }
+    }
   }
 
   @Test func g4_publishRefusedBeforeTheLogUsesItsNumbersUp() throws {

@@ -231,6 +231,13 @@ import Wire
     let pair = try Pair()
     let client = try await pair.connect()
     let consumer = try await client.consume("jobs", prefetch: 5)
+    let attempt = try await pair.first.take(.openSession).read { frame in
+      guard case .openSession(_, .none, let attempt, _, _) = frame else {
+        throw WrongFrame(kind: .openSession)
+      }
+      return attempt
+    }
+    #expect(attempt.rawValue >> 32 != 0)
     pair.first.deliver(1, [(1, "a"), (2, "b")])
     let batch = try await consumer.nextBatch(max: 1)
     let publishing = Task { try await client.publish(Message("p"), to: "jobs") }
@@ -240,9 +247,10 @@ import Wire
     pair.failOver(keepingSessions: false)
     _ = await pair.second.take(.attachSession)
     try await pair.second.take(.openSession).read { frame in
-      guard case .openSession(let producer, let epoch, _, _, _) = frame else {
+      guard case .openSession(let producer, let epoch, let next, _, _) = frame else {
         throw WrongFrame(kind: .openSession)
       }
+      #expect(attempt.isSuperseded(by: next) && !next.isSuperseded(by: attempt))
       #expect(producer == ProducerID(client.producer))
       #expect(epoch == ProducerEpoch(1_100))
     }

@@ -35,6 +35,7 @@ enum Sim {
   static func run(_ arguments: Arguments) throws -> ExitCode {
     let seeds = try seeds(arguments)
     let cut = try cut(arguments, seeds)
+    SeedAtWork.isCut.store(!cut.text.isEmpty, ordering: .relaxed)
     SeedAtWork.reportWhenAborted()
     if arguments.flag("shrink") { return try shrink(seeds.lowerBound, cut) }
     var summary = SimSummary(cut: cut)
@@ -130,7 +131,7 @@ enum Sim {
       return .fine
     }
     try StandardOutput.write(
-      "after \(shrunk.runs) runs, seed \(seed) still breaks a promise after"
+      "after \(shrunk.runs) runs, seed \(seed) still fails after"
         + " \(rounded(violation.time)) simulated s\n  \(violation)\n"
         + "  again: "
         + SimSummary.repeatCommand(
@@ -178,6 +179,7 @@ enum Sim {
 /// A broken invariant stops the process: whoever sees that must learn which seed it was.
 private enum SeedAtWork {
   static let current = Atomic<UInt64>(0)
+  static let isCut = Atomic<Bool>(false)
 
   static func reportWhenAborted() {
     signal(SIGABRT) { _ in
@@ -207,7 +209,7 @@ private enum SeedAtWork {
       put("skein: stopped in this seed; again: skein sim --trace --seed ")
       // SAFETY: the buffer lives until the closure ends, and place + 1 ... 31 are written.
       if let base = buffer.baseAddress { _ = write(2, base + place + 1, 31 - place) }
-      put("\n")
+      put(isCut.load(ordering: .relaxed) ? ", with the same --without\n" : "\n")
     }
   }
 
