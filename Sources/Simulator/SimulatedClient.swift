@@ -240,7 +240,9 @@ final class SimulatedClient {
   /// It goes on as if nothing had been, and finds out.
   private func wake() {
     if !missed.isEmpty || missedEnd != nil { simulation.note(.clientHangs) }
-    if let session, simulation.checks.sessions.isOver(session) { simulation.note(.hangsBeyondSession) }
+    if let session, simulation.checks.sessions.isOver(session) {
+      simulation.note(.hangsBeyondSession)
+    }
     let (replies, end) = (missed, missedEnd)
     missed = []
     missedEnd = nil
