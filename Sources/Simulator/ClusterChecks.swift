@@ -43,6 +43,7 @@ final class ClusterChecks {
     if life.steps & 63 == 0 { life.store.checkInvariants() }
     if life.steps & 255 == 0 { life.replica.machine.checkInvariants() }
     checkCommitted(life)
+    life.checkedLeadership = life.replica.isLeader ? life.replica.consensus.term : nil
     let applied = life.replica.applied
     if applied > life.checkedApplied {
       life.checkedApplied = applied
@@ -66,6 +67,13 @@ final class ClusterChecks {
     while index <= commit {
       checkCommitted(index, life)
       index = index.next
+    }
+    let term = life.replica.consensus.term(at: commit)
+    if let term, let led = life.checkedLeadership, led == life.replica.consensus.term, term != led {
+      // By counting a leader commits entries of its own term only (thesis §3.6.2).
+      simulation.violated(
+        "leader completeness",
+        "\(life.node) leads term \(led) and commits entry \(commit) of term \(term)")
     }
     life.checkedCommit = commit
     if commit > self.commit { self.commit = commit }

@@ -89,6 +89,10 @@ final class NodeLife {
   var hardStates: [(ticket: StoreTicket, state: HardState)] = []
   var checkedCommit = LogIndex.zero
   var checkedApplied = LogIndex.zero
+  /// The last entry by which this process, as a leader, changed the members.
+  var lastChange: LogPosition?
+  /// The term that it led at the end of its last step.
+  var checkedLeadership: Term?
   /// Its queues were read from a snapshot, and not compared with another replica's since.
   var isFromSnapshot = true
   var answeredApplied = LogIndex.zero

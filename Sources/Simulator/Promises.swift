@@ -239,6 +239,10 @@ extension ClusterChecks {
   /// A leader changes the members only after it has committed in its term: the error in the thesis'
   /// first edition.
   func willChangeMembers(_ entry: Entry, at life: NodeLife) {
+    if life.replica.isLeader, entry.header.term == life.replica.consensus.term {
+      judgeChange(entry.header.position, after: life.lastChange, at: life)
+      life.lastChange = entry.header.position
+    }
     let consensus = life.replica.consensus.term(at: life.replica.consensus.commit)
     guard life.replica.isLeader, entry.header.term == life.replica.consensus.term,
       consensus != entry.header.term,
@@ -248,6 +252,17 @@ extension ClusterChecks {
       "G2",
       "\(life.node) changes the members by entry \(entry.index) before it has committed in term"
         + " \(entry.header.term)")
+  }
+
+  /// One change at a time (thesis §4.1): majorities of memberships that differ by two need not meet.
+  func judgeChange(_ change: LogPosition, after earlier: LogPosition?, at life: NodeLife) {
+    guard let earlier, earlier.term == change.term,
+      earlier.index > life.replica.consensus.commit
+    else { return }
+    simulation.violated(
+      "G2",
+      "\(life.node) changes the members by entry \(change) before the change by entry \(earlier) is"
+        + " committed")
   }
 
   /// A process finds in the log only what was there when the last one ended (G11). Where harm took a

@@ -368,3 +368,22 @@ import Testing
     }
   }
 }
+
+/// Changes of members come one at a time (G2).
+@Suite struct MembershipChangeTests {
+  @Test func aChangeBeforeTheOneBeforeItIsCommittedIsMissed() throws {
+    let simulation = try SessionWatchTests.running()
+    let life = try #require(simulation.leader)
+    let (term, commit) = (life.replica.consensus.term, life.replica.consensus.commit)
+    func position(_ distance: UInt64) -> LogPosition {
+      LogPosition(term: term, index: LogIndex(commit.rawValue + distance))
+    }
+    simulation.checks.judgeChange(position(1), after: nil, at: life)
+    simulation.checks.judgeChange(position(1), after: position(0), at: life)
+    let former = LogPosition(term: Term(0), index: position(1).index)
+    simulation.checks.judgeChange(position(2), after: former, at: life)
+    #expect(simulation.violation == nil)
+    simulation.checks.judgeChange(position(2), after: position(1), at: life)
+    #expect(simulation.violation?.rule == "G2")
+  }
+}
