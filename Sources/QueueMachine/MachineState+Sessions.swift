@@ -6,6 +6,7 @@ import Base
 extension MachineState {
   mutating func openSession(_ command: OpenSession, _ effects: inout EffectList) {
     let known = slot(of: command.producer)
+    // It waited in a connection that its client has given up for the session that it has now.
     if let known, command.attempt.isSuperseded(by: producers[known].attempt) {
       effects.add(.sessionOpenRefused(command.origin, .producerFenced), for: command.origin)
       return

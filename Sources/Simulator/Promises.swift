@@ -236,8 +236,8 @@ extension ClusterChecks {
       "\(life.node) counts entry \(match) at \(peer.node), whose disk has those through \(end)")
   }
 
-  /// A leader changes the members only after it has committed in its term: the error in the thesis'
-  /// first edition.
+  /// A leader changes the members by one change at a time, and only after it has committed in its term:
+  /// the error in the thesis' first edition.
   func willChangeMembers(_ entry: Entry, at life: NodeLife) {
     if life.replica.isLeader, entry.header.term == life.replica.consensus.term {
       judgeChange(entry.header.position, after: life.lastChange, at: life)
