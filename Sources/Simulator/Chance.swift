@@ -6,19 +6,24 @@ import Base
 /// Draws from one seeded generator.
 struct Chance {
   private var random: SeededRandom
+  /// How often it was asked.
+  private(set) var draws: UInt64 = 0
 
   init(seed: UInt64) { random = SeededRandom(seed: seed) }
 
-  mutating func next() -> UInt64 { random.next() }
+  mutating func next() -> UInt64 {
+    draws += 1
+    return random.next()
+  }
 
   /// 0 ..< bound; 0 for a bound of 0.
   mutating func below(_ bound: Int) -> Int {
-    bound <= 0 ? 0 : Int(random.next() % UInt64(bound))
+    bound <= 0 ? 0 : Int(next() % UInt64(bound))
   }
 
   mutating func within(_ range: ClosedRange<UInt64>) -> UInt64 {
     let width = range.upperBound - range.lowerBound
-    return width == .max ? random.next() : range.lowerBound + random.next() % (width + 1)
+    return width == .max ? next() : range.lowerBound + next() % (width + 1)
   }
 
   mutating func within(_ range: ClosedRange<Int>) -> Int {
@@ -27,7 +32,7 @@ struct Chance {
 
   mutating func permille(_ share: Int) -> Bool { below(1000) < share }
 
-  mutating func flip() -> Bool { random.next() & 1 == 0 }
+  mutating func flip() -> Bool { next() & 1 == 0 }
 
   mutating func pick<Element>(_ elements: [Element]) -> Element? {
     elements.isEmpty ? nil : elements[below(elements.count)]

@@ -31,7 +31,10 @@ struct Nemesis {
     }
     for fault in plan.faults {
       place -= fault.weight
-      if place < 0 { return strike(fault.kind) }
+      if place < 0 {
+        simulation.willStrike(fault.kind)
+        return strike(fault.kind)
+      }
     }
   }
 

@@ -27,6 +27,9 @@ package struct PlanCut: Hashable, Sendable {
   package var clients: Set<Int> = []
   /// How long faults go on, simulated seconds; nil as the seed says.
   package var seconds: UInt64?
+  /// The faults that come to pass, in their order, of those that a run had which was told the same of
+  /// everything else; nil if all do.
+  package var strikes: [Strike]?
 
   package init() {}
 }

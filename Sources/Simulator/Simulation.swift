@@ -96,17 +96,25 @@ final class Simulation {
   private var isDone = false
   /// Events since time went on last.
   private var eventsAtOnce = 0
+  private(set) var strikes: StrikeList
   /// Is told the story line by line, as it happens; nil if nobody wants to hear it.
   private let tell: ((String) -> Void)?
+  /// Is told of every fault before it comes to pass.
+  private let struck: ((Strike) -> Void)?
   /// The recorded history, if a story was asked for.
   private(set) var history: [UInt8] = []
 
-  init(seed: UInt64, without cut: PlanCut, tell: ((String) -> Void)? = nil) {
+  init(
+    seed: UInt64, without cut: PlanCut, tell: ((String) -> Void)? = nil,
+    struck: ((Strike) -> Void)? = nil
+  ) {
     self.seed = seed
     self.tell = tell
+    self.struck = struck
     plan = Plan(seed: seed, without: cut)
     chance = Chance(seed: seed ^ 0x5eed_5eed_5eed_5eed)
     laterChance = Chance(seed: seed ^ 0x6c61_7465_7220_6f6e)
+    strikes = StrikeList(cut.strikes, chance, laterChance)
     victims = plan.victims
     queueIDs = Array(repeating: nil, count: plan.queues.count)
     lossPermille = plan.lossPermille
@@ -257,7 +265,7 @@ final class Simulation {
     schedule(.declareQueues, at: .milliseconds(500))
     schedule(.look, at: .milliseconds(100))
     for client in clients { client.begin() }
-    if !plan.faults.isEmpty { schedule(.fault, at: chance.within(plan.faultPause)) }
+    if !plan.faults.isEmpty { scheduleStrike() }
     schedule(.heal, at: plan.duration)
   }
 
@@ -331,9 +339,7 @@ final class Simulation {
       if clients[place].incarnation == incarnation { clients[place].perform(action) }
     case .declareQueues: declareQueues()
     case .fault:
-      guard !isDraining else { return }
-      Nemesis(self).strike()
-      schedule(.fault, at: now + chance.within(plan.faultPause))
+      if !isDraining { strike() }
     case .ambush(let place, let number, let power):
       guard let life = life(place, number), !isDraining else { return }
       Nemesis(self).spring(life.node, power: power)
@@ -347,6 +353,33 @@ final class Simulation {
     case .heal: heal()
     case .look: look()
     }
+  }
+
+  // MARK: Faults
+
+  private func scheduleStrike() {
+    let time = now + chance.within(plan.faultPause)
+    if let time = strikes.nextTime(drawn: time) { schedule(.fault, at: time) }
+  }
+
+  /// One that was drawn in a run with more faults draws as it did there; what else happens goes on as if
+  /// nothing had been drawn for it, unless this run is still the same.
+  private func strike() {
+    let (before, laterBefore) = (chance, laterChance)
+    strikes.begin(&chance, &laterChance)
+    let isSame = chance.draws == before.draws
+    let isLaterSame = laterChance.draws == laterBefore.draws
+    Nemesis(self).strike()
+    scheduleStrike()
+    if !isSame { chance = before }
+    if !isLaterSame { laterChance = laterBefore }
+  }
+
+  /// The nemesis has chosen.
+  func willStrike(_ kind: FaultKind) {
+    let strike = strikes.willStrike(kind, at: now)
+    struck?(strike)
+    trace { "fault \(strike)" }
   }
 
   // MARK: Lives of nodes

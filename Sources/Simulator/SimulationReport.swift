@@ -11,6 +11,8 @@ package struct SimulationReport: Sendable {
   /// What clients did and saw, for `skein check`, if the story was asked for; up to where a promise
   /// was broken.
   package let history: [UInt8]
+  /// The faults that came to pass.
+  package let strikes: [Strike]
 }
 
 package enum Simulator {
@@ -19,15 +21,17 @@ package enum Simulator {
   /// - Parameters:
   ///   - cut: what of the seed's plan is left out.
   ///   - tell: is told the story, line by line as it happens.
+  ///   - struck: is told of every fault before it comes to pass.
   package static func run(
-    seed: UInt64, without cut: PlanCut = PlanCut(), tell: ((String) -> Void)? = nil
+    seed: UInt64, without cut: PlanCut = PlanCut(), tell: ((String) -> Void)? = nil,
+    struck: ((Strike) -> Void)? = nil
   ) -> SimulationReport {
-    let simulation = Simulation(seed: seed, without: cut, tell: tell)
+    let simulation = Simulation(seed: seed, without: cut, tell: tell, struck: struck)
     simulation.run()
     return SimulationReport(
       seed: seed, digest: simulation.digestValue, violation: simulation.violation,
       coverage: simulation.coverage, simulatedSeconds: Double(simulation.now) / 1e9,
-      history: simulation.history)
+      history: simulation.history, strikes: simulation.strikes.happened)
   }
 
   /// The last lines of the seed's story.

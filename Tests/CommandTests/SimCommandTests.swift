@@ -20,6 +20,8 @@ import Testing
     ["--seeds", "1..2", "--history", "x"], ["--seeds", "1..2", "--digest", "x"],
     ["--seed", "1", "--trace", "--json"], ["--seed", "1", "--shrink", "--json"],
     ["--seed", "1", "--shrink", "--history", "x"], ["--seed", "1", "--without", "kil"],
+    ["--seed", "1", "--verdict", "--json"], ["--seeds", "1..2", "--verdict"],
+    ["--seed", "1", "--without", "faults-but-kill@3"],
     ["--seed", "1", "--without", "client-99"], ["--seed", "1", "--without", "after-0s"],
     ["--sed", "1"],
   ])

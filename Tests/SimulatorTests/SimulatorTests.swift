@@ -93,13 +93,6 @@ import Testing
     #expect(report.coverage[.kills] + report.coverage[.publishes] == 0)
     #expect(report.simulatedSeconds < 20)
   }
-
-  @Test func aSeedThatHoldsIsNotShrunk() {
-    var cut = PlanCut()
-    cut.faults = Set(FaultKind.allCases)
-    cut.seconds = 2
-    #expect(Shrinker.shrink(seed: 3, without: cut) { _ in } == nil)
-  }
 }
 
 @Suite struct PlanTests {

@@ -13,9 +13,12 @@ enum Sim {
       Option("seeds", "A..B", "the seeds to run, both ends included (default 1..100)"),
       Option("seed", "N", "run this one alone"),
       Option("trace", nil, "tell what happens in the one seed, line by line"),
-      Option("shrink", nil, "find out which faults and clients the one seed needs to fail"),
+      Option("shrink", nil, "find out which single faults and clients the one seed needs to fail"),
       Option(
-        "without", "PARTS", "leave out faults (kill,damage), clients (client-2), time (after-9s)"),
+        "without", "PARTS",
+        "leave out faults (kill,damage), clients (client-2), time (after-9s), single faults as"
+          + " --shrink and --trace name them (faults-but-kill@3.1-48-0+…)"),
+      Option("verdict", nil, "say of the one seed only what --shrink wants to know"),
       Option("history", "FILE", "write what the clients of the one seed saw, for skein check"),
       Option("digest", "D", "what the one seed's run must come to, as in a failure's message"),
       Option("must-reach", nil, "fail if something that every long run must reach never happened"),
@@ -35,6 +38,7 @@ enum Sim {
   static func run(_ arguments: Arguments) throws -> ExitCode {
     let seeds = try seeds(arguments)
     let cut = try cut(arguments, seeds)
+    if arguments.flag("verdict") { return try SimTrial.run(seeds.lowerBound, cut) }
     SeedAtWork.isCut.store(!cut.text.isEmpty, ordering: .relaxed)
     SeedAtWork.reportWhenAborted()
     if arguments.flag("shrink") { return try shrink(seeds.lowerBound, cut) }
@@ -122,27 +126,31 @@ enum Sim {
 
   /// Leaves out what the failure does not need, and says what it needs.
   private static func shrink(_ seed: UInt64, _ cut: PlanCut) throws -> ExitCode {
-    SeedAtWork.current.store(seed, ordering: .relaxed)
-    let shrunk = Shrinker.shrink(seed: seed, without: cut) { cut in
-      if Terminal.isErrorOutput { StandardError.write("still fails without \(cut.text)\n") }
+    let shrunk = try Shrinker.shrink(seed: seed, without: cut) { cut in
+      try SimTrial.outcome(seed, cut)
+    } progress: { cut in
+      if Terminal.isErrorOutput { StandardError.write("still fails: --without \(cut.text)\n") }
     }
-    guard let shrunk, let violation = shrunk.report.violation else {
+    guard let shrunk else {
       try StandardOutput.write("seed \(seed) does not fail\n")
       return .fine
     }
-    try StandardOutput.write(
-      "after \(shrunk.runs) runs, seed \(seed) still fails after"
-        + " \(rounded(violation.time)) simulated s\n  \(violation)\n"
-        + "  again: "
-        + SimSummary.repeatCommand(
-          seed, shrunk.cut, digest: SimSummary.text(of: shrunk.report.digest)) + "\n")
-    return violation.isStandstill ? .unknown : .violated
+    let failure = shrunk.failure
+    let time = failure.time.map { " after \(rounded($0)) simulated s" } ?? ""
+    let strikes = shrunk.cut.strikes ?? []
+    var text =
+      "after \(shrunk.runs) runs, seed \(seed) still fails\(time)\n  \(failure.rule): \(failure.text)\n"
+    text += "  with so many faults: \(strikes.count)\n" + strikes.map { "    \($0)\n" }.joined()
+    let digest = failure.digest.map { SimSummary.text(of: $0) }
+    text += "  again: \(SimSummary.repeatCommand(seed, shrunk.cut, digest: digest))\n"
+    try StandardOutput.write(text)
+    return failure.isStandstill ? .unknown : .violated
   }
 
   private static func seeds(_ arguments: Arguments) throws(UsageError) -> ClosedRange<UInt64> {
     let seeds = try range(arguments)
     let isOne = seeds.lowerBound == seeds.upperBound
-    for name in ["trace", "shrink"] where arguments.flag(name) && !isOne {
+    for name in ["trace", "shrink", "verdict"] where arguments.flag(name) && !isOne {
       throw arguments.usage("--\(name) needs --seed N")
     }
     for name in ["history", "digest"] where arguments.text(name) != nil && !isOne {
@@ -151,13 +159,15 @@ enum Sim {
     // One says things to people that the other would not bear.
     let pairs = [
       ("trace", "json"), ("shrink", "json"), ("shrink", "trace"), ("shrink", "must-reach"),
+      ("verdict", "json"), ("verdict", "trace"), ("verdict", "must-reach"), ("verdict", "shrink"),
     ]
     for (one, other) in pairs where arguments.flag(one) && arguments.flag(other) {
       throw arguments.usage("--\(one) or --\(other), not both")
     }
-    for name in ["history", "digest"] where arguments.flag("shrink") && arguments.text(name) != nil
-    {
-      throw arguments.usage("--shrink or --\(name), not both")
+    for flag in ["shrink", "verdict"] where arguments.flag(flag) {
+      for name in ["history", "digest"] where arguments.text(name) != nil {
+        throw arguments.usage("--\(flag) or --\(name), not both")
+      }
     }
     return seeds
   }
@@ -275,9 +285,10 @@ struct SimSummary {
     return .object(members)
   }
 
-  static func repeatCommand(_ seed: UInt64, _ cut: PlanCut, digest: String) -> String {
+  /// - Parameter digest: nil where the process ended before there was one.
+  static func repeatCommand(_ seed: UInt64, _ cut: PlanCut, digest: String?) -> String {
     "skein sim --trace --seed \(seed)" + (cut.text.isEmpty ? "" : " --without \(cut.text)")
-      + " --digest \(digest)"
+      + (digest.map { " --digest \($0)" } ?? "")
   }
 
   func text(seconds: Double) -> String {

@@ -1,0 +1,112 @@
+// A seed of `skein sim --shrink` is run by a process of its own, since what fails may be an invariant, which
+// ends it. The process says as it goes which faults strike, and at last what became of the run: lines that
+// only this file writes and reads.
+
+import Glibc
+import Simulator
+
+enum SimTrial {
+  private static let struck = "struck "
+  private static let held = "held"
+  private static let violated = "violated "
+  private static let bug = "skein: invariant broken at "
+
+  // MARK: The process that runs the seed
+
+  /// Runs one seed and says what became of it.
+  static func run(_ seed: UInt64, _ cut: PlanCut) throws -> ExitCode {
+    // An invariant that breaks is what may be looked for: no cores.
+    var none = rlimit(rlim_cur: 0, rlim_max: 0)
+    _ = setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &none)
+    var failure: (any Error)?
+    func say(_ line: String) {
+      // At once, or it is lost when the process ends.
+      if failure == nil { do { try StandardOutput.write(line + "\n") } catch { failure = error } }
+    }
+    let report = Simulator.run(seed: seed, without: cut, struck: { say("\(struck)\($0)") })
+    if let violation = report.violation {
+      let digest = SimSummary.text(of: report.digest)
+      say("\(violated)\(digest) \(violation.time) \(violation.rule)\n\(violation.text)")
+    } else {
+      say(held)
+    }
+    if let failure { throw failure }
+    return .fine
+  }
+
+  // MARK: The process that wants to know
+
+  /// Has a process of this program run the seed.
+  static func outcome(_ seed: UInt64, _ cut: PlanCut) throws -> Trial {
+    var words = ["skein", "sim", "--verdict", "--seed", "\(seed)"]
+    if !cut.text.isEmpty { words += ["--without", cut.text] }
+    return try outcome(of: words, executable: try ownExecutable())
+  }
+
+  /// Reads what a process says, errors too, until it ends.
+  static func outcome(of words: [String], executable: String) throws -> Trial {
+    var ends: [Int32] = [-1, -1]
+    guard pipe(&ends) == 0 else { throw Failure.system("pipe") }
+    defer { close(ends[0]) }
+    let pid: pid_t
+    do {
+      defer { close(ends[1]) }
+      for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+      var actions = posix_spawn_file_actions_t()
+      posix_spawn_file_actions_init(&actions)
+      defer { posix_spawn_file_actions_destroy(&actions) }
+      posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO)
+      posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO)
+      pid = try spawn(words, executable: executable, actions: &actions, newSession: false)
+    }
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 65_536)
+    while true {
+      let count = read(ends[0], &chunk, chunk.count)
+      if count < 0, errno == EINTR { continue }
+      if count <= 0 { break }
+      bytes += chunk[..<count]
+    }
+    var status: Int32 = 0
+    while waitpid(pid, &status, 0) < 0 {
+      if errno != EINTR { throw Failure.system("waitpid") }
+    }
+    return try trial(String(decoding: bytes, as: UTF8.self), signal: status & 0x7f)
+  }
+
+  /// - Parameter signal: that ended the process; 0 if it ended by itself.
+  static func trial(_ output: String, signal: Int32) throws -> Trial {
+    let lines = output.split(separator: "\n")
+    let strikes = lines.compactMap {
+      $0.hasPrefix(struck) ? Strike($0.dropFirst(struck.count)) : nil
+    }
+    let last = lines.drop { $0.hasPrefix(struck) }
+    if last.first == held[...] { return Trial(failure: nil, strikes: strikes) }
+    if let first = last.first, first.hasPrefix(violated) {
+      let words = first.dropFirst(violated.count).split(separator: " ", maxSplits: 2)
+      if words.count == 3, let digest = UInt64(words[0], radix: 16), let time = Double(words[1]) {
+        return Trial(
+          failure: Trial.Failure(
+            rule: String(words[2]), text: last.dropFirst().joined(separator: "\n"), time: time,
+            digest: digest), strikes: strikes)
+      }
+    }
+    guard [SIGABRT, SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGFPE].contains(signal) else {
+      let what = last.last.map(String.init) ?? "signal \(signal)"
+      throw Failure("a run of the seed ended without a verdict, by signal \(signal): \(what)")
+    }
+    return Trial(failure: stopped(last.last.map(String.init), by: signal), strikes: strikes)
+  }
+
+  /// A process that ended in the middle: by the line of an invariant, else by what the signal is.
+  private static func stopped(_ line: String?, by signal: Int32) -> Trial.Failure {
+    let text = line ?? ""
+    guard text.hasPrefix(bug) else {
+      return Trial.Failure(rule: "signal \(signal)", text: text.isEmpty ? "it says nothing" : text)
+    }
+    let words = text.dropFirst(bug.count).split(separator: " ", maxSplits: 1)
+    let place = words.first.map { $0.hasSuffix(":") ? $0.dropLast() : $0 } ?? ""
+    return Trial.Failure(
+      rule: "invariant at \(place)", text: words.count > 1 ? String(words[1]) : "")
+  }
+}
