@@ -31,7 +31,7 @@ package enum Happening: Int, CaseIterable, Sendable {
   case publishesRefused, delayedPublishes, delayedDeliveries, cancels, reschedules, redrives, purges
   case creditChanges, settlesTwice, staleSettles, deadLetters, leasesSurvivingLeaderChange,
     leasesSurvivingTwoLeaderChanges, expiredDeadLetters, overflowedDeadLetters, droppedMessages,
-    lateDeliveries, unknownAcks, leasesLapsed
+    lateDeliveries, unknownAcks, leasesLapsed, deadLettersRead, outcomesAsked
   case transactions, transactionsAcrossQueues, transactionsRefused
   case drainedMessages
 
@@ -59,7 +59,7 @@ package enum Happening: Int, CaseIterable, Sendable {
     .overflowedDeadLetters, .droppedMessages, .unknownAcks, .delayedPublishes, .drainedMessages,
     .pauseKills, .laggardMajorities, .framesAfterNewConnection, .framesOfFormerLives,
     .victimsMoved, .lostWrites, .ordersToStaleLeaders, .clientHangs, .hangsBeyondSession,
-    .readsAskedOfFormerLeaders, .statesCompared, .leasesLapsed,
+    .readsAskedOfFormerLeaders, .statesCompared, .leasesLapsed, .deadLettersRead, .outcomesAsked,
   ]
 }
 

@@ -53,14 +53,19 @@ final class Ledger {
     /// The transactions that published and settled it, by their numbers.
     var publishedBy: Int?
     var settledBy: [Int] = []
+    var failures: [AskedFailure] = []
   }
 
   unowned(unsafe) let simulation: Simulation
   var messages: [Message] = []
   var transactions: [Transaction] = []
   var counts: Counts
+  /// What was kept with messages that were given up, as they came out.
+  var deadLetters: [DeadLetter] = []
   /// Anything may have been purged.
   private(set) var hasPurged = false
+  /// What was given up may have got other ids.
+  private(set) var hasRedriven = false
   private var recorder = HistoryRecorder()
   /// Consumers whose end is recorded.
   private var ended: Set<String> = []
@@ -243,6 +248,7 @@ final class Ledger {
       "message \(value): token \(delivery.token) to be settled: \(kind.map { "\($0)" } ?? "extend")"
     }
     noteSettled(value, delivery)
+    noteFailure(value, delivery, kind, error: error)
     recorder.invoke(
       settlement(
         value, delivery, kind, delay: delay, lease: lease, error: error.isEmpty ? nil : error),
@@ -261,6 +267,7 @@ final class Ledger {
     switch outcome {
     case .confirmed:
       if kind == .acknowledge { gone(value, from: delivery.queue) }
+      failureConfirmed(value, delivery, kind)
       recorder.ok(
         operation, by: delivery.holder, at: simulation.now,
         lease: kind == nil ? lease.map(leastSpan) : nil)
@@ -315,6 +322,7 @@ final class Ledger {
   private func queue(of value: Int) -> String { name(messages[value].published.queue) }
 
   func willRedrive(_ queue: Int, by process: Int) {
+    hasRedriven = true
     recorder.invoke(
       .redrive(from: name(queue)), by: Self.producer(process), at: simulation.now)
   }
@@ -377,6 +385,7 @@ final class Ledger {
   /// The verdict of the history's checkers, redeliveries after a change of leader not allowed.
   func judge() {
     judgeWholeTransactions()
+    judgeDeadLetters()
     let bytes = recorder.takeBytes()
     simulation.keepHistory(bytes)
     let verdict: Verdict

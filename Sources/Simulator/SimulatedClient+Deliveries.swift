@@ -21,7 +21,7 @@ extension SimulatedClient {
         attempt: delivery.attempt, granted: delivery.granted, leaseEnd: delivery.leaseEnd,
         holder: holder, session: session, isRedelivery: delivery.isRedelivery)
       if !simulation.ledger.messages[value].published.queues.contains(delivered.queue) {
-        noteDeadLetter(delivery.id, delivered.queue)
+        noteDeadLetter(value, delivery.id, delivered.queue)
       }
       subscriptions[place].held[delivery.delivery] = Held(
         value: value, delivered: delivered, node: connection?.node ?? 0)
@@ -33,9 +33,20 @@ extension SimulatedClient {
   }
 
   /// Why it was given up, by the one that says so.
-  private func noteDeadLetter(_ id: MessageID, _ queue: Int) {
-    guard let leader = simulation.leader, let queue = simulation.queueIDs[queue] else { return }
-    switch leader.replica.machine.biography(of: id, in: queue)?.message.deadLetter?.reason {
+  private func noteDeadLetter(_ value: Int, _ id: MessageID, _ queue: Int) {
+    guard let leader = simulation.leader, let queueID = simulation.queueIDs[queue],
+      let message = leader.replica.machine.biography(of: id, in: queueID)?.message
+    else { return }
+    simulation.note(.deadLettersRead)
+    guard let letter = message.deadLetter else {
+      return simulation.violated(
+        "G8",
+        "message \(value) came as \(id) of \(simulation.plan.queues[queue].name), and nothing says why"
+      )
+    }
+    simulation.ledger.deadLetters.append(
+      Ledger.DeadLetter(value: value, queue: queue, note: letter))
+    switch letter.reason {
     case .expired: simulation.note(.expiredDeadLetters)
     case .overflowed: simulation.note(.overflowedDeadLetters)
     default: break

@@ -94,6 +94,7 @@ extension SimulatedClient {
       simulation.note(.confirms)
       let id = MessageID(rawValue: firstID.rawValue + UInt64(number) * copies)
       simulation.ledger.confirmed(value, id)
+      heard(.stored(id), of: first + UInt64(number))
       chunks[chunk].answered = Int(first + UInt64(number) - chunks[chunk].first) + 1
       if chunks[chunk].transaction == nil {
         changeMind(about: value, id)
@@ -101,11 +102,13 @@ extension SimulatedClient {
         conclude(chunk, .confirmed)
       }
     }
+    askOutcomes(of: first..<first + UInt64(count))
     dropAnswered()
   }
 
   private func dropAnswered() {
     while let chunk = chunks.first, chunk.answered == chunk.values.count { chunks.removeFirst() }
+    forgetOutcomes()
   }
 
   func value(of sequence: UInt64) -> (chunk: Int, value: Int)? {
@@ -127,6 +130,7 @@ extension SimulatedClient {
         guard let (chunk, value) = value(of: first + UInt64(number)) else { continue }
         judge(refusal, of: chunks[chunk])
         simulation.ledger.refused(value, refusal)
+        heard(.refused(refusal), of: first + UInt64(number))
         chunks[chunk].answered = Int(first + UInt64(number) - chunks[chunk].first) + 1
         conclude(chunk, .refused)
       }

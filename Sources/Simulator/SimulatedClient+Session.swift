@@ -30,6 +30,7 @@ extension SimulatedClient {
     sessionRequest = nil
     for place in chunks.indices { chunks[place].isSent = false }
     sentSettlements = 0
+    if let first = chunks.first?.first { askOutcomes(of: first..<nextSequence) }
     subscribe()
     sendChunks()
     sendSettlements()

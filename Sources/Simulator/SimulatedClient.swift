@@ -117,6 +117,8 @@ final class SimulatedClient {
 
   var nextSequence: UInt64 = 1
   var chunks: [Chunk] = []
+  /// What became of its publishes, as far as it was told.
+  var outcomes: [UInt64: PublishOutcome] = [:]
   var nextSettle: UInt64 = 1
   var settlements: [Settlement] = []
   var sentSettlements = 0
@@ -147,6 +149,7 @@ final class SimulatedClient {
     sessionRequest = nil
     nextSequence = 1
     chunks = []
+    outcomes = [:]
     nextSettle = 1
     settlements = []
     sentSettlements = 0
