@@ -202,6 +202,12 @@ final class ClusterChecks {
     for entry in entries { check(entry, at: life) }
   }
 
+  /// Whether these are the bytes that somebody stored at the entry's position first.
+  func isKnown(_ entry: Entry) -> Bool {
+    guard let known = entries[entry.header.position] else { return false }
+    return known.checksum == Checksum(of: entry.payload) && known.kind == entry.header.kind
+  }
+
   /// Equal index and term are the same entry, with the same one before it (figure 3.2).
   private func check(_ entry: Entry, at life: NodeLife) {
     let previous = life.replica.consensus.term(at: entry.index.previous)

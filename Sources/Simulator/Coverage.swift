@@ -23,7 +23,7 @@ package enum Happening: Int, CaseIterable, Sendable {
   case tornTailsCut, logsCut, memoryLost, memoryRestored, logsMended
   case repairs, snapshots, cleanings, snapshotsSent, snapshotsInstalled, snapshotStreamsFailed
   case readsFromLog, damageFoundRunning, linearizableReads, promotions, snapshotsOverTornLogs,
-    statesCompared
+    statesCompared, disksInspected, latentDamage
   case readsAskedOfFormerLeaders
   // What the clients did and saw.
   case sessionsOpened, sessionsAttached, sessionsLost, clientCrashes, publishes, publishesRepeated
@@ -60,6 +60,7 @@ package enum Happening: Int, CaseIterable, Sendable {
     .pauseKills, .laggardMajorities, .framesAfterNewConnection, .framesOfFormerLives,
     .victimsMoved, .lostWrites, .ordersToStaleLeaders, .clientHangs, .hangsBeyondSession,
     .readsAskedOfFormerLeaders, .statesCompared, .leasesLapsed, .deadLettersRead, .outcomesAsked,
+    .disksInspected,
   ]
 }
 

@@ -188,6 +188,13 @@ final class SimulatedFile {
     bytes.replaceSubrange(offset..<offset + data.count, with: data)
   }
 
+  /// The same bytes in another file, durable there.
+  func copied() -> SimulatedFile {
+    let file = SimulatedFile()
+    file.bytes = bytes
+    return file
+  }
+
   /// Changes bytes behind everybody's back, durably.
   func damage(_ change: (inout [UInt8]) -> Void) {
     onDisk = nil
@@ -313,6 +320,15 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
     unsyncedNames = []
     durableFiles = files
     measure()
+  }
+
+  /// Another disk with what a process would see on this one.
+  func copied() -> SimulatedDisk {
+    let disk = SimulatedDisk()
+    for (name, file) in files { disk.files[name] = file.copied() }
+    disk.durableFiles = disk.files
+    disk.measure()
+    return disk
   }
 
   func measure() { bytesUsed = files.values.reduce(0) { $0 + $1.bytes.count } }

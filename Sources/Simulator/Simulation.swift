@@ -94,6 +94,8 @@ final class Simulation {
   private var drainDeadline: UInt64 = 0
   private var leaderDemand = LeaderDemand()
   private var isDone = false
+  private var inspection = DiskInspection()
+  private var isDigestDone = false
   /// Events since time went on last.
   private var eventsAtOnce = 0
   private(set) var strikes: StrikeList
@@ -163,6 +165,7 @@ final class Simulation {
   }
 
   func digest(_ values: UInt64...) {
+    if isDigestDone { return }
     for value in values {
       digestValue = (digestValue ^ value) &* 0x0000_0100_0000_01b3
       digestValue ^= digestValue >> 29
@@ -663,8 +666,8 @@ final class Simulation {
       demandLeader()
       addDrainers()
       if isDrained {
-        isDone = true
-        return
+        inspectDisks()
+        if isDone { return }
       }
       if now > drainDeadline {
         violated(
@@ -704,6 +707,15 @@ final class Simulation {
         "nobody leads \(Self.seconds(plan.leaderPatience)) s after the faults ended. "
           + whatEverybodyWaitsFor)
     }
+  }
+
+  /// All is drained: what is left is harm that nobody has read. The digest is of what came before.
+  private func inspectDisks() {
+    isDigestDone = true
+    let before = inspection.restarted
+    isDone = inspection.look(self)
+    // What comes again has to be there as soon as everything had to be after the faults.
+    if inspection.restarted != before { drainDeadline = now + .seconds(120) }
   }
 
   /// Queues that nobody consumes are drained by one client more for each.

@@ -182,6 +182,8 @@ struct BackgroundLane {
   /// What a crash now counts as.
   var crash: Happening? { jobs.first?.crash }
 
+  var isIdle: Bool { jobs.isEmpty && !isRunning }
+
   var hasUnexecuted: Bool { isRunning && result == nil }
 
   /// True if a job began.
