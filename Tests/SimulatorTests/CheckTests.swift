@@ -1,5 +1,6 @@
-// Every check of the simulator fails when it should: wrong histories and broken states are put before
-// it directly.
+// Checks of the simulator fail when they should, those of clients, disks and whole states: wrong
+// histories and broken states are put before them directly. Those of logs and leaders are in
+// `ClusterCheckTests.swift`; what has no test of its own, planted bugs try (`Tests/Mutants`).
 
 import Base
 import Consensus
