@@ -398,6 +398,7 @@ extension Opening {
       term: manifest.streamPreviousTerm, state.synced)
     try scan.run()
     let known = scan.synced
+    if scan.isNewestMissing { try removeFilesOfUnknownLife() }
     noteLostHardState(scan)
     recovery.isMemoryLost = state.isMemoryLost || scan.isExtentUnknown || !isManifestFound
     state.isMemoryLost = recovery.isMemoryLost
@@ -410,6 +411,26 @@ extension Opening {
     let store = try makeStore()
     fillRecovery(store)
     return (store, recovery)
+  }
+
+  /// The newest segment may be in a file whose head is an older one, of a spare file or of a segment before
+  /// the stream. Used again it would get the life that it has had, and, since segments go on from what was
+  /// found, the number too: what lies in it would count. So such files are removed, before anything says
+  /// that there is no newer segment.
+  private func removeFilesOfUnknownLife() throws(StorageFailure) {
+    var numbers = spares.map(\.number)
+    spares = []
+    let listed = Set(manifest.files.filter { $0.form == .segment }.map(\.segment))
+    for info in segments.values
+    where info.segment < manifest.streamFirst && !listed.contains(info.segment) {
+      numbers.append(info.number)
+      segments[info.segment] = nil
+    }
+    if numbers.isEmpty { return }
+    for number in numbers.sorted() {
+      try fileSystem.remove(path(FileNames.segment(number)))
+    }
+    try fileSystem.synchronizeDirectory(directory)
   }
 
   /// A record of a term that the hard state has not heard of: the hard state went first, so the

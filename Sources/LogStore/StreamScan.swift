@@ -92,6 +92,8 @@ final class StreamScan {
   private(set) var isTorn = false
   /// Acknowledged entries may be missing and nothing says how many.
   private(set) var isExtentUnknown = false
+  /// The newest segment is in no file that says so.
+  private(set) var isNewestMissing = false
   private(set) var highestTerm = Term.zero
   /// How many records the damage that was just passed may have held; nil outside damage.
   private var holeRecords: Int?
@@ -135,6 +137,7 @@ final class StreamScan {
     }
     if newestSynced > newest, newestSynced >= firstSegment {
       isExtentUnknown = true
+      isNewestMissing = true
       defects.append(
         Defect(
           text: "segment \(newestSynced), the newest, is missing", place: end, range: nil,

@@ -156,6 +156,36 @@ struct Fixture {
     }
   }
 
+  /// Of the last head's life the next one would be, and what lies in the file would count as the next one's.
+  @Test("A file whose head is older than what is in it is not used again")
+  func oldHeadOfTheNewest() throws {
+    let disk = MemoryFileSystem()
+    do {
+      let (store, _) = try LogStore.open(disk)
+      try store.append(1...60)
+      try store.run(store.stageMarker())
+    }
+    let name = try #require(files(disk, "segment-").first)
+    let head = FileHeader(
+      use: .spare, identity: testIdentity, life: 0,
+      number: try #require(FileNames.number(of: String(name.dropFirst(6)), "segment-")),
+      fileBytes: smallOptions().segmentBytes)
+    let after = disk.killed()
+    after.damage(name) { $0.replaceSubrange(0..<FileHeader.blockBytes, with: head.block()) }
+    do {
+      let (store, recovery) = try LogStore.open(after)
+      #expect(recovery.isMemoryLost)
+      #expect(recovery.last == .zero)
+      // It comes again from the leader, by other batches.
+      try store.write([.append(entries(1...30))])
+      try store.append(31...43)
+    }
+    let (store, recovery) = try LogStore.open(after.killed())
+    #expect(recovery.damage == [])
+    #expect(recovery.last.index == LogIndex(43))
+    #expect(try store.all() == entries(1...43))
+  }
+
   @Test("Undamaged, the fixture comes back whole")
   func undamaged() throws {
     let fixture = try Fixture()
