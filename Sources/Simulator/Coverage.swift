@@ -60,7 +60,7 @@ package enum Happening: Int, CaseIterable, Sendable {
     .pauseKills, .laggardMajorities, .framesAfterNewConnection, .framesOfFormerLives,
     .victimsMoved, .lostWrites, .ordersToStaleLeaders, .clientHangs, .hangsBeyondSession,
     .readsAskedOfFormerLeaders, .statesCompared, .leasesLapsed, .deadLettersRead, .outcomesAsked,
-    .disksInspected,
+    .disksInspected, .latentDamage,
   ]
 }
 

@@ -10,6 +10,8 @@ import LogStore
 struct DiskInspection {
   /// Nodes that were started again for what was found.
   private(set) var restarted: Set<Int> = []
+  /// Harm was done at last, at rest.
+  private var hasHarmed = false
 
   /// Looks at the disks of all members.
   ///
@@ -30,7 +32,20 @@ struct DiskInspection {
       isWhole = false
       judge(fault, on: node, simulation)
     }
-    return isWhole
+    guard isWhole, !hasHarmed, simulation.plan.faults.contains(where: { $0.kind == .damage })
+    else { return isWhole }
+    hasHarmed = true
+    return !harm(simulation)
+  }
+
+  /// What is harmed in the course of a run is mostly found there: so in the end all disks that may be harmed
+  /// are, once more. False if there are none.
+  private mutating func harm(_ simulation: Simulation) -> Bool {
+    restarted = []
+    for place in simulation.victims {
+      for _ in 0..<2 { DiskDamage(simulation, simulation.nodes[place]).strike() }
+    }
+    return !simulation.victims.isEmpty
   }
 
   mutating func judge(_ fault: String, on node: SimulatedNode, _ simulation: Simulation) {
