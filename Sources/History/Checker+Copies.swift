@@ -32,12 +32,13 @@ extension Checker {
   }
 
   /// Whether a redrive may have made one of two copies from the other.
-  private func mayBeRedriven(
+  private mutating func mayBeRedriven(
     _ facts: MessageFacts, _ earlier: EventPosition, _ later: EventPosition
   ) -> Bool {
     let isConfirm = [earlier, later].map { history.events[Int($0)].action == .publish }
     guard isConfirm[0] != isConfirm[1], let publish = life.publishes.first else {
       return isRedriven(facts, after: earlier, before: later)
+        || isRedriven(facts, after: placeBeforeGrant(of: earlier), before: later)
     }
     // The copy that was confirmed may be as old as its publish, however late the confirm came.
     return isRedriven(facts, after: publish, before: isConfirm[0] ? later : earlier)

@@ -81,7 +81,7 @@ extension Checker {
   // MARK: Finality
 
   /// Whether the own queue delivers what already stood in its dead-letter queue.
-  private func isAfterDeadLetter(
+  private mutating func isAfterDeadLetter(
     _ facts: MessageFacts, _ deadLettered: EventPosition, _ position: EventPosition,
     _ event: Event
   ) -> Bool {
@@ -91,6 +91,7 @@ extension Checker {
       return false
     }
     return !isRedriven(facts, after: deadLettered, before: position)
+      && !isRedriven(facts, after: placeBeforeGrant(of: deadLettered), before: position)
   }
 
   private mutating func judgeFinality(_ facts: MessageFacts, _ position: EventPosition) {

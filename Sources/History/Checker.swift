@@ -12,6 +12,8 @@ package struct Checker {
   var undetermined: [UInt32: (count: Int, first: UInt32)] = [:]
   /// The message at hand, kept to use its storage again.
   var life = MessageLife()
+  /// Gathered when a delivery may have been read late.
+  var grantTimes: GrantTimes?
   private var verdict: Verdict?
 
   /// - Parameter isStrict: whether a redelivery after a leader change is a violation (G7).

@@ -549,6 +549,42 @@ extension PropertyCase {
 
         """ + bothDrained),
     .fine(
+      "dead-letter-doubled: read after the redrive",
+      withDeadLetters + published + """
+        5 c ok deliver q m token=1 attempt=2 granted=50 lease=100 id=A
+        6 c invoke nack q m token=1
+        7 c ok nack q m token=1
+        8 a invoke redrive d -
+        9 a ok redrive d -
+        10 s ok deliver d m token=1 attempt=1 granted=80 lease=5 id=B
+        13 c ok deliver q m token=2 attempt=1 granted=90 lease=100 id=C
+        14 c invoke reject q m token=2
+        15 c ok reject q m token=2
+        16 c ok deliver d m token=2 attempt=1 granted=160 lease=100 id=D
+        17 c invoke ack d m token=2
+        18 c ok ack d m token=2
+
+        """ + bothDrained),
+    .wrong(
+      "dead-letter-doubled: the redrive was over before", "dead-letter-doubled",
+      withDeadLetters + published + """
+        5 c ok deliver q m token=1 attempt=2 granted=50 lease=100 id=A
+        6 c invoke nack q m token=1
+        7 c ok nack q m token=1
+        8 a invoke redrive d -
+        9 a ok redrive d -
+        9 p invoke publish q n
+        9 p ok publish q n id=N
+        9 c ok deliver q n token=9 attempt=1 granted=70 lease=100 id=N
+        9 c invoke ack q n token=9
+        9 c ok ack q n token=9
+        10 s ok deliver d m token=1 attempt=1 granted=80 lease=5 id=B
+        16 c ok deliver d m token=2 attempt=1 granted=160 lease=100 id=D
+        17 c invoke ack d m token=2
+        18 c ok ack d m token=2
+
+        """ + bothDrained),
+    .fine(
       "dead-letter-doubled: published to two queues with one for dead letters",
       withDeadLetters + """
         0 a invoke declare r -
