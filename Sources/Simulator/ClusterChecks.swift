@@ -239,6 +239,7 @@ final class ClusterChecks {
         "one leader a term", "\(life.node) and node \(other + 1) lead term \(term)")
     }
     leaders[term] = life.node.place
+    checkVotes(for: life, term)
     simulation.leaderBegan(life.node.place)
     // Of what was committed in later terms one that won late, with votes long on their way, knows
     // nothing: also of entries of earlier ones (thesis §3.6.3).

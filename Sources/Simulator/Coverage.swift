@@ -14,7 +14,7 @@ package enum Happening: Int, CaseIterable, Sendable {
     misdirectedWrites
   case staleSectors, truncatedFiles, deletedFiles, wipedDisks, emptiedDirectories, transfers
   case pauseKills, laggardMajorities, framesAfterNewConnection, framesOfFormerLives, victimsMoved
-  case lostWrites, ordersToStaleLeaders, clientHangs, hangsBeyondSession
+  case lostWrites, framesRepeated, ordersToStaleLeaders, clientHangs, hangsBeyondSession
   case swizzles, clockJumps, membersAdded, memberRejoins, membersRemoved, leadersRemoved
   case restartsAfterFailedSync, crashesInsideSnapshot, crashesInsideRewrite
   case crashesInsideInstall, crashesInsideMembershipChange
@@ -58,9 +58,9 @@ package enum Happening: Int, CaseIterable, Sendable {
     .snapshotsOverTornLogs, .leasesSurvivingTwoLeaderChanges, .expiredDeadLetters,
     .overflowedDeadLetters, .droppedMessages, .unknownAcks, .delayedPublishes, .drainedMessages,
     .pauseKills, .laggardMajorities, .framesAfterNewConnection, .framesOfFormerLives,
-    .victimsMoved, .lostWrites, .ordersToStaleLeaders, .clientHangs, .hangsBeyondSession,
-    .readsAskedOfFormerLeaders, .statesCompared, .leasesLapsed, .deadLettersRead, .outcomesAsked,
-    .disksInspected, .latentDamage,
+    .victimsMoved, .lostWrites, .framesRepeated, .ordersToStaleLeaders, .clientHangs,
+    .hangsBeyondSession, .readsAskedOfFormerLeaders, .statesCompared, .leasesLapsed,
+    .deadLettersRead, .outcomesAsked, .disksInspected, .latentDamage,
   ]
 }
 

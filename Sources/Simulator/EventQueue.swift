@@ -31,16 +31,21 @@ struct EventQueue<Event> {
     guard let first = heap.first, let last = heap.popLast() else { return nil }
     if heap.isEmpty { return (first.time, first.event) }
     heap[0] = last
+    sink()
+    return (first.time, first.event)
+  }
+
+  /// Moves the first to its place.
+  private mutating func sink() {
     var place = 0
     while true {
-      var least = place
-      for child in [2 * place + 1, 2 * place + 2]
-      where child < heap.count && isBefore(child, least) { least = child }
-      if least == place { break }
-      heap.swapAt(place, least)
-      place = least
+      let (left, right) = (2 * place + 1, 2 * place + 2)
+      guard left < heap.count else { return }
+      let child = right < heap.count && isBefore(right, left) ? right : left
+      guard isBefore(child, place) else { return }
+      heap.swapAt(place, child)
+      place = child
     }
-    return (first.time, first.event)
   }
 
   private func isBefore(_ left: Int, _ right: Int) -> Bool {

@@ -177,8 +177,15 @@ final class NodeLife {
   }
 
   func timer() {
-    if case .ended = phase { return }
+    // An earlier one came instead, and whatever is to be done next has a timer of its own.
+    guard simulation.now == timerAt else { return }
     timerAt = .max
+    wake()
+  }
+
+  /// A turn now, unless it stands still.
+  func wake() {
+    if case .ended = phase { return }
     if blockedUntil <= simulation.now { turn() }
   }
 

@@ -230,7 +230,20 @@ final class PeerNetwork {
     guard let connection = dialled[pair(from, to)], connection.isUp, connection.isOpenAtDialler,
       connection.flight.count < 1024
     else { return }
-    put(.envelope(simulation.throughCodec(envelope)), into: connection)
+    let frame = PeerConnection.Flying.envelope(simulation.throughCodec(envelope))
+    put(frame, into: connection)
+    if arrivesTwice(envelope) {
+      simulation.note(.framesRepeated)
+      put(frame, into: connection)
+    }
+  }
+
+  /// TCP repeats nothing, but a node does: who is asked again after a reconnection has the question
+  /// twice and answers twice. Thesis §3.8 wants every message to be harmless when it is repeated.
+  private func arrivesTwice(_ envelope: PeerEnvelope) -> Bool {
+    let share = simulation.plan.repeatPermille
+    guard share > 0, case .consensus(let message, _) = envelope else { return false }
+    return simulation.laterChance.permille(message.isOfElection ? share * 20 : share)
   }
 
   private func put(_ flying: PeerConnection.Flying, into connection: PeerConnection) {
@@ -490,6 +503,15 @@ final class PeerNetwork {
   func answerFormerLife(of place: Int) {
     for other in 0..<nodes {
       if let back = dialled[pair(other, place)], !back.isOpenAtListener { reset(back) }
+    }
+  }
+}
+
+extension PeerMessage {
+  fileprivate var isOfElection: Bool {
+    switch self {
+    case .preVote, .preVoteReply, .vote, .voteReply, .timeoutNow: true
+    case .append, .appendReply, .snapshot, .snapshotReply: false
     }
   }
 }

@@ -45,10 +45,15 @@ struct Plan {
   /// Has what was added later: `FaultKind.laterKinds`, and harsher ways of what was there.
   let isHarsher: Bool
   let duration: UInt64
+  /// How many times as slowly clients and faults come as in most runs, for as many times as long: a
+  /// long life with few troubles, of which each is over when the next one begins.
+  let calm: UInt64
   let faults: [(kind: FaultKind, weight: Int)]
   let faultPause: ClosedRange<UInt64>
   let delay: ClosedRange<UInt64>
   let lossPermille: Int
+  /// Per mille of what consensus says to other nodes that arrives twice, votes more often.
+  let repeatPermille: Int
   let syncTime: ClosedRange<UInt64>
   let driftPPM: Int
   let silence: UInt64
@@ -77,7 +82,7 @@ struct Plan {
   struct ClientPlan {
     var queuesPublished: [Int]
     var queuesConsumed: [Int]
-    let pause: ClosedRange<UInt64>
+    var pause: ClosedRange<UInt64>
     let batch: Int
     let window: Int
     let credit: Int
@@ -119,7 +124,10 @@ struct Plan {
     // healthy one removed, too few might be left who may vote.
     victims = canDamage && !changesMembers ? Array(order.prefix(nodes / 2)) : []
     let seconds = chance.within(UInt64(15)...50)
-    duration = .seconds(min(seconds, cut.seconds ?? seconds))
+    var apartFromAll = Chance(seed: seed ^ 0x6361_6c6d_6361_6c6d)
+    let calm = apartFromAll.permille(100) ? apartFromAll.within(UInt64(8)...24) : 1
+    self.calm = calm
+    duration = .seconds(min(seconds * calm, cut.seconds ?? seconds * calm))
     var faults: [(kind: FaultKind, weight: Int)] = []
     for kind in FaultKind.allCases
     where !FaultKind.laterKinds.contains(kind) && chance.permille(kind.isOfMembers ? 900 : 550) {
@@ -136,9 +144,10 @@ struct Plan {
       if !cut.faults.contains(kind) { faults.append((kind, weight)) }
     }
     let hang = isHarsher && later.flip() ? later.within(1...20) : 0
+    repeatPermille = isHarsher && later.flip() ? later.within(1...30) : 0
     self.faults = faults
     let pauseMin = chance.within(UInt64(50)...1500)
-    faultPause = .milliseconds(pauseMin) ... .milliseconds(pauseMin * 4)
+    faultPause = .milliseconds(pauseMin * calm) ... .milliseconds(pauseMin * calm * 4)
     let delayMin = chance.within(UInt64(20)...1000) * 1000
     delay = delayMin...(delayMin * chance.within(UInt64(2)...40))
     lossPermille = chance.permille(400) ? chance.within(1...30) : 0
@@ -180,6 +189,7 @@ struct Plan {
       var client = drawn
       if transacts { client.transact = apart.within(0...80) }
       client.hang = hang
+      client.pause = client.pause.lowerBound * calm...client.pause.upperBound * calm
       guard cut.clients.contains(place + 1) else { return client }
       var silent = client
       silent.queuesPublished = []

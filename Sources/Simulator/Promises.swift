@@ -189,6 +189,24 @@ extension ClusterChecks {
     }
   }
 
+  /// Who leads has the votes of a majority, each on its voter's disk (thesis §3.4). Who may have lost its
+  /// memory after it voted may have voted.
+  func checkVotes(for life: NodeLife, _ term: Term) {
+    let membership = life.replica.consensus.membership
+    let votes = membership.voters.count { voter in
+      let node = simulation.nodes[simulation.place(voter)]
+      let kept = node.hardState
+      return kept.term > term || (kept.term == term && kept.vote == life.replica.id)
+        || node.isVictim
+    }
+    if votes < membership.quorum {
+      simulation.violated(
+        "G2",
+        "\(life.node) leads term \(term) by \(votes) votes of \(membership.voters.count), and needs"
+          + " \(membership.quorum)")
+    }
+  }
+
   /// Something leaves only for what a majority has on disk (G1).
   func willConfirm(_ index: LogIndex, at life: NodeLife) {
     checkDisk(of: life, "confirms entry \(index)")

@@ -620,7 +620,7 @@ final class Simulation {
             name: queue.name, settings: queue.settings, into: &$0)
         }
       }
-      life.timer()
+      life.wake()
     }
     if !areQueuesDeclared { schedule(.declareQueues, at: now + .milliseconds(200)) }
   }
