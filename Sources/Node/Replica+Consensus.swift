@@ -59,7 +59,6 @@ extension Replica {
 
   /// The others have to know what this node knows by now.
   private mutating func introduceAgain(to membership: Membership) {
-    introducedAddress = ownPeerAddress
     for member in membership.members where member.id != id {
       outputs.append(.send(to: member.id, .introduction(introduction)))
     }
@@ -190,10 +189,9 @@ extension Replica {
       outputs.append(.leaderChanged(leader, consensus.term))
     case .membershipChanged(let membership, _):
       outputs.append(.membershipChanged(membership))
-      // Who heard this node before it was a member could not be told where to dial it.
-      if ownPeerAddress != introducedAddress, !ownPeerAddress.isEmpty {
-        introduceAgain(to: membership)
-      }
+      // Who heard this node before it knew where it is reached could not be told, and it may have
+      // learnt it from a membership that did not have them yet.
+      if !ownPeerAddress.isEmpty { introduceAgain(to: membership) }
     case .removedFromCluster:
       outputs.append(.stop(.removed))
     case .receiveSnapshotChunk(let chunk):

@@ -77,8 +77,6 @@ package struct Replica: ~Copyable {
   /// it heard.
   var formation: Formation?
   var differingFounder: NodeID?
-  /// What this node's introductions said last of where it is reached.
-  var introducedAddress: String
   /// The members that the configuration gave, while this node has no past.
   let founders: Checksum
   var hashes = StateHashHistory()
@@ -123,7 +121,6 @@ package struct Replica: ~Copyable {
     appliedMembership = state.snapshotMembership
     persisted = state.last
     consensus = Consensus(configuration: configuration.consensus, restored: state, now: now)
-    introducedAddress = consensus.membership.member(id)?.peerAddress ?? ""
     clock = MachineClock(start: machine.clock, now: now)
     wallClock = restored.wallClock
     turnTime = now

@@ -12,13 +12,10 @@ struct Administration {
 
   /// Whom the order is given to: who leads, or who only thinks so.
   private let leader: NodeLife?
-  /// It is cut off from the other nodes, and may soon be the leader no more.
-  private let isCutOff: Bool
 
   /// - Parameter cutOff: the leader that was just cut off, if it is the one to ask.
   init(_ simulation: Simulation, cutOff: NodeLife? = nil) {
     self.simulation = simulation
-    isCutOff = cutOff != nil
     leader = cutOff ?? Self.leader(of: simulation)
   }
 
@@ -49,7 +46,9 @@ struct Administration {
     node.wasMember = true
     node.isJoining = true
     node.log = OrderedLog()
+    node.hardState = HardState()
     node.harmedAt = nil
+    node.wasHarmed = false
     node.disk.wipe()
     simulation.restart(node, after: 1)
     propose(node)
@@ -66,7 +65,7 @@ struct Administration {
     let member = simulation.member(node.place)
     let change = MembershipChange.addLearner(
       id: member.id, peerAddress: member.peerAddress, clientAddress: member.clientAddress)
-    if carryOut(change) { simulation.note(.membersAdded) }
+    carryOut(change)
   }
 
   // MARK: Removing
@@ -80,24 +79,20 @@ struct Administration {
     let id =
       takesLeader ? leader.replica.id : simulation.chance.pick(members.members.map(\.id))
     guard let id else { return }
-    guard carryOut(.remove(id)) else { return }
-    simulation.note(.membersRemoved)
-    if id == leader.replica.id { simulation.note(.leadersRemoved) }
+    carryOut(.remove(id))
   }
 
-  private func carryOut(_ change: MembershipChange) -> Bool {
-    guard let leader else { return false }
+  private func carryOut(_ change: MembershipChange) {
+    guard let leader else { return }
     do {
       try leader.replica.changeMembership(change, now: leader.localNow)
-      if isCutOff || leader !== simulation.leader { simulation.note(.ordersToStaleLeaders) }
+      if leader !== simulation.leader { simulation.note(.ordersToStaleLeaders) }
       simulation.trace { "\(leader.node) begins to change the members: \(change)" }
-      leader.timer()
+      leader.wake()
       simulation.changeBegan(leader)
-      return true
     } catch {
       // Not possible now: that too is part of the run.
       simulation.trace { "\(leader.node) does not change the members: \(error)" }
-      return false
     }
   }
 

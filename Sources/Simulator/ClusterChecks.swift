@@ -15,7 +15,8 @@ final class ClusterChecks {
   }
 
   unowned(unsafe) let simulation: Simulation
-  private var leaders: [Term: Int] = [:]
+  /// By the number of their lives: who forgot its vote in a crash must not lead the same term again.
+  private var leaders: [Term: (life: Int, place: Int)] = [:]
   private var entries: [LogPosition: EntryFacts] = [:]
   /// The term of each committed entry, from 1 on.
   private var committed: [Term?] = [nil]
@@ -49,7 +50,7 @@ final class ClusterChecks {
       life.checkedApplied = applied
       if applied > newestApplied {
         newestApplied = applied
-        newestMembership = life.replica.appliedMembership
+        noteMembership(life.replica.appliedMembership)
         newestClock = max(newestClock, life.replica.machine.clock)
         watchSessions(life)
       }
@@ -124,6 +125,23 @@ final class ClusterChecks {
     sessions.opened(session, timeout: simulation.plan.sessionTimeout)
   }
 
+  private func noteMembership(_ membership: Membership) {
+    defer { newestMembership = membership }
+    guard let before = newestMembership, membership != before else { return }
+    for member in membership.members {
+      if let known = before.member(member.id) {
+        if known.isLearner, !member.isLearner { simulation.note(.promotions) }
+      } else {
+        simulation.note(.membersAdded)
+      }
+    }
+    for member in before.members where membership.member(member.id) == nil {
+      simulation.note(.membersRemoved)
+      let life = simulation.nodes[simulation.place(member.id)].life
+      if life?.checkedLeadership != nil { simulation.note(.leadersRemoved) }
+    }
+  }
+
   private func watchSessions(_ life: NodeLife) {
     let fault = sessions.look(at: newestClock) { session in
       if life.replica.machine.origin(of: session) != nil { return .attached }
@@ -143,9 +161,13 @@ final class ClusterChecks {
         continue
       }
       chancesToCompare += 1
-      if !life.isFromSnapshot, !other.isFromSnapshot, chancesToCompare & 255 != 0 { return }
-      life.isFromSnapshot = false
-      other.isFromSnapshot = false
+      // Two that may be from the same snapshot prove nothing of it.
+      let isDue = life.isFromSnapshot != other.isFromSnapshot
+      if !isDue, chancesToCompare & 255 != 0 { return }
+      if isDue {
+        life.isFromSnapshot = false
+        other.isFromSnapshot = false
+      }
       return compareWhole(life, other)
     }
   }
@@ -234,11 +256,11 @@ final class ClusterChecks {
   func becameLeader(_ life: NodeLife, _ term: Term) {
     simulation.note(.elections)
     simulation.trace { "\(life.node) leads term \(term)" }
-    if let other = leaders[term], other != life.node.place {
+    if let other = leaders[term], other.life != life.number {
       simulation.violated(
-        "one leader a term", "\(life.node) and node \(other + 1) lead term \(term)")
+        "one leader a term", "\(life.node) and node \(other.place + 1) lead term \(term)")
     }
-    leaders[term] = life.node.place
+    leaders[term] = (life.number, life.node.place)
     checkVotes(for: life, term)
     simulation.leaderBegan(life.node.place)
     // Of what was committed in later terms one that won late, with votes long on their way, knows

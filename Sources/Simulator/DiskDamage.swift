@@ -20,6 +20,7 @@ struct DiskDamage {
       !file.bytes.isEmpty
     else { return }
     node.harmedAt = simulation.now
+    node.wasHarmed = true
     strike(name, file)
     node.disk.measure()
   }
@@ -36,6 +37,7 @@ struct DiskDamage {
     for name in node.disk.names {
       guard let file = node.disk.files[name], let at = file.place(of: body) else { continue }
       node.harmedAt = simulation.now
+      node.wasHarmed = true
       tell(.bitFlips, "a bit of message \(value) in \(name) at \(at) flips")
       file.damage { $0[at + 8] ^= UInt8(1) << UInt8(simulation.chance.below(8)) }
       return

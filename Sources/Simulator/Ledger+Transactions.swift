@@ -87,7 +87,7 @@ extension Ledger {
 
   private func mayVanish(_ value: Int, from queue: Int) -> Bool {
     let settings = simulation.plan.queues[queue].settings
-    return hasPurged || messages[value].published.timeToLive != nil
+    return mayBePurged(from: queue) || messages[value].published.timeToLive != nil
       || settings.timeToLive != .zero || settings.overflow == .dropOldest
   }
 }

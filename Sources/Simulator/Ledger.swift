@@ -62,8 +62,8 @@ final class Ledger {
   var counts: Counts
   /// What was kept with messages that were given up, as they came out.
   var deadLetters: [DeadLetter] = []
-  /// Anything may have been purged.
-  private(set) var hasPurged = false
+  /// Queues from which anything may have been purged.
+  private var purgedQueues: Set<Int> = []
   /// What was given up may have got other ids.
   private(set) var hasRedriven = false
   private var recorder = HistoryRecorder()
@@ -286,7 +286,7 @@ final class Ledger {
     if outcome == .confirmed {
       messages[value].isCancelled = true
       gone(value, from: messages[value].published.queue)
-      messages[value].changedAt = simulation.newestStamp
+      messages[value].changedAt = simulation.checks.newestClock
     }
     complete(cancel(value), by: producer(of: value), outcome)
   }
@@ -312,7 +312,7 @@ final class Ledger {
     simulation.trace { "message \(value) put off: \(outcome)" }
     if outcome == .confirmed {
       messages[value].dueAt = messages[value].earliestAsked
-      messages[value].changedAt = simulation.newestStamp
+      messages[value].changedAt = simulation.checks.newestClock
     }
     complete(
       .reschedule(Self.value(value), in: queue(of: value), delay: 0), by: producer(of: value),
@@ -332,8 +332,16 @@ final class Ledger {
   }
 
   func willPurge(_ queue: Int, by process: Int) {
-    hasPurged = true
+    purgedQueues.insert(queue)
     recorder.invoke(.purge(name(queue)), by: Self.producer(process), at: simulation.now)
+  }
+
+  /// Whether what was in a queue may be gone without anybody having got it, from there or from where its
+  /// dead letters go.
+  func mayBePurged(from queue: Int) -> Bool {
+    let deadLetters = simulation.plan.queues[queue].settings.deadLetterQueue
+    return purgedQueues.contains(queue)
+      || purgedQueues.contains { simulation.plan.queues[$0].name == deadLetters }
   }
 
   func purged(_ queue: Int, by process: Int, _ outcome: Outcome) {

@@ -257,6 +257,7 @@ struct Nemesis {
     if !node.disk.names.isEmpty { simulation.note(.wipedDisks) }
     simulation.trace { "\(node) gets a new disk" }
     node.disk.wipe()
+    node.wasHarmed = true
     node.harmedAt = nil
     node.hasFailedSync = false
   }
@@ -289,13 +290,15 @@ struct Nemesis {
   private func damageSomething() {
     guard let place = simulation.chance.pick(simulation.victims) else { return }
     let node = simulation.nodes[place]
+    // What power took with it is not harmed as well: nothing could tell the two apart.
+    guard node.isPowered else { return }
     if simulation.chance.permille(500) {
       for _ in 0..<simulation.chance.within(1...3) {
         DiskDamage(simulation, node).strikeWaitingMessage()
       }
       return
     }
-    if simulation.chance.permille(600) { crash(node, power: simulation.chance.flip()) }
+    if simulation.chance.permille(600) { crash(node, power: false) }
     for _ in 0..<simulation.chance.within(1...3) { DiskDamage(simulation, node).strike() }
   }
 
@@ -326,9 +329,9 @@ struct Nemesis {
     do {
       try life.replica.transferLeadership(
         to: target.place == life.node.place ? nil : simulation.id(target.place), now: now)
-      simulation.note(.transfers)
+      simulation.handsOverTo = target === life.node ? nil : target.place
       simulation.trace { "\(life.node) hands over to \(target)" }
-      life.timer()
+      life.wake()
     } catch {
       // Not possible now: that too is part of the run.
       simulation.trace { "\(life.node) does not hand over: \(error)" }
@@ -339,6 +342,6 @@ struct Nemesis {
     guard let life = node.life, life.isTakingPart, life.blockedUntil <= simulation.now else {
       return
     }
-    if life.replica.takeSnapshot() { life.timer() }
+    if life.replica.takeSnapshot() { life.wake() }
   }
 }

@@ -103,22 +103,30 @@ extension NodeLife {
       if let failure = current.failure { throw failure }
     } catch {
       if current.failure?.operation == .synchronize { node.hasFailedSync = true }
-      halt("the disk failed and nothing is written any more: \(error)")
+      haltForDisk("the disk failed and nothing is written any more: \(error)")
       return
     }
-    if let harmedAt = node.harmedAt, storageBegan > harmedAt { node.harmedAt = nil }
     markerDeadline = now + Self.markerPause
     checkSpace(now: now)
     switch current.followUp {
     case .stored(let tickets):
+      noteHarmIsOlder()
       noteDurable(tickets)
       for ticket in tickets { replica.stored(ticket, now: now) }
-    case .marker: markerDeadline = .never
+    case .marker:
+      noteHarmIsOlder()
+      markerDeadline = .never
     case .snapshotInForce(let request): snapshotInForce(request)
     case .rewritten: blocks.removeAll()
     case .installed(let chunk): snapshotInstalled(chunk, now: now)
     }
     startUpkeep(now: now)
+  }
+
+  /// What was written and synced since the disk was harmed tells, after a loss of power too, that what is
+  /// before it was whole once. Other jobs leave that to a marker that is not synced.
+  private func noteHarmIsOlder() {
+    if let harmedAt = node.harmedAt, storageBegan > harmedAt { node.harmedAt = nil }
   }
 
   private func noteDurable(_ tickets: [StoreTicket]) {
@@ -127,6 +135,7 @@ extension NodeLife {
       hardStates.removeFirst()
     }
     node.log.stored(tickets)
+    node.hasTornLog = false
   }
 
   func startUpkeep(now: MonotonicTime) {
@@ -167,7 +176,7 @@ extension NodeLife {
     } catch {
       if case .damaged(let index) = error {
         simulation.note(.damageFoundRunning)
-        if !node.isVictim {
+        if !node.wasHarmed {
           simulation.violated("G11", "\(node) reads entry \(index) damaged without any harm done")
         }
         end("entry \(index) is damaged on disk")
@@ -218,7 +227,7 @@ extension NodeLife {
       switch error {
       case .damaged(let index):
         store.noteDamage(index)
-        if !node.isVictim {
+        if !node.wasHarmed {
           simulation.violated("G11", "\(node) finds entry \(index) damaged without any harm done")
         }
         return .damaged
@@ -301,14 +310,14 @@ extension NodeLife {
       if job.failure != nil { upkeepPauseEnd = now + .seconds(1) }
       startUpkeep(now: now)
     case .snapshotWritten(let writer, let request, let failure):
-      if let failure { return halt("a snapshot cannot be written: \(failure)") }
+      if let failure { return haltForDisk("a snapshot cannot be written: \(failure)") }
       storage.add(.snapshot(writer, request))
     case .cleaned(let job, let failure):
-      if let failure { return halt("the log cannot be cleaned: \(failure)") }
+      if let failure { return haltForDisk("the log cannot be cleaned: \(failure)") }
       simulation.note(.cleanings)
       storage.add(.cleaning(job))
     case .repaired(let job, let failure):
-      if let failure { return halt("the log cannot be repaired: \(failure)") }
+      if let failure { return haltForDisk("the log cannot be repaired: \(failure)") }
       simulation.note(.repairs)
       storage.add(.repair(job))
     case .sourceReady(let plan, let source, let error):
@@ -347,12 +356,17 @@ extension NodeLife {
     if let source = sources.removeValue(forKey: peer) { store.release(source) }
     switch error {
     case .damaged(let index):
-      if !node.isVictim {
+      if !node.wasHarmed {
         simulation.violated("G11", "\(node) finds entry \(index) damaged without any harm done")
       }
       store.noteDamage(index)
       replica.entryIsDamaged(index, now: now)
-    case .notInLog: replica.snapshotLacksRecord(plan)
+    case .notInLog(let index):
+      if !node.wasHarmed {
+        simulation.violated(
+          "G11", "\(node) lacks entry \(index) of its own snapshot without any harm done")
+      }
+      replica.snapshotLacksRecord(plan)
     case .storage: break
     }
     failedStreams.append((plan, "\(error)", now + .seconds(1)))
@@ -477,7 +491,7 @@ extension NodeLife {
 
   private func abandonReceiving(_ chunk: SnapshotChunk, _ error: SnapshotStreamError) {
     if case .storage(let failure) = error {
-      return halt("the leader's snapshot cannot be written: \(failure)")
+      return haltForDisk("the leader's snapshot cannot be written: \(failure)")
     }
     simulation.note(.snapshotStreamsFailed)
     if let receiver { store.discard(receiver) }

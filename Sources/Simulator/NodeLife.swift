@@ -99,6 +99,9 @@ final class NodeLife {
   /// What this process was told of its disk: it may write nothing and confirm nothing from then on.
   var diskFailure: StorageFailure?
   var steps = 0
+  /// The simulated second it is in, and the steps that it had taken when that began.
+  private var second: (number: UInt64, steps: Int) = (0, 0)
+  private static let stepsInSecondMax = 100_000
 
   init(
     simulation: Simulation, node: SimulatedNode, number: Int, store: LogStore,
@@ -141,7 +144,8 @@ final class NodeLife {
     if case .ended = phase { return }
     if blockedUntil > simulation.now {
       backlog.append(input)
-      noteStandstill()
+      // Reads are asked by the simulation itself.
+      if case .read = input {} else { noteStandstill() }
       return
     }
     handle(input)
@@ -229,11 +233,26 @@ final class NodeLife {
       startStorage()
       startBackground()
       simulation.afterStep(self)
+      noteStep()
       if case .ended = phase { return }
       if blockedUntil > simulation.now { return }
-      guard needsTurn || (isTakingPart && replica.hasMore) else { break }
+      guard needsTurn || (isTakingPart && replica.hasMore) else { return scheduleTimer() }
     }
+    // Others have their turns in between, as the server's loop looks at its sockets.
+    simulation.schedule(.resume(node.place, number), at: simulation.now + 1000)
     scheduleTimer()
+  }
+
+  /// A node that is busy with nothing moves time on a little with each turn, and gets nowhere.
+  private func noteStep() {
+    let now = simulation.now / 1_000_000_000
+    if second.number != now { second = (now, steps) }
+    if steps - second.steps > Self.stepsInSecondMax {
+      simulation.violated(
+        Violation.liveness,
+        "\(node) takes more than \(Self.stepsInSecondMax) steps in a second. "
+          + simulation.whatEverybodyWaitsFor)
+    }
   }
 
   private func scheduleTimer() {
@@ -263,7 +282,6 @@ final class NodeLife {
     for member in replica.consensus.membership.members where member.isLearner {
       // Too far behind, or another change is on its way: asked again next turn.
       do { try replica.changeMembership(.promote(member.id), now: now) } catch { continue }
-      simulation.note(.promotions)
       simulation.changeBegan(self)
     }
   }
@@ -296,12 +314,12 @@ final class NodeLife {
     case .lookUpRecords(let peer, let references): lookUpRecords(references, for: peer)
     case .repair(let ranges, let references, let bodies): repair(ranges, references, bodies)
     case .memoryLost:
-      simulation.note(.memoryLost)
+      if !node.isJoining { simulation.note(.memoryLost) }
       simulation.trace { "\(self.node) has an empty disk in a cluster with a past" }
       store.memoryWasLost()
       storage.add(.operations([], []))
     case .memoryRestored:
-      simulation.note(.memoryRestored)
+      if !node.isJoining { simulation.note(.memoryRestored) }
       simulation.trace { "\(self.node) has its memory back" }
       store.memoryIsRestored()
       storage.add(.operations([], []))
@@ -335,13 +353,21 @@ final class NodeLife {
   /// The node takes no part any more, but says why to whoever asks (G12, G14).
   func halt(_ reason: String) {
     guard isTakingPart else { return }
-    simulation.note(.halts)
+    if !node.isOut { simulation.note(.halts) }
     simulation.trace { "\(self.node) halts: \(reason)" }
     phase = .halted(reason)
     markerDeadline = .never
     simulation.network.closeAll(of: node.place, isSilent: false)
     replica.halt()
     simulation.nodeHalted(node)
+  }
+
+  /// It must not go on with what its disk has done; a disk that did all it was asked is no reason.
+  func haltForDisk(_ reason: String) {
+    if isTakingPart, !node.disk.hasFailedProcess, !node.wasHarmed {
+      simulation.violated("G12", "\(node) halts although its disk did all it was asked: \(reason)")
+    }
+    halt(reason)
   }
 
   /// The process ends by itself; whoever watches over it starts it again.

@@ -51,7 +51,7 @@ final class PauseKill {
     let places = laggards
     laggards = []
     guard !simulation.isDraining, let leader = simulation.leader else { return }
-    commit = simulation.checks.commit
+    let commit = simulation.checks.commit
     let members = leader.replica.consensus.membership
     let behind = places.filter { place in
       guard let life = simulation.nodes[place].life, life.blockedUntil >= until else {
@@ -62,6 +62,7 @@ final class PauseKill {
     var others = simulation.nodes.filter { $0.life != nil && !places.contains($0.place) }
     guard !behind.isEmpty, others.contains(where: { $0 === leader.node }) else { return }
     simulation.note(.pauseKills)
+    self.commit = commit
     let power = simulation.laterChance.flip()
     simulation.trace { "nodes \(behind.map { $0 + 1 }) lag, and all others die" }
     var back = members.quorum - behind.count
@@ -79,6 +80,7 @@ final class PauseKill {
   /// A leader was found by a bare majority, at least half of which did not have what was committed.
   func leaderBegan(_ place: Int) {
     guard commit > .zero, let leader = simulation.nodes[place].life else { return }
+    defer { commit = .zero }
     let members = leader.replica.consensus.membership
     let running = voters(of: members).filter(\.isTakingPart)
     let behind = running.count { $0.replica.consensus.lastIndex < commit }

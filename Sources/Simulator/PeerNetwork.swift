@@ -194,8 +194,10 @@ final class PeerNetwork {
     releaseFormer(connection)
     pauses[pair(connection.from, connection.to)] = 20
     put(.envelope(.introduction(life.replica.introduction)), into: connection)
+    // One that stands still hears of it later.
+    let hears = life.blockedUntil <= simulation.now
     life.receive(.peerConnected(connection.to))
-    simulation.checks.connected(life, to: other)
+    if hears { simulation.checks.connected(life, to: other) }
   }
 
   // MARK: Sending

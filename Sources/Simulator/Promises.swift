@@ -87,6 +87,15 @@ struct OrderedLog {
     snapshot = max(snapshot, index)
   }
 
+  /// All through here is on the disk.
+  var durableEnd: LogIndex { max(durable.last, snapshot) }
+
+  /// What was lost to harm is not counted any more by anybody.
+  mutating func forgetHarm() {
+    harmed = []
+    harmedSnapshot = .zero
+  }
+
   func mayHave(_ position: LogPosition) -> Bool {
     ordered.has(position) || removed.contains(position)
   }
@@ -167,12 +176,21 @@ extension ClusterChecks {
     case .appendReply(let reply):
       check(true, reply.term, "its term", life)
       guard case .accepted(let match, _) = reply.outcome else { return }
-      let end = max(life.store.syncedLast.index, life.store.snapshot?.position.index ?? .zero)
-      if match > end {
-        simulation.violated(
-          "G1", "\(life.node) acknowledges entry \(match), and its disk has those through \(end)")
-      }
-    default: break
+      check(match, life)
+    case .snapshot(let chunk): check(true, chunk.term, "its office", life)
+    case .snapshotReply(let reply):
+      check(true, reply.term, "its term", life)
+      if reply.isInstalled { check(reply.last, life) }
+    case .preVote, .preVoteReply, .voteReply, .timeoutNow: break
+    }
+  }
+
+  /// A leader counts what a follower says that it has.
+  private func check(_ match: LogIndex, _ life: NodeLife) {
+    let end = life.node.log.durableEnd
+    if match > end {
+      simulation.violated(
+        "G1", "\(life.node) acknowledges entry \(match), and its disk has those through \(end)")
     }
   }
 
@@ -197,7 +215,7 @@ extension ClusterChecks {
       let node = simulation.nodes[simulation.place(voter)]
       let kept = node.hardState
       return kept.term > term || (kept.term == term && kept.vote == life.replica.id)
-        || node.isVictim
+        || node.wasHarmed
     }
     if votes < membership.quorum {
       simulation.violated(
@@ -243,9 +261,7 @@ extension ClusterChecks {
   /// have: the disk may be another (G11).
   func connected(_ life: NodeLife, to peer: NodeLife) {
     let (leader, member) = (life.replica.consensus.term, peer.replica.consensus.term)
-    guard life.blockedUntil <= simulation.now, life.replica.isLeader, leader >= member else {
-      return
-    }
+    guard life.replica.isLeader, leader >= member else { return }
     let status = life.replica.consensus.memberStatuses.first { $0.id == peer.replica.id }
     let end = peer.replica.consensus.persisted
     guard let match = status?.match, match > end else { return }
@@ -294,10 +310,21 @@ extension ClusterChecks {
       }
     }
     let lost = node.log.begin(with: recovery)
-    if let lost, !node.isVictim {
+    if let lost, !node.wasHarmed {
       simulation.violated(
         "G1", "\(node) had entry \(lost) on its disk, and finds it no more after a crash")
     }
+    compare(recovery.hardState, with: node.hardState, at: node)
     node.hardState = recovery.hardState
+  }
+
+  /// A term and a vote that were on the disk are there after a crash, or newer ones (thesis §3.8).
+  private func compare(_ found: HardState, with kept: HardState, at node: SimulatedNode) {
+    let isVoteThere = kept.vote == nil || found.vote == kept.vote
+    if node.wasHarmed || found.term > kept.term || (found.term == kept.term && isVoteThere) {
+      return
+    }
+    simulation.violated(
+      "G2", "\(node) had \(kept) on its disk, and finds \(found) after a crash")
   }
 }

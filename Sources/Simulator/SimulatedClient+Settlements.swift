@@ -19,7 +19,7 @@ extension SimulatedClient {
     else { return }
     if kind != nil {
       subscriptions[place].held[delivery] = nil
-      if held.overruns, simulation.newestStamp >= held.delivered.leaseEnd {
+      if held.overruns, simulation.checks.newestClock >= held.delivered.leaseEnd {
         simulation.note(.leasesOverrun)
       }
     } else {

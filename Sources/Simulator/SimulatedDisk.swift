@@ -134,9 +134,7 @@ final class SimulatedFile {
         switch chance.below(4) {
         case 0: loss.note(.some)
         case 1: putWhole(write, on: &bytes)
-        default:
-          loss.note(.torn)
-          putPart(write, &chance)
+        default: loss.note(putPart(write, &chance))
         }
       }
     }
@@ -162,23 +160,31 @@ final class SimulatedFile {
     bytes.replaceSubrange(write.offset..<write.offset + write.after.count, with: write.after)
   }
 
-  /// Each sector by itself, and one of them perhaps in part.
-  private func putPart(_ write: Unsynced, _ chance: inout Chance) {
+  /// Each sector by itself: torn if some are there and some are not.
+  private func putPart(_ write: Unsynced, _ chance: inout Chance) -> PowerLoss {
     guard !write.after.isEmpty else {
       if chance.flip() { putWhole(write, on: &bytes) }
-      return
+      return .some
     }
     // Often a beginning got through, sometimes any sectors.
     let isBeginning = chance.flip()
     let cut = chance.below(write.after.count + 1)
     var at = 0
+    var sectors = (there: 0, lost: 0)
     while at < write.after.count {
       let place = write.offset + at
       let end = min(write.after.count, at + Self.sectorBytes - place % Self.sectorBytes)
       let isThere = isBeginning ? end <= cut : chance.flip()
-      if isThere { patch(Array(write.after[at..<end]), at: place) }
+      if isThere {
+        patch(Array(write.after[at..<end]), at: place)
+        sectors.there += 1
+      } else {
+        sectors.lost += 1
+      }
       at = end
     }
+    if sectors.lost == 0 { return .nothing }
+    return sectors.there == 0 ? .some : .torn
   }
 
   private func patch(_ data: [UInt8], at offset: Int) {
@@ -241,6 +247,8 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
   private(set) var syncs = 0
   /// Counts the processes that used it.
   private var process = 1
+  /// It has refused something to the process that uses it.
+  private(set) var hasFailedProcess = false
   /// A file that a process synced after it had failed to do so.
   private(set) var syncedAgain: String?
 
@@ -254,13 +262,17 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
     guard let left = callsLeft else { return }
     guard left > 0 else {
       hasRefused = true
+      hasFailedProcess = true
       throw StorageFailure(operation, path, code: StorageFailure.ioCode, detail: "process died")
     }
     callsLeft = left - 1
   }
 
   /// A process opens its files: it knows nothing of what an earlier one could not sync.
-  func beginProcess() { process += 1 }
+  func beginProcess() {
+    process += 1
+    hasFailedProcess = false
+  }
 
   /// Another process may use it, as long as it likes.
   func revive() {
@@ -274,6 +286,7 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
     guard bytesUsed + growth <= capacity else {
       if !isFull { timesFull += 1 }
       isFull = true
+      hasFailedProcess = true
       throw StorageFailure(.write, path, code: StorageFailure.noSpaceCode)
     }
     bytesUsed += growth
@@ -317,8 +330,7 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
   func lose(_ name: String) {
     files[name] = nil
     durableFiles[name] = nil
-    unsyncedNames = []
-    durableFiles = files
+    unsyncedNames = unsyncedNames.map { changes in changes.filter { $0.name != name } }
     measure()
   }
 
@@ -391,6 +403,7 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
       if disk.failingSyncs > 0 {
         disk.failingSyncs -= 1
         disk.syncsFailed += 1
+        disk.hasFailedProcess = true
         file.failToSynchronize(&disk.chance, process: disk.process)
         throw StorageFailure(.synchronize, path, code: StorageFailure.ioCode)
       }
@@ -470,6 +483,7 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
       // Which of the names are on the disk all the same, a loss of power decides.
       failingDirectorySyncs -= 1
       directorySyncsFailed += 1
+      hasFailedProcess = true
       throw StorageFailure(.synchronizeDirectory, path, code: StorageFailure.ioCode)
     }
     durableFiles = files

@@ -31,6 +31,8 @@ final class SimulatedNode {
   var hasClockJumped = false
   /// Its disk may be harmed, or was and does not have all again.
   var isVictim: Bool
+  /// Its disk was harmed or replaced, and it was not seen to have all again since.
+  var wasHarmed = false
   /// It has a new disk and is harmed no more: another takes its place when it has all again.
   var isMending = false
   /// The next job of this kind is the last of its process.
@@ -59,8 +61,7 @@ final class SimulatedNode {
   var wasMember: Bool
   /// Its membership is asked for and not there yet.
   var isJoining = false
-  /// A torn or damaged end of its log was cut when its process started, and what was there has not
-  /// come again.
+  /// A torn or damaged end of its log was cut when its process started, and nothing has come there since.
   var hasTornLog = false
   /// Set while a restart is scheduled.
   var isRestarting = false

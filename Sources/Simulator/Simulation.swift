@@ -91,6 +91,8 @@ final class Simulation {
   /// The next leader that begins to change the members dies before that is done.
   var killsNextChanger = false
   private var lastLeader: Int?
+  /// The leader hands over to this one, or was to.
+  var handsOverTo: Int?
   private var drainDeadline: UInt64 = 0
   private var leaderDemand = LeaderDemand()
   private var isDone = false
@@ -196,7 +198,7 @@ final class Simulation {
     return envelope
   }
 
-  /// The term of the newest leader.
+  /// The newest term of any process.
   var currentTerm: Term {
     nodes.compactMap { $0.life?.replica.consensus.term }.max() ?? .zero
   }
@@ -221,6 +223,8 @@ final class Simulation {
   func keepHistory(_ bytes: [UInt8]) { if tell != nil { history = bytes } }
 
   func leaderBegan(_ place: Int) {
+    if place == handsOverTo { note(.transfers) }
+    handsOverTo = nil
     pauseKill.leaderBegan(place)
     ledger.leaderChanged(to: nodes[place])
     if lastLeader != nil, lastLeader != place { note(.leaderChanges) }
@@ -243,8 +247,11 @@ final class Simulation {
 
   /// A record that the log should have and does not.
   func recordUnavailable(_ delivery: Delivery, _ reason: String, at life: NodeLife) {
-    // The log may have been replaced since, or lease and message be gone.
     trace { "\(life.node) has no bytes of message \(delivery.id): \(reason)" }
+    if !life.node.wasHarmed {
+      violated(
+        "G11", "\(life.node) has no bytes of message \(delivery.id), which it delivers: \(reason)")
+    }
   }
 
   // MARK: The run
@@ -425,14 +432,14 @@ final class Simulation {
     trace { "\(node) cannot start: \(error)" }
     if node.disk.hasRefused {
       note(.crashesInsideRecovery)
-      if chance.flip() { losePower(node) }
+      if chance.flip(), node.harmedAt == nil { losePower(node) }
     } else if case .storage(let failure) = error, failure.isNoSpace {
       node.disk.capacity = .max
     } else if case .storage(let failure) = error,
       [.synchronize, .synchronizeDirectory].contains(failure.operation)
     {
-      if chance.flip() { losePower(node) }
-    } else if node.isVictim {
+      if chance.flip(), node.harmedAt == nil { losePower(node) }
+    } else if node.wasHarmed {
       // Whoever runs it empties the directory, as the message says.
       note(.emptiedDirectories)
       node.disk.wipe()
@@ -473,7 +480,7 @@ final class Simulation {
   private func noteRecovery(_ recovery: Recovery, of node: SimulatedNode) {
     note(.restarts)
     if recovery.tornBytes > 0 { note(.tornTailsCut) }
-    if recovery.isMemoryLost { note(.memoryLost) }
+    if recovery.isMemoryLost, !node.isJoining { note(.memoryLost) }
     trace {
       "\(node) starts: log through \(recovery.last)"
         + (recovery.snapshot.map { ", snapshot through \($0.position)" } ?? "")
@@ -494,7 +501,7 @@ final class Simulation {
     }
     guard isHarmed else { return }
     note(.restartsWithDamage)
-    if !node.isVictim {
+    if !node.wasHarmed {
       violated(
         "G11",
         "\(node) takes a crash for damage: \(recovery.damage.map { "\($0)" }.joined(separator: "; "))"

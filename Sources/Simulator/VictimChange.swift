@@ -46,13 +46,16 @@ struct VictimChange {
       life.replica.recordsToRepair == 0, life.replica.consensus.hardState.floor == .zero,
       node.hardState.term == simulation.currentTerm
     else { return false }
-    let snapshot = life.store.snapshot?.position.index ?? .zero
-    return max(life.store.syncedLast.index, snapshot) >= simulation.checks.commit
+    let commit = simulation.checks.commit
+    guard let term = simulation.checks.committedTerm(commit) else { return false }
+    return node.log.holds(LogPosition(term: term, index: commit))
   }
 
   private func moveOn(from node: SimulatedNode) {
     node.isMending = false
     node.isVictim = false
+    node.wasHarmed = false
+    node.log.forgetHarm()
     let founders = simulation.nodes.prefix(simulation.plan.nodes)
     guard let next = simulation.laterChance.pick(founders.filter { !$0.isVictim && $0 !== node })
     else { return }

@@ -487,6 +487,44 @@ struct TestClient {
     #expect(leader.stops.isEmpty)
   }
 
+  @Test("Who learns its address from an old membership tells it to those who came later as well")
+  func addressForLaterMembers() {
+    func members(_ ids: ClosedRange<UInt32>) -> Membership {
+      Membership(
+        members: ids.map {
+          .init(id: NodeID($0), peerAddress: "n\($0):1", clientAddress: "n\($0):2")
+        })
+    }
+    let now = MonotonicTime(1)
+    var replica = Replica(
+      configuration: ReplicaConfiguration(
+        consensus: ConsensusConfiguration(id: NodeID(2), seed: 1), cluster: "test"),
+      restored: RestoredReplica(
+        consensus: RestoredState(
+          hardState: HardState(), snapshot: .zero, snapshotMembership: Membership(members: []),
+          logBase: .zero, termRuns: [], last: .zero, memberships: [], canVote: true),
+        wallClock: MachineTime(1)),
+      machine: QueueMachine(), now: now)
+    var told: [NodeID] = []
+    for (place, ids) in [UInt32(1)...3, 1...4].enumerated() {
+      let entry = Entry(
+        position: LogPosition(term: Term(1), index: LogIndex(UInt64(place) + 1)),
+        kind: .membership, payload: members(ids).encoded())
+      let request = AppendRequest(
+        term: Term(1),
+        previous: place == 0 ? .zero : LogPosition(term: Term(1), index: LogIndex(UInt64(place))),
+        entries: [entry.header], commit: .zero, round: 1)
+      replica.receive(
+        .consensus(.append(request), payloads: [entry.payload]), from: NodeID(1), now: now)
+      for case .send(let peer, .introduction(let introduction)) in replica.finishTurn(
+        now: now, hasRoom: { _ in true }) where introduction.peerAddress == "n2:1"
+      {
+        told.append(peer)
+      }
+    }
+    #expect(told == [1, 3, 1, 3, 4].map { NodeID($0) })
+  }
+
   @Test("A linearizable read is answered by the leader alone (thesis §6.4)")
   func reads() throws {
     let cluster = ReplicaCluster(3)
