@@ -86,7 +86,6 @@ struct Administration {
     guard let leader else { return }
     do {
       try leader.replica.changeMembership(change, now: leader.localNow)
-      if leader !== simulation.leader { simulation.note(.ordersToStaleLeaders) }
       simulation.trace { "\(leader.node) begins to change the members: \(change)" }
       leader.wake()
       simulation.changeBegan(leader)

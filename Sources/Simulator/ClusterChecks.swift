@@ -137,8 +137,8 @@ final class ClusterChecks {
     }
     for member in before.members where membership.member(member.id) == nil {
       simulation.note(.membersRemoved)
-      let life = simulation.nodes[simulation.place(member.id)].life
-      if life?.checkedLeadership != nil { simulation.note(.leadersRemoved) }
+      let newest = leaders.max { $0.key < $1.key }
+      if newest?.value.place == simulation.place(member.id) { simulation.note(.leadersRemoved) }
     }
   }
 

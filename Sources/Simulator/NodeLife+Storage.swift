@@ -134,8 +134,7 @@ extension NodeLife {
       node.hardState = first.state
       hardStates.removeFirst()
     }
-    node.log.stored(tickets)
-    node.hasTornLog = false
+    if node.log.stored(tickets) { node.hasTornLog = false }
   }
 
   func startUpkeep(now: MonotonicTime) {

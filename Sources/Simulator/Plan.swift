@@ -139,7 +139,7 @@ struct Plan {
     var later = Chance(seed: seed ^ 0x6861_7273_6865_7220)
     isHarsher = later.flip()
     for kind in FaultKind.laterKinds where isHarsher && later.permille(600) {
-      let weight = later.within(1...6)
+      let weight = later.within(1...6) * 2
       if victims.isEmpty && kind == .moveVictim { continue }
       if !cut.faults.contains(kind) { faults.append((kind, weight)) }
     }

@@ -64,19 +64,25 @@ struct OrderedLog {
   }
 
   /// These are on the disk.
-  mutating func stored(_ tickets: [StoreTicket]) {
+  ///
+  /// - Returns: whether entries came to it.
+  @discardableResult
+  mutating func stored(_ tickets: [StoreTicket]) -> Bool {
+    var hasGrown = false
     while let first = waiting.first, tickets.contains(first.ticket) {
       _ = waiting.popFirst()
       for operation in first.operations {
         switch operation {
         case .append(let entries):
           for entry in entries { durable[entry.index] = entry.header.term }
+          hasGrown = hasGrown || !entries.isEmpty
         case .truncate(let from): durable.remove(from: from)
         case .saveHardState: break
         }
       }
     }
     if waiting.isEmpty { removed.removeAll(keepingCapacity: true) }
+    return hasGrown
   }
 
   /// A snapshot is in force in the place of the log.

@@ -225,6 +225,12 @@ final class Simulation {
   func leaderBegan(_ place: Int) {
     if place == handsOverTo { note(.transfers) }
     handsOverTo = nil
+    for node in nodes where node.place != place {
+      guard let former = node.life, former.replica.isLeader,
+        former.replica.consensus.membership != former.replica.appliedMembership
+      else { continue }
+      note(.ordersToStaleLeaders)
+    }
     pauseKill.leaderBegan(place)
     ledger.leaderChanged(to: nodes[place])
     if lastLeader != nil, lastLeader != place { note(.leaderChanges) }
