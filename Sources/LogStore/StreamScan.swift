@@ -169,14 +169,22 @@ final class StreamScan {
         used: UInt32(FileHeader.blockBytes), startIndex: info.nextIndex,
         startPreviousTerm: info.previousTerm, firstEntry: nextIndex))
     var at = FileHeader.blockBytes
+    // The last record, where the file ends in the middle of it.
+    var cutRecord: LogPlace?
     while true {
-      let place = LogPlace(segment: info.segment, offset: UInt32(at))
+      let place = cutRecord ?? LogPlace(segment: info.segment, offset: UInt32(at))
       if let head = head(at: at, info) {
         note(head.synced)
         guard let isWhole = try take(head, at: at, isShort: isShort) else { return false }
-        at = min(at + head.recordBytes, size)
-        segments[segments.count - 1].used = UInt32(at)
-        end = LogPlace(segment: info.segment, offset: UInt32(at))
+        at += head.recordBytes
+        if at <= size {
+          segments[segments.count - 1].used = UInt32(at)
+          end = LogPlace(segment: info.segment, offset: UInt32(at))
+        } else {
+          // What is missing begins with it: its head would claim what is written behind the cut.
+          cutRecord = place
+          at = size
+        }
         if head.kind == .end && isWhole {
           segments[segments.count - 1].isEnded = true
           end = LogPlace(segment: info.segment + 1, offset: UInt32(FileHeader.blockBytes))

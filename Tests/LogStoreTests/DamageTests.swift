@@ -186,6 +186,40 @@ struct Fixture {
     #expect(try store.all() == entries(1...43))
   }
 
+  /// The record is covered by a snapshot, so that the log is not cut before it.
+  @Test(
+    "A log whose file ends inside a record goes on where that begins (seeds 12 and 948)",
+    arguments: [10, 60] as [UInt64])
+  func fileEndsInsideARecord(last: UInt64) throws {
+    let disk = MemoryFileSystem()
+    do {
+      let (store, _) = try LogStore.open(disk)
+      try store.append(1...last, bytes: 500)
+      try store.run(try store.takeSnapshot(at: LogIndex(10), bytes: 300))
+      try store.run(store.stageMarker())
+    }
+    let after = disk.killed()
+    let bytes = payload(10, 1, bytes: 500)
+    let name = try #require(
+      files(after, "segment-").first { after.bytes($0).range(of: bytes) != nil })
+    let at = try #require(after.bytes(name).range(of: bytes))
+    after.damage(name) { $0.removeLast($0.count - at - 13) }
+    do {
+      let (store, recovery) = try LogStore.open(after)
+      #expect(recovery.last.index == LogIndex(10))
+      #expect(recovery.damagedEntries.contains { $0.contains(LogIndex(10)) })
+      try store.append(11...15, bytes: 20)
+      try store.append(16...40, bytes: 700)
+      try store.run(store.stageMarker())
+    }
+    let (store, recovery) = try LogStore.open(after.killed())
+    #expect(recovery.last.index == LogIndex(40))
+    #expect(
+      recovery.damage.allSatisfy { if case .logCutFrom = $0.consequence { false } else { true } })
+    let expected = entries(11...15, bytes: 20) + entries(16...40, bytes: 700)
+    #expect(try store.all().filter { $0.index > LogIndex(10) } == expected)
+  }
+
   @Test("Undamaged, the fixture comes back whole")
   func undamaged() throws {
     let fixture = try Fixture()
