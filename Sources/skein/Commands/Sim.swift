@@ -4,7 +4,6 @@
 import Base
 import Glibc
 import Simulator
-import Synchronization
 
 enum Sim {
   static let command = Command(
@@ -39,13 +38,12 @@ enum Sim {
     let seeds = try seeds(arguments)
     let cut = try cut(arguments, seeds)
     if arguments.flag("verdict") { return try SimTrial.run(seeds.lowerBound, cut) }
-    SeedAtWork.isCut.store(!cut.text.isEmpty, ordering: .relaxed)
-    SeedAtWork.reportWhenAborted()
+    SeedAtWork.reportEnds(isCut: !cut.text.isEmpty)
     if arguments.flag("shrink") { return try shrink(seeds.lowerBound, cut) }
     var summary = SimSummary(cut: cut)
     let progress = Progress(first: seeds.lowerBound, last: seeds.upperBound)
     for seed in seeds {
-      SeedAtWork.current.store(seed, ordering: .relaxed)
+      SeedAtWork.begin(seed)
       let report = try run(seed, cut, arguments)
       summary.add(report)
       if report.violation != nil { break }
@@ -183,48 +181,6 @@ enum Sim {
       let last = UInt64(parts[2]), first <= last, last <= seedMax
     else { throw arguments.usage("--seeds: \"\(text)\" is no range such as 1..2000") }
     return first...last
-  }
-}
-
-/// A broken invariant stops the process: whoever sees that must learn which seed it was.
-private enum SeedAtWork {
-  static let current = Atomic<UInt64>(0)
-  static let isCut = Atomic<Bool>(false)
-
-  static func reportWhenAborted() {
-    signal(SIGABRT) { _ in
-      SeedAtWork.say()
-      _exit(ExitCode.violated.rawValue)
-    }
-    signal(SIGILL) { _ in
-      SeedAtWork.say()
-      _exit(ExitCode.violated.rawValue)
-    }
-    signal(SIGTRAP) { _ in
-      SeedAtWork.say()
-      _exit(ExitCode.violated.rawValue)
-    }
-  }
-
-  private static func say() {
-    // Nothing that allocates: the process is in the middle of dying.
-    var digits: (UInt64, Int) = (current.load(ordering: .relaxed), 0)
-    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 32) { buffer in
-      var place = 31
-      repeat {
-        buffer[place] = UInt8(48 + digits.0 % 10)
-        digits.0 /= 10
-        place -= 1
-      } while digits.0 > 0
-      put("skein: stopped in this seed; again: skein sim --trace --seed ")
-      // SAFETY: the buffer lives until the closure ends, and place + 1 ... 31 are written.
-      if let base = buffer.baseAddress { _ = write(2, base + place + 1, 31 - place) }
-      put(isCut.load(ordering: .relaxed) ? ", with the same --without\n" : "\n")
-    }
-  }
-
-  private static func put(_ text: StaticString) {
-    _ = write(2, text.utf8Start, text.utf8CodeUnitCount)
   }
 }
 

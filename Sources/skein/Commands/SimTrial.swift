@@ -18,6 +18,7 @@ enum SimTrial {
     // An invariant that breaks is what may be looked for: no cores.
     var none = rlimit(rlim_cur: 0, rlim_max: 0)
     _ = setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &none)
+    SeedAtWork.begin(seed)
     var failure: (any Error)?
     func say(_ line: String) {
       // At once, or it is lost when the process ends.
