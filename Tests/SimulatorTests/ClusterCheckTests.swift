@@ -49,15 +49,18 @@ private struct Cluster {
     while !isReached(), simulation.violation == nil, simulation.now < .seconds(60),
       simulation.goOn()
     {}
-    try #require(simulation.violation == nil && isReached())
+    #expect(simulation.violation == nil, "\(simulation.violation?.description ?? "")")
+    try #require(isReached())
   }
 
   /// It leads a term by everybody's vote.
   func elect(_ life: NodeLife, _ term: Term) {
+    let kept = simulation.nodes.map(\.hardState)
     for node in simulation.nodes {
       node.hardState = HardState(term: term, vote: life.replica.id)
     }
     checks.becameLeader(life, term)
+    for (node, state) in zip(simulation.nodes, kept) { node.hardState = state }
   }
 
   /// Until a promise is broken.
@@ -224,6 +227,12 @@ extension Consensus {
       AppendRequest(term: Term(99), previous: .zero, entries: [], commit: .zero, round: 1)),
     .appendReply(
       AppendReply(term: Term(99), outcome: .accepted(match: .zero, verified: .zero), round: 1)),
+    .snapshot(
+      SnapshotChunk(
+        term: Term(99), last: .zero, membership: Membership(members: []), offset: 0, byteCount: 0,
+        isLast: true)),
+    .snapshotReply(
+      SnapshotReply(term: Term(99), last: .zero, received: 0, isInstalled: true)),
   ])
   func whatIsSaidOfATermIsOnTheDisk(message: PeerMessage) throws {
     let cluster = try Cluster()
@@ -253,20 +262,67 @@ extension Consensus {
     #expect(cluster.rule == "G2")
   }
 
-  @Test func whatIsAcknowledgedIsOnTheDisk() throws {
+  /// An entry, or a snapshot in the place of all through it.
+  @Test(arguments: [true, false])
+  func whatIsAcknowledgedIsOnTheDisk(isSnapshot: Bool) throws {
     let cluster = try Cluster()
     let (life, peer) = (cluster.follower, cluster.leader.replica.id)
+    let term = life.node.hardState.term
     func acknowledge(_ match: LogIndex) {
-      let reply = AppendReply(
-        term: life.node.hardState.term, outcome: .accepted(match: match, verified: match), round: 1)
-      cluster.checks.willSend(
-        .consensus(.appendReply(reply), payloads: []), to: peer, from: life)
+      let message =
+        isSnapshot
+        ? PeerMessage.snapshotReply(
+          SnapshotReply(term: term, last: match, received: 0, isInstalled: true))
+        : .appendReply(
+          AppendReply(term: term, outcome: .accepted(match: match, verified: match), round: 1))
+      cluster.checks.willSend(.consensus(message, payloads: []), to: peer, from: life)
     }
-    let end = life.store.syncedLast.index
+    let end = life.node.log.durableEnd
     acknowledge(end)
     #expect(cluster.rule == nil)
     acknowledge(end.next)
     #expect(cluster.rule == "G1")
+  }
+
+  @Test func aLeaderWithoutVotesIsSeen() throws {
+    let cluster = try Cluster()
+    cluster.checks.becameLeader(cluster.follower, Term(98))
+    #expect(cluster.rule == "G2")
+  }
+
+  /// The same node, in another life that forgot what it voted.
+  @Test func aTermThatIsLedTwiceByOneNodeIsSeen() throws {
+    let cluster = try Cluster()
+    let (former, node, term) = (cluster.leader, cluster.leader.node, cluster.term)
+    cluster.simulation.crash(node, power: false)
+    try Cluster.go(cluster.simulation) { node.life.map { $0 !== former } ?? false }
+    cluster.elect(try #require(node.life), term)
+    #expect(cluster.rule == "one leader a term")
+  }
+
+  @Test func aVoteThatIsForgottenIsSeen() throws {
+    for (found, isSeen) in [
+      (HardState(term: Term(5), vote: NodeID(2)), false), (HardState(term: Term(6)), false),
+      (HardState(term: Term(5)), true), (HardState(term: Term(5), vote: NodeID(3)), true),
+      (HardState(term: Term(4), vote: NodeID(2)), true),
+    ] {
+      let (simulation, node) = try Self.withThreeEntries()
+      node.hardState = HardState(term: Term(5), vote: NodeID(2))
+      var recovery = Self.found(through: 3, term: 1)
+      recovery.hardState = found
+      simulation.checks.recovered(recovery, at: node)
+      #expect(simulation.violation?.rule == (isSeen ? "G2" : nil), "\(found)")
+    }
+  }
+
+  /// Who stops for a disk that did all it was asked has no reason (G12).
+  @Test func aHaltWithoutAReasonIsSeen() throws {
+    let cluster = try Cluster()
+    cluster.leader.node.wasHarmed = true
+    cluster.leader.haltForDisk("damage")
+    #expect(cluster.rule == nil)
+    cluster.follower.haltForDisk("nothing")
+    #expect(cluster.rule == "G12")
   }
 
   @Test func whatALeaderCountsIsThere() throws {
@@ -296,7 +352,7 @@ extension Consensus {
   /// A node that nobody harms.
   private static func withThreeEntries() throws -> (Simulation, SimulatedNode) {
     let simulation = try SessionWatchTests.running()
-    let node = try #require(simulation.nodes.first { !$0.isVictim })
+    let node = try #require(simulation.nodes.first { !$0.wasHarmed })
     node.log = OrderedLog()
     node.hardState = HardState()
     let entries = (UInt64(1)...3).map {
