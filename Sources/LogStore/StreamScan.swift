@@ -62,6 +62,8 @@ final class StreamScan {
     var range: EntryRange?
     /// The end of the log is missing.
     var isTail = false
+    /// What it took was removed by a later truncation.
+    var isReplaced = false
   }
 
   let directory: String
@@ -379,7 +381,8 @@ final class StreamScan {
   private func damage(_ range: EntryRange, _ place: LogPlace) {
     damaged.insert(range)
     losses.append((range, place))
-    if let at = defects.lastIndex(where: { $0.range == nil && $0.place <= place }) {
+    let at = defects.lastIndex { $0.range == nil && !$0.isReplaced && $0.place <= place }
+    if let at {
       defects[at].range = range
     }
   }
@@ -390,6 +393,12 @@ final class StreamScan {
     memberships.removeAll { $0.index >= index }
     damaged.remove(EntryRange(first: index, last: LogIndex(.max)))
     losses.removeAll { $0.range.first >= index }
+    for at in defects.indices {
+      guard let range = defects[at].range, range.last >= index else { continue }
+      defects[at].isReplaced = range.first >= index
+      defects[at].range =
+        range.first >= index ? nil : EntryRange(first: range.first, last: index.previous)
+    }
     nextIndex = min(nextIndex, index)
     lastTerm = term(of: nextIndex.previous) ?? lastTerm
   }

@@ -241,11 +241,18 @@ final class PeerNetwork {
   }
 
   /// TCP repeats nothing, but a node does: who is asked again after a reconnection has the question
-  /// twice and answers twice. Thesis §3.8 wants every message to be harmless when it is repeated.
+  /// twice and answers twice. Thesis §3.8 wants every message to be harmless when it is repeated. Pieces
+  /// of a snapshot are left out: each is asked for by the answer to the one before, so one that came twice
+  /// would make two of all that follow.
   private func arrivesTwice(_ envelope: PeerEnvelope) -> Bool {
     let share = simulation.plan.repeatPermille
     guard share > 0, case .consensus(let message, _) = envelope else { return false }
-    return simulation.laterChance.permille(message.isOfElection ? share * 20 : share)
+    return switch message {
+    case .preVote, .preVoteReply, .vote, .voteReply, .timeoutNow:
+      simulation.laterChance.permille(share * 20)
+    case .append, .appendReply: simulation.laterChance.permille(share)
+    case .snapshot, .snapshotReply: false
+    }
   }
 
   private func put(_ flying: PeerConnection.Flying, into connection: PeerConnection) {
@@ -505,15 +512,6 @@ final class PeerNetwork {
   func answerFormerLife(of place: Int) {
     for other in 0..<nodes {
       if let back = dialled[pair(other, place)], !back.isOpenAtListener { reset(back) }
-    }
-  }
-}
-
-extension PeerMessage {
-  fileprivate var isOfElection: Bool {
-    switch self {
-    case .preVote, .preVoteReply, .vote, .voteReply, .timeoutNow: true
-    case .append, .appendReply, .snapshot, .snapshotReply: false
     }
   }
 }

@@ -220,6 +220,23 @@ struct Fixture {
     #expect(try store.all().filter { $0.index > LogIndex(10) } == expected)
   }
 
+  @Test("Damage to what a later truncation removed takes nothing (seeds 2293 and 2882)")
+  func damageOfReplacedEntries() throws {
+    let disk = MemoryFileSystem()
+    do {
+      let (store, _) = try LogStore.open(disk)
+      try store.append(1...10, bytes: 300)
+      try store.write([.truncate(from: LogIndex(6)), .append(entries(6...12, term: 2))])
+      try store.run(store.stageMarker())
+    }
+    let after = disk.killed()
+    let name = try #require(files(after, "segment-").first)
+    after.flip(name, at: try #require(after.bytes(name).range(of: payload(8, 1, bytes: 300))))
+    let (store, recovery) = try LogStore.open(after)
+    #expect(recovery.damage.map(\.consequence) == [.nothingLost])
+    #expect(try store.all() == entries(1...5, bytes: 300) + entries(6...12, term: 2))
+  }
+
   @Test("Undamaged, the fixture comes back whole")
   func undamaged() throws {
     let fixture = try Fixture()
