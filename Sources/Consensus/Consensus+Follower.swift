@@ -14,6 +14,8 @@ struct Following {
   var round: UInt64 = 0
   /// A reply that the leader is owed; it waits for the hard state, and the newest replaces it.
   var owed: Owed?
+  /// Whether the leader's newest membership has this node; nil until it said so in its term.
+  var isMember: Bool?
   /// When we heard of the leader last.
   var lastContact = MonotonicTime(0)
   /// Its connection closed since: the lease on our vote is over.
@@ -59,6 +61,7 @@ extension Consensus {
     guard follow(peer, in: request.term, now, &output) else { return }
     let isNewRound = request.round > following.round
     following.round = max(following.round, request.round)
+    following.isMember = request.isMember
     recoveryTold(commit: request.commit, clearsPromises: request.clearsPromises)
     if let receipt, receipt.isComplete {
       // The snapshot that is being put in force replaces the log; what is appended now would go.

@@ -135,7 +135,7 @@ extension Consensus {
   }
 
   /// The membership as of `index`, which is at or after the snapshot.
-  func membership(at index: LogIndex) -> Membership {
+  package func membership(at index: LogIndex) -> Membership {
     (memberships.last { $0.index <= index } ?? memberships[0]).membership
   }
 
@@ -148,10 +148,7 @@ extension Consensus {
       let entry = memberships[place]
       guard entry.index > former, entry.index <= commit else { continue }
       let wasMember = memberships[place - 1].membership.member(id) != nil
-      // One that was removed and added again later reads of its removal when it catches up; with an
-      // empty disk it cannot know yet that it was added again.
-      guard wasMember, entry.membership.member(id) == nil, membership.member(id) == nil,
-        recovery == nil
+      guard wasMember, entry.membership.member(id) == nil, membership.member(id) == nil, isRemoved
       else { continue }
       output.append(.removedFromCluster)
       if role == .leader {
@@ -159,6 +156,13 @@ extension Consensus {
         becomeFollower(in: term, leader: nil, now, &output)
       }
     }
+  }
+
+  /// Whether one that finds itself in no membership was removed. One that was added again later reads of
+  /// its removal when it catches up, and one that an earlier leader began to add may get a snapshot from
+  /// before it was: their leader, who knows more, says that they are members.
+  var isRemoved: Bool {
+    recovery == nil && (role == .leader || following.isMember == false)
   }
 
   /// A removed member that has its removal and knows it to be committed needs no more.

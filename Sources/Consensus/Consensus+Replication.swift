@@ -48,6 +48,7 @@ extension Consensus {
     AppendPlan(
       to: member.id, term: term, previous: previous, last: last, commit: commit,
       round: leading.round, clearsPromises: clearsPromises(of: member),
+      isMember: membership.member(member.id) != nil,
       bytesMax: member.window.bytesLeft)
   }
 

@@ -187,7 +187,7 @@ extension Consensus {
     if former != done.membership {
       output.append(.membershipChanged(done.membership, at: last.index))
     }
-    if former.member(id) != nil, done.membership.member(id) == nil, recovery == nil {
+    if former.member(id) != nil, done.membership.member(id) == nil, isRemoved {
       output.append(.removedFromCluster)
     }
     if role == .follower, let leader {

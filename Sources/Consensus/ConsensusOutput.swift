@@ -61,6 +61,7 @@ package struct AppendPlan: Hashable, Sendable {
   package let commit: LogIndex
   package let round: UInt64
   package let clearsPromises: Bool
+  package let isMember: Bool
   /// How many payload bytes fit the follower's window. At least one entry is sent in any case.
   package let bytesMax: Int
   /// It says nothing but that more is committed: the next entry says so too.

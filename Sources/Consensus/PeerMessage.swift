@@ -60,10 +60,13 @@ package struct AppendRequest: Hashable, Sendable {
   /// To a learner: nothing that it may have promised as a member before counts any more, so that
   /// one without its memory need not wait for all voters (`VoteRecovery`).
   package var clearsPromises: Bool
+  /// The receiver is a member by the newest membership in the leader's log. One that reads of its
+  /// removal, and was added again since, is not to go; nor one that an earlier leader began to add.
+  package var isMember: Bool
 
   package init(
     term: Term, previous: LogPosition, entries: [EntryHeader], commit: LogIndex, round: UInt64,
-    clearsPromises: Bool = false
+    clearsPromises: Bool = false, isMember: Bool = true
   ) {
     self.term = term
     self.previous = previous
@@ -71,6 +74,7 @@ package struct AppendRequest: Hashable, Sendable {
     self.commit = commit
     self.round = round
     self.clearsPromises = clearsPromises
+    self.isMember = isMember
   }
 
   package var lastIndex: LogIndex { previous.index.advanced(by: entries.count) }

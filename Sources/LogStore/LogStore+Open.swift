@@ -398,7 +398,7 @@ extension Opening {
       term: manifest.streamPreviousTerm, state.synced)
     try scan.run()
     let known = scan.synced
-    if scan.isNewestMissing { try removeFilesOfUnknownLife() }
+    if scan.isSegmentMissing { try removeFilesOfUnknownLife() }
     noteLostHardState(scan)
     recovery.isMemoryLost = state.isMemoryLost || scan.isExtentUnknown || !isManifestFound
     state.isMemoryLost = recovery.isMemoryLost
@@ -413,10 +413,10 @@ extension Opening {
     return (store, recovery)
   }
 
-  /// The newest segment may be in a file whose head is an older one, of a spare file or of a segment before
-  /// the stream. Used again it would get the life that it has had, and, since segments go on from what was
-  /// found, the number too: what lies in it would count. So such files are removed, before anything says
-  /// that there is no newer segment.
+  /// A segment that is missing may be in a file whose head is an older one, of a spare file or of a segment
+  /// before the stream. Used again it would get the life that it has had, and, since segments go on from
+  /// where the log is cut, the number too: what lies in it would count. So such files are removed, before
+  /// anything says that there is no such segment.
   private func removeFilesOfUnknownLife() throws(StorageFailure) {
     var numbers = spares.map(\.number)
     spares = []

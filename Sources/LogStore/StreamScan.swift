@@ -94,8 +94,8 @@ final class StreamScan {
   private(set) var isTorn = false
   /// Acknowledged entries may be missing and nothing says how many.
   private(set) var isExtentUnknown = false
-  /// The newest segment is in no file that says so.
-  private(set) var isNewestMissing = false
+  /// A segment is in no file that says so.
+  private(set) var isSegmentMissing = false
   private(set) var highestTerm = Term.zero
   /// How many records the damage that was just passed may have held; nil outside damage.
   private var holeRecords: Int?
@@ -128,6 +128,7 @@ final class StreamScan {
     var segment = firstSegment
     while segment <= newest {
       guard let info = files[segment] else {
+        isSegmentMissing = true
         let place = LogPlace(segment: segment, offset: UInt32(FileHeader.blockBytes))
         guard try meetDefect("segment \(segment) is missing", place, isShort: false) else { return }
         beginHole(at: place, bytes: 64 << 20)
@@ -139,7 +140,7 @@ final class StreamScan {
     }
     if newestSynced > newest, newestSynced >= firstSegment {
       isExtentUnknown = true
-      isNewestMissing = true
+      isSegmentMissing = true
       defects.append(
         Defect(
           text: "segment \(newestSynced), the newest, is missing", place: end, range: nil,

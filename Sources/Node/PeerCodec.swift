@@ -216,7 +216,7 @@ package enum PeerCodec {
     put(request.previous, into: &head)
     head.put(request.commit)
     head.put(request.round)
-    head.put(UInt8(request.clearsPromises ? 1 : 0))
+    head.put(UInt8(request.clearsPromises ? 1 : 0) | UInt8(request.isMember ? 2 : 0))
     head.put(UInt32(request.entries.count))
     for entry in request.entries {
       head.put(entry.term)
@@ -360,7 +360,7 @@ package enum PeerCodec {
     let previous = try position(&fields)
     let commit = try fields.identifier(LogIndex.self)
     let round = try fields.integer(UInt64.self)
-    let clearsPromises = try fields.integer(UInt8.self) != 0
+    let marks = try fields.integer(UInt8.self)
     let count = Int(try fields.integer(UInt32.self))
     guard previous.index.rawValue <= UInt64(Int64.max) - UInt64(count) else {
       throw PeerFrameError.malformed(kind: Kind.append.rawValue)
@@ -385,7 +385,7 @@ package enum PeerCodec {
     }
     let request = AppendRequest(
       term: term, previous: previous, entries: entries, commit: commit, round: round,
-      clearsPromises: clearsPromises)
+      clearsPromises: marks & 1 != 0, isMember: marks & 2 != 0)
     return .consensus(.append(request), payloads: payloads)
   }
 

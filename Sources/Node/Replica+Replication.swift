@@ -79,7 +79,8 @@ extension Replica {
   private mutating func send(_ plan: AppendPlan, _ entries: [Entry]) {
     let request = AppendRequest(
       term: plan.term, previous: plan.previous, entries: entries.map(\.header),
-      commit: plan.commit, round: plan.round, clearsPromises: plan.clearsPromises)
+      commit: plan.commit, round: plan.round, clearsPromises: plan.clearsPromises,
+      isMember: plan.isMember)
     let bytes = entries.reduce(0) { $0 + $1.payload.count }
     consensus.didSend(plan, through: request.lastIndex, bytes: bytes)
     outputs.append(

@@ -288,10 +288,10 @@ struct NodeLoop: ~Copyable {
     log.error("stopped taking part: \(reason)")
     answerPendingChanges(now: now)
     problems.halted = reason
-    markerDeadline = .never
     phase = .halted(reason)
-    // Nothing is written any more, so nothing is to be waited for.
+    // Nothing is written or sent any more, so nothing is to be waited for.
     markerDeadline = .never
+    failedStreams.removeAll()
     peers.close()
     // Nothing that their clients want is carried out here any more; elsewhere it is.
     amqp.beginShutdown(now: now, replica: &replica)

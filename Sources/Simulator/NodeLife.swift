@@ -357,6 +357,7 @@ final class NodeLife {
     simulation.trace { "\(self.node) halts: \(reason)" }
     phase = .halted(reason)
     markerDeadline = .never
+    failedStreams.removeAll()
     simulation.network.closeAll(of: node.place, isSilent: false)
     replica.halt()
     simulation.nodeHalted(node)

@@ -238,14 +238,29 @@ extension ClusterChecks {
     else { return }
     let position = LogPosition(term: term, index: index)
     // It was committed by the members of then, which may be those applied or newer ones.
-    let isHeld = [life.replica.consensus.membership, life.replica.appliedMembership].contains {
-      let logs = $0.voters.map { simulation.nodes[simulation.place($0)].log }
-      return OrderedLog.hold(position, logs, quorum: $0.quorum)
+    func log(_ voter: NodeID) -> OrderedLog { simulation.nodes[simulation.place(voter)].log }
+    func isHeld(_ members: Membership) -> Bool {
+      OrderedLog.hold(position, members.voters.map(log), quorum: members.quorum)
     }
-    if !isHeld {
-      simulation.violated(
-        "G1", "\(life.node) confirms entry \(position), which is not on a majority of disks")
+    let consensus = life.replica.consensus.membership
+    if isHeld(consensus) || isHeld(life.replica.appliedMembership) { return }
+    if membershipsSince(index, life).contains(where: isHeld) { return }
+    let holders = consensus.voters.filter { log($0).holds(position) }
+    simulation.violated(
+      "G1",
+      "\(life.node) confirms entry \(position), which is not on a majority of disks: nodes"
+        + " \(holders) of \(consensus.voters) have it")
+  }
+
+  /// Those of the log from `index` on.
+  private func membershipsSince(_ index: LogIndex, _ life: NodeLife) -> Set<Membership> {
+    var found: Set<Membership> = []
+    var at = max(index, life.replica.consensus.snapshot.index)
+    while at <= life.replica.consensus.lastIndex {
+      found.insert(life.replica.consensus.membership(at: at))
+      at = at.next
     }
+    return found
   }
 
   /// The same for answers to what some entry did that was applied by now.

@@ -750,7 +750,8 @@ final class Simulation {
     for member in leader.replica.consensus.membership.members {
       guard let life = nodes[place(member.id)].life, life.isTakingPart,
         life.replica.applied == commit,
-        life.replica.consensus.lastIndex == commit, !life.replica.isMemoryLost,
+        life.replica.consensus.lastIndex == commit, life.replica.consensus.persisted == commit,
+        !life.replica.isMemoryLost,
         life.replica.recordsToRepair == 0, life.replica.consensus.hardState.floor == .zero
       else { return false }
       others.append(life)

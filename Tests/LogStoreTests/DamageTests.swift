@@ -157,33 +157,39 @@ struct Fixture {
   }
 
   /// Of the last head's life the next one would be, and what lies in the file would count as the next one's.
-  @Test("A file whose head is older than what is in it is not used again")
-  func oldHeadOfTheNewest() throws {
+  @Test(
+    "A file whose head is older than what is in it is not used again (seeds 92 and 57182)",
+    arguments: [(last: 60, inFile: 5), (last: 300, inFile: 120)] as [(last: UInt64, inFile: UInt64)]
+  )
+  func oldHead(last: UInt64, inFile: UInt64) throws {
     let disk = MemoryFileSystem()
     do {
       let (store, _) = try LogStore.open(disk)
-      try store.append(1...60)
+      try store.append(1...last)
       try store.run(store.stageMarker())
     }
-    let name = try #require(files(disk, "segment-").first)
+    let after = disk.killed()
+    let bytes = payload(inFile, 1, bytes: 100)
+    let name = try #require(
+      files(after, "segment-").first { after.bytes($0).range(of: bytes) != nil })
     let head = FileHeader(
       use: .spare, identity: testIdentity, life: 0,
       number: try #require(FileNames.number(of: String(name.dropFirst(6)), "segment-")),
       fileBytes: smallOptions().segmentBytes)
-    let after = disk.killed()
     after.damage(name) { $0.replaceSubrange(0..<FileHeader.blockBytes, with: head.block()) }
+    var next: UInt64 = 0
     do {
       let (store, recovery) = try LogStore.open(after)
-      #expect(recovery.isMemoryLost)
-      #expect(recovery.last == .zero)
+      #expect(recovery.last.index < LogIndex(inFile))
       // It comes again from the leader, by other batches.
-      try store.write([.append(entries(1...30))])
-      try store.append(31...43)
+      next = recovery.last.index.rawValue + 1
+      try store.write([.append(entries(next...next + 29))])
+      try store.append(next + 30...next + 42)
     }
     let (store, recovery) = try LogStore.open(after.killed())
     #expect(recovery.damage == [])
-    #expect(recovery.last.index == LogIndex(43))
-    #expect(try store.all() == entries(1...43))
+    #expect(recovery.last.index == LogIndex(next + 42))
+    #expect(try store.all() == entries(1...next + 42))
   }
 
   /// The record is covered by a snapshot, so that the log is not cut before it.

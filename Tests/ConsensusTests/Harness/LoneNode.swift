@@ -131,7 +131,7 @@ func position(_ index: UInt64, _ term: UInt64) -> LogPosition {
 /// An append of the leader of `term`: entries with `terms` after `previous`.
 func appendRequest(
   _ term: UInt64, after previous: LogPosition = .zero, terms: [UInt64] = [], commit: UInt64 = 0,
-  round: UInt64 = 1
+  round: UInt64 = 1, isMember: Bool = true
 ) -> PeerMessage {
   let entries = terms.enumerated().map { place, term in
     EntryHeader(
@@ -141,7 +141,7 @@ func appendRequest(
   return .append(
     AppendRequest(
       term: Term(term), previous: previous, entries: entries, commit: LogIndex(commit),
-      round: round))
+      round: round, isMember: isMember))
 }
 
 func voteRequest(_ term: UInt64, _ last: LogPosition, isTransfer: Bool = false) -> PeerMessage {

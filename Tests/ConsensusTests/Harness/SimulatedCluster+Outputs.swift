@@ -78,7 +78,8 @@ extension SimulatedCluster {
     let entries = count == 0 ? [] : Array(node.log[start..<start + count])
     let request = AppendRequest(
       term: plan.term, previous: plan.previous, entries: entries.map(\.header),
-      commit: plan.commit, round: plan.round, clearsPromises: plan.clearsPromises)
+      commit: plan.commit, round: plan.round, clearsPromises: plan.clearsPromises,
+      isMember: plan.isMember)
     node.consensus.didSend(plan, through: request.lastIndex, bytes: count * 8)
     note("\(node.id)>\(plan.to) \(describe(.append(request)))")
     guard nodes[plan.to]?.isRunning == true, !isCut(node.id, plan.to) else { return }
