@@ -80,6 +80,7 @@ extension Consensus {
     }
     guard takeEntries(of: request, brought, &output) else { return }
     advanceCommit(to: min(request.commit, following.verified), now, &output)
+    noteRemoval(&output)
     // What is still on its way to the disk is acknowledged from there, many messages by one reply.
     if isNewRound || durableMatch >= request.lastIndex { following.owed = .accepted }
   }

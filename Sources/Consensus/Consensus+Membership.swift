@@ -139,30 +139,31 @@ extension Consensus {
     (memberships.last { $0.index <= index } ?? memberships[0]).membership
   }
 
-  /// A node learns that it was removed when the change is committed; a leader gives up its office
-  /// only then (§4.2.2), and hands it to the follower that is furthest.
+  /// A leader that has removed itself gives up its office when that is committed (§4.2.2), and hands it to
+  /// the follower that is furthest. Others learn of it by `noteRemoval`.
   mutating func membershipsCommitted(
     after former: LogIndex, _ now: MonotonicTime, _ output: inout [ConsensusOutput]
   ) {
-    for place in memberships.indices.dropFirst() {
-      let entry = memberships[place]
-      guard entry.index > former, entry.index <= commit else { continue }
-      let wasMember = memberships[place - 1].membership.member(id) != nil
-      guard wasMember, entry.membership.member(id) == nil, membership.member(id) == nil, isRemoved
-      else { continue }
-      output.append(.removedFromCluster)
-      if role == .leader {
-        if let heir = bestHeir() { output.append(.send(to: heir, .timeoutNow(term))) }
-        becomeFollower(in: term, leader: nil, now, &output)
-      }
-    }
+    guard role == .leader, membership.member(id) == nil, let newest = memberships.last,
+      newest.index > former, newest.index <= commit
+    else { return noteRemoval(&output) }
+    isRemovalTold = true
+    output.append(.removedFromCluster)
+    if let heir = bestHeir() { output.append(.send(to: heir, .timeoutNow(term))) }
+    becomeFollower(in: term, leader: nil, now, &output)
   }
 
-  /// Whether one that finds itself in no membership was removed. One that was added again later reads of
-  /// its removal when it catches up, and one that an earlier leader began to add may get a snapshot from
-  /// before it was: their leader, who knows more, says that they are members.
-  var isRemoved: Bool {
-    recovery == nil && (role == .leader || following.isMember == false)
+  /// A follower is removed if the newest membership, which is committed, has it not, and its leader says so
+  /// too. One that was added again later reads of its removal when it catches up, and one that an earlier
+  /// leader began to add may get a snapshot from before it was: their leader, who knows more, has them as
+  /// members. Whoever is fed by nobody is told by nobody, and waits without a leader.
+  mutating func noteRemoval(_ output: inout [ConsensusOutput]) {
+    guard role == .follower, following.isMember == false, recovery == nil, !isRemovalTold,
+      membership.member(id) == nil, let newest = memberships.last, newest.index > .zero,
+      newest.index <= commit
+    else { return }
+    isRemovalTold = true
+    output.append(.removedFromCluster)
   }
 
   /// A removed member that has its removal and knows it to be committed needs no more.

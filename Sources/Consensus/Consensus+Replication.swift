@@ -48,7 +48,8 @@ extension Consensus {
     AppendPlan(
       to: member.id, term: term, previous: previous, last: last, commit: commit,
       round: leading.round, clearsPromises: clearsPromises(of: member),
-      isMember: membership.member(member.id) != nil,
+      isMember: membership.member(member.id) != nil
+        || membership(at: commit).member(member.id) != nil,
       bytesMax: member.window.bytesLeft)
   }
 

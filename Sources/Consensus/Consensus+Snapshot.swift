@@ -187,9 +187,7 @@ extension Consensus {
     if former != done.membership {
       output.append(.membershipChanged(done.membership, at: last.index))
     }
-    if former.member(id) != nil, done.membership.member(id) == nil, isRemoved {
-      output.append(.removedFromCluster)
-    }
+    noteRemoval(&output)
     if role == .follower, let leader {
       let answer = SnapshotReply(
         term: term, last: last.index, received: done.ordered, isInstalled: true)

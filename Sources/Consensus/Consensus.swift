@@ -44,6 +44,7 @@ package struct Consensus: ~Copyable {
   /// When a node that does not lead begins an election or tries again.
   var electionDeadline: MonotonicTime
   var tally = Tally()
+  var isRemovalTold = false
   var canLead: Bool
   /// Present while this node must not vote (G11).
   var recovery: VoteRecovery?

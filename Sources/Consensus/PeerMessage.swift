@@ -60,8 +60,9 @@ package struct AppendRequest: Hashable, Sendable {
   /// To a learner: nothing that it may have promised as a member before counts any more, so that
   /// one without its memory need not wait for all voters (`VoteRecovery`).
   package var clearsPromises: Bool
-  /// The receiver is a member by the newest membership in the leader's log. One that reads of its
-  /// removal, and was added again since, is not to go; nor one that an earlier leader began to add.
+  /// The receiver is a member by the newest membership in the leader's log, or by the newest that is
+  /// committed. One that reads of its removal, and was added again since, is not to go; nor one that an
+  /// earlier leader began to add.
   package var isMember: Bool
 
   package init(

@@ -1,16 +1,16 @@
 // What is surely older than a lease. A consumer that stood still reads a delivery long after it was
 // granted: what came in between, such as a redrive, may have been done to it before it was read.
 
-/// Publishes that were asked for before a lease began, by the time on the machine's clock at which it
-/// began.
+/// What was asked for before a lease began, by the time on the machine's clock at which it began: publishes
+/// of what was delivered by then, and settlements that gave back what was delivered again by then.
 struct GrantTimes {
-  /// By the time of the grant; each with the latest invoke of a publish that was delivered by then.
-  private var grants: [(moment: UInt64, publish: EventPosition)]
+  /// By the time of the grant; each with the latest of these invokes.
+  private var grants: [(moment: UInt64, after: EventPosition)]
 
-  init(_ deliveries: [(moment: UInt64, publish: EventPosition)]) {
+  init(_ deliveries: [(moment: UInt64, after: EventPosition)]) {
     grants = deliveries.sorted { $0.moment < $1.moment }
     for place in grants.indices.dropFirst() {
-      grants[place].publish = max(grants[place].publish, grants[place - 1].publish)
+      grants[place].after = max(grants[place].after, grants[place - 1].after)
     }
   }
 
@@ -26,7 +26,7 @@ struct GrantTimes {
         range = range.lowerBound..<middle
       }
     }
-    return range.lowerBound == 0 ? 0 : grants[range.lowerBound - 1].publish
+    return range.lowerBound == 0 ? 0 : grants[range.lowerBound - 1].after
   }
 }
 
@@ -41,10 +41,24 @@ extension Checker {
   }
 
   private func gatherGrants() -> GrantTimes {
-    var grants: [(moment: UInt64, publish: EventPosition)] = []
-    for event in history.events where event.action == .deliver && event.moment != Absent.number {
-      guard let publish = firstPublish(of: event.message) else { continue }
-      grants.append((event.moment, publish))
+    var grants: [(moment: UInt64, after: EventPosition)] = []
+    for message in history.messages where message.value != Absent.reference {
+      // What certainly came before the message was granted by a newer token.
+      var after: (place: EventPosition, token: UInt64)?
+      var position = message.firstEvent
+      while position != Absent.reference {
+        let event = history.events[Int(position)]
+        switch (event.action, event.type) {
+        case (.publish, .invoke): after = after ?? (position, 0)
+        case (.nack, .ok), (.release, .ok):
+          let invoke = history.events[Int(event.partner)]
+          if invoke.token >= after?.token ?? 0 { after = (event.partner, invoke.token) }
+        case (.deliver, _) where event.moment != Absent.number:
+          if let after, event.token > after.token { grants.append((event.moment, after.place)) }
+        default: break
+        }
+        position = event.next
+      }
     }
     return GrantTimes(grants)
   }

@@ -426,6 +426,15 @@ extension Opening {
       numbers.append(info.number)
       segments[info.segment] = nil
     }
+    for file in dead {
+      guard case .other(let name) = file,
+        let number = FileNames.number(of: name, FileNames.segmentPrefix)
+      else { continue }
+      numbers.append(number)
+    }
+    dead.removeAll { file in
+      if case .other(let name) = file { name.hasPrefix(FileNames.segmentPrefix) } else { false }
+    }
     if numbers.isEmpty { return }
     for number in numbers.sorted() {
       try fileSystem.remove(path(FileNames.segment(number)))

@@ -180,7 +180,8 @@ final class StreamScan {
         note(head.synced)
         guard let isWhole = try take(head, at: at, isShort: isShort) else { return false }
         at += head.recordBytes
-        if at <= size {
+        // One whose padding alone is cut off is all there.
+        if at <= size || isWhole {
           segments[segments.count - 1].used = UInt32(at)
           end = LogPlace(segment: info.segment, offset: UInt32(at))
         } else {
@@ -204,7 +205,7 @@ final class StreamScan {
         "segment \(info.segment), offset \(at): "
         + (next.map { "\($0 - at) bytes are damaged" } ?? "the rest is damaged or missing")
       guard try meetDefect(text, place, isShort: isShort, info) else { return false }
-      beginHole(at: place, bytes: (next ?? size) - at)
+      beginHole(at: place, bytes: (next ?? max(size, Int(info.fileBytes))) - at)
       guard let next else {
         segments[segments.count - 1].isEnded = true
         end = LogPlace(segment: info.segment + 1, offset: UInt32(FileHeader.blockBytes))

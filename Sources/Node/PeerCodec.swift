@@ -32,7 +32,7 @@ package enum PeerFrameError: Error, Equatable, Sendable {
 /// Encodes and decodes `PeerEnvelope`.
 package enum PeerCodec {
   package static let headerBytes = 20
-  package static let version: UInt8 = 1
+  package static let version: UInt8 = 2
   /// The largest frame that is taken: the largest entry and its fields.
   package static let frameBytesMax = 64 << 20
 

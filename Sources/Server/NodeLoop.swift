@@ -193,7 +193,7 @@ struct NodeLoop: ~Copyable {
       let outputs = replica.finishTurn(now: now, hasRoom: { ready.contains($0) })
       amqp.carryOutEffects(of: &replica, records: &records, now: now)
       gateway.carryOutEffects(of: &replica, now: now)
-      for output in outputs { carryOut(output, now: now) }
+      for output in outputs where isTakingPart { carryOut(output, now: now) }
       if outputs.isEmpty || !isTakingPart { return }
     }
   }

@@ -145,6 +145,10 @@ final class PeerNetwork {
     for member in membership.members where member.id != simulation.id(place) {
       mask |= 1 << UInt64(simulation.place(member.id))
     }
+    // One that left and still speaks to this node may want an answer, as in `PeerLinks.leave`.
+    for other in 0..<nodes where members[place] & ~mask & (1 << UInt64(other)) != 0 {
+      if accepted[pair(other, place)] != nil { guests[place] |= 1 << UInt64(other) }
+    }
     members[place] = mask
     for other in 0..<nodes where mask & ~before & (1 << UInt64(other)) != 0 {
       simulation.schedule(.dial(place, other), at: simulation.now)

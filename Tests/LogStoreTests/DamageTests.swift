@@ -195,8 +195,8 @@ struct Fixture {
   /// The record is covered by a snapshot, so that the log is not cut before it.
   @Test(
     "A log whose file ends inside a record goes on where that begins (seeds 12 and 948)",
-    arguments: [10, 60] as [UInt64])
-  func fileEndsInsideARecord(last: UInt64) throws {
+    arguments: [10, 60] as [UInt64], [13, 495])
+  func fileEndsInsideARecord(last: UInt64, kept: Int) throws {
     let disk = MemoryFileSystem()
     do {
       let (store, _) = try LogStore.open(disk)
@@ -209,7 +209,7 @@ struct Fixture {
     let name = try #require(
       files(after, "segment-").first { after.bytes($0).range(of: bytes) != nil })
     let at = try #require(after.bytes(name).range(of: bytes))
-    after.damage(name) { $0.removeLast($0.count - at - 13) }
+    after.damage(name) { $0.removeLast($0.count - at - kept) }
     do {
       let (store, recovery) = try LogStore.open(after)
       #expect(recovery.last.index == LogIndex(10))
@@ -224,6 +224,29 @@ struct Fixture {
       recovery.damage.allSatisfy { if case .logCutFrom = $0.consequence { false } else { true } })
     let expected = entries(11...15, bytes: 20) + entries(16...40, bytes: 700)
     #expect(try store.all().filter { $0.index > LogIndex(10) } == expected)
+  }
+
+  @Test("A file that ends in the padding of its last record has all of it")
+  func fileEndsInPadding() throws {
+    let disk = MemoryFileSystem()
+    do {
+      let (store, _) = try LogStore.open(disk)
+      try store.append(1...10, bytes: 501)
+      try store.run(store.stageMarker())
+    }
+    let after = disk.killed()
+    let name = try #require(files(after, "segment-").first)
+    let bytes = payload(10, 1, bytes: 501)
+    let at = try #require(after.bytes(name).range(of: bytes))
+    after.damage(name) { $0.removeLast($0.count - at - 501) }
+    do {
+      let (store, recovery) = try LogStore.open(after)
+      #expect(recovery.last.index == LogIndex(10))
+      #expect(try store.all() == entries(1...10, bytes: 501))
+      try store.append(11...12)
+    }
+    let (store, _) = try LogStore.open(after.killed())
+    #expect(try store.all() == entries(1...10, bytes: 501) + entries(11...12))
   }
 
   @Test("Damage to what a later truncation removed takes nothing (seeds 2293 and 2882)")

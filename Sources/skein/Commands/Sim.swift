@@ -38,8 +38,9 @@ enum Sim {
     let seeds = try seeds(arguments)
     let cut = try cut(arguments, seeds)
     if arguments.flag("verdict") { return try SimTrial.run(seeds.lowerBound, cut) }
-    SeedAtWork.reportEnds(isCut: !cut.text.isEmpty)
+    // Seeds are run by other processes.
     if arguments.flag("shrink") { return try shrink(seeds.lowerBound, cut) }
+    SeedAtWork.reportEnds(isCut: !cut.text.isEmpty)
     var summary = SimSummary(cut: cut)
     let progress = Progress(first: seeds.lowerBound, last: seeds.upperBound)
     for seed in seeds {

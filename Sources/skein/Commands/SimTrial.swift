@@ -92,7 +92,8 @@ enum SimTrial {
             digest: digest), strikes: strikes)
       }
     }
-    guard [SIGABRT, SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGFPE].contains(signal) else {
+    let ends = [SIGABRT, SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGPROF]
+    guard ends.contains(signal) else {
       let what = last.last.map(String.init) ?? "signal \(signal)"
       throw Failure("a run of the seed ended without a verdict, by signal \(signal): \(what)")
     }
@@ -101,6 +102,9 @@ enum SimTrial {
 
   /// A process that ended in the middle: by the line of an invariant, else by what the signal is.
   private static func stopped(_ line: String?, by signal: Int32) -> Trial.Failure {
+    if signal == SIGPROF {
+      return Trial.Failure(rule: "liveness", text: "the seed does not end")
+    }
     let text = line ?? ""
     guard text.hasPrefix(bug) else {
       return Trial.Failure(rule: "signal \(signal)", text: text.isEmpty ? "it says nothing" : text)
