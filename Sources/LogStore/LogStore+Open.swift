@@ -486,7 +486,7 @@ extension Opening {
       buffer: buffer, files: [info.segment: info], first: info.segment, nextIndex: info.nextIndex,
       previousTerm: info.previousTerm, snapshotIndex: LogIndex(.max), synced: everything,
       newestSynced: 0)
-    try scan.runSparse(file.range)
+    try scan.runSparse(file.range, used: file.bytes)
     report(scan.defects, lostFrom: nil)
     for range in scan.damaged.ranges { broken.insert(range) }
     guard var segment = scan.segments.first, !segment.slots.isEmpty else {

@@ -153,9 +153,22 @@ final class StreamScan {
     }
   }
 
-  /// One segment before the stream: all that is missing from `range` is damaged.
-  func runSparse(_ range: EntryRange) throws(StorageFailure) {
+  /// One segment before the stream, of which `used` bytes were in use: all that is missing from `range` is
+  /// damaged.
+  func runSparse(_ range: EntryRange, used: UInt64) throws(StorageFailure) {
     if let info = files[firstSegment] { _ = try scan(info) }
+    if let segment = segments.last, UInt64(segment.used) < used {
+      // What is gone behind the last record may have replaced entries before it, up to the last one.
+      let bytes = used - UInt64(segment.used)
+      defects.append(
+        Defect(
+          text:
+            "segment \(segment.segment), offset \(segment.used): the last \(bytes) bytes are damaged",
+          place: segment.end))
+      let reach = bytes / UInt64(RecordHeader.bytes) + 1
+      let lowest = range.last.next.rawValue > reach ? range.last.next.rawValue - reach : 1
+      suspect(from: LogIndex(lowest), place: segment.end)
+    }
     truncateInHand(from: range.last.next)
     if nextIndex <= range.last { lose(nextIndex, range.last) }
     damaged.remove(EntryRange(first: .zero, last: max(range.first, LogIndex(1)).previous))

@@ -226,6 +226,38 @@ struct Fixture {
     #expect(try store.all().filter { $0.index > LogIndex(10) } == expected)
   }
 
+  @Test("What a lost end of an old segment may have replaced is not served")
+  func lostEndOfAnOldSegment() throws {
+    let disk = MemoryFileSystem()
+    let live = (18...24).map { RecordReference(entry: LogIndex($0), offset: 0, size: 600) }
+    do {
+      let (store, _) = try LogStore.open(disk)
+      try store.append(1...26, bytes: 700)
+      try store.write([
+        .truncate(from: LogIndex(24)), .append(entries(24...24, term: 2, bytes: 700)),
+      ])
+      try store.append(25...60, term: 2, bytes: 700)
+      try store.run(try store.takeSnapshot(at: LogIndex(55), bytes: 300))
+      let cleaning = try #require(
+        store.cleaning(keepFrom: LogIndex(50)) { each in live.forEach(each) })
+      try cleaning.execute()
+      try store.run(store.stage(cleaning))
+      store.upkeep()
+      try store.run(store.stageMarker())
+    }
+    let after = disk.killed()
+    let replaced = payload(26, 1, bytes: 700)
+    let name = try #require(
+      files(after, "segment-").first { after.bytes($0).range(of: replaced) != nil })
+    #expect(after.bytes(name).range(of: payload(24, 2, bytes: 700)) != nil)
+    let end = try #require(after.bytes(name).range(of: replaced)) + replaced.count + 4
+    after.damage(name) { for place in end..<$0.count { $0[place] = 0 } }
+    let (store, recovery) = try LogStore.open(after)
+    #expect(recovery.damagedEntries.contains { $0.contains(LogIndex(24)) })
+    #expect(!recovery.damage.isEmpty)
+    #expect(throws: LogReadError.damaged(LogIndex(24))) { try store.record(live[6]) }
+  }
+
   @Test("A file that ends in the padding of its last record has all of it")
   func fileEndsInPadding() throws {
     let disk = MemoryFileSystem()
