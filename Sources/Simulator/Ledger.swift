@@ -54,6 +54,8 @@ final class Ledger {
     var publishedBy: Int?
     var settledBy: [Int] = []
     var failures: [AskedFailure] = []
+    /// The newest stamp when its producer was told that the queue has it no more.
+    var goneAt: MachineTime?
   }
 
   unowned(unsafe) let simulation: Simulation
@@ -207,6 +209,11 @@ final class Ledger {
     guard new.queue == message.published.queue, new.attempt == 1, !new.isRedelivery,
       new.granted > message.changedAt
     else { return }
+    if let goneAt = message.goneAt, new.id == message.confirmed, new.granted > goneAt {
+      simulation.violated(
+        "answers are true",
+        "message \(value) was said to be gone from \(name(new.queue)) and is delivered from there")
+    }
     // In nobody's hands before, so what was confirmed of it while it waited must hold.
     if message.isCancelled {
       simulation.violated("G3", "message \(value) was cancelled and is delivered")
@@ -289,6 +296,10 @@ final class Ledger {
       messages[value].changedAt = simulation.checks.newestClock
     }
     complete(cancel(value), by: producer(of: value), outcome)
+  }
+
+  func saidToBeGone(_ value: Int) {
+    messages[value].goneAt = messages[value].goneAt ?? simulation.checks.newestClock
   }
 
   private func cancel(_ value: Int) -> HistoryOperation {

@@ -51,6 +51,27 @@ extension SimulatedClient {
     }
   }
 
+  // MARK: Refusals
+
+  /// What is asked for is there and allowed: only the cluster's state of the moment speaks against it, or,
+  /// where it is about one message, what became of that.
+  func judge(_ refusal: Refusal, of order: Order) {
+    switch order {
+    case .cancel(let value), .reschedule(let value):
+      let isTrue = [.messageGone, .messageLeased, .messageElsewhere].contains(refusal)
+      judge(refusal, of: "an order about message \(value)", isTrue: isTrue)
+      if refusal == .messageGone { simulation.ledger.saidToBeGone(value) }
+    case .redrive: judge(refusal, of: "a redrive", isTrue: false)
+    case .purge: judge(refusal, of: "a purge", isTrue: false)
+    case .setCredit: judge(refusal, of: "other credit", isTrue: false)
+    }
+  }
+
+  func judge(_ refusal: Refusal, of what: String, isTrue: Bool) {
+    if isTrue || [.notLeader, .sessionNotFound, .overloaded].contains(refusal) { return }
+    simulation.violated("answers are true", "\(self) is refused \(what): \(refusal)")
+  }
+
   func finish(_ order: Order, _ outcome: Ledger.Outcome) {
     let isDone = outcome == .confirmed
     switch order {

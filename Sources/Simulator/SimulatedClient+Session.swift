@@ -50,14 +50,20 @@ extension SimulatedClient {
 
   func refused(_ request: RequestNumber, _ refusal: Refusal) {
     if let place = orders.firstIndex(where: { $0.request == request }) {
+      let order = orders.remove(at: place).order
+      judge(refusal, of: order)
       // Leadership may have been lost after it was proposed.
-      finish(orders.remove(at: place).order, refusal == .notLeader ? .unknown : .refused)
+      finish(order, refusal == .notLeader ? .unknown : .refused)
     }
+    var isSubscribing = false
     if let place = subscriptions.firstIndex(where: { $0.request == request }) {
       subscriptions[place].request = nil
+      isSubscribing = true
+      judge(refusal, of: "a subscription", isTrue: false)
     }
     guard request == sessionRequest else {
-      if refusal == .notLeader { leave(for: nil) }
+      // A new connection subscribes anew.
+      if refusal == .notLeader || isSubscribing { leave(for: nil) }
       return
     }
     sessionRequest = nil

@@ -49,7 +49,7 @@ import Testing
     let session = try #require(simulation.clients.compactMap(\.session).first)
     let now = life.localNow
     life.replica.submit(now: now) { CommandWriter.closeSession(session, into: &$0) }
-    life.timer()
+    life.wake()
     while simulation.violation == nil, simulation.now < .seconds(60), simulation.goOn() {}
     #expect(simulation.violation?.rule == "G7")
   }
@@ -114,6 +114,24 @@ import Testing
       message, second, .negative, delay: nil, lease: .zero, error: "")
     simulation.ledger.delivered(message, delivered(token: 3, granted: 25, until: 40))
     #expect(simulation.violation == nil)
+  }
+
+  @Test func whatWasSaidToBeGoneIsNotDelivered() {
+    let value = published()
+    simulation.ledger.confirmed(value, delivered(token: 1, granted: 10, until: 20).id)
+    simulation.ledger.saidToBeGone(value)
+    simulation.ledger.delivered(value, delivered(token: 1, granted: .max - 20, until: .max - 10))
+    #expect(simulation.violation?.rule == "answers are true")
+  }
+
+  @Test(arguments: [
+    (Refusal.messageNotFound, true), (.messageLeased, false), (.overloaded, false),
+    (.queueNotFound, true),
+  ])
+  func anOrderIsRefusedForWhatIsTrue(refusal: Refusal, isFalse: Bool) {
+    let client = SimulatedClient(simulation, place: 0, plan: Plan.ClientPlan(drains: 0))
+    client.judge(refusal, of: .cancel(published()))
+    #expect((simulation.violation != nil) == isFalse)
   }
 
   @Test func aRefusalBeforeTheLeaseEndsIsNoAnswer() {
