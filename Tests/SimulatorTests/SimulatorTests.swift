@@ -29,40 +29,21 @@ import Testing
   }
 }
 
-/// Seeds that once found something, by what they found.
-/// Those that take long in a debug build are in `.ci/run`.
+/// Seeds that once found something, by what they found. `.ci/run` has the others, in a release build.
 @Suite struct FormerFindings {
   @Test(
     "seeds that failed once",
     arguments: [
-      // A delivery that came late, after its lease and a cancel of the message, was held to be new.
-      188,
       // Without its snapshot a log with given up entries was taken for whole.
       97,
-      // One that won its election late was held to know a later term's entries.
-      76,
       // A segment file cut shorter than its head stopped recovery.
       UInt64(10),
-      // A single request vanished from a connection between client and node that lived on.
-      154, 166,
-      // A lost packet on a clogged link held a connection up for minutes.
-      58,
       // A founder that died before it had a past was taken for a wiped node.
       102,
-      // Recovery built on what was in the page cache after a sync had failed.
-      23,
-      // A follower's fast clock gained on the leader's, and time jumped when it led.
-      1,
-      // A node voted although damage had taken what it may have acknowledged last.
-      128,
       // A member that lacked the entry which added its leader did not know where to answer it.
       299,
       // A client was told twice in one connection who leads, and opened two sessions for one producer.
       2092,
-      // What a killed process had synced and its next one relied on did not count as durable.
-      2896,
-      // A reschedule was held to be about the copy too that a redrive made of the message later.
-      3226,
     ])
   func staysMended(seed: UInt64) {
     let report = Simulator.run(seed: seed)
