@@ -146,7 +146,7 @@ extension Consensus {
   ) {
     guard role == .leader, membership.member(id) == nil, let newest = memberships.last,
       newest.index > former, newest.index <= commit
-    else { return noteRemoval(&output) }
+    else { return }
     isRemovalTold = true
     output.append(.removedFromCluster)
     if let heir = bestHeir() { output.append(.send(to: heir, .timeoutNow(term))) }

@@ -44,6 +44,7 @@ package struct Consensus: ~Copyable {
   /// When a node that does not lead begins an election or tries again.
   var electionDeadline: MonotonicTime
   var tally = Tally()
+  /// Whoever runs this node knows that it was removed, and stops it.
   var isRemovalTold = false
   var canLead: Bool
   /// Present while this node must not vote (G11).

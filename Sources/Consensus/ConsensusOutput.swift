@@ -61,6 +61,7 @@ package struct AppendPlan: Hashable, Sendable {
   package let commit: LogIndex
   package let round: UInt64
   package let clearsPromises: Bool
+  /// As in the request (`AppendRequest.isMember`).
   package let isMember: Bool
   /// How many payload bytes fit the follower's window. At least one entry is sent in any case.
   package let bytesMax: Int

@@ -426,14 +426,12 @@ extension Opening {
       numbers.append(info.number)
       segments[info.segment] = nil
     }
-    for file in dead {
+    dead.removeAll { file in
       guard case .other(let name) = file,
         let number = FileNames.number(of: name, FileNames.segmentPrefix)
-      else { continue }
+      else { return false }
       numbers.append(number)
-    }
-    dead.removeAll { file in
-      if case .other(let name) = file { name.hasPrefix(FileNames.segmentPrefix) } else { false }
+      return true
     }
     if numbers.isEmpty { return }
     for number in numbers.sorted() {

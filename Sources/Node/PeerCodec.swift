@@ -3,7 +3,7 @@
 //   offset size
 //        0    4  frameBytes   all that follows the 20 bytes of this header
 //        4    1  kind
-//        5    1  version      1
+//        5    1  version      2
 //        6    2  0
 //        8    4  group
 //       12    4  fieldBytes   how much of the frame is fields; payloads follow to its end

@@ -69,6 +69,8 @@ final class FakeNode: Sendable {
     var cluster: UInt64 = 1
     /// As if another client had taken every producer over.
     var refusesEpochs = false
+    /// Why it opens no session, if it does not.
+    var sessionRefusal: Refusal?
     /// Answers nothing at all, like a stopped process.
     var isSilent = false
     /// Sent instead of any answer, like a stranger on the port.
@@ -221,6 +223,9 @@ final class FakeNode: Sendable {
           frameBytesMax: script.frameBytesMax, publishWindow: script.window, creditMax: 65_535))
     case .ping: return .pong
     case .openSession:
+      if let refusal = script.sessionRefusal {
+        return .refused(refusal, detail: "1000", leader: "")
+      }
       let epoch = try received.read { frame -> ProducerEpoch in
         guard case .openSession(_, let epoch, _, _, _) = frame else {
           throw WrongFrame(kind: .openSession)

@@ -78,33 +78,19 @@ import Wire
     }
   }
 
-  /// A node that refuses every session.
-  private func refusing(
-    _ node: FakeNode, _ refusal: Refusal = .tooManySessions
-  ) -> Task<Void, Never> {
-    node.change { $0.manual = [.openSession] }
-    return Task {
-      while !Task.isCancelled {
-        let request = await node.take(.openSession)
-        node.send(.refused(refusal, detail: "1000", leader: ""), to: request)
-      }
-    }
-  }
-
   @Test(arguments: [Refusal.tooManySessions, .overloaded])
   func `A refused session is named to who publishes, and nothing was sent`(
     refusal: Refusal
   ) async throws {
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .hasty)
-    let refusing = refusing(node, refusal)
+    node.change { $0.sessionRefusal = refusal }
     let before = client.producer
     let error = SkeinError.refused(RefusalReason(refusal), detail: "1000")
     await #expect(throws: error) {
       try await client.publish(Message("a"), to: "jobs")
     }
-    refusing.cancel()
-    node.change { $0.manual = [] }
+    node.change { $0.sessionRefusal = nil }
     #expect(node.count(.publish) == 0 && client.producer != before)
     // The number is used for another message, so it is another producer's.
     let publisher = try await client.publisher(for: "jobs")
@@ -115,11 +101,10 @@ import Wire
   @Test func `A refused session is named to who consumes`() async throws {
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .hasty)
-    let refusing = refusing(node)
+    node.change { $0.sessionRefusal = .tooManySessions }
     await #expect(throws: SkeinError.refused(.tooManySessions, detail: "1000")) {
       try await client.consume("jobs")
     }
-    refusing.cancel()
     await client.close(within: .zero)
   }
 
