@@ -12,9 +12,6 @@ struct EventQueue<Event> {
   private var heap: [Item] = []
   private var nextOrder: UInt64 = 0
 
-  var isEmpty: Bool { heap.isEmpty }
-  var count: Int { heap.count }
-
   mutating func schedule(_ event: Event, at time: UInt64) {
     heap.append(Item(time: time, order: nextOrder, event: event))
     nextOrder += 1

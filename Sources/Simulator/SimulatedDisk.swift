@@ -244,7 +244,6 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
   private var isFull = false
   private(set) var timesFull: UInt64 = 0
   private(set) var syncsFailed: UInt64 = 0
-  private(set) var syncs = 0
   /// Counts the processes that used it.
   private var process = 1
   /// It has refused something to the process that uses it.
@@ -399,7 +398,6 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
 
     func synchronize() throws(StorageFailure) {
       try disk.step(.synchronize, path)
-      disk.syncs += 1
       if disk.failingSyncs > 0 {
         disk.failingSyncs -= 1
         disk.syncsFailed += 1
