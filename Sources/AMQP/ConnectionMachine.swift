@@ -140,13 +140,16 @@ package struct ConnectionMachine: ~Copyable {
   /// Deliveries not yet settled.
   package var unsettledCount: Int { channels.reduce(0) { $0 + $1.unsettled.count } }
 
-  /// Deliveries of a channel not yet settled, by consumer; without what was taken by basic.get.
+  /// Deliveries of a channel that the broker was not asked to settle, by consumer; without what was
+  /// taken by basic.get. What an open transaction has settled is one of them: its commit asks.
   package func unsettledOfConsumers(_ channel: ChannelID) -> [ConsumerID: Int] {
     guard let place = place(of: channel) else { return [:] }
     var counts: [ConsumerID: Int] = [:]
-    channels[place].unsettled.forEach { unsettled in
+    func count(_ unsettled: Unsettled) {
       if unsettled.consumer.rawValue <= lastConsumer { counts[unsettled.consumer, default: 0] += 1 }
     }
+    channels[place].unsettled.forEach(count)
+    for settle in channels[place].transaction.settles { count(settle.unsettled) }
     return counts
   }
 

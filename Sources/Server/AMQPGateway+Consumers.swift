@@ -61,7 +61,7 @@ extension AMQPGateway {
         wanted = room == 0 ? 0 : min(wanted, consumer.sent + room)
       }
     }
-    return UInt32(min(wanted, free))
+    return UInt32(max(0, min(wanted, free)))
   }
 
   /// - Parameter count: 0 for no limit.
@@ -73,8 +73,9 @@ extension AMQPGateway {
     } else if client.channelLimits[channel] != nil {
       client.channelLimits[channel]?.limit = count
     } else {
+      // Nothing was counted so far. Those of other channels count for theirs.
       let unsettled = client.machine.unsettledOfConsumers(channel)
-      for consumer in client.consumers.keys {
+      for (consumer, state) in client.consumers where state.channel == channel {
         client.consumers[consumer]?.sent = unsettled[consumer] ?? 0
       }
       let sent = unsettled.values.reduce(0, +)

@@ -43,6 +43,12 @@ final class AMQPTestClient {
     }
   }
 
+  /// The channel that methods are sent on. Answers are taken from whichever they come.
+  var channel: UInt16 = 1
+  /// Called instead of blocking, where the node runs in the same thread.
+  var whileWaiting: (() -> Void)?
+  /// So many calls without a byte are a hang.
+  private static let waitsMax = 500
   private let descriptor: Int32
   private var inbound: [UInt8] = []
   /// Confirmed publishes: the highest tag.
@@ -95,6 +101,13 @@ final class AMQPTestClient {
     _ = try expect(20, 11)
   }
 
+  /// Opens another channel, on which methods are sent from now on.
+  func openChannel(_ number: UInt16) throws {
+    try call(number, 20, 10, [0])
+    _ = try expect(20, 11)
+    channel = number
+  }
+
   // MARK: Methods
 
   /// - Parameters:
@@ -109,18 +122,19 @@ final class AMQPTestClient {
       table += short(name) + [UInt8(ascii: isFlag ? "t" : "I")] + big(UInt64(value), isFlag ? 1 : 4)
     }
     let end = [flags] + big(UInt64(table.count), 4) + table
-    try call(1, 50, 10, [0, 0] + short(queue) + end)
+    try call(channel, 50, 10, [0, 0] + short(queue) + end)
     let reply = try expect(50, 11)
     return reply.number(at: 1 + Int(reply.arguments[0]), bytes: 4)
   }
 
   func bind(_ queue: String, to exchange: String, key: String) throws {
-    try call(1, 50, 20, [0, 0] + short(queue) + short(exchange) + short(key) + [0, 0, 0, 0, 0])
+    try call(
+      channel, 50, 20, [0, 0] + short(queue) + short(exchange) + short(key) + [0, 0, 0, 0, 0])
     _ = try expect(50, 21)
   }
 
   func selectConfirms() throws {
-    try call(1, 85, 10, [0])
+    try call(channel, 85, 10, [0])
     _ = try expect(85, 11)
   }
 
@@ -132,9 +146,9 @@ final class AMQPTestClient {
     let properties =
       headers.isEmpty ? [0, 0] : [0x20, 0] + big(UInt64(headers.count), 4) + headers
     try write(
-      method(1, 60, 40, [0, 0] + short(exchange) + short(key) + [mandatory ? 1 : 0])
-        + frame(2, 1, [0, 60, 0, 0] + big(UInt64(body.utf8.count), 8) + properties)
-        + (body.isEmpty ? [] : frame(3, 1, [UInt8](body.utf8))))
+      method(channel, 60, 40, [0, 0] + short(exchange) + short(key) + [mandatory ? 1 : 0])
+        + frame(2, channel, [0, 60, 0, 0] + big(UInt64(body.utf8.count), 8) + properties)
+        + (body.isEmpty ? [] : frame(3, channel, [UInt8](body.utf8))))
   }
 
   /// Whether the publish was confirmed; false if the broker said that it takes none.
@@ -153,7 +167,7 @@ final class AMQPTestClient {
   }
 
   func get(_ queue: String) throws -> Message? {
-    try call(1, 60, 70, [0, 0] + short(queue) + [0])
+    try call(channel, 60, 70, [0, 0] + short(queue) + [0])
     let before = messages.count
     while true {
       if messages.count > before { return messages.removeLast() }
@@ -166,46 +180,54 @@ final class AMQPTestClient {
   }
 
   func consume(_ queue: String, prefetch: UInt16) throws {
-    try call(1, 60, 10, [0, 0, 0, 0] + big(UInt64(prefetch), 2) + [0])
+    try call(channel, 60, 10, [0, 0, 0, 0] + big(UInt64(prefetch), 2) + [0])
     _ = try expect(60, 11)
     try consume(queue)
   }
 
   /// - Returns: the consumer's tag.
   @discardableResult func consume(_ queue: String, noAck: Bool = false) throws -> String {
-    try call(1, 60, 20, [0, 0] + short(queue) + short("") + [noAck ? 2 : 0, 0, 0, 0, 0])
+    try call(channel, 60, 20, [0, 0] + short(queue) + short("") + [noAck ? 2 : 0, 0, 0, 0, 0])
     return try expect(60, 21).shortText(at: 0)
   }
 
   func cancel(_ tag: String) throws {
-    try call(1, 60, 30, short(tag) + [0])
+    try call(channel, 60, 30, short(tag) + [0])
     _ = try expect(60, 31)
   }
 
   func limitChannel(to count: UInt16) throws {
-    try call(1, 60, 10, [0, 0, 0, 0] + big(UInt64(count), 2) + [1])
+    try call(channel, 60, 10, [0, 0, 0, 0] + big(UInt64(count), 2) + [1])
     _ = try expect(60, 11)
   }
 
   func selectTransactions() throws {
-    try call(1, 90, 10, [])
+    try call(channel, 90, 10, [])
     _ = try expect(90, 11)
   }
 
   func commit() throws {
-    try call(1, 90, 20, [])
+    try call(channel, 90, 20, [])
     _ = try expect(90, 21)
   }
 
+  func rollBack() throws {
+    try call(channel, 90, 30, [])
+    _ = try expect(90, 31)
+  }
+
   func delete(_ queue: String) throws {
-    try call(1, 50, 40, [0, 0] + short(queue) + [0])
+    try call(channel, 50, 40, [0, 0] + short(queue) + [0])
     _ = try expect(50, 41)
   }
 
   /// With requeue.
-  func reject(_ tag: UInt64) throws { try call(1, 60, 90, big(tag, 8) + [1]) }
+  func reject(_ tag: UInt64) throws { try call(channel, 60, 90, big(tag, 8) + [1]) }
 
-  func ack(_ tag: UInt64) throws { try call(1, 60, 80, big(tag, 8) + [0]) }
+  func ack(_ tag: UInt64) throws { try call(channel, 60, 80, big(tag, 8) + [0]) }
+
+  /// Everything up to the tag.
+  func ackAll(through tag: UInt64) throws { try call(channel, 60, 80, big(tag, 8) + [1]) }
 
   func takeMessages(_ count: Int) throws -> [Message] {
     while messages.count < count { try takeFrame() }
@@ -260,11 +282,25 @@ final class AMQPTestClient {
           return
         }
       }
-      var buffer = [UInt8](repeating: 0, count: 65_536)
-      let count = recv(descriptor, &buffer, buffer.count, 0)
-      guard count > 0 else { throw Failure(description: "connection ended: \(count) \(errno)") }
-      inbound += buffer.prefix(count)
+      try takeBytes()
     }
+  }
+
+  private func takeBytes() throws {
+    var buffer = [UInt8](repeating: 0, count: 65_536)
+    for _ in 0..<Self.waitsMax {
+      let flags = whileWaiting == nil ? 0 : Int32(MSG_DONTWAIT)
+      let count = recv(descriptor, &buffer, buffer.count, flags)
+      if count > 0 {
+        inbound += buffer.prefix(count)
+        return
+      }
+      guard count < 0, errno == EAGAIN, let whileWaiting else {
+        throw Failure(description: "connection ended: \(count) \(errno)")
+      }
+      whileWaiting()
+    }
+    throw Failure(description: "nothing comes")
   }
 
   private func take(_ kind: UInt8, _ channel: UInt16, _ payload: [UInt8]) {
@@ -298,14 +334,33 @@ final class AMQPTestClient {
   }
 
   private func write(_ bytes: [UInt8]) throws {
+    let sent = try writeSome(bytes)
+    guard sent == bytes.count else { throw Failure(description: "nothing is read") }
+  }
+
+  /// Writes until all is written, or nobody reads any more where somebody else must turn the loop.
+  ///
+  /// - Returns: how many bytes were written.
+  @discardableResult func writeSome(_ bytes: [UInt8]) throws -> Int {
     var sent = 0
-    while sent < bytes.count {
+    var waits = 0
+    let flags =
+      Int32(MSG_NOSIGNAL) | (whileWaiting == nil ? 0 : Int32(MSG_DONTWAIT))
+    while sent < bytes.count, waits < Self.waitsMax {
       let count = bytes[sent...].withUnsafeBytes {
-        send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+        send(descriptor, $0.baseAddress, $0.count, flags)
       }
-      guard count > 0 else { throw Failure(description: "cannot send: \(errno)") }
-      sent += count
+      if count > 0 {
+        sent += count
+        waits = 0
+      } else if errno == EAGAIN, let whileWaiting {
+        waits += 1
+        whileWaiting()
+      } else {
+        throw Failure(description: "cannot send: \(errno)")
+      }
     }
+    return sent
   }
 
   private func method(
