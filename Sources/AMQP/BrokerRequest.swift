@@ -54,6 +54,15 @@ package enum BrokerRequest: Sendable {
   /// Answer `.done` when that is so; nothing more comes. A connection that is lost without this
   /// must be ended by the gateway just the same.
   case closeConnection(RequestToken)
+
+  /// Whether something is published by it.
+  package var publishes: Bool {
+    switch self {
+    case .publish: true
+    case .channel(_, _, .commit(let publishes, _)): !publishes.isEmpty
+    default: false
+    }
+  }
 }
 
 /// What a client proves who it is by. Printing it shows no password.
@@ -274,6 +283,8 @@ package struct SettleRequest: Hashable, Sendable {
   /// first <= last; all between were delivered through the channel and not settled before.
   package var first: DeliveryID
   package var last: DeliveryID
+
+  package var count: Int { Int(last.rawValue - first.rawValue) + 1 }
 }
 
 /// The requests made since the list was last emptied. Used again and again, by one connection

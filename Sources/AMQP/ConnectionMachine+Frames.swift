@@ -6,16 +6,21 @@ import Base
 extension ConnectionMachine {
   /// Takes whole frames from the front of `bytes`; returns how many bytes were taken. The rest is
   /// to be given again, with more behind it, or when `state` is `.receiving` again.
+  ///
+  /// - Parameter stopsBehindPublish: the broker takes no publishes now: what stands behind the first
+  ///   one must wait as well, so it is not taken.
   package mutating func receive(
-    _ bytes: UnsafeRawBufferPointer, now: MonotonicTime, output: inout [UInt8],
-    requests: inout BrokerRequests
+    _ bytes: UnsafeRawBufferPointer, now: MonotonicTime, stopsBehindPublish: Bool = false,
+    output: inout [UInt8], requests: inout BrokerRequests
   ) -> Int {
     self.now = now
     lastReceived = now
-    return lend(&output, &requests) { $0.takeFrames(bytes) }
+    return lend(&output, &requests) { $0.takeFrames(bytes, stopsBehindPublish) }
   }
 
-  private mutating func takeFrames(_ bytes: UnsafeRawBufferPointer) -> Int {
+  private mutating func takeFrames(
+    _ bytes: UnsafeRawBufferPointer, _ stopsBehindPublish: Bool
+  ) -> Int {
     isStalled = false
     var offset = 0
     if phase == .header {
@@ -42,6 +47,7 @@ extension ConnectionMachine {
       }
       offset = start + header.payloadBytes + 1
       take(header, payload)
+      if stopsBehindPublish, requests.requests.last?.publishes == true { break }
     }
     parkOpenContent()
     // What comes behind the end is dropped.

@@ -135,6 +135,11 @@ package struct ConnectionMachine: ~Copyable {
 
   /// connection.open was answered, and no close has begun.
   package var isOpen: Bool { phase == .open }
+  /// Whether the channel is open, and was not closed by either side.
+  package func isOpen(_ channel: ChannelID) -> Bool {
+    guard phase == .open, let place = place(of: channel) else { return false }
+    return channels[place].phase == .open
+  }
   package var channelCount: Int { channels.count }
   package var consumerCount: Int { consumers.count }
   /// Deliveries not yet settled.

@@ -45,9 +45,10 @@ final class AMQPClient {
     case messages(RequestToken)
     case consume(RequestToken, ConsumerID)
     case cancel(RequestToken, ConsumerID, ChannelID)
-    case get(RequestToken, noAck: Bool)
-    /// With the tags of its publishes: what was given out since its beginning.
-    case commit(RequestToken, publishes: Range<UInt64>)
+    case get(RequestToken, ConsumerID, noAck: Bool)
+    /// With the tags of its publishes, what was given out since its beginning; and its settles of what
+    /// was taken by basic.get.
+    case commit(RequestToken, publishes: Range<UInt64>, taken: [SettleRequest])
     case nothing
   }
 
@@ -76,10 +77,14 @@ final class AMQPClient {
     var hasRoom: Bool { sent < Int(limit) }
   }
 
-  /// What a channel takes by basic.get, by queue.
-  struct TakerKey: Hashable {
-    var channel: ChannelID
-    var queue: String
+  /// A get whose message cannot be read yet.
+  struct WaitingGet {
+    var token: RequestToken
+    var taker: ConsumerID
+    var delivery: Delivery
+    /// How many more the queue has.
+    var ready: UInt64
+    var noAck: Bool
   }
 
   let connection: Connection
@@ -115,11 +120,11 @@ final class AMQPClient {
   var consumers: [ConsumerID: ConsumerState] = [:]
   /// Where there is one.
   var channelLimits: [ChannelID: ChannelLimit] = [:]
-  var takers: [TakerKey: ConsumerID] = [:]
+  var takers = AMQPTakers()
+  /// In the order in which they were taken.
+  var waitingGets: [WaitingGet] = []
   /// Consumers that were cancelled and held messages then: these go back with their channel.
   var cancelled: [ConsumerID: ChannelID] = [:]
-  static let firstTaker: UInt32 = 1 << 31
-  var nextTaker = firstTaker
   var outbox = Outbox()
   var isDelivering = false
   var isTouched = false

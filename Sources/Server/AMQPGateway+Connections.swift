@@ -60,6 +60,7 @@ extension AMQPGateway {
     client.phase = .closed
     clients.remove(client.token)
     client.outbox.removeAll()
+    client.waitingGets.removeAll()
     client.connection.close()
   }
 
@@ -175,6 +176,7 @@ extension AMQPGateway {
       client.waitingBytes = 0
       client.awaited.removeAll()
       client.outbox.removeAll()
+      client.waitingGets.removeAll()
     }
     sessions.removeAll()
     reads.forget()

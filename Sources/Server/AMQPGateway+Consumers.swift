@@ -102,9 +102,9 @@ extension AMQPGateway {
   mutating func makeRoom(_ settles: ArraySlice<SettleRequest>, _ client: AMQPClient) {
     guard !client.channelLimits.isEmpty, let session = client.openSession else { return }
     var changed: [ChannelID] = []
-    for settle in settles where settle.consumer.rawValue < AMQPClient.firstTaker {
+    for settle in settles where !AMQPTakers.owns(settle.consumer) {
       guard client.channelLimits[settle.channel] != nil else { continue }
-      let count = Int(settle.last.rawValue - settle.first.rawValue) + 1
+      let count = settle.count
       client.channelLimits[settle.channel]?.sent -= count
       client.consumers[settle.consumer]?.sent -= count
       if !changed.contains(settle.channel) { changed.append(settle.channel) }

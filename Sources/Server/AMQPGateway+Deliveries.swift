@@ -21,6 +21,7 @@ extension AMQPGateway {
     records: inout RecordSource, replica: inout Replica, now: MonotonicTime
   ) {
     deliverRetry = .never
+    answerWaitingGets(&records, &replica, now: now)
     guard !delivering.isEmpty else { return }
     var cursor = RecordCursor()
     var waiting: [AMQPClient] = []
@@ -129,40 +130,85 @@ extension AMQPGateway {
     }
   }
 
-  mutating func answerGet(
-    _ token: RequestToken, _ delivery: Delivery, of consumer: ConsumerID, _ ready: UInt64,
-    _ noAck: Bool, _ client: AMQPClient, _ replica: borrowing Replica,
+  // MARK: Gets
+
+  enum GetOutcome: Hashable {
+    case answered
+    case damaged
+    case unavailable
+  }
+
+  /// Answers a get if its message can be read.
+  mutating func maybeAnswer(
+    _ get: AMQPClient.WaitingGet, _ client: AMQPClient, _ replica: borrowing Replica,
     _ records: inout RecordSource
-  ) {
-    guard
-      case .found(let payload, let range) = records.record(
-        delivery.reference, cache: replica.cache)
-    else {
-      // It stays held, and goes back with the channel that this closes.
-      refuse(token, .internalFault("the message cannot be read at present"), client)
-      return
+  ) -> GetOutcome {
+    // Without its channel it has gone back already.
+    guard let taker = client.takers[get.taker], let session = client.openSession else {
+      return .answered
     }
-    let queue = client.takers.first { $0.value == consumer }?.key.queue ?? ""
+    switch records.record(get.delivery.reference, cache: replica.cache) {
+    case .damaged: return .damaged
+    case .unavailable: return .unavailable
+    case .found(let payload, let range):
+      payload.withUnsafeBytes { bytes in
+        let record = UnsafeRawBufferPointer(rebasing: bytes[range])
+        answer(get, with: record, from: taker.queue, session, client, replica)
+      }
+      return .answered
+    }
+  }
+
+  private mutating func answer(
+    _ get: AMQPClient.WaitingGet, with record: UnsafeRawBufferPointer, from queue: String,
+    _ session: SessionID, _ client: AMQPClient, _ replica: borrowing Replica
+  ) {
+    let delivery = get.delivery
     var isTaken = false
-    payload.withUnsafeBytes { bytes in
-      let record = UnsafeRawBufferPointer(rebasing: bytes[range])
-      withContent(of: record, delivery, consumer, queue, client, replica) { gateway, content in
-        gateway.say(to: client) { machine, output, _ in
-          isTaken = machine.answerGet(
-            token,
-            BrokerDelivery(
-              consumer: consumer, delivery: delivery.delivery,
-              isRedelivered: delivery.isRedelivery, content: content),
-            remaining: UInt32(clamping: ready), output: &output)
-        }
+    withContent(of: record, delivery, get.taker, queue, client, replica) { gateway, content in
+      gateway.say(to: client) { machine, output, _ in
+        isTaken = machine.answerGet(
+          get.token,
+          BrokerDelivery(
+            consumer: get.taker, delivery: delivery.delivery,
+            isRedelivered: delivery.isRedelivery, content: content),
+          remaining: UInt32(clamping: get.ready), output: &output)
       }
     }
+    client.takers.answered(get.taker, holds: isTaken && !get.noAck)
     counters.delivered += 1
     if delivery.attempt > AMQPAdvice.attemptsMax { advise(.requeueLoop(queue: queue)) }
-    guard let session = client.openSession, !isTaken || noAck else { return }
+    guard !isTaken || get.noAck else { return }
     let one = DeliveryRange(first: delivery.delivery, last: delivery.delivery)
-    settle([one], of: consumer, isTaken ? .acknowledge : .release, session, client)
+    settle([one], of: get.taker, isTaken ? .acknowledge : .release, session, client)
     needsTurn = true
+  }
+
+  /// Keeps the get until its message can be read: the record is fetched from the other nodes (G11).
+  mutating func wait(_ get: AMQPClient.WaitingGet, _ client: AMQPClient) {
+    if client.waitingGets.isEmpty { getting.append(client) }
+    client.waitingGets.append(get)
+  }
+
+  private mutating func answerWaitingGets(
+    _ records: inout RecordSource, _ replica: inout Replica, now: MonotonicTime
+  ) {
+    guard !getting.isEmpty else { return }
+    var waiting: [AMQPClient] = []
+    swap(&waiting, &getting)
+    for client in waiting where client.phase == .open {
+      var gets: [AMQPClient.WaitingGet] = []
+      swap(&gets, &client.waitingGets)
+      for get in gets {
+        switch maybeAnswer(get, client, replica, &records) {
+        case .answered: continue
+        case .damaged: replica.entryIsDamaged(get.delivery.reference.entry, now: now)
+        case .unavailable: break
+        }
+        deliverRetry = now + ClientGatewayLimits.deliverRetry
+        wait(get, client)
+      }
+    }
   }
 
   /// The message as its consumer is to see it.

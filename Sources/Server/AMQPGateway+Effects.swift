@@ -52,12 +52,25 @@ extension AMQPGateway {
       lapsed(consumer, list.ranges[range], of: client, replica)
     case .consumerCancelled(let session, let consumer):
       guard let client = sessions[session.rawValue] else { return }
-      client.outbox.remove(of: consumer)
-      guard client.consumers.removeValue(forKey: consumer) != nil else { return }
-      cancelled.append((client, consumer))
+      queueIsGone(of: consumer, client)
     default:
       // Settles are answered by nothing in AMQP, and what is left is of native clients.
       return
+    }
+  }
+
+  private mutating func queueIsGone(of consumer: ConsumerID, _ client: AMQPClient) {
+    client.outbox.remove(of: consumer)
+    client.cancelled[consumer] = nil
+    if AMQPTakers.owns(consumer) {
+      client.takers.forget(consumer)
+      // What it took and could not be read is gone as well.
+      for get in client.waitingGets where get.taker == consumer {
+        answer(get.token, .getEmpty, to: client)
+      }
+      client.waitingGets.removeAll { $0.taker == consumer }
+    } else if client.consumers.removeValue(forKey: consumer) != nil {
+      cancelled.append((client, consumer))
     }
   }
 
@@ -127,10 +140,16 @@ extension AMQPGateway {
       releaseUnsent(of: consumer, client)
       keepIfHolding(consumer, of: channel, client, replica)
       answer(token, .done, to: client)
-    case (.get(let token, let noAck), .topology(.took(let consumer, let delivery, let ready))):
-      answerGet(token, delivery, of: consumer, ready, noAck, client, replica, &records)
-    case (.get(let token, _), .topology(.nothingToTake)):
+    case (.get(let token, _, let noAck), .topology(.took(let taker, let delivery, let ready))):
+      let get = AMQPClient.WaitingGet(
+        token: token, taker: taker, delivery: delivery, ready: ready, noAck: noAck)
+      if maybeAnswer(get, client, replica, &records) != .answered { wait(get, client) }
+    case (.get(let token, let taker, _), .topology(.nothingToTake)):
+      client.takers.answered(taker, holds: false)
       answer(token, .getEmpty, to: client)
+    case (.get(let token, let taker, _), .topology(.failed(let failure))):
+      client.takers.answered(taker, holds: false)
+      answer(token, refusal(failure), to: client)
     case (.declare(let token, let declaration), .topology(.failed(let failure))):
       let request = ChannelRequest.declareQueue(declaration)
       answer(token, answer(to: request, client, replica) ?? refusal(failure), to: client)
@@ -140,9 +159,10 @@ extension AMQPGateway {
     case (.consume(let token, let consumer), .topology(.failed(let failure))):
       client.consumers[consumer] = nil
       answer(token, refusal(failure), to: client)
-    case (.commit(let token, _), .topology(.done)):
+    case (.commit(let token, _, let taken), .topology(.done)):
+      client.takers.settled(taken[...])
       answer(token, .done, to: client)
-    case (.commit(let token, let publishes), .topology(.failed(let failure))):
+    case (.commit(let token, let publishes, _), .topology(.failed(let failure))):
       // None of its publishes was carried out, so none of them is answered.
       while let run = client.publishes.first, publishes.contains(run.tag.rawValue) {
         client.waitingBytes -= run.bytes
@@ -187,8 +207,8 @@ extension AMQPGateway {
   ) {
     client.outbox.remove(of: consumer, in: ranges)
     let channel =
-      client.consumers[consumer]?.channel
-      ?? client.takers.first { $0.value == consumer }?.key.channel
+      client.consumers[consumer]?.channel ?? client.cancelled[consumer]
+      ?? client.takers[consumer]?.channel
     guard let channel else { return }
     // As RabbitMQ does for a consumer that takes too long.
     let fault = Fault(
@@ -332,7 +352,7 @@ extension AMQPClient.Awaited {
     switch self {
     case .done(let token), .declare(let token, _), .declareExchange(let token, _),
       .messages(let token), .consume(let token, _), .cancel(let token, _, _),
-      .get(let token, _), .commit(let token, _):
+      .get(let token, _, _), .commit(let token, _, _):
       token
     case .nothing: nil
     }

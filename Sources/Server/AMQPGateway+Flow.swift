@@ -70,7 +70,8 @@ extension AMQPGateway {
     }
   }
 
-  /// Carries out what stands before the first publish, and keeps the rest until publishes are taken.
+  /// Carries out what stands before the first publish, and keeps this one until publishes are taken.
+  /// Nothing stands behind it: that was not taken from the client.
   mutating func carryOutToPublish(
     _ list: BrokerRequests, of client: AMQPClient, now: MonotonicTime, replica: inout Replica
   ) {
@@ -93,18 +94,14 @@ extension AMQPGateway {
   mutating func carryOutParked(
     of client: AMQPClient, now: MonotonicTime, replica: inout Replica
   ) {
-    guard let list = client.parked else { return }
+    guard var list = client.parked else { return }
     client.parked = nil
-    carryOut(list, of: client, now: now, replica: &replica)
-  }
-}
-
-extension BrokerRequest {
-  fileprivate var publishes: Bool {
-    switch self {
-    case .publish: true
-    case .channel(_, _, .commit(let publishes, _)): !publishes.isEmpty
-    default: false
+    // A lease may have run out meanwhile, and closed the channel. What was published before is
+    // published, but a transaction is nobody's any more.
+    list.requests.removeAll { request in
+      guard case .channel(_, let channel, _) = request else { return false }
+      return !client.machine.isOpen(channel)
     }
+    carryOut(list, of: client, now: now, replica: &replica)
   }
 }

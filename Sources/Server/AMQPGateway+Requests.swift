@@ -29,6 +29,7 @@ extension AMQPGateway {
         publish(range, of: list, for: client)
       case .settle(let range):
         settle(list.settles[range], for: client)
+        client.takers.settled(list.settles[range])
         makeRoom(list.settles[range], client)
       case .closeChannel(let token, let channel):
         closeChannel(channel, token, client)
@@ -105,8 +106,7 @@ extension AMQPGateway {
       answer(token, .done, to: client)
       return
     }
-    var gone = client.takers.filter { $0.key.channel == channel }.map(\.value)
-    client.takers = client.takers.filter { $0.key.channel != channel }
+    var gone = client.takers.removeAll(of: channel)
     for (consumer, state) in client.consumers where state.channel == channel {
       client.consumers[consumer] = nil
       if !state.isForReplies { gone.append(consumer) }
@@ -144,7 +144,9 @@ extension AMQPGateway {
     relay.append { CommandWriter.endCommit(start, into: &$0) }
     makeRoom(list.settles[settles], client)
     relay.release()
-    client.awaited[tag] = .commit(token, publishes: first..<client.nextPublishTag)
+    // Where nothing comes of it, what was taken by basic.get is still held and goes back.
+    let taken = list.settles[settles].filter { AMQPTakers.owns($0.consumer) }
+    client.awaited[tag] = .commit(token, publishes: first..<client.nextPublishTag, taken: taken)
   }
 
   // MARK: Channels
@@ -280,16 +282,8 @@ extension AMQPGateway {
     _ queue: String, _ noAck: Bool, _ token: RequestToken, _ channel: ChannelID,
     _ session: SessionID, _ client: AMQPClient
   ) {
-    let key = AMQPClient.TakerKey(channel: channel, queue: queue)
-    let taker: ConsumerID
-    if let known = client.takers[key] {
-      taker = known
-    } else {
-      client.nextTaker += 1
-      taker = ConsumerID(client.nextTaker)
-      client.takers[key] = taker
-    }
-    let tag = tag(.get(token, noAck: noAck), for: client)
+    let taker = client.takers.ask(queue, of: channel)
+    let tag = tag(.get(token, taker, noAck: noAck), for: client)
     let name = TopologyName(queue, in: client.host)
     relay.append {
       CommandWriter.take(session, tag: tag, consumer: taker, queue: name, into: &$0)

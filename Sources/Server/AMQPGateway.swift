@@ -62,6 +62,8 @@ struct AMQPGateway: ~Copyable {
   var touched: [AMQPClient] = []
   /// Those with something in the outbox.
   var delivering: [AMQPClient] = []
+  /// Those with gets whose messages cannot be read yet.
+  var getting: [AMQPClient] = []
   /// Those of which nothing is read.
   var paused: [AMQPClient] = []
   /// Requests that answers led to, to be carried out next.
@@ -155,7 +157,9 @@ struct AMQPGateway: ~Copyable {
       let bytes = client.connection.unread
       var taken = 0
       let isWritten = client.connection.write { output in
-        taken = client.machine.receive(bytes, now: now, output: &output, requests: &list)
+        taken = client.machine.receive(
+          bytes, now: now, stopsBehindPublish: blockedBecause != nil, output: &output,
+          requests: &list)
       }
       guard isWritten else {
         swap(&list, &requests)

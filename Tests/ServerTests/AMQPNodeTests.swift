@@ -1,6 +1,7 @@
 // AMQP on whole nodes: three in this process, with a client written from the specification.
 
 import Base
+import Foundation
 import SkeinClient
 import Testing
 
@@ -117,6 +118,49 @@ import Testing
     let consumer = try connect(node)
     try consumer.consume("q", prefetch: 5)
     #expect(try consumer.takeMessages(5).map(\.body) == ["0", "1", "2", "3", "4"])
+  }
+
+  @Test("basic.get of a damaged record waits until the other nodes have mended it (G11)")
+  func damagedRecord() throws {
+    // Nothing is kept in memory that is in the log.
+    let cluster = try InProcessCluster { $0.limits.entryCacheBytes = 1 }
+    try cluster.startAll()
+    let node = cluster.nodes[1]
+    let client = try connect(node)
+    _ = try client.declare("q")
+    try client.selectConfirms()
+    let body = String(repeating: "a damaged record ", count: 100)
+    try client.publish(body, key: "q")
+    try client.publish("the next one", key: "q")
+    try client.awaitConfirms(through: 2)
+    for _ in 0..<10 { _ = try client.declare("q", flags: 1) }
+    var isSpoiled = false
+    // Each question is a few messages between the nodes later.
+    for _ in 0..<1_000 where !isSpoiled {
+      isSpoiled = try spoil(body, in: node)
+      try client.publish("more", key: "another queue")
+      _ = try client.declare("q")
+    }
+    #expect(isSpoiled)
+    #expect(try client.get("q")?.body == body)
+    #expect(try client.get("q")?.body == "the next one")
+    #expect(try client.get("q") == nil)
+  }
+
+  /// Changes a byte of the text wherever it stands in the node's log; false if it is not there yet.
+  private func spoil(_ text: String, in node: InProcessNode) throws -> Bool {
+    let directory = URL(fileURLWithPath: node.configuration.dataDirectory)
+    let names = try FileManager.default.contentsOfDirectory(atPath: directory.path)
+    for name in names where name.hasPrefix("segment-") {
+      let path = directory.appendingPathComponent(name)
+      guard let place = try Data(contentsOf: path).firstRange(of: Data(text.utf8)) else { continue }
+      let file = try FileHandle(forWritingTo: path)
+      try file.seek(toOffset: UInt64(place.lowerBound))
+      try file.write(contentsOf: Data([0]))
+      try file.close()
+      return true
+    }
+    return false
   }
 
   @Test(

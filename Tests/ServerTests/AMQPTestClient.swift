@@ -75,6 +75,9 @@ final class AMQPTestClient {
       }
     }
     guard result == 0 else { throw Failure(description: "cannot connect: \(errno)") }
+    // What is sent is there at once.
+    var isOn: Int32 = 1
+    setsockopt(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &isOn, socklen_t(4))
   }
 
   deinit { close(descriptor) }
@@ -166,8 +169,8 @@ final class AMQPTestClient {
     while confirmed < tag { try takeFrame() }
   }
 
-  func get(_ queue: String) throws -> Message? {
-    try call(channel, 60, 70, [0, 0] + short(queue) + [0])
+  func get(_ queue: String, noAck: Bool = false) throws -> Message? {
+    try call(channel, 60, 70, [0, 0] + short(queue) + [noAck ? 1 : 0])
     let before = messages.count
     while true {
       if messages.count > before { return messages.removeLast() }
@@ -243,6 +246,11 @@ final class AMQPTestClient {
   /// Whether such a method has come and was not asked for yet.
   func has(_ classID: UInt16, _ methodID: UInt16) -> Bool {
     methods.contains { $0.classID == classID && $0.methodID == methodID }
+  }
+
+  /// How many such methods have come and were not asked for yet.
+  func methods(_ classID: UInt16, _ methodID: UInt16) -> Int {
+    methods.count { $0.classID == classID && $0.methodID == methodID }
   }
 
   // MARK: Frames

@@ -1,0 +1,212 @@
+// What the AMQP gateway remembers of its clients and for how long, and what comes of requests that had to
+// wait: seen from inside, with time moved by hand.
+
+@testable import AMQP
+import Base
+import QueueMachine
+import Testing
+
+@testable import Server
+
+@Suite(.serialized) struct AMQPGatewayTests {
+  // MARK: Gets
+
+  @Test("Who takes by basic.get is remembered while something is held, and no longer")
+  func takersAreForgotten() throws {
+    let harness = try AMQPHarness()
+    let client = try harness.client()
+    let known = try harness.known()
+    for number in 0..<20 {
+      let queue = "q\(number)"
+      _ = try client.declare(queue)
+      #expect(try client.get(queue) == nil)
+      #expect(known.takers.count == 0)
+      for _ in 0..<3 { try client.publish("x", key: queue) }
+      _ = try client.get(queue, noAck: true)
+      #expect(known.takers.count == 0)
+      let first = try #require(try client.get(queue))
+      let second = try #require(try client.get(queue))
+      try client.ack(first.tag)
+      harness.settle()
+      #expect(known.takers.count == 1)
+      if number % 2 == 0 {
+        try client.ack(second.tag)
+        harness.settle()
+        #expect(known.takers.count == 0)
+      }
+      // What is held of a queue that goes is gone with it.
+      try client.delete(queue)
+      #expect(known.takers.count == 0)
+      if number % 2 == 1 { try client.ack(second.tag) }
+    }
+    // A transaction's settles count when they are committed.
+    _ = try client.declare("q")
+    for _ in 0..<2 { try client.publish("x", key: "q") }
+    try client.openChannel(2)
+    try client.selectTransactions()
+    let taken = try #require(try client.get("q"))
+    try client.ack(taken.tag)
+    try client.rollBack()
+    #expect(known.takers.count == 1)
+    try client.ack(taken.tag)
+    try client.commit()
+    #expect(known.takers.count == 0)
+    // One that fails leaves what it has settled to go back with its channel.
+    try client.publish("x", key: "q")
+    try client.commit()
+    let held = try #require(try client.get("q"))
+    try client.ack(held.tag)
+    try client.publish("lost", to: "missing", key: "")
+    try client.call(2, 90, 20, [])
+    _ = try client.expect(20, 40)
+    try client.call(2, 20, 41, [])
+    harness.settle()
+    #expect(known.takers.count == 0)
+    #expect(try harness.queue("q").ready == 2)
+    try client.openChannel(2)
+    #expect(try client.get("q", noAck: true) != nil)
+    // Closing the channel gives back what is held.
+    _ = try client.get("q")
+    try client.call(2, 20, 40, [0, 200, 0, 0, 0, 0, 0])
+    _ = try client.expect(20, 41)
+    #expect(known.takers.count == 0)
+    #expect(try harness.queue("q").ready == 1)
+    #expect(known.awaited.isEmpty)
+  }
+
+  @Test("The numbers of takers begin anew, and leave out those that are in use")
+  func takersNumbersBeginAnew() {
+    var takers = AMQPTakers(behind: .max - 2)
+    let channel = ChannelID(opening: 1, number: 1)
+    var numbers: [UInt32] = []
+    for queue in ["a", "b", "c"] {
+      let taker = takers.ask(queue, of: channel)
+      takers.answered(taker, holds: queue != "b")
+      numbers.append(taker.rawValue)
+    }
+    #expect(numbers == [.max - 1, .max, AMQPTakers.first])
+    #expect(takers.count == 2)
+    #expect(takers.ask("c", of: channel).rawValue == AMQPTakers.first)
+    var others = AMQPTakers(behind: .max)
+    for queue in ["a", "b"] { others.answered(others.ask(queue, of: channel), holds: true) }
+    others.settled([
+      SettleRequest(
+        channel: channel, outcome: .acknowledged, consumer: ConsumerID(AMQPTakers.first),
+        first: DeliveryID(1), last: DeliveryID(1))
+    ])
+    #expect(others.count == 1 && others[ConsumerID(AMQPTakers.first + 1)]?.queue == "b")
+    #expect(others.removeAll(of: channel) == [ConsumerID(AMQPTakers.first + 1)])
+    #expect(others.count == 0)
+  }
+
+  // MARK: Leases
+
+  enum Taking: CaseIterable {
+    case consumer, cancelledConsumer, get
+  }
+
+  @Test("A lease that ends closes its channel with 406, whoever took", arguments: Taking.allCases)
+  func leaseEnds(_ taking: Taking) throws {
+    let harness = try AMQPHarness()
+    let client = try harness.client()
+    _ = try client.declare("q", arguments: [("x-lease", 100)])
+    try client.publish("x", key: "q")
+    switch taking {
+    case .consumer:
+      try client.consume("q")
+      _ = try client.takeMessages(1)
+    case .cancelledConsumer:
+      let tag = try client.consume("q")
+      _ = try client.takeMessages(1)
+      try client.cancel(tag)
+    case .get: _ = try #require(try client.get("q"))
+    }
+    harness.pass(.milliseconds(90))
+    #expect(try client.declare("q", flags: 1) == 0)
+    harness.pass(.milliseconds(20))
+    let close = try client.expect(20, 40)
+    #expect(close.number(at: 0, bytes: 2) == 406)
+    #expect(
+      close.shortText(at: 2)
+        == "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out: the lease of the"
+        + " queue's messages ran out")
+    try client.call(1, 20, 41, [])
+    try client.openChannel(1)
+    let again = try #require(try client.get("q"))
+    #expect(again.isRedelivered)
+    try client.ack(again.tag)
+    #expect(try client.get("q") == nil)
+    let known = try harness.known()
+    #expect(known.cancelled.isEmpty && known.consumers.isEmpty && known.takers.count == 0)
+  }
+
+  // MARK: While nothing can be published
+
+  @Test("What stands behind a publish that must wait is done when it is, also a close")
+  func publisherCloses() throws {
+    let harness = try AMQPHarness()
+    let client = try harness.client()
+    _ = try client.declare("q")
+    harness.setBlocked("no space")
+    try client.publish("x", key: "q")
+    try client.call(0, 10, 50, [0, 200, 0, 0, 0, 0, 0])
+    harness.settle()
+    #expect(client.methods(10, 51) == 0)
+    // Longer than a close may take.
+    harness.pass(.seconds(60))
+    #expect(try harness.queue("q").ready == 0)
+    harness.setBlocked(nil)
+    _ = try client.expect(10, 51)
+    #expect(try harness.queue("q").ready == 1)
+  }
+
+  @Test("A channel goes on behind a publish that had to wait")
+  func channelGoesOn() throws {
+    let harness = try AMQPHarness()
+    let client = try harness.client()
+    _ = try client.declare("q")
+    try client.selectConfirms()
+    harness.setBlocked("no space")
+    try client.publish("1", key: "q")
+    try client.call(1, 50, 10, [0, 0] + client.short("q") + [2, 0, 0, 0, 0])
+    try client.publish("2", key: "q")
+    harness.settle()
+    harness.setBlocked(nil)
+    #expect(try client.expect(50, 11).number(at: 2, bytes: 4) == 1)
+    try client.awaitConfirms(through: 2)
+    #expect(try harness.queue("q").ready == 2)
+  }
+
+  @Test("What waits behind a publish is not done for a channel that is closed meanwhile")
+  func channelIsClosedMeanwhile() throws {
+    let harness = try AMQPHarness()
+    let client = try harness.client()
+    for queue in ["q", "other"] { _ = try client.declare(queue) }
+    _ = try client.declare("leased", arguments: [("x-lease", 100)])
+    // Who has published before is not read from at all.
+    let other = try harness.client()
+    for _ in 0..<2 { try other.publish("x", key: "leased") }
+    #expect(try other.declare("leased", flags: 1) == 2)
+    _ = try #require(try client.get("leased"))
+    try client.openChannel(2)
+    try client.selectTransactions()
+    _ = try #require(try client.get("leased"))
+    harness.setBlocked("no space")
+    try client.publish("in a transaction", key: "q")
+    try client.call(2, 90, 20, [])
+    try client.call(
+      1, 60, 20, [0, 0] + client.short("q") + client.short("") + [0, 0, 0, 0, 0])
+    harness.settle()
+    harness.pass(.milliseconds(200))
+    for _ in 0..<2 { _ = try client.expect(20, 40) }
+    harness.setBlocked(nil)
+    harness.settle()
+    #expect(try harness.queue("q").ready == 0)
+    #expect(try harness.queue("q").consumers == 0)
+    for number: UInt16 in [1, 2] {
+      try client.call(number, 20, 41, [])
+      try client.openChannel(number)
+    }
+    #expect(try client.declare("q") == 0)
+  }
+}

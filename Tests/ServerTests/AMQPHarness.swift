@@ -1,0 +1,138 @@
+// One node's AMQP gateway and replica without a loop, a disk or peers, for what cannot be seen from
+// outside: sockets are real and on loopback, time is moved by hand, and clients turn the loop while they
+// wait, all in one thread.
+
+import AMQP
+import Base
+import Consensus
+import Node
+import QueueMachine
+import Testing
+import Transport
+
+@testable import Server
+
+final class AMQPHarness {
+  let poller: Poller
+  var gateway: AMQPGateway
+  var replica: Replica
+  var records = RecordSource(store: nil)
+  var now = MonotonicTime(1_000_000_000)
+  /// While set, nothing is committed.
+  var holdsCommands = false
+  /// What the replica noted.
+  private(set) var notes: [String] = []
+  private var events: [PollEvent] = []
+
+  init(_ configure: (inout ServerConfiguration) -> Void = { _ in }) throws {
+    poller = try Poller()
+    let node = NodeID(1)
+    let endpoint = try Endpoint(parsing: "127.0.0.1:0")
+    var configuration = ServerConfiguration(
+      cluster: ClusterIdentity(rawValue: 0xabc), node: node, dataDirectory: "/nowhere",
+      peerListen: endpoint, clientListen: endpoint, amqpListen: endpoint, members: [])
+    configure(&configuration)
+    gateway = try AMQPGateway(
+      configuration: configuration, poller: poller, version: "test",
+      log: NodeLog(node: node, isQuiet: true))
+    let membership = Membership(
+      members: [.init(id: node, peerAddress: "node1:1", clientAddress: "node1:2")])
+    replica = Replica(
+      configuration: ReplicaConfiguration(
+        consensus: ConsensusConfiguration(id: node, seed: 1), cluster: "test"),
+      restored: RestoredReplica(
+        consensus: RestoredState(snapshotMembership: membership), damaged: [],
+        wallClock: MachineTime(1_700_000_000_000_000_000)),
+      machine: QueueMachine(), now: now)
+    // A node that is to be alone first listens for others.
+    now = now + .seconds(1)
+    for _ in 0..<6 { turn() }
+    try #require(isLeader)
+  }
+
+  var isLeader: Bool { replica.isLeader }
+
+  /// One turn of the loop, as `NodeLoop` does it.
+  func turn(waiting timeout: Nanoseconds = .zero) {
+    poller.wait(timeout: timeout, into: &events)
+    for event in events { gateway.handle(event, now: now, replica: &replica) }
+    gateway.tick(now: now, replica: &replica)
+    replica.tick(now: now)
+    for _ in 0..<8 {
+      passOn()
+      let outputs = replica.finishTurn(now: now) { _ in true }
+      gateway.carryOutEffects(of: &replica, records: &records, now: now)
+      replica.effects.removeAll()
+      for output in outputs { carryOut(output) }
+      if outputs.isEmpty { break }
+    }
+    gateway.pumpDeliveries(records: &records, replica: &replica, now: now)
+    gateway.flush(now: now)
+  }
+
+  private func passOn() {
+    if holdsCommands { return }
+    gateway.relay.close()
+    while replica.isLeader, replica.hasRoom, let bundle = gateway.relay.next() {
+      replica.submit(now: now) { $0.append(contentsOf: bundle) }
+      gateway.relay.didSend(now: now)
+    }
+    guard let question = gateway.reads.question(now: now) else { return }
+    if let ticket = replica.beginRead(now: now) {
+      gateway.reads.isReading(ticket)
+    } else {
+      gateway.reads.isAsked(question, now: now)
+    }
+  }
+
+  private func carryOut(_ output: ReplicaOutput) {
+    switch output {
+    case .store(let ticket, _): replica.stored(ticket, now: now)
+    case .readReady(let ticket): _ = gateway.reads.took(ticket, at: replica.applied)
+    case .readFailed(let ticket): _ = gateway.reads.took(ticket, at: nil)
+    case .note(let note): notes.append(note)
+    default: break
+    }
+  }
+
+  /// Turns until nothing more comes of it.
+  func settle() {
+    for _ in 0..<6 { turn() }
+  }
+
+  /// Lets time pass for all but the clients.
+  func pass(_ span: Nanoseconds) {
+    now = now + span
+    settle()
+  }
+
+  /// A client with an open channel. Whenever it waits, the loop turns.
+  func client() throws -> AMQPTestClient {
+    let client = try connect()
+    try client.open()
+    return client
+  }
+
+  /// A client that has said nothing yet.
+  func connect() throws -> AMQPTestClient {
+    let client = try AMQPTestClient(port: try #require(gateway.localAddress?.port))
+    client.whileWaiting = { [unowned self] in turn(waiting: .milliseconds(10)) }
+    return client
+  }
+
+  /// What the machine of queues knows of a queue.
+  func queue(_ name: String) throws -> QueueInfo {
+    let info = replica.machine.queueInfo(TopologyName(name))
+    return try #require(info)
+  }
+
+  /// The node's leader takes no publishes, and why; or (nil) does again.
+  func setBlocked(_ reason: String?) { gateway.setBlocked(reason, now: now) }
+
+  /// What the gateway knows of its only client.
+  func known() throws -> AMQPClient {
+    let tokens = gateway.clients.sortedKeys
+    try #require(tokens.count == 1)
+    return try #require(gateway.clients[tokens[0]])
+  }
+}
