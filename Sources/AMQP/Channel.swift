@@ -129,7 +129,12 @@ struct Assembly {
   var expiration: UInt64?
   var delay: UInt64?
   var copies: [[UInt8]] = []
+  /// What these take, counted as parked while the content is not whole.
+  var copiesBytes = 0
   var parked: [UInt8] = []
+
+  /// What an array takes in memory besides its bytes.
+  static let bytesPerCopy = 64
 }
 
 /// What a channel in transaction mode has gathered since the last commit.

@@ -206,13 +206,25 @@ extension ConnectionMachine {
           "invalid message: {unacceptable_type_in_header,\"\(name)\",\(value.typeName)}")
       }
       for case .string(let key) in values where key.count <= 255 {
-        channels[place].assembly.copies.append(key)
+        try addCopy(key, place)
       }
       if name.description == "BCC", var decoded = try? BasicProperties(properties) {
         decoded.headers?.set("BCC", nil)
         rewritten = decoded.encoded
       }
     }
+  }
+
+  private mutating func addCopy(_ key: [UInt8], _ place: Int) throws(Failure) {
+    guard channels[place].assembly.copies.count < settings.copiesPerMessageMax else {
+      throw publishFault(
+        .preconditionFailed,
+        "invalid message: more than \(settings.copiesPerMessageMax) routing keys in CC and BCC")
+    }
+    channels[place].assembly.copies.append(key)
+    let bytes = key.count + Assembly.bytesPerCopy
+    channels[place].assembly.copiesBytes += bytes
+    parkedBytes += bytes
   }
 
   private func withReplyAddress(
@@ -280,7 +292,7 @@ extension ConnectionMachine {
       requests.bytes.removeSubrange(open.start...)
       openContent = nil
     }
-    parkedBytes -= channels[place].assembly.parked.count
+    parkedBytes -= channels[place].assembly.parked.count + channels[place].assembly.copiesBytes
     channels[place].assembly = Assembly()
   }
 
@@ -300,7 +312,11 @@ extension ConnectionMachine {
     channels[place].assembly.stage = .idle
     channels[place].published += 1
     let request = channels[place].request(from: start)
-    if !request.copies.isEmpty { channels[place].assembly.copies = [] }
+    if !request.copies.isEmpty {
+      parkedBytes -= channels[place].assembly.copiesBytes
+      channels[place].assembly.copiesBytes = 0
+      channels[place].assembly.copies = []
+    }
     if channels[place].mode == .transaction {
       try addToTransaction(request, from: start, place)
     } else {

@@ -87,7 +87,7 @@ package struct ConnectionMachine: ~Copyable {
   var confirming: [ChannelID] = []
   /// The channel whose incoming content lies at the end of the requests' bytes, and from where on.
   var openContent: (channel: UInt16, start: Int)?
-  /// Bytes parked on all channels together.
+  /// Bytes parked on all channels together, and what the further keys of content that is not whole take.
   var parkedBytes = 0
   /// Content and settles of all open transactions.
   var transactionBytes = 0
@@ -144,6 +144,9 @@ package struct ConnectionMachine: ~Copyable {
   package var consumerCount: Int { consumers.count }
   /// Deliveries not yet settled.
   package var unsettledCount: Int { channels.reduce(0) { $0 + $1.unsettled.count } }
+
+  /// What the client has begun and not finished: content, and transactions.
+  package var begunBytes: Int { parkedBytes + transactionBytes }
 
   /// Deliveries of a channel that the broker was not asked to settle, by consumer; without what was
   /// taken by basic.get. What an open transaction has settled is one of them: its commit asks.

@@ -38,6 +38,8 @@ package struct ConnectionSettings: Hashable, Sendable {
   /// Content begun on all channels of the connection and not complete.
   package var assemblyBytesMax = 64 << 20
   package var consumersPerChannelMax = 1024
+  /// Routing keys of one message in `CC` and `BCC`.
+  package var copiesPerMessageMax = 1023
 
   package init(server: ServerProperties) { self.server = server }
 }

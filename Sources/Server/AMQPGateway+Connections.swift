@@ -47,6 +47,7 @@ extension AMQPGateway {
     guard client.phase == .open else { return }
     leaveSession(client)
     client.phase = .lastWords
+    countBegun(client)
     client.lingerDeadline = now + ClientGatewayLimits.lingerTime
     sweepBy(client.lingerDeadline)
     client.connection.consume(client.connection.unreadBytes)
@@ -58,6 +59,7 @@ extension AMQPGateway {
     guard client.phase != .closed else { return }
     leaveSession(client)
     client.phase = .closed
+    countBegun(client)
     clients.remove(client.token)
     client.outbox.removeAll()
     client.waitingGets.removeAll()

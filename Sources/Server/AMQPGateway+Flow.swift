@@ -16,6 +16,10 @@ extension AMQPGateway {
   static let heldBackPause = Nanoseconds.seconds(1)
   private static let slowReason = "publishes come faster than the cluster can store them"
 
+  /// What all connections together may have begun and not finished: content, transactions, and publishes
+  /// that wait until publishes are taken.
+  static let begunBytesLimit = 256 << 20
+
   /// Whether nothing may be taken from the connection now, for what it publishes.
   func isHeldBack(_ client: AMQPClient) -> Bool {
     // One that is being closed has nothing more to publish.
@@ -35,6 +39,7 @@ extension AMQPGateway {
   mutating func mayGoOn(_ client: AMQPClient, now: MonotonicTime) -> Bool {
     guard client.machine.isOpen else {
       client.parked = nil
+      countBegun(client)
       client.heldBackSince = nil
       return true
     }
@@ -96,6 +101,7 @@ extension AMQPGateway {
   ) {
     guard var list = client.parked else { return }
     client.parked = nil
+    countBegun(client)
     // A lease may have run out meanwhile, and closed the channel. What was published before is
     // published, but a transaction is nobody's any more.
     list.requests.removeAll { request in
@@ -103,5 +109,43 @@ extension AMQPGateway {
       return !client.machine.isOpen(channel)
     }
     carryOut(list, of: client, now: now, replica: &replica)
+  }
+
+  // MARK: What is begun
+
+  /// Notes how much the connection has begun and not finished.
+  mutating func countBegun(_ client: AMQPClient) {
+    let bytes =
+      client.phase == .open
+      ? client.machine.begunBytes + (client.parked?.bytes.count ?? 0) : 0
+    begunBytes += bytes - client.begunBytes
+    client.begunBytes = bytes
+  }
+
+  /// To be called when something was taken from the connection. Where all together have begun too much
+  /// whoever has begun most is closed: if it were only not read from, it could never finish.
+  mutating func boundBegun(after client: AMQPClient, now: MonotonicTime) {
+    countBegun(client)
+    while begunBytes > begunBytesMax, let largest = largestBegun() {
+      let fault = Fault.resource(
+        "content begun and transactions of all connections are larger than \(begunBytesMax) bytes")
+      log.warning("AMQP: closed \(largest.connection.peer), which has begun most: \(fault.detail)")
+      largest.parked = nil
+      say(to: largest) { machine, output, requests in
+        machine.close(fault, now: now, output: &output, requests: &requests)
+      }
+      countBegun(largest)
+    }
+  }
+
+  private func largestBegun() -> AMQPClient? {
+    var largest: AMQPClient?
+    for token in clients.sortedKeys {
+      guard let client = clients[token], client.begunBytes > largest?.begunBytes ?? 0 else {
+        continue
+      }
+      largest = client
+    }
+    return largest
   }
 }

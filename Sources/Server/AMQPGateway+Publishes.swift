@@ -64,7 +64,8 @@ extension AMQPGateway {
       keys: [[UInt8](list.bytes[first.routingKey])] + first.copies,
       isMandatory: first.isMandatory)
     order.exchange.host = host(of: session)
-    order.keys = Array(order.keys.prefix(TopologyLimits.keysPerMessage))
+    invariant(
+      order.keys.count <= TopologyLimits.keysPerMessage, "\(order.keys.count) routing keys")
     let records = commandBytes
     relay.append { payload in
       records.withUnsafeBytes { run in

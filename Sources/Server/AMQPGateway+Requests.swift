@@ -13,6 +13,7 @@ extension AMQPGateway {
       switch request {
       case .authenticate(let token, let credentials):
         let isKnown = mayLogIn(credentials, from: client, replica)
+        if !isKnown { noteRefusedLogin(credentials.user, client, now: now) }
         answer(token, isKnown ? .done : .loginRefused, to: client)
       case .openVhost(let token, let name):
         openVhost(name, token, client, replica)
@@ -64,6 +65,14 @@ extension AMQPGateway {
     // As RabbitMQ has it: the user that everybody knows comes from this machine only.
     return credentials.user == "guest" && credentials.password == [UInt8]("guest".utf8)
       && client.connection.peer.isLoopback
+  }
+
+  private mutating func noteRefusedLogin(
+    _ user: String, _ client: AMQPClient, now: MonotonicTime
+  ) {
+    counters.refusedLogins += 1
+    let address = client.connection.peer.description
+    if let line = refusedLogins.line(user: user, address: address, now: now) { log.warning(line) }
   }
 
   private mutating func openVhost(

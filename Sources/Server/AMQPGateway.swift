@@ -27,6 +27,7 @@ import Transport
 struct AMQPCounters: Hashable, Sendable {
   var accepted = 0
   var refusedConnections = 0
+  var refusedLogins = 0
   var published = 0
   var confirmed = 0
   var delivered = 0
@@ -82,6 +83,10 @@ struct AMQPGateway: ~Copyable {
   var deliverRetry = MonotonicTime.never
   /// Why nothing can be published at present; nil if it can. Set by `setBlocked`.
   var blockedBecause: String?
+  /// What all connections have begun and not finished, and how much that may be.
+  var begunBytes = 0
+  var begunBytesMax = Self.begunBytesLimit
+  var refusedLogins = RefusedLogins()
   var counters = AMQPCounters()
   var advice = AMQPAdvice()
 
@@ -94,6 +99,8 @@ struct AMQPGateway: ~Copyable {
     var settings = ConnectionSettings(
       server: ServerProperties(version: version, clusterName: configuration.cluster.description))
     settings.messageBytesMax = configuration.limits.messageBytes
+    // The key that a message is published with is one of them.
+    settings.copiesPerMessageMax = TopologyLimits.keysPerMessage - 1
     self.settings = settings
     connectionOptions = ConnectionOptions(
       outboundLimit: configuration.limits.clientWriteBytes, unreadMax: 256 << 10)
@@ -173,6 +180,7 @@ struct AMQPGateway: ~Copyable {
       } else {
         carryOutToPublish(list, of: client, now: now, replica: &replica)
       }
+      boundBegun(after: client, now: now)
       list.removeAll()
       swap(&list, &requests)
       carryOutDeferred(now: now, replica: &replica)
@@ -260,6 +268,7 @@ struct AMQPGateway: ~Copyable {
       return
     }
     if !more.isEmpty { deferred.append((client, more)) }
+    countBegun(client)
     touch(client)
   }
 

@@ -37,12 +37,12 @@ private let publishMethod: [String: TestValue] = ["routingKey": "q"]
     ] as [[UInt8]])
   func aWrongProtocolHeaderIsAnsweredWithTheRightOne(header: [UInt8]) {
     let client = TestConnection(FakeBroker())
-    client.send([])
     var sent: [UInt8] = []
     for byte in header {
-      client.send([byte])
+      client.sendQuietly([byte])
       sent += client.takeBytes()
     }
+    #expect(sent == [0x41, 0x4d, 0x51, 0x50, 0, 0, 9, 1])
     #expect(client.state == .finished)
   }
 
@@ -475,6 +475,58 @@ private let publishMethod: [String: TestValue] = ["routingKey": "q"]
           """
           PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,"CC",longstr}
           """, 60, 40))
+  }
+
+  @Test("More routing keys than a message may have are refused before it is stored")
+  func tooManyCopiesAreRefused() {
+    func publish(_ count: Int) -> [UInt8] {
+      let keys = (0..<count).map { FieldValue.text("\($0)") }
+      var properties = BasicProperties()
+      properties.headers = FieldTable([
+        ("CC", .array(Array(keys.prefix(600)))), ("BCC", .array(Array(keys.dropFirst(600)))),
+      ])
+      return TestFrames.publish(key: "q", "body", properties: properties.encoded)
+    }
+    let client = TestConnection.open()
+    client.call("queue.declare", ["queue": "q"])
+    client.call("confirm.select")
+    #expect(client.send(publish(1_023)) == ["1 basic.ack deliveryTag=1 multiple=0"])
+    #expect(client.begunBytes == 0)
+    #expect(
+      client.send(publish(1_024))
+        == channelClose(
+          406,
+          """
+          PRECONDITION_FAILED - invalid message: more than 1023 routing keys in CC and BCC
+          """, 60, 40))
+    #expect(client.broker.queues["q"]?.messages.count == 1)
+    #expect(client.begunBytes == 0)
+  }
+
+  @Test("What is begun is counted, further routing keys too, and nothing of it when it is over")
+  func whatIsBegunIsCounted() {
+    var properties = BasicProperties()
+    properties.headers = FieldTable([("CC", .array([.text("cc"), .text("further")]))])
+    let client = TestConnection.open()
+    client.call("channel.open", channel: 2)
+    let start = TestFrames.method("basic.publish", publishMethod)
+    let header = TestFrames.header(body: 3, properties: properties.encoded)
+    client.send(start + header)
+    // The key, the properties, and two arrays.
+    let begun = 1 + properties.encoded.count + 2 + 7 + 2 * 64
+    #expect(client.begunBytes == begun)
+    client.send(TestFrames.body([1, 2]))
+    #expect(client.begunBytes == begun + 2)
+    client.send(TestFrames.body([3]))
+    #expect(client.begunBytes == 0)
+    client.send(start + header)
+    client.call("tx.select", channel: 2)
+    client.send(TestFrames.publish(channel: 2, key: "q", "body"))
+    #expect(client.begunBytes > begun + 5)
+    client.call("tx.rollback", channel: 2)
+    #expect(client.begunBytes == begun)
+    client.call("queue.declare", ["queue": "out of turn"])
+    #expect(client.begunBytes == 0)
   }
 }
 

@@ -25,6 +25,37 @@ import Testing
     #expect(client.call("channel.open") == ["1 channel.open-ok reserved1="])
   }
 
+  @Test("The broker says who it is and what it can, which clients rely on")
+  func whoTheBrokerIs() throws {
+    let client = TestConnection(FakeBroker())
+    client.sendQuietly(Frame.protocolHeader)
+    let bytes = client.takeBytes()
+    // Frame header, class, method, version 0-9, the table's length.
+    #expect(Array(bytes[7..<13]) == [0, 10, 0, 10, 0, 9])
+    let count = bytes[13..<17].reduce(0) { $0 << 8 | Int($1) }
+    let properties = try FieldTable(Array(bytes[17..<17 + count]))
+    let capabilities = [
+      "publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify",
+      "connection.blocked", "consumer_priorities", "authentication_failure_close",
+      "per_consumer_qos", "direct_reply_to",
+    ]
+    guard case .table(let announced)? = properties["capabilities"] else {
+      Issue.record("no capabilities in \(properties)")
+      return
+    }
+    func names(_ table: FieldTable) -> Set<String> {
+      Set(table.entries.map { String(decoding: $0.name, as: UTF8.self) })
+    }
+    #expect(names(announced) == Set(capabilities))
+    #expect(announced.entries.allSatisfy { $0.value == .boolean(true) })
+    let texts = [
+      "product": "Skein", "version": "1.2.3", "platform": "Swift", "cluster_name": "test",
+      "copyright": "", "information": "https://www.rabbitmq.com/amqp-0-9-1-reference.html",
+    ]
+    for (name, text) in texts { #expect(properties[name] == .text(text), "\(name)") }
+    #expect(names(properties) == Set(texts.keys).union(["capabilities"]))
+  }
+
   @Test func aNewSecretIsTaken() {
     #expect(
       TestConnection.open().call(

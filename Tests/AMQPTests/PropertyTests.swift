@@ -94,6 +94,51 @@ private func repeating(_ seed: UInt64, _ test: String) -> Comment {
   }
 }
 
+@Suite struct ConnectionTruncationTests {
+  private static func truncations(of method: String) -> [[UInt8]] {
+    let whole = TestFrames.method(method, channel: 0)
+    let payload = [UInt8](whole[7..<whole.count - 1])
+    return (4..<payload.count).map { TestFrames.frame(1, 0, [UInt8](payload[..<$0])) }
+  }
+
+  @Test(
+    "A field less than a method of the handshake says is the end without a word",
+    arguments: ["start-ok", "tune-ok", "open"])
+  func handshake(method: String) {
+    let steps = [
+      Frame.protocolHeader, TestConnection.startOK(),
+      TestFrames.method("connection.tune-ok", channel: 0, ["channelMax": 1, "frameMax": 8192]),
+    ]
+    let count = ["start-ok", "tune-ok", "open"].firstIndex(of: method) ?? 0
+    let truncated = Self.truncations(of: "connection.\(method)")
+    #expect(!truncated.isEmpty)
+    for frame in truncated {
+      let client = TestConnection(FakeBroker())
+      for step in steps[...count] { client.send(step) }
+      #expect(client.state == .receiving)
+      #expect(client.send(frame) == [])
+      #expect(client.state == .finished, "\(frame.count) bytes")
+    }
+  }
+
+  @Test(
+    "Once it is open, a connection's method that is cut closes it with 501 and its name",
+    arguments: [("close", 50), ("update-secret", 70)])
+  func open(method: String, methodID: Int) {
+    let truncated = Self.truncations(of: "connection.\(method)")
+    #expect(!truncated.isEmpty)
+    for frame in truncated {
+      let client = TestConnection.open()
+      let lines = client.send(frame)
+      #expect(lines.count == 1)
+      let line = lines.first ?? ""
+      #expect(
+        line.contains("replyCode=501 replyText=FRAME_ERROR - cannot decode")
+          && line.hasSuffix("classID=10 methodID=\(methodID)"), "\(line)")
+    }
+  }
+}
+
 @Suite struct TableTests {
   private static func value(_ random: inout SeededRandom, depth: Int) -> FieldValue {
     func bytes() -> [UInt8] { (0..<random.next() % 6).map { _ in UInt8(random.next() & 0xff) } }

@@ -62,6 +62,7 @@ final class TestConnection {
   var state: ConnectionState { machine.state }
   var unsettledCount: Int { machine.unsettledCount }
   var channelCount: Int { machine.channelCount }
+  var begunBytes: Int { machine.begunBytes }
   var consumerCount: Int { machine.consumerCount }
   var user: String? { machine.user }
   var vhost: String? { machine.vhost }

@@ -209,4 +209,118 @@ import Testing
     }
     #expect(try client.declare("q") == 0)
   }
+
+  // MARK: What is begun
+
+  private let tooMuch =
+    "closed: 506 RESOURCE_ERROR - content begun and transactions of all connections are larger than"
+    + " 65536 bytes"
+
+  /// What a client that is closed for what it has begun is told; empty if it is not.
+  private func closes(_ client: AMQPTestClient) throws -> String {
+    do {
+      _ = try client.declare("q")
+      return ""
+    } catch let failure as AMQPTestClient.Failure {
+      return failure.description
+    }
+  }
+
+  @Test("Whoever has begun most is closed when all have begun too much; the others go on")
+  func begunContentIsBounded() throws {
+    let harness = try AMQPHarness()
+    harness.gateway.begunBytesMax = 64 << 10
+    let honest = try harness.client()
+    _ = try honest.declare("q")
+    try honest.selectConfirms()
+    let small = try harness.client()
+    try small.beginPublish(of: 40_000, sending: 20_000, key: "q")
+    let large = try harness.client()
+    for number: UInt16 in 2...5 {
+      try large.openChannel(number)
+      try large.beginPublish(of: 1 << 20, sending: 10_000, key: "q")
+    }
+    large.channel = 1
+    #expect(try closes(large) == "")
+    #expect((60_000..<61_000).contains(harness.gateway.begunBytes))
+    // The one that goes above it is not the one that has most.
+    try small.goOnPublishing(10_000)
+    harness.settle()
+    #expect(try closes(large) == tooMuch)
+    #expect((30_000..<30_100).contains(harness.gateway.begunBytes))
+    for number in 1...50 {
+      try honest.publish(String(repeating: "x", count: 5_000), key: "q")
+      try honest.awaitConfirms(through: UInt64(number))
+    }
+    try small.goOnPublishing(10_000)
+    #expect(try small.declare("q") == 51)
+    #expect(harness.gateway.begunBytes == 0)
+  }
+
+  @Test("Transactions, and publishes that wait until publishes are taken, are begun as well")
+  func begunTransactionsAreBounded() throws {
+    let harness = try AMQPHarness()
+    harness.gateway.begunBytesMax = 64 << 10
+    let client = try harness.client()
+    _ = try client.declare("q")
+    try client.selectTransactions()
+    let body = String(repeating: "x", count: 30_000)
+    for _ in 0..<2 { try client.publish(body, key: "q") }
+    try client.commit()
+    #expect(harness.gateway.begunBytes == 0)
+    for _ in 0..<2 { try client.publish(body, key: "q") }
+    #expect(try client.declare("q") == 2)
+    #expect(harness.gateway.begunBytes > 60_000)
+    try client.publish(body, key: "q")
+    #expect(try closes(client) == tooMuch)
+    #expect(harness.gateway.begunBytes == 0)
+    harness.setBlocked("no space")
+    let waiting = try (0..<3).map { _ in try harness.client() }
+    for client in waiting {
+      try client.publish(body, key: "q")
+      harness.settle()
+    }
+    // Of equals it is the one that came first.
+    #expect(try closes(waiting[0]) == tooMuch)
+    #expect(harness.gateway.begunBytes > 60_000)
+    harness.setBlocked(nil)
+    #expect(try waiting[2].declare("q") == 4)
+    #expect(harness.gateway.begunBytes == 0)
+    // What a lost connection had begun is gone.
+    var lost: AMQPTestClient? = try harness.client()
+    try lost?.beginPublish(of: 40_000, sending: 20_000, key: "q")
+    harness.settle()
+    #expect(harness.gateway.begunBytes > 20_000)
+    lost = nil
+    harness.settle()
+    #expect(harness.gateway.begunBytes == 0)
+  }
+
+  // MARK: Logins
+
+  @Test("Refused logins are in the log, harmless and not too many")
+  func refusedLogins() throws {
+    let harness = try AMQPHarness()
+    for _ in 0..<3 {
+      let client = try harness.connect()
+      #expect(throws: AMQPTestClient.Failure.self) { try client.open(password: "wrong") }
+    }
+    #expect(harness.gateway.counters.refusedLogins == 3)
+    var logins = RefusedLogins()
+    let now = MonotonicTime(20_000_000_000)
+    #expect(
+      logins.line(user: "anna", address: "10.0.0.1:77", now: now)
+        == "AMQP: login of user 'anna' from 10.0.0.1:77 was refused")
+    for _ in 1..<RefusedLogins.linesMax {
+      #expect(logins.line(user: "anna", address: "a", now: now) != nil)
+    }
+    for _ in 0..<7 { #expect(logins.line(user: "anna", address: "a", now: now) == nil) }
+    #expect(
+      logins.line(user: "anna", address: "a", now: now + RefusedLogins.pause)
+        == "AMQP: login of user 'anna' from a was refused; 7 others were refused before")
+    #expect(RefusedLogins.shown("a\u{1b}[2J\r\n\u{202e}b'\\") == "a?[2J???b\\'\\\\")
+    #expect(RefusedLogins.shown("Jürgen 🦢") == "Jürgen 🦢")
+    let long = RefusedLogins.shown(String(repeating: "x", count: 1_000))
+    #expect(long == String(repeating: "x", count: 64) + "…")
+  }
 }

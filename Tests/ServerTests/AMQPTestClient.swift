@@ -154,6 +154,18 @@ final class AMQPTestClient {
         + (body.isEmpty ? [] : frame(3, channel, [UInt8](body.utf8))))
   }
 
+  /// Begins a message of `size` bytes and sends the first `count` of them.
+  func beginPublish(of size: Int, sending count: Int, key: String) throws {
+    try write(
+      method(channel, 60, 40, [0, 0] + short("") + short(key) + [0])
+        + frame(2, channel, [0, 60, 0, 0] + big(UInt64(size), 8) + [0, 0]))
+    try goOnPublishing(count)
+  }
+
+  func goOnPublishing(_ count: Int) throws {
+    try write(frame(3, channel, [UInt8](repeating: 0x78, count: count)))
+  }
+
   /// Whether the publish was confirmed; false if the broker said that it takes none.
   func awaitConfirmUnlessBlocked(_ tag: UInt64) throws -> Bool {
     while confirmed < tag {
