@@ -49,6 +49,10 @@ final class AMQPClient {
     /// With the tags of its publishes, what was given out since its beginning; and its settles of what
     /// was taken by basic.get.
     case commit(RequestToken, publishes: Range<UInt64>, taken: [SettleRequest])
+    /// A consumer is to get nothing for now.
+    case lowered(ConsumerID)
+    /// A consumer was given a share of its channel's limit.
+    case raised(ConsumerID, ChannelID)
     case nothing
   }
 
@@ -62,6 +66,14 @@ final class AMQPClient {
     var credit: UInt32 = 0
     /// Sent and not settled, counted while its channel has a limit.
     var sent = 0
+    /// In the outbox, counted while its channel has a limit.
+    var unsent = 0
+    /// It stands in the list of those that wait for a share of its channel's limit.
+    var isWaiting = false
+    /// What was sent too much to it goes back: until its next share it gets nothing.
+    var isReturning = false
+    /// Orders to give it nothing that are on their way.
+    var lowerings = 0
     /// A consumer of direct replies: these have no queue, and are numbered here.
     var isForReplies = false
     var nextReply: UInt64 = 1
@@ -72,9 +84,43 @@ final class AMQPClient {
     var limit: UInt16
     /// Sent to the channel's consumers, those that are gone included, and not settled.
     var sent: Int
-    /// Who was sent the last one: the others come first.
-    var last = ConsumerID(0)
-    var hasRoom: Bool { sent < Int(limit) }
+    /// Given to the channel's consumers and still in the outbox.
+    var unsent: Int
+    /// Its consumers, those of direct replies left out.
+    var sharers: Int
+    /// Those that want more than they may have, who waits longest first. Where there are several they have
+    /// no credit, so that none of them goes on by itself; so many of them were told.
+    fileprivate(set) var waiting: [ConsumerID] = []
+    var lowered = 0
+    /// Orders to give somebody more that are on their way.
+    var raising = 0
+    /// So many get a share next, since those before took nothing.
+    var sharesNext = 1
+
+    init(limit: UInt16, sent: Int, unsent: Int, sharers: Int) {
+      self.limit = limit
+      self.sent = sent
+      self.unsent = unsent
+      self.sharers = sharers
+    }
+
+    var room: Int { max(0, Int(limit) - sent) }
+    var hasRoom: Bool { room > 0 }
+    /// Of what room there is, if all get the same.
+    var share: Int { max(1, room / max(1, sharers)) }
+
+    mutating func take() {
+      sent += 1
+      if !hasRoom { sharesNext = 1 }
+    }
+
+    mutating func raiseIsOver() { raising = max(0, raising - 1) }
+
+    fileprivate mutating func stopWaiting(_ consumer: ConsumerID) {
+      guard let place = waiting.firstIndex(of: consumer) else { return }
+      waiting.remove(at: place)
+      if place < lowered { lowered -= 1 }
+    }
   }
 
   /// A get whose message cannot be read yet.
@@ -119,9 +165,13 @@ final class AMQPClient {
   var firstAnswered: UInt32 = 0
   /// Looked up only.
   var awaited: [RequestTag: Awaited] = [:]
-  var consumers: [ConsumerID: ConsumerState] = [:]
+  private(set) var consumers: [ConsumerID: ConsumerState] = [:]
+  /// Credit that these have together.
+  private(set) var creditGiven = 0
   /// Where there is one.
   var channelLimits: [ChannelID: ChannelLimit] = [:]
+  /// Those with consumers that wait; others may be among them.
+  private(set) var waitingChannels: Set<ChannelID> = []
   var takers = AMQPTakers()
   /// In the order in which they were taken.
   var waitingGets: [WaitingGet] = []
@@ -129,6 +179,7 @@ final class AMQPClient {
   var cancelled: [ConsumerID: ChannelID] = [:]
   var outbox = Outbox()
   var isDelivering = false
+  var isSharing = false
   var isTouched = false
 
   init(
@@ -146,6 +197,84 @@ final class AMQPClient {
     if case .open(let session) = session { session } else { nil }
   }
 
-  /// Credit that the session's consumers have together.
-  var creditGiven: Int { consumers.values.reduce(0) { $0 + Int($1.credit) } }
+  // MARK: Consumers
+
+  func add(_ state: ConsumerState, as consumer: ConsumerID) {
+    consumers[consumer] = state
+    if !state.isForReplies { channelLimits[state.channel]?.sharers += 1 }
+  }
+
+  /// - Returns: what it was; nil if there is none.
+  @discardableResult func remove(_ consumer: ConsumerID) -> ConsumerState? {
+    guard let state = consumers.removeValue(forKey: consumer) else { return nil }
+    creditGiven -= Int(state.credit)
+    if !state.isForReplies { channelLimits[state.channel]?.sharers -= 1 }
+    channelLimits[state.channel]?.unsent -= state.unsent
+    if state.isWaiting { channelLimits[state.channel]?.stopWaiting(consumer) }
+    return state
+  }
+
+  func setCredit(_ credit: UInt32, of consumer: ConsumerID) {
+    guard let before = consumers[consumer]?.credit else { return }
+    creditGiven += Int(credit) - Int(before)
+    consumers[consumer]?.credit = credit
+  }
+
+  /// - Returns: the consumer with it.
+  func setPrefetch(_ count: UInt16, of consumer: ConsumerID) -> ConsumerState? {
+    consumers[consumer]?.prefetch = count
+    return consumers[consumer]
+  }
+
+  /// The number for the next direct reply to the consumer; nil without it.
+  func takeReplyNumber(of consumer: ConsumerID) -> UInt64? {
+    guard let number = consumers[consumer]?.nextReply else { return nil }
+    consumers[consumer]?.nextReply += 1
+    return number
+  }
+
+  /// The consumers that share the channel's limit, by their numbers.
+  func sharers(of channel: ChannelID) -> [ConsumerID] {
+    consumers.filter { $0.value.channel == channel && !$0.value.isForReplies }.keys.sorted()
+  }
+
+  func setCounts(sent: Int, unsent: Int, of consumer: ConsumerID) {
+    consumers[consumer]?.sent = sent
+    consumers[consumer]?.unsent = unsent
+  }
+
+  func countUnsent(_ count: Int, of consumer: ConsumerID) {
+    guard !channelLimits.isEmpty, let channel = consumers[consumer]?.channel,
+      channelLimits[channel] != nil
+    else { return }
+    consumers[consumer]?.unsent += count
+    channelLimits[channel]?.unsent += count
+  }
+
+  func countSent(_ count: Int, of consumer: ConsumerID) { consumers[consumer]?.sent += count }
+  func countLowering(_ count: Int, of consumer: ConsumerID) {
+    consumers[consumer]?.lowerings += count
+  }
+  func noteReturning(of consumer: ConsumerID) { consumers[consumer]?.isReturning = true }
+
+  func startWaiting(_ consumer: ConsumerID, _ channel: ChannelID) {
+    guard channelLimits[channel] != nil else { return }
+    consumers[consumer]?.isWaiting = true
+    channelLimits[channel]?.waiting.append(consumer)
+    waitingChannels.insert(channel)
+  }
+
+  /// Whoever waits longest waits no more.
+  func popWaiting(_ channel: ChannelID) {
+    guard let consumer = channelLimits[channel]?.waiting.first else { return }
+    channelLimits[channel]?.stopWaiting(consumer)
+    consumers[consumer]?.isWaiting = false
+    consumers[consumer]?.isReturning = false
+  }
+
+  /// Nobody waits any more.
+  func stopWaiting(_ channel: ChannelID) {
+    while channelLimits[channel]?.waiting.isEmpty == false { popWaiting(channel) }
+    waitingChannels.remove(channel)
+  }
 }

@@ -11,6 +11,7 @@ extension AMQPGateway {
     _ deliveries: ArraySlice<Delivery>, to consumer: ConsumerID, of client: AMQPClient
   ) {
     client.outbox.append(deliveries, to: consumer)
+    client.countUnsent(deliveries.count, of: consumer)
     guard !client.isDelivering else { return }
     client.isDelivering = true
     delivering.append(client)
@@ -22,12 +23,20 @@ extension AMQPGateway {
   ) {
     deliverRetry = .never
     answerWaitingGets(&records, &replica, now: now)
+    pumpOutboxes(records: &records, replica: &replica, now: now)
+    shareRoomLeft()
+  }
+
+  private mutating func pumpOutboxes(
+    records: inout RecordSource, replica: inout Replica, now: MonotonicTime
+  ) {
     guard !delivering.isEmpty else { return }
     var cursor = RecordCursor()
     var waiting: [AMQPClient] = []
     swap(&waiting, &delivering)
     for client in waiting where client.phase == .open {
       pump(client, &cursor, &records, &replica, now: now)
+      shareRoom(client)
       if client.outbox.isEmpty {
         client.isDelivering = false
       } else {
@@ -47,6 +56,7 @@ extension AMQPGateway {
       switch cursor.locate(item.delivery.reference, replica, { records.record($0, cache: $1) }) {
       case .found(let range):
         client.outbox.removeFirst()
+        client.countUnsent(-1, of: item.consumer)
         cursor.withRecord(range) { record in
           write(record, item.delivery, item.consumer, client, replica, &settled)
         }
@@ -88,7 +98,6 @@ extension AMQPGateway {
   }
 
   private mutating func finish(_ settled: inout SettledAtOnce, _ client: AMQPClient) {
-    updateLimited(client)
     guard !settled.ranges.isEmpty, let session = client.openSession else { return }
     settle(settled.ranges, of: settled.consumer, settled.kind, session, client)
     settled.ranges.removeAll()
@@ -100,14 +109,17 @@ extension AMQPGateway {
     _ client: AMQPClient, _ replica: borrowing Replica, _ settled: inout SettledAtOnce
   ) {
     var isTaken = false
-    let state = client.consumers[consumer]
-    if let state, !hasRoom(for: state, client) {
-      // First the credit, or it would come again at once.
-      updateLimited(client)
+    guard let state = client.consumers[consumer] else {
+      // It is being cancelled: what was on its way goes back unseen, and counts for nothing.
       note(delivery.delivery, of: consumer, .release, &settled, client)
       return
     }
-    let queue = state?.queue ?? ""
+    if !hasRoom(for: state, client) {
+      handBack(to: consumer, client)
+      note(delivery.delivery, of: consumer, .release, &settled, client)
+      return
+    }
+    let queue = state.queue
     withContent(of: record, delivery, consumer, queue, client, replica) { gateway, content in
       gateway.say(to: client) { machine, output, _ in
         isTaken = machine.deliver(
@@ -123,9 +135,9 @@ extension AMQPGateway {
     }
     counters.delivered += 1
     if delivery.attempt > AMQPAdvice.attemptsMax { advise(.requeueLoop(queue: queue)) }
-    if state?.noAck == true {
+    if state.noAck {
       note(delivery.delivery, of: consumer, .acknowledge, &settled, client)
-    } else if let state {
+    } else {
       takeRoom(consumer, state.channel, client)
     }
   }

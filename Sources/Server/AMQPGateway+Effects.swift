@@ -69,7 +69,7 @@ extension AMQPGateway {
         answer(get.token, .getEmpty, to: client)
       }
       client.waitingGets.removeAll { $0.taker == consumer }
-    } else if client.consumers.removeValue(forKey: consumer) != nil {
+    } else if client.remove(consumer) != nil {
       cancelled.append((client, consumer))
     }
   }
@@ -126,6 +126,11 @@ extension AMQPGateway {
   ) {
     switch (awaited, reply) {
     case (.nothing, _): return
+    case (.lowered(let consumer), _): isLowered(consumer, client)
+    case (.raised(let consumer, let channel), .refused):
+      isRaised(consumer, of: channel, isRefused: true, client)
+    case (.raised(let consumer, let channel), _):
+      isRaised(consumer, of: channel, isRefused: false, client)
     case (.done(let token), .topology(.done)), (.declareExchange(let token, _), .topology(.done)):
       answer(token, .done, to: client)
     case (.declare(let token, _), .topology(.queueDeclared(let ready, let consumers))),
@@ -157,7 +162,7 @@ extension AMQPGateway {
       let request = ChannelRequest.declareExchange(declaration)
       answer(token, answer(to: request, client, replica) ?? refusal(failure), to: client)
     case (.consume(let token, let consumer), .topology(.failed(let failure))):
-      client.consumers[consumer] = nil
+      client.remove(consumer)
       answer(token, refusal(failure), to: client)
     case (.commit(let token, _, let taken), .topology(.done)):
       client.takers.settled(taken[...])
@@ -311,9 +316,8 @@ extension AMQPGateway {
   ) {
     forEachRecord(of: reference, replica, &records) { gateway, record, _ in
       guard let places = AMQPProperties.places(in: record),
-        let number = client.consumers[consumer]?.nextReply
+        let number = client.takeReplyNumber(of: consumer)
       else { return }
-      client.consumers[consumer]?.nextReply += 1
       gateway.say(to: client) { machine, output, _ in
         let delivery = BrokerDelivery(
           consumer: consumer, delivery: DeliveryID(number), isRedelivered: false,
@@ -354,7 +358,7 @@ extension AMQPClient.Awaited {
       .messages(let token), .consume(let token, _), .cancel(let token, _, _),
       .get(let token, _, _), .commit(let token, _, _):
       token
-    case .nothing: nil
+    case .lowered, .raised, .nothing: nil
     }
   }
 }

@@ -110,6 +110,7 @@ extension AMQPGateway {
   private mutating func closeChannel(
     _ channel: ChannelID, _ token: RequestToken, _ client: AMQPClient
   ) {
+    client.stopWaiting(channel)
     client.channelLimits[channel] = nil
     guard let session = client.openSession else {
       answer(token, .done, to: client)
@@ -117,7 +118,7 @@ extension AMQPGateway {
     }
     var gone = client.takers.removeAll(of: channel)
     for (consumer, state) in client.consumers where state.channel == channel {
-      client.consumers[consumer] = nil
+      client.remove(consumer)
       if !state.isForReplies { gone.append(consumer) }
     }
     gone += client.cancelled.filter { $0.value == channel }.map(\.key)
@@ -207,8 +208,9 @@ extension AMQPGateway {
     case .consume(let consume):
       self.consume(consume, token, channel, session, client)
     case .consumeReplies(let consumer):
-      client.consumers[consumer] = AMQPClient.ConsumerState(
+      let state = AMQPClient.ConsumerState(
         channel: channel, queue: "", noAck: true, prefetch: 0, isForReplies: true)
+      client.add(state, as: consumer)
       let address = ReplyAddress(session: session, consumer: consumer).text
       answer(token, .replyAddress(address), to: client)
     case .cancel(let consumer):
@@ -220,8 +222,7 @@ extension AMQPGateway {
       answerBehindPublishes(token, channel, session, client)
     case .setConsumerPrefetch(let limits):
       for limit in limits {
-        client.consumers[limit.consumer]?.prefetch = limit.count
-        updateCredit(of: limit.consumer, session, client)
+        setPrefetch(limit.count, of: limit.consumer, session, client)
       }
       answerBehindPublishes(token, channel, session, client)
     case .commit:

@@ -14,7 +14,7 @@
 //
 // `+Connections` is about connections, `+Requests` and `+Publishes` about what clients want,
 // `+Effects` and `+Deliveries` about what they are told, `+Reads` about answers that need no entry,
-// `+Consumers` about how much they may hold, `+Flow` about publishers that must wait.
+// `+Consumers` and `+ChannelLimits` about how much they may hold, `+Flow` about publishers that must wait.
 
 import AMQP
 import Base
@@ -31,6 +31,8 @@ struct AMQPCounters: Hashable, Sendable {
   var published = 0
   var confirmed = 0
   var delivered = 0
+  /// Orders to the machine of queues of how much a consumer may hold.
+  var creditsTold = 0
 }
 
 struct AMQPGateway: ~Copyable {
@@ -63,6 +65,8 @@ struct AMQPGateway: ~Copyable {
   var touched: [AMQPClient] = []
   /// Those with something in the outbox.
   var delivering: [AMQPClient] = []
+  /// Those with channels that may have room left under their limits.
+  var sharing: [AMQPClient] = []
   /// Those with gets whose messages cannot be read yet.
   var getting: [AMQPClient] = []
   /// Those of which nothing is read.

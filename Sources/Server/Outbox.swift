@@ -17,6 +17,12 @@ struct Outbox {
   var isEmpty: Bool { items.isEmpty }
   var first: Item? { items.first }
 
+  var countsByConsumer: [ConsumerID: Int] {
+    var counts: [ConsumerID: Int] = [:]
+    for place in 0..<items.count { counts[items[place].consumer, default: 0] += 1 }
+    return counts
+  }
+
   mutating func append(_ deliveries: ArraySlice<Delivery>, to consumer: ConsumerID) {
     for delivery in deliveries { items.append(Item(consumer: consumer, delivery: delivery)) }
   }

@@ -289,6 +289,43 @@ private let refused: [Refused] = [
     }
   }
 
+  @Test("Arguments above what is kept close the connection: a limit of ours (506)")
+  func tooLargeArguments() throws {
+    let cluster = try InProcessCluster(1)
+    try cluster.startAll()
+    let client = try connect(cluster.nodes[0])
+    let text = [UInt8](repeating: 0x78, count: 17_000)
+    let table = client.short("note") + [UInt8(ascii: "S")] + client.big(17_000, 4) + text
+    let arguments = client.big(UInt64(table.count), 4) + table
+    try client.call(1, 50, 10, [0, 0] + client.short("q") + [2] + arguments)
+    let close = try client.expect(10, 50)
+    let words = "RESOURCE_ERROR - the arguments of the queue have \(table.count) bytes"
+    try check(close, 506, words, 50, 10)
+    let other = try connect(cluster.nodes[0])
+    #expect(try other.declare("q") == 0)
+  }
+
+  @Test("A node that stops says so to its clients (320), which then go elsewhere")
+  func nodeStops() throws {
+    let cluster = try InProcessCluster { $0.timeouts.stop = .milliseconds(300) }
+    try cluster.startAll()
+    let client = try connect(cluster.nodes[0])
+    _ = try client.declare("q")
+    try client.publish("x", key: "q")
+    #expect(try client.get("q")?.body == "x")
+    cluster.nodes[0].stop()
+    let close = try client.expect(10, 50)
+    try check(
+      close, 320,
+      "CONNECTION_FORCED - broker forced connection closure with reason 'the node is stopping'", 0,
+      0)
+    let other = try connect(cluster.nodes[1])
+    // It held the message until its connection was closed.
+    var again = try other.get("q")
+    while again == nil { again = try other.get("q") }
+    #expect(again?.body == "x")
+  }
+
   @Test("Who deletes a queue that it consumes from hears first that it is deleted")
   func deleteIsAnsweredBeforeItsConsumersAreCancelled() throws {
     let cluster = try InProcessCluster(1)

@@ -323,4 +323,138 @@ import Testing
     let long = RefusedLogins.shown(String(repeating: "x", count: 1_000))
     #expect(long == String(repeating: "x", count: 64) + "…")
   }
+
+  // MARK: Limits over channels
+
+  /// Takes messages one by one, as they come, and acknowledges each.
+  private func work(off count: Int, _ client: AMQPTestClient) throws -> [String] {
+    try (0..<count).map { _ in
+      let message = try #require(try client.takeMessages(1).first)
+      #expect(!message.isRedelivered)
+      try client.ack(message.tag)
+      return message.body
+    }
+  }
+
+  @Test("Under a channel's limit a message costs a few orders, however many consumers there are")
+  func limitIsCheap() throws {
+    let harness = try AMQPHarness()
+    let publisher = try harness.client()
+    let client = try harness.client()
+    let queues = (0..<100).map { "q\($0)" }
+    for queue in queues { _ = try publisher.declare(queue) }
+    try client.limitChannel(to: 4)
+    for queue in queues { try client.consume(queue) }
+    harness.settle()
+    // Some are busy: the others are asked for nothing.
+    var before = harness.gateway.counters.creditsTold
+    for number in 0..<90 { try publisher.publish("\(number)", key: queues[number % 3]) }
+    let first = try work(off: 90, client)
+    for queue in 0..<3 {
+      let numbers = first.compactMap { Int($0) }.filter { $0 % 3 == queue }
+      #expect(numbers == numbers.sorted() && numbers.count == 30)
+    }
+    #expect(harness.gateway.counters.creditsTold - before <= 4 * 90)
+    // All are.
+    before = harness.gateway.counters.creditsTold
+    for number in 0..<2 { for queue in queues { try publisher.publish("\(number)", key: queue) } }
+    #expect(Set(try work(off: 200, client)) == ["0", "1"])
+    #expect(harness.gateway.counters.creditsTold - before <= 4 * 200 + 2 * 100)
+    // The limit held all the time, and holds.
+    for queue in queues { try publisher.publish("last", key: queue) }
+    let held = try client.takeMessages(4)
+    harness.settle()
+    _ = try publisher.declare(queues[0])
+    #expect(try client.declare(queues[0]) <= 1 && client.messages.isEmpty)
+    for message in held { try client.ack(message.tag) }
+    #expect(try work(off: 96, client).count == 96)
+    for queue in queues { #expect(try harness.queue(queue).ready == 0) }
+  }
+
+  @Test(
+    "Consumers come, go and change under a channel's limit, and all messages come",
+    arguments: 1...8 as ClosedRange<UInt64>)
+  func limitWithChanges(seed: UInt64) throws {
+    let harness = try AMQPHarness()
+    var random = SeededRandom(seed: seed)
+    let publisher = try harness.client()
+    let client = try harness.client()
+    let queues = (0..<5).map { "q\($0)" }
+    for queue in queues { _ = try publisher.declare(queue) }
+    var tags: [String] = []
+    var held: [AMQPTestClient.Message] = []
+    var limit = 3
+    var isOver = 0
+    var published = 0
+    var settled = 0
+    try client.limitChannel(to: 3)
+    for step in 0..<400 {
+      switch random.next() % 10 {
+      case 0, 1, 2:
+        try publisher.publish("\(step)", key: queues[Int(random.next() % 5)])
+        published += 1
+      case 3:
+        if tags.count < 8 { tags.append(try client.consume(queues[Int(random.next() % 5)])) }
+      case 4:
+        if !tags.isEmpty {
+          try client.cancel(tags.remove(at: Int(random.next() % UInt64(tags.count))))
+        }
+      case 5:
+        limit = 1 + Int(random.next() % 4)
+        try client.limitChannel(to: UInt16(limit))
+      default:
+        if held.isEmpty { break }
+        try client.ack(held.remove(at: Int(random.next() % UInt64(held.count))).tag)
+        settled += 1
+      }
+      harness.settle()
+      if !client.messages.isEmpty { held += try client.takeMessages(client.messages.count) }
+      _ = try client.declare(queues[0])
+      if !client.messages.isEmpty { held += try client.takeMessages(client.messages.count) }
+      if held.count > limit { isOver += 1 }
+    }
+    // More than the limit is held only where it was lowered below what was held.
+    #expect(isOver < 100)
+    for queue in queues { try client.consume(queue) }
+    for message in held { try client.ack(message.tag) }
+    settled += held.count
+    for _ in 0..<1_000 where settled < published {
+      _ = try client.declare(queues[0])
+      let taken = try client.takeMessages(client.messages.count)
+      for message in taken { try client.ack(message.tag) }
+      settled += taken.count
+    }
+    #expect(settled == published)
+    harness.settle()
+    for queue in queues { #expect(try harness.queue(queue).ready == 0) }
+    let known = try #require(
+      harness.gateway.clients.sortedKeys.compactMap { harness.gateway.clients[$0] }.last)
+    #expect(known.creditGiven == known.consumers.values.reduce(0) { $0 + Int($1.credit) })
+    #expect(known.consumers.values.allSatisfy { $0.sent == 0 && $0.lowerings == 0 })
+    #expect(
+      known.channelLimits.values.allSatisfy { $0.sent == 0 && $0.unsent == 0 && $0.raising == 0 })
+  }
+
+  // MARK: What costs nothing
+
+  @Test("What is declared again unchanged is answered without an entry of the log")
+  func redeclarationIsNoEntry() throws {
+    let harness = try AMQPHarness()
+    let client = try harness.client()
+    func declare() throws {
+      _ = try client.declare("q", arguments: [("x-message-ttl", 60_000)])
+      _ = try client.declare("q", flags: 1)
+      try client.call(
+        1, 40, 10,
+        [0, 0] + client.short("x") + client.short("topic") + [2, 0, 0, 0, 0])
+      _ = try client.expect(40, 11)
+      try client.bind("q", to: "x", key: "a.#")
+    }
+    try declare()
+    let applied = harness.applied
+    for _ in 0..<20 { try declare() }
+    #expect(harness.applied == applied)
+    _ = try client.declare("another")
+    #expect(harness.applied > applied)
+  }
 }

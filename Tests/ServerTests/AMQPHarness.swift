@@ -51,6 +51,8 @@ final class AMQPHarness {
   }
 
   var isLeader: Bool { replica.isLeader }
+  /// Of the log.
+  var applied: LogIndex { replica.applied }
 
   /// One turn of the loop, as `NodeLoop` does it.
   func turn(waiting timeout: Nanoseconds = .zero) {
