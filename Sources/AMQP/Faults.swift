@@ -67,7 +67,7 @@ extension Fault {
 
   // MARK: The node
 
-  /// The node is stopping, or an operator closes the connection: what clients retry on.
+  /// The node is stopping, or can do no more for this connection: what clients retry on.
   package static func forced(_ reason: String) -> Fault {
     Fault(.connectionForced, "broker forced connection closure with reason '\(reason)'")
   }
