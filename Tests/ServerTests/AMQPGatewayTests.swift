@@ -373,7 +373,7 @@ import Testing
 
   @Test(
     "Consumers come, go and change under a channel's limit, and all messages come",
-    arguments: 1...8 as ClosedRange<UInt64>)
+    arguments: 1...4 as ClosedRange<UInt64>)
   func limitWithChanges(seed: UInt64) throws {
     let harness = try AMQPHarness()
     var random = SeededRandom(seed: seed)
@@ -456,5 +456,125 @@ import Testing
     #expect(harness.applied == applied)
     _ = try client.declare("another")
     #expect(harness.applied > applied)
+  }
+
+  // MARK: Clients that are silent, too fast, or mad
+
+  @Test(
+    "A client that is silent for two and a half intervals is gone; one that is not read from is not"
+  )
+  func silentClient() throws {
+    let harness = try AMQPHarness()
+    let client = try harness.connect()
+    try client.open(heartbeat: 4)
+    _ = try client.declare("q")
+    _ = try client.declare("mine", flags: 4)
+    try client.publish("x", key: "q")
+    _ = try #require(try client.get("q"))
+    for _ in 0..<4 { harness.pass(.seconds(2)) }
+    _ = try client.declare("q")
+    // Not for the half of an interval in which something else was sent.
+    #expect(client.heartbeats == 3)
+    for _ in 0..<9 { harness.pass(.seconds(1)) }
+    #expect(harness.sessionCount == 1)
+    for _ in 0..<2 { harness.pass(.seconds(1)) }
+    #expect(harness.sessionCount == 0)
+    let other = try harness.connect()
+    try other.open(heartbeat: 4)
+    #expect(try other.get("q")?.isRedelivered == true)
+    // Silence of one that publishes, while nothing can be published, is not its own.
+    try other.publish("y", key: "q")
+    #expect(try other.declare("q") == 1)
+    harness.setBlocked("no space")
+    for _ in 0..<30 { harness.pass(.seconds(2)) }
+    harness.setBlocked(nil)
+    #expect(try other.declare("q") == 1)
+    #expect(try closes { _ = try other.declare("mine", flags: 1) }.contains("404 NOT_FOUND"))
+  }
+
+  private func closes(_ body: () throws -> Void) throws -> String {
+    do {
+      try body()
+      return ""
+    } catch let failure as AMQPTestClient.Failure {
+      return failure.description
+    }
+  }
+
+  @Test("A publisher that is faster than the cluster is told after a second, and when it may go on")
+  func tooFastPublisher() throws {
+    let harness = try AMQPHarness()
+    let client = try harness.client()
+    let other = try harness.client()
+    _ = try client.declare("q")
+    try client.selectConfirms()
+    let known = harness.gateway.clients.sortedKeys.compactMap { harness.gateway.clients[$0] }
+    harness.holdsCommands = true
+    // A little more than its share.
+    let count = AMQPGateway.shareBytes / 100_000 + 2
+    for _ in 0..<count {
+      try client.publish(String(repeating: "x", count: 100_000), key: "q")
+      harness.turn()
+    }
+    harness.settle()
+    #expect(known[0].isPaused && !known[1].isPaused)
+    #expect(known[0].waitingBytes < AMQPGateway.shareBytes + (1 << 20))
+    harness.pass(.milliseconds(900))
+    harness.pass(.milliseconds(200))
+    #expect(try !client.awaitConfirmUnlessBlocked(1))
+    harness.holdsCommands = false
+    try client.awaitUnblocked()
+    try client.awaitConfirms(through: UInt64(count))
+    #expect(try other.declare("q") == UInt64(count))
+    #expect(!other.isBlocked && known[0].waitingBytes == 0)
+  }
+
+  @Test("Whatever a client sends and wherever it breaks off, nothing of it stays", arguments: 1...4)
+  func madClients(seed: Int) throws {
+    let harness = try AMQPHarness()
+    var random = SeededRandom(seed: UInt64(seed))
+    for _ in 0..<40 {
+      let client = try harness.connect()
+      try client.open()
+      var bytes = work(of: client)
+      for _ in 0..<random.next() % 4 {
+        bytes[Int(random.next() % UInt64(bytes.count))] = UInt8(truncatingIfNeeded: random.next())
+      }
+      let end = random.next() % 3 == 0 ? bytes.count : Int(random.next() % UInt64(bytes.count))
+      try client.writeSome(Array(bytes[..<end]))
+      for _ in 0..<random.next() % 4 { harness.turn() }
+    }
+    harness.settle()
+    harness.pass(.seconds(20))
+    harness.pass(.seconds(3))
+    #expect(harness.isEmpty, "seed \(seed): swift test --filter madClients")
+    let client = try harness.client()
+    #expect(try client.declare("afterwards") == 0)
+  }
+
+  /// Something of everything, on two channels, without waiting for an answer.
+  private func work(of client: AMQPTestClient) -> [UInt8] {
+    let queue = client.short("shared")
+    let none: [UInt8] = [0, 0, 0, 0]
+    func publish(_ channel: UInt16, _ body: [UInt8], sending count: Int) -> [UInt8] {
+      client.method(channel, 60, 40, [0, 0] + client.short("") + queue + [0])
+        + client.frame(2, channel, [0, 60, 0, 0] + client.big(UInt64(body.count), 8) + [0, 0])
+        + client.frame(3, channel, Array(body.prefix(count)))
+    }
+    let open = client.method(2, 20, 10, [0]) + client.method(2, 90, 10, [])
+    let declare =
+      client.method(1, 50, 10, [0, 0] + queue + [2] + none)
+      + client.method(1, 50, 10, [0, 0] + client.short("") + [4] + none)
+    let consume =
+      client.method(1, 60, 10, none + [0, 3, 1])
+      + client.method(1, 60, 20, [0, 0] + queue + client.short("tag") + [0] + none)
+    let get = client.method(1, 60, 70, [0, 0] + queue + [0])
+    let settle =
+      client.method(1, 60, 120, client.big(0, 8) + [3])
+      + client.method(1, 60, 30, [3] + "tag".utf8 + [0])
+    let body = [UInt8](repeating: 0x78, count: 300)
+    let commit = publish(2, body, sending: 300) + client.method(2, 90, 20, [])
+    return open + declare + publish(1, body, sending: 300) + consume + commit + get + settle
+      + publish(2, body, sending: 300) + publish(1, body, sending: 100)
   }
 }

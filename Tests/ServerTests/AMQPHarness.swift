@@ -131,6 +131,14 @@ final class AMQPHarness {
   /// The node's leader takes no publishes, and why; or (nil) does again.
   func setBlocked(_ reason: String?) { gateway.setBlocked(reason, now: now) }
 
+  var sessionCount: Int { gateway.sessions.count }
+  /// Whether nothing is left of any client, here and in the machine of queues.
+  var isEmpty: Bool {
+    gateway.connectionCount == 0 && gateway.sessions.count == 0 && gateway.begunBytes == 0
+      && gateway.relay.waitingBytes == 0 && replica.machine.sessionCount == 0
+      && replica.machine.consumerCount == 0
+  }
+
   /// What the gateway knows of its only client.
   func known() throws -> AMQPClient {
     let tokens = gateway.clients.sortedKeys

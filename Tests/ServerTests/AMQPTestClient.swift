@@ -56,6 +56,8 @@ final class AMQPTestClient {
   private(set) var messages: [Message] = []
   /// connection.blocked was said, and unblocked not yet.
   private(set) var isBlocked = false
+  /// Heartbeats that have come.
+  private(set) var heartbeats = 0
   private var methods: [Method] = []
   private var openContent: (method: Method, size: Int, body: [UInt8])?
 
@@ -83,7 +85,10 @@ final class AMQPTestClient {
   deinit { close(descriptor) }
 
   /// From the protocol header to an open channel 1.
-  func open(user: String = "guest", password: String = "guest", vhost: String = "/") throws {
+  /// - Parameter heartbeat: seconds; 0 for none.
+  func open(
+    user: String = "guest", password: String = "guest", vhost: String = "/", heartbeat: UInt8 = 0
+  ) throws {
     try write([UInt8]("AMQP".utf8) + [0, 0, 9, 1])
     _ = try expect(10, 10)
     let login = "\0\(user)\0\(password)"
@@ -97,7 +102,7 @@ final class AMQPTestClient {
       0, 10, 11,
       big(UInt64(properties.count), 4) + properties + short("PLAIN") + long(login) + short("en_US"))
     _ = try expect(10, 30)
-    try call(0, 10, 31, [7, 255, 0, 2, 0, 0, 0, 0])
+    try call(0, 10, 31, [7, 255, 0, 2, 0, 0, 0, heartbeat])
     try call(0, 10, 40, short(vhost) + [0, 0])
     _ = try expect(10, 41)
     try call(1, 20, 10, [0])
@@ -342,6 +347,7 @@ final class AMQPTestClient {
     case 3:
       openContent?.body += payload
       finishContent()
+    case 8: heartbeats += 1
     default: break
     }
   }
@@ -383,13 +389,13 @@ final class AMQPTestClient {
     return sent
   }
 
-  private func method(
+  func method(
     _ channel: UInt16, _ classID: UInt16, _ methodID: UInt16, _ arguments: [UInt8]
   ) -> [UInt8] {
     frame(1, channel, big(UInt64(classID), 2) + big(UInt64(methodID), 2) + arguments)
   }
 
-  private func frame(_ kind: UInt8, _ channel: UInt16, _ payload: [UInt8]) -> [UInt8] {
+  func frame(_ kind: UInt8, _ channel: UInt16, _ payload: [UInt8]) -> [UInt8] {
     [kind] + big(UInt64(channel), 2) + big(UInt64(payload.count), 4) + payload + [0xce]
   }
 
