@@ -118,7 +118,7 @@ final class AMQPHarness {
   /// A client that has said nothing yet.
   func connect() throws -> AMQPTestClient {
     let client = try AMQPTestClient(port: try #require(gateway.localAddress?.port))
-    client.whileWaiting = { [unowned self] in turn(waiting: .milliseconds(10)) }
+    client.whileWaiting = { self.turn(waiting: .milliseconds(10)) }
     return client
   }
 
