@@ -14,9 +14,11 @@ def amqp_port(node):
     return BASE_PORT + 80 + node
 
 
-def skein(*arguments):
+def skein(*arguments, entered=None):
+    """What it says; `entered` is its standard input."""
     result = subprocess.run(
-        [SKEIN, *arguments, "--dir", DIRECTORY], capture_output=True, text=True, timeout=120)
+        [SKEIN, *arguments, "--dir", DIRECTORY], capture_output=True, text=True, input=entered,
+        timeout=120)
     if result.returncode != 0 and arguments[0] != "status":
         raise RuntimeError(f"skein {' '.join(arguments)}: {result.stdout}{result.stderr}")
     return result.stdout

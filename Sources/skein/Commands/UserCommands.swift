@@ -55,14 +55,21 @@ enum UserRemove {
     path: ["user", "remove"], summary: "let a user of AMQP come no more",
     operands: [Operand(name: "NAME", help: "the user")],
     options: [.json] + Option.connection,
-    details: "Connections that there are stay.",
+    details: """
+      Connections that there are stay. If guest is removed, its first password holds again: guest, from a
+      node's own machine only.
+      """,
     run: .asynchronous(run))
 
   static func run(_ arguments: Arguments) async throws -> ExitCode {
     let name = arguments.operands[0]
     return try await Connection.with(arguments) { client in
       guard try await client.access().users.contains(name) else {
-        throw Failure("there is no user \(name): skein user list shows them")
+        throw Failure(
+          name == "guest"
+            ? "guest with the password guest may always come from a node's own machine, unless it is"
+              + " given another password: skein user add guest"
+            : "there is no user \(name): skein user list shows them")
       }
       try await client.setUser(name, salt: [], hash: [])
       if arguments.flag("json") {
