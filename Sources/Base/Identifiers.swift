@@ -22,7 +22,7 @@ extension Identifier {
   @usableFromInline package var description: String { "\(rawValue)" }
 }
 
-/// A member of the cluster, from 1. Never used again once removed.
+/// A member of the cluster, from 1. One that was removed may join again, with an empty directory.
 @frozen @usableFromInline package struct NodeID: Identifier {
   @usableFromInline package let rawValue: UInt32
   @inlinable package init(rawValue: UInt32) { self.rawValue = rawValue }

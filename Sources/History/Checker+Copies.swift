@@ -37,10 +37,7 @@ extension Checker {
   ) -> Bool {
     let isConfirm = [earlier, later].map { history.events[Int($0)].action == .publish }
     guard isConfirm[0] != isConfirm[1], let publish = life.publishes.first else {
-      if isRedriven(facts, after: earlier, before: later) { return true }
-      // Copies of dead letters are known by deliveries alone.
-      return life.publishes.isEmpty
-        && isRedriven(facts, after: placeBeforeGrant(of: earlier), before: later)
+      return isRedriven(facts, after: placeBeforeGrant(of: earlier), before: later)
     }
     // The copy that was confirmed may be as old as its publish, however late the confirm came.
     return isRedriven(facts, after: publish, before: isConfirm[0] ? later : earlier)

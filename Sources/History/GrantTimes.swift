@@ -31,13 +31,17 @@ struct GrantTimes {
 }
 
 extension Checker {
-  /// A place in the history at which a delivery had not been granted yet: where it was read, if it
-  /// does not say when it was granted.
+  /// A place in the history at which a delivery had not been granted yet: not before its message was
+  /// published. Where it does not say when it was granted, that is all that is known; of a dead letter,
+  /// where it was read. Of another event its own place.
   mutating func placeBeforeGrant(of delivery: EventPosition) -> EventPosition {
     let event = history.events[Int(delivery)]
-    guard event.action == .deliver, event.moment != Absent.number else { return delivery }
+    guard event.action == .deliver else { return delivery }
+    let published = life.publishes.first
+    guard event.moment != Absent.number else { return min(delivery, published ?? delivery) }
     if grantTimes == nil { grantTimes = gatherGrants() }
-    return min(delivery, grantTimes?.latestBefore(event.moment) ?? delivery)
+    let before = max(grantTimes?.latestBefore(event.moment) ?? delivery, published ?? 0)
+    return min(delivery, before)
   }
 
   private func gatherGrants() -> GrantTimes {

@@ -664,6 +664,62 @@ extension PropertyCase {
 
         """ + bothDrained),
     .fine(
+      "confirmed-twice: read after the redrive, and then confirmed",
+      withDeadLetters + """
+        4 p invoke publish q m
+        8 a invoke redrive d -
+        9 a ok redrive d -
+        10 s ok deliver q m token=1 attempt=1 granted=50 lease=5 id=A
+        11 p ok publish q m id=A
+        12 c ok deliver q m token=2 attempt=1 granted=70 lease=100 id=C
+        13 c invoke ack q m token=2
+        14 c ok ack q m token=2
+
+        """ + bothDrained),
+    .fine(
+      "confirmed-twice: read after the redrive, and nobody knows when it was granted",
+      withDeadLetters + """
+        4 p invoke publish q m
+        8 a invoke redrive d -
+        9 a ok redrive d -
+        10 s ok deliver q m token=1 attempt=1 lease=5 id=A
+        12 c ok deliver q m token=2 attempt=1 lease=100 id=C
+        13 c invoke ack q m token=2
+        14 c ok ack q m token=2
+
+        """ + bothDrained),
+    .wrong(
+      "confirmed-twice: delivered twice, and the redrive had ended before the publish began",
+      "confirmed-twice",
+      withDeadLetters + """
+        2 a invoke redrive d -
+        3 a ok redrive d -
+        4 p invoke publish q m
+        10 s ok deliver q m token=1 attempt=1 granted=50 lease=5 id=A
+        12 c ok deliver q m token=2 attempt=1 granted=70 lease=100 id=C
+        13 c invoke ack q m token=2
+        14 c ok ack q m token=2
+
+        """ + bothDrained),
+    .wrong(
+      "confirmed-twice: delivered twice, and the redrive had ended before the first was granted",
+      "confirmed-twice",
+      withDeadLetters + """
+        4 p invoke publish q m
+        8 a invoke redrive d -
+        9 a ok redrive d -
+        9 p invoke publish q n
+        9 p ok publish q n id=N
+        9 c ok deliver q n token=1 attempt=1 granted=40 lease=100 id=N
+        9 c invoke ack q n token=1
+        9 c ok ack q n token=1
+        10 s ok deliver q m token=2 attempt=1 granted=50 lease=5 id=A
+        12 c ok deliver q m token=3 attempt=1 granted=70 lease=100 id=C
+        13 c invoke ack q m token=3
+        14 c ok ack q m token=3
+
+        """ + bothDrained),
+    .fine(
       "confirmed-twice: a new id by a redrive",
       withDeadLetters + published + """
         5 c ok deliver q m token=1 attempt=1 lease=100 id=A
