@@ -76,7 +76,10 @@ enum UserRemove {
         let json: JSON = ["removed": .text(name)]
         try StandardOutput.write(json.text + "\n")
       } else {
-        try StandardOutput.write("user \(name) may come no more\n")
+        try StandardOutput.write(
+          name == "guest"
+            ? "guest has its first password again, and may come from a node's own machine only\n"
+            : "user \(name) may come no more\n")
       }
       return .fine
     }

@@ -106,6 +106,15 @@ package actor ChaosCluster {
     await ended(node)
   }
 
+  /// Its machine loses power: the process dies, and with it all that its disk has not synced.
+  func losePower(_ node: Int) async throws(ChaosError) {
+    await kill(node)
+    try places.disk(node).losePower()
+  }
+
+  /// Its machine has power again; the node is not started yet.
+  func restorePower(_ node: Int) throws(ChaosError) { try places.disk(node).mount() }
+
   /// SIGTERM, and SIGKILL if that is not enough.
   func stop(_ node: Int) async {
     let isPaused = nodes[node]?.isPaused == true

@@ -26,6 +26,9 @@ struct ClusterPlaces: Sendable {
 
   func configurationFile(_ node: Int) -> String { "\(directory)/node-\(node).json" }
   func dataDirectory(_ node: Int) -> String { "\(directory)/node-\(node)" }
+  func disk(_ node: Int) -> NodeDisk {
+    NodeDisk(image: dataDirectory(node) + ".img", directory: dataDirectory(node))
+  }
   func logFile(_ node: Int) -> String { "\(directory)/logs/node-\(node).log" }
 
   private func clientPort(_ node: Int) -> Int { Int(basePort) + node }

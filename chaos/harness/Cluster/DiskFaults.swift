@@ -99,21 +99,6 @@ enum DiskFaults {
     try ClusterFiles.remove(directory + "/ballast")
   }
 
-  // MARK: Small file systems
-
-  /// Mounts a file system of `bytes` in memory at `directory`. Needs root.
-  static func mount(_ bytes: UInt64, at directory: String) throws(ChaosError) {
-    try ClusterFiles.makeDirectory(directory)
-    guard Glibc.mount("skein-chaos", directory, "tmpfs", 0, "size=\(bytes)") == 0 else {
-      throw .system("a small file system at \(directory) (it needs root)")
-    }
-  }
-
-  static func unmount(_ directory: String) {
-    // It may not be mounted: then there is nothing to do.
-    _ = umount2(directory, Int32(MNT_DETACH))
-  }
-
   // MARK: Files
 
   private static func segments(in directory: String) throws(ChaosError) -> [String] {

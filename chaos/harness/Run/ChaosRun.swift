@@ -132,7 +132,7 @@ package final class ChaosRun: Sendable {
   private func assemble(_ places: ClusterPlaces, _ recording: Recording) throws -> Parts {
     let nodes = options.scenario.nodes
     if let bytes = options.scenario.diskBytes {
-      for node in 1...nodes { try DiskFaults.mount(bytes, at: places.dataDirectory(node)) }
+      for node in 1...nodes { try places.disk(node).make(bytes: bytes) }
     }
     let network: any NetworkControl =
       options.usesNamespaces
@@ -199,7 +199,7 @@ package final class ChaosRun: Sendable {
 
   private func cleanUp(_ places: ClusterPlaces, keeps: Bool) throws(ChaosError) {
     if options.scenario.diskBytes != nil {
-      for node in 1...options.scenario.nodes { DiskFaults.unmount(places.dataDirectory(node)) }
+      for node in 1...options.scenario.nodes { places.disk(node).remove() }
     }
     if !keeps { try ClusterFiles.remove(places.directory) }
   }

@@ -65,7 +65,7 @@ package actor FaultActor {
   private func carryOut(_ fault: PlannedFault) async throws {
     if let reason = network.refusal(of: fault.line.kind) { return skip(fault, reason) }
     switch fault.line.kind {
-    case .kill, .stop, .restart, .rollingRestart: try await harmProcesses(fault)
+    case .kill, .stop, .restart, .rollingRestart, .powerLoss: try await harmProcesses(fault)
     case .diskFlip, .diskTruncate, .diskStale, .diskWipe, .diskFull: try await harmDisk(fault)
     case .members: try await changeMembers(fault)
     case .transfer: try await transfer(fault)
@@ -128,6 +128,16 @@ package actor FaultActor {
       }
       await last(fault)
       for node in nodes { try await cluster.start(node) }
+    case .powerLoss:
+      try await withThrowingTaskGroup { group in
+        for node in nodes { group.addTask { try await self.cluster.losePower(node) } }
+        try await group.waitForAll()
+      }
+      await last(fault)
+      for node in nodes {
+        try await cluster.restorePower(node)
+        try await cluster.start(node)
+      }
     case .stop:
       for node in nodes { await cluster.pause(node) }
       await last(fault)

@@ -8,6 +8,7 @@ package enum FaultKind: String, CaseIterable, Sendable {
   case stop
   case restart
   case rollingRestart = "rolling-restart"
+  case powerLoss = "power-loss"
   case isolate
   case isolatePeers = "isolate-peers"
   case oneWayIn = "one-way-in"
@@ -34,7 +35,7 @@ package enum FaultKind: String, CaseIterable, Sendable {
   /// Whether the scenario has to say which nodes.
   package var needsTarget: Bool {
     switch self {
-    case .kill, .stop, .restart, .isolate, .isolatePeers, .oneWayIn, .oneWayOut, .cutClients,
+    case .kill, .stop, .restart, .powerLoss, .isolate, .isolatePeers, .oneWayIn, .oneWayOut, .cutClients,
       .halfOpen, .drop, .latency, .throttle, .loss, .diskFlip, .diskTruncate, .diskStale,
       .diskWipe, .diskFull:
       true
@@ -62,6 +63,9 @@ package enum FaultKind: String, CaseIterable, Sendable {
     default: false
     }
   }
+
+  /// Whether each node's data has to be on a file system of its own (`disk`), which needs root.
+  package var needsDisk: Bool { self == .diskFull || self == .powerLoss }
 
   /// Whether only the kernel can do it, in namespaces (`--netns`).
   package var needsNamespaces: Bool { self == .loss }

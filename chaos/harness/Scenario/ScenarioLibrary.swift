@@ -12,6 +12,7 @@ package enum ScenarioLibrary {
     ("minority-kill", PackageResources.minority_kill_chaos),
     ("majority-kill", PackageResources.majority_kill_chaos),
     ("all-kill", PackageResources.all_kill_chaos),
+    ("power-loss", PackageResources.power_loss_chaos),
     ("leader-pause", PackageResources.leader_pause_chaos),
     ("node-pause", PackageResources.node_pause_chaos),
     ("restart", PackageResources.restart_chaos),

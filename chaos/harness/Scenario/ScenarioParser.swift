@@ -136,9 +136,10 @@ package struct ScenarioParser {
           file: file, line: nil, field: "weight", message: "of \(line.name) needs a mix")
       }
     }
-    if scenario.diskBytes == nil, scenario.faults.contains(where: { $0.kind == .diskFull }) {
+    if scenario.diskBytes == nil, let line = scenario.faults.first(where: \.kind.needsDisk) {
       throw ScenarioError(
-        file: file, line: nil, field: "disk", message: "is missing: disk-full needs its size")
+        file: file, line: nil, field: "disk",
+        message: "is missing: \(line.kind.rawValue) needs its size")
     }
     return scenario
   }
