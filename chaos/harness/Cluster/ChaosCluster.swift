@@ -27,6 +27,8 @@ package actor ChaosCluster {
   private let processes: NodeProcesses
   private let network: any NetworkControl
   private let clock: RunClock
+  /// Each node has a file system of its own, so large.
+  private let diskBytes: UInt64?
   private var nodes: [Int: Node] = [:]
   private(set) var exits: [NodeExit] = []
   private var nextNode: Int
@@ -48,7 +50,8 @@ package actor ChaosCluster {
 
   init(
     places: ClusterPlaces, leaders: LeaderWatch, network: any NetworkControl,
-    launch: @escaping Launch, processes: NodeProcesses, clock: RunClock, nodes count: Int
+    launch: @escaping Launch, processes: NodeProcesses, clock: RunClock, nodes count: Int,
+    diskBytes: UInt64?
   ) {
     self.places = places
     self.leaders = leaders
@@ -56,6 +59,7 @@ package actor ChaosCluster {
     self.launch = launch
     self.processes = processes
     self.clock = clock
+    self.diskBytes = diskBytes
     nextNode = count + 1
     for node in 1...count { nodes[node] = Node() }
   }
@@ -69,10 +73,15 @@ package actor ChaosCluster {
   func create() async throws {
     try ClusterFiles.makeDirectory("\(places.directory)/logs")
     for node in members {
-      try await network.add(node, others: members)
+      try await prepare(node, others: members)
       try writeConfiguration(node, members: members, joins: false)
     }
     for node in members { try await start(node) }
+  }
+
+  private func prepare(_ node: Int, others: [Int]) async throws {
+    try await network.add(node, others: others)
+    if let diskBytes { try places.disk(node).make(bytes: diskBytes) }
   }
 
   private func writeConfiguration(_ node: Int, members: [Int], joins: Bool) throws(ChaosError) {
@@ -305,7 +314,7 @@ package actor ChaosCluster {
     guard nextNode <= ClusterPlaces.nodesMax else { throw ChaosError("no more nodes") }
     let node = nextNode
     nextNode += 1
-    try await network.add(node, others: members)
+    try await prepare(node, others: members)
     try writeConfiguration(node, members: members + [node], joins: true)
     nodes[node] = Node(isTaken: true)
     try await start(node)
@@ -316,6 +325,7 @@ package actor ChaosCluster {
   func forget(_ node: Int) async throws {
     await stop(node)
     nodes[node] = nil
+    if diskBytes != nil { places.disk(node).detach() }
     try ClusterFiles.remove(places.dataDirectory(node))
   }
 }

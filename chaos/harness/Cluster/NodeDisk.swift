@@ -14,6 +14,8 @@ struct NodeDisk: Sendable {
   /// nothing more is written, its journal neither.
   private static let shutdownRequest: UInt = 0x8004_587d
   private static let withoutFlushing: UInt32 = 2
+  /// The number of loop devices' driver.
+  private static let loopMajor: dev_t = 7
 
   /// A process that was just killed may hold it for a moment.
   private static let unmountMax = Duration.seconds(10)
@@ -39,15 +41,29 @@ struct NodeDisk: Sendable {
   func losePower() throws(ChaosError) {
     let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { throw .system(directory) }
+    // Or it would be the machine's own file system that ends.
+    guard isMounted else {
+      close(descriptor)
+      throw ChaosError("\(directory) is no file system of its own")
+    }
     var flag = Self.withoutFlushing
     // SAFETY: the request reads the 32 bits of the flag, which outlives the call.
     let result = ioctl(descriptor, Self.shutdownRequest, &flag)
     let reason = errno
     close(descriptor)
     guard result == 0 else {
-      throw ChaosError("the power of \(directory) cannot fail: \(String(cString: strerror(reason)))")
+      let cause = String(cString: strerror(reason))
+      throw ChaosError("the power of \(directory) cannot fail: \(cause)")
     }
     try unmount()
+  }
+
+  /// On a loop device, and not the one that the directory above is on.
+  private var isMounted: Bool {
+    var own = stat()
+    var above = stat()
+    guard stat(directory, &own) == 0, stat(directory + "/..", &above) == 0 else { return false }
+    return own.st_dev != above.st_dev && (own.st_dev >> 8) & 0xfff == Self.loopMajor
   }
 
   /// Not lazily: what is still mounted somewhere would go on with what it has in memory.
@@ -61,8 +77,8 @@ struct NodeDisk: Sendable {
     }
   }
 
-  /// For the end: it may not be mounted, or never have been.
-  func remove() {
+  /// For the end: it may not be mounted, or never have been. The file stays.
+  func detach() {
     _ = umount2(directory, Int32(MNT_DETACH))
   }
 

@@ -82,6 +82,8 @@ final class NamespaceNetwork: NetworkControl {
   func refusal(of kind: FaultKind) -> String? {
     switch kind {
     case .throttle, .drop, .halfOpen: "only by the proxies: without --netns"
+    // A namespace brings copies of all mounts: a file system would live on in the others'.
+    case .powerLoss: "only without --netns"
     default: nil
     }
   }

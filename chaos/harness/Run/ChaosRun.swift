@@ -131,9 +131,6 @@ package final class ChaosRun: Sendable {
 
   private func assemble(_ places: ClusterPlaces, _ recording: Recording) throws -> Parts {
     let nodes = options.scenario.nodes
-    if let bytes = options.scenario.diskBytes {
-      for node in 1...nodes { try places.disk(node).make(bytes: bytes) }
-    }
     let network: any NetworkControl =
       options.usesNamespaces
       ? try NamespaceNetwork(places: places)
@@ -141,7 +138,7 @@ package final class ChaosRun: Sendable {
     let leaders = LeaderWatch(places: places, recording: recording)
     let cluster = ChaosCluster(
       places: places, leaders: leaders, network: network, launch: launch, processes: processes,
-      clock: recording.clock, nodes: nodes)
+      clock: recording.clock, nodes: nodes, diskBytes: options.scenario.diskBytes)
     let workload = Workload(
       plan: options.scenario.workload, recording: recording, seed: options.seed,
       endpoints: { await cluster.clientAddresses },
@@ -199,7 +196,7 @@ package final class ChaosRun: Sendable {
 
   private func cleanUp(_ places: ClusterPlaces, keeps: Bool) throws(ChaosError) {
     if options.scenario.diskBytes != nil {
-      for node in 1...options.scenario.nodes { places.disk(node).remove() }
+      for node in 1...ClusterPlaces.nodesMax { places.disk(node).detach() }
     }
     if !keeps { try ClusterFiles.remove(places.directory) }
   }

@@ -35,9 +35,9 @@ package enum FaultKind: String, CaseIterable, Sendable {
   /// Whether the scenario has to say which nodes.
   package var needsTarget: Bool {
     switch self {
-    case .kill, .stop, .restart, .powerLoss, .isolate, .isolatePeers, .oneWayIn, .oneWayOut, .cutClients,
-      .halfOpen, .drop, .latency, .throttle, .loss, .diskFlip, .diskTruncate, .diskStale,
-      .diskWipe, .diskFull:
+    case .kill, .stop, .restart, .powerLoss, .isolate, .isolatePeers, .oneWayIn, .oneWayOut,
+      .cutClients, .halfOpen, .drop, .latency, .throttle, .loss, .diskFlip, .diskTruncate,
+      .diskStale, .diskWipe, .diskFull:
       true
     case .rollingRestart, .halves, .ring, .members, .transfer, .killConsumer, .killProducer,
       .slowConsumer:
