@@ -257,8 +257,9 @@ extension Checker {
     guard let first = nacks.first, nacks.contains(where: { $0.outcome == .ok }) else { return nil }
     var delay = Absent.number
     for nack in nacks { delay = min(delay, history.events[Int(nack.interval.begin)].span) }
-    if delay == Absent.number {
-      delay = backOff(queues[Int(facts.queue)].settings, attempt: holding.attempt)
+    // A retry that names no delay has that of the first; but if the first names none, it has its own.
+    if history.events[Int(first.interval.begin)].span == Absent.number {
+      delay = min(delay, backOff(queues[Int(facts.queue)].settings, attempt: holding.attempt))
     }
     return Due(time: sum(time(first.interval.begin), delay), since: first.interval.begin)
   }

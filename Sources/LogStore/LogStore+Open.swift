@@ -347,9 +347,9 @@ extension Opening {
   }
 
   /// Whether the log makes the snapshot superfluous: it begins with the first entry, and no entry
-  /// was given up because a snapshot covered it.
+  /// was given up because a snapshot covered it. What was mended is still found damaged where it lies.
   private var isLogWhole: Bool {
-    manifest.streamIndex == LogIndex(1) && manifest.lost.isEmpty && manifest.mended.isEmpty
+    manifest.streamIndex == LogIndex(1) && manifest.lost.isEmpty
   }
 
   private func readSnapshot() throws(StorageFailure) {
@@ -756,6 +756,13 @@ extension Opening {
 
   /// Nothing can be built upon: the node begins with an empty log and a floor.
   private func dropEverything(_ scan: StreamScan, _ known: SyncedEnd) throws(StorageFailure) {
+    if !recovery.damage.contains(where: { $0.consequence == .everythingLost }) {
+      recovery.damage.append(
+        DamageReport(
+          text: "the log begins with entry \(manifest.streamIndex), and no snapshot says what came"
+            + " before it or was lost from it",
+          consequence: .everythingLost))
+    }
     let floor = max(max(known.position, manifest.snapshot), state.synced.position)
     state.hardState.floor = max(state.hardState.floor, floor)
     state.hardState.term = max(state.hardState.term, state.hardState.floor.term)

@@ -12,17 +12,20 @@ struct DiskDamage {
     self.node = node
   }
 
-  func strike() {
+  /// - Returns: the file that was harmed, if any was.
+  @discardableResult
+  func strike() -> String? {
     // Mostly the log, sometimes anything.
     var names = node.disk.names.filter { !$0.hasSuffix("LOCK") }
     if simulation.chance.permille(800) { names = names.filter { $0.contains("segment-") } }
     guard let name = simulation.chance.pick(names), let file = node.disk.files[name],
       !file.bytes.isEmpty
-    else { return }
+    else { return nil }
     node.harmedAt = simulation.now
     node.wasHarmed = true
     strike(name, file)
     node.disk.measure()
+    return name
   }
 
   /// A bit of a message flips that was confirmed and that nobody has got yet: it will be read.
@@ -42,6 +45,20 @@ struct DiskDamage {
       file.damage { $0[at + 8] ^= UInt8(1) << UInt8(simulation.chance.below(8)) }
       return
     }
+  }
+
+  /// The end of a segment has what was to be written before it: records that once counted there.
+  func strikeEnd() {
+    let names = node.disk.names.filter { $0.contains("segment-") }
+    guard let name = simulation.chance.pick(names), let file = node.disk.files[name],
+      let last = file.bytes.lastIndex(where: { $0 != 0 }), last >= Self.sector
+    else { return }
+    node.harmedAt = simulation.now
+    node.wasHarmed = true
+    let start = last / Self.sector * Self.sector
+    let from = simulation.chance.below(start / Self.sector) * Self.sector
+    put(name, file, Array(file.bytes[from..<from + Self.sector]), at: start)
+    node.disk.measure()
   }
 
   private func strike(_ name: String, _ file: SimulatedFile) {
@@ -79,6 +96,10 @@ struct DiskDamage {
     let from = simulation.chance.below(source.bytes.count) / Self.sector * Self.sector
     let data = Array(source.bytes[from..<min(source.bytes.count, from + Self.sector)])
     if simulation.plan.isHarsher { loseWrite() }
+    put(name, file, data, at: start)
+  }
+
+  private func put(_ name: String, _ file: SimulatedFile, _ data: [UInt8], at start: Int) {
     tell(.misdirectedWrites, "\(name) at \(start) has what belongs elsewhere")
     file.damage { bytes in
       for (place, byte) in data.enumerated() where start + place < bytes.count {

@@ -12,6 +12,9 @@ struct DiskInspection {
   private(set) var restarted: Set<Int> = []
   /// Harm was done at last, at rest.
   private var hasHarmed = false
+  /// Nodes whose state file was harmed then. It alone says that the last batch was synced, in one copy: who
+  /// loses both cannot know.
+  private var withoutMarker: Set<Int> = []
 
   /// Looks at the disks of all members.
   ///
@@ -43,27 +46,42 @@ struct DiskInspection {
   private mutating func harm(_ simulation: Simulation) -> Bool {
     restarted = []
     for place in simulation.victims {
-      for _ in 0..<2 { DiskDamage(simulation, simulation.nodes[place]).strike() }
+      let damage = DiskDamage(simulation, simulation.nodes[place])
+      for _ in 0..<2 where damage.strike()?.hasSuffix("/state") == true {
+        withoutMarker.insert(place)
+      }
+      damage.strikeEnd()
     }
     return !simulation.victims.isEmpty
   }
 
-  mutating func judge(_ fault: String, on node: SimulatedNode, _ simulation: Simulation) {
+  /// What is wrong with a disk.
+  struct Fault {
+    var text: String
+    /// The node's next process knows, and will not vote or serve as if all were well.
+    var isNoticed = true
+  }
+
+  mutating func judge(_ fault: Fault, on node: SimulatedNode, _ simulation: Simulation) {
     guard node.isVictim else {
-      return simulation.violated("G11", "nobody harmed the disk of \(node): \(fault)")
+      return simulation.violated("G11", "nobody harmed the disk of \(node): \(fault.text)")
+    }
+    guard fault.isNoticed || withoutMarker.contains(node.place) else {
+      return simulation.violated(
+        "G11", "\(node) would not notice the harm on its disk: \(fault.text)")
     }
     guard restarted.insert(node.place).inserted else {
       return simulation.violated(
-        "G11", "the disk of \(node) is not whole after it was started again: \(fault)")
+        "G11", "the disk of \(node) is not whole after it was started again: \(fault.text)")
     }
     simulation.note(.latentDamage)
-    simulation.trace { "harm on the disk of \(node) that nobody noticed: \(fault)" }
+    simulation.trace { "harm on the disk of \(node) that nobody noticed: \(fault.text)" }
     simulation.crash(node, power: false)
     simulation.restart(node, after: .milliseconds(10))
   }
 
   /// What the node's next process would find missing or wrong; nil if nothing is.
-  static func fault(on node: SimulatedNode, _ simulation: Simulation) -> String? {
+  static func fault(on node: SimulatedNode, _ simulation: Simulation) -> Fault? {
     do throws(LogStoreError) {
       let (store, recovery) = try LogStore.open(
         directory: "/data",
@@ -73,43 +91,46 @@ struct DiskInspection {
         switch report.consequence {
         // Of entries that the snapshot covers only messages that wait count, and none does any more.
         case .nothingLost, .recordsLost: continue
-        case .logCutFrom, .everythingLost, .hardStateLost: return report.description
+        case .logCutFrom, .everythingLost, .hardStateLost: return Fault(text: report.description)
         }
       }
       return faultOfSnapshot(store) ?? faultOfLog(store, recovery, simulation)
     } catch {
-      return "it cannot be opened: \(error)"
+      return Fault(text: "it cannot be opened: \(error)")
     }
   }
 
-  private static func faultOfSnapshot(_ store: LogStore) -> String? {
+  private static func faultOfSnapshot(_ store: LogStore) -> Fault? {
     do {
       _ = try loadMachine(from: store)
       return nil
     } catch {
-      return "the snapshot cannot be read: \(error)"
+      return Fault(text: "the snapshot cannot be read: \(error)")
     }
   }
 
   /// All entries are read, and all are the committed ones.
   private static func faultOfLog(
     _ store: LogStore, _ recovery: Recovery, _ simulation: Simulation
-  ) -> String? {
+  ) -> Fault? {
     let commit = simulation.checks.commit
     if recovery.last.index < commit {
-      return
-        "its log ends with entry \(recovery.last), and \(commit) is committed"
+      return Fault(
+        text: "its log ends with entry \(recovery.last), and \(commit) is committed",
+        isNoticed: false)
     }
     var index = recovery.firstIndex
     while index <= commit {
       do throws(LogReadError) {
         let entries = try store.entries(from: index, through: commit, maxBytes: 1 << 16)
         for entry in entries {
-          if let fault = simulation.checks.fault(ofCommitted: entry) { return fault }
+          if let fault = simulation.checks.fault(ofCommitted: entry) {
+            return Fault(text: fault, isNoticed: false)
+          }
         }
         index = index.advanced(by: entries.count)
       } catch {
-        return "entry \(index) cannot be read: \(error)"
+        return Fault(text: "entry \(index) cannot be read: \(error)")
       }
     }
     return nil

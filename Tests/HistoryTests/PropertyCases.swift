@@ -337,6 +337,16 @@ extension PropertyCase {
     .fine(
       "early: a delayed nack, exactly due",
       backOff(60).replacing("nack q m token=1\n11", "nack q m token=1 delay=50\n11")),
+    .fine(
+      "early: handed back twice, and only the second says for how long",
+      backOff(15).replacing("config.retryDelay=100", "config.retryDelay=0")
+        .replacing("\n11 c ok", "\n10 c invoke nack q m token=1 delay=50\n11 c ok")),
+    .wrong(
+      "early: the retry of a delayed nack names no delay", "early",
+      backOff(15).replacing("config.retryDelay=100", "config.retryDelay=0")
+        .replacing(
+          "nack q m token=1\n11 c ok",
+          "nack q m token=1 delay=50\n10 c invoke nack q m token=1\n11 c ok")),
     .fine("early: the back-off at its lowest jitter", backOff(90)),
     .fine("early: the doubled back-off, exactly due", backOff(170, attempt: 2)),
     .fine("early: the longest back-off, exactly due", backOff(250, attempt: 9)),

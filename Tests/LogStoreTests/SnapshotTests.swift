@@ -172,6 +172,41 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     }
   }
 
+  @Test("A repair before the first snapshot does not cost what came before it (seed 196)")
+  func repairedWithoutSnapshot() throws {
+    let disk = MemoryFileSystem()
+    let (first, _) = try LogStore.open(disk)
+    try first.append(1...60, bytes: 640)
+    // A read finds it, in a process that has begun before.
+    let place = try #require(first.log.stream.lazy.compactMap { $0.slot(of: LogIndex(40)) }.first)
+    let segment = try #require(first.log.stream.first { $0.slot(of: LogIndex(40)) != nil })
+    disk.flip(files(disk, "segment-")[Int(segment.segment) - 1], at: Int(place.offset) + 100)
+    #expect(throws: LogReadError.damaged(LogIndex(40))) { try first.payload(of: LogIndex(40)) }
+    first.noteDamage(LogIndex(40))
+    let live = references(40...40, each: 3)
+    let job = first.repair(
+      first.damagedEntries, with: live.map { ($0, bytes($0, of: 640)) })
+    try job.execute()
+    try first.run(first.stage(job))
+    for record in live { #expect(try first.record(record) == bytes(record, of: 640)) }
+
+    let next = disk.killed()
+    let (again, recovery) = try LogStore.open(next)
+    #expect(recovery.last.index == LogIndex(39))
+    #expect(recovery.firstIndex == LogIndex(1))
+    #expect(recovery.hardState.floor == LogPosition(term: Term(1), index: LogIndex(60)))
+    #expect(recovery.damage.map(\.consequence) == [.logCutFrom(LogIndex(40))])
+    #expect(try again.all() == entries(1...39, bytes: 640))
+    // The leader sends the rest again.
+    try again.append(40...61, bytes: 640)
+    again.checkInvariants()
+    let (third, last) = try LogStore.open(next.killed())
+    #expect(last.damage == [])
+    #expect(last.damagedEntries == [])
+    #expect(try third.all() == entries(1...61, bytes: 640))
+    for record in live { #expect(try third.record(record) == bytes(record, of: 640)) }
+  }
+
   @Test(
     "What damage took as a whole stays repaired, or known, when the log is cleaned (seed 2726)",
     arguments: [true, false], [3000, 4096, 7000])

@@ -48,17 +48,26 @@ import Testing
   @Test func harmThatNobodyDidIsAViolation() {
     node.isVictim = false
     var inspection = DiskInspection()
-    inspection.judge("something is wrong", on: node, simulation)
+    inspection.judge(.init(text: "something is wrong"), on: node, simulation)
     #expect(simulation.violation?.rule == "G11")
   }
 
   @Test func harmIsMendedOnce() {
     node.isVictim = true
     var inspection = DiskInspection()
-    inspection.judge("something is wrong", on: node, simulation)
+    inspection.judge(.init(text: "something is wrong"), on: node, simulation)
     #expect(simulation.violation == nil)
     #expect(node.life == nil && inspection.restarted == [node.place])
-    inspection.judge("something is wrong", on: node, simulation)
+    inspection.judge(.init(text: "something is wrong"), on: node, simulation)
     #expect(simulation.violation?.rule == "G11")
+  }
+
+  @Test func harmThatTheNodeWouldNotNoticeIsAViolation() {
+    node.isVictim = true
+    var inspection = DiskInspection()
+    inspection.judge(
+      .init(text: "something is wrong", isNoticed: false), on: node, simulation)
+    #expect(simulation.violation?.rule == "G11")
+    #expect(node.life != nil)
   }
 }
