@@ -31,16 +31,14 @@ struct GrantTimes {
 }
 
 extension Checker {
-  /// A place in the history at which a delivery had not been granted yet: not before its message was
-  /// published. Where it does not say when it was granted, that is all that is known; of a dead letter,
-  /// where it was read. Of another event its own place.
+  /// A place in the history at which a delivery had not been granted yet, not before its message was
+  /// published: where it was read, if it does not say when it was granted.
   mutating func placeBeforeGrant(of delivery: EventPosition) -> EventPosition {
     let event = history.events[Int(delivery)]
-    guard event.action == .deliver else { return delivery }
-    let published = life.publishes.first
-    guard event.moment != Absent.number else { return min(delivery, published ?? delivery) }
+    guard event.action == .deliver, event.moment != Absent.number else { return delivery }
     if grantTimes == nil { grantTimes = gatherGrants() }
-    let before = max(grantTimes?.latestBefore(event.moment) ?? delivery, published ?? 0)
+    let before = max(
+      grantTimes?.latestBefore(event.moment) ?? delivery, life.publishes.first ?? 0)
     return min(delivery, before)
   }
 

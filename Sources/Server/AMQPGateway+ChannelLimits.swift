@@ -99,6 +99,8 @@ extension AMQPGateway {
       changed.insert(settle.channel)
     }
     for channel in changed { shareRoom(of: channel, session, client) }
+    // What was settled elsewhere on the connection counts too: it bounds what a session may hold.
+    shareRoom(client)
   }
 
   /// The same for all channels that have a limit: something was sent, or an order was carried out.

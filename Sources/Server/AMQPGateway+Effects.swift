@@ -63,12 +63,13 @@ extension AMQPGateway {
     client.outbox.remove(of: consumer)
     client.cancelled[consumer] = nil
     if AMQPTakers.owns(consumer) {
-      client.takers.forget(consumer)
       // What it took and could not be read is gone as well.
       for get in client.waitingGets where get.taker == consumer {
         answer(get.token, .getEmpty, to: client)
+        client.takers.answered(consumer, holds: false)
       }
       client.waitingGets.removeAll { $0.taker == consumer }
+      client.takers.queueIsGone(consumer)
     } else if client.remove(consumer) != nil {
       cancelled.append((client, consumer))
     }

@@ -74,8 +74,14 @@ struct AMQPTakers {
     forget(taker)
   }
 
-  /// The machine of queues has forgotten it: its queue is gone.
-  mutating func forget(_ taker: ConsumerID) {
+  /// The machine of queues has forgotten it, and what it held: its queue is gone. One that asks is known
+  /// there anew, under the same number, if there is such a queue again by then.
+  mutating func queueIsGone(_ taker: ConsumerID) {
+    takers[taker]?.held = 0
+    forgetIfIdle(taker)
+  }
+
+  private mutating func forget(_ taker: ConsumerID) {
     guard let state = takers.removeValue(forKey: taker) else { return }
     places[Place(channel: state.channel, queue: state.queue)] = nil
   }

@@ -594,6 +594,20 @@ extension PropertyCase {
         18 c ok ack d m token=2
 
         """ + bothDrained),
+    .wrong(
+      "dead-letter-doubled: without a grant it was there when it was read", "dead-letter-doubled",
+      withDeadLetters + published + """
+        5 c ok deliver q m token=1 attempt=2 lease=100 id=A
+        6 c invoke nack q m token=1
+        7 c ok nack q m token=1
+        8 a invoke redrive d -
+        9 a ok redrive d -
+        10 s ok deliver d m token=1 attempt=1 lease=5 id=B
+        16 c ok deliver d m token=2 attempt=1 lease=100 id=D
+        17 c invoke ack d m token=2
+        18 c ok ack d m token=2
+
+        """ + bothDrained),
     .fine(
       "dead-letter-doubled: published to two queues with one for dead letters",
       withDeadLetters + """

@@ -74,6 +74,21 @@ import Testing
     #expect(known.awaited.isEmpty)
   }
 
+  @Test("A get that is under way outlives its queue: there may be another of that name by then")
+  func takersOutliveTheirQueue() {
+    var takers = AMQPTakers()
+    let channel = ChannelID(opening: 1, number: 1)
+    let taker = takers.ask("q", of: channel)
+    takers.answered(taker, holds: true)
+    #expect(takers.ask("q", of: channel) == taker)
+    takers.queueIsGone(taker)
+    #expect(takers[taker]?.held == 0 && takers[taker]?.isAsking == true)
+    takers.answered(taker, holds: true)
+    #expect(takers[taker]?.held == 1)
+    takers.queueIsGone(taker)
+    #expect(takers.count == 0)
+  }
+
   @Test("The numbers of takers begin anew, and leave out those that are in use")
   func takersNumbersBeginAnew() {
     var takers = AMQPTakers(behind: .max - 2)

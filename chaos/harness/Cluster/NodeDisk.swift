@@ -42,7 +42,7 @@ struct NodeDisk: Sendable {
     let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { throw .system(directory) }
     // Or it would be the machine's own file system that ends.
-    guard isMounted else {
+    guard isOwn(descriptor) else {
       close(descriptor)
       throw ChaosError("\(directory) is no file system of its own")
     }
@@ -59,10 +59,10 @@ struct NodeDisk: Sendable {
   }
 
   /// On a loop device, and not the one that the directory above is on.
-  private var isMounted: Bool {
+  private func isOwn(_ descriptor: Int32) -> Bool {
     var own = stat()
     var above = stat()
-    guard stat(directory, &own) == 0, stat(directory + "/..", &above) == 0 else { return false }
+    guard fstat(descriptor, &own) == 0, stat(directory + "/..", &above) == 0 else { return false }
     return own.st_dev != above.st_dev && (own.st_dev >> 8) & 0xfff == Self.loopMajor
   }
 

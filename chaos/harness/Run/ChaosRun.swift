@@ -61,8 +61,14 @@ package final class ChaosRun: Sendable {
   private static let settleMax = Duration.seconds(60)
   private static let drainMax = Duration.seconds(180)
 
+  /// The file systems of the nodes' own, while there are some.
+  private let disks = Mutex<[NodeDisk]>([])
+
   /// Ends all nodes at once and for ever: for a process that is about to end itself.
-  package func killAll() { processes.killAll() }
+  package func killAll() {
+    processes.killAll()
+    for disk in disks.withLock({ $0 }) { disk.detach() }
+  }
 
   /// Runs it. However it ends, nothing of it keeps running.
   /// - Parameter progress: called a few times a second.
@@ -72,6 +78,9 @@ package final class ChaosRun: Sendable {
     let directory = try ClusterFiles.makeTemporaryDirectory(in: options.temporary)
     let base = try options.basePort ?? ClusterPlaces.freeBasePort(nodes: options.scenario.nodes)
     let places = ClusterPlaces(directory: directory, basePort: base)
+    if options.scenario.diskBytes != nil {
+      disks.withLock { $0 = (1...ClusterPlaces.nodesMax).map { places.disk($0) } }
+    }
     let reportDirectory = options.report
     if let reportDirectory { try ClusterFiles.makeDirectory(reportDirectory) }
     let history = (reportDirectory ?? directory) + "/history.jsonl"
@@ -195,9 +204,7 @@ package final class ChaosRun: Sendable {
   }
 
   private func cleanUp(_ places: ClusterPlaces, keeps: Bool) throws(ChaosError) {
-    if options.scenario.diskBytes != nil {
-      for node in 1...ClusterPlaces.nodesMax { places.disk(node).detach() }
-    }
+    for disk in disks.withLock({ $0 }) { disk.detach() }
     if !keeps { try ClusterFiles.remove(places.directory) }
   }
 
