@@ -9,7 +9,10 @@ import Wire
 
 /// A change that was begun for a client and is answered when it is committed.
 struct PendingChange {
-  enum Kind {
+  indirect enum Kind {
+    /// Ordered once the leader has committed something in its term, which a new one does at once; then the
+    /// other.
+    case order(MembershipChange, then: Kind)
     case add(NodeID)
     case remove(NodeID)
     /// To this node, or nil for whichever.
@@ -92,6 +95,8 @@ extension NodeLoop {
     do {
       try replica.changeMembership(change, now: now)
       pendingChanges.append(PendingChange(request: request, kind: kind))
+    } catch .noCommitInTerm {
+      pendingChanges.append(PendingChange(request: request, kind: .order(change, then: kind)))
     } catch {
       refuse(request, Self.refusal(for: error), Self.text(for: error))
     }
@@ -117,6 +122,10 @@ extension NodeLoop {
   private mutating func maybeAnswer(_ pending: PendingChange, now: MonotonicTime) -> Bool {
     let membership = replica.appliedMembership
     switch pending.kind {
+    case .order(let change, let kind):
+      // Ordered, refused, or waiting anew.
+      self.change(change, kind, pending.request, now: now)
+      return true
     case .add(let node):
       guard membership.isVoter(node) else { return loseIfDeposed(pending) }
     case .remove(let node):
