@@ -288,7 +288,8 @@ struct NodeLoop: ~Copyable {
     log.error("stopped taking part: \(reason)")
     answerPendingChanges(now: now)
     problems.halted = reason
-    phase = .halted(reason)
+    // Who was told to stop does not stay for that.
+    if case .stopping = phase { phase = .ended(exitCode: 0) } else { phase = .halted(reason) }
     // Nothing is written or sent any more, so nothing is to be waited for.
     markerDeadline = .never
     failedStreams.removeAll()

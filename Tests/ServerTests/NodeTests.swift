@@ -210,6 +210,22 @@ import Wire
     }
   }
 
+  @Test("A node that is told to stop ends, also if it is removed or its disk fails on the way")
+  func haltedWhileStopping() throws {
+    let cluster = try InProcessCluster(1)
+    let configuration = cluster.nodes[0].configuration
+    var loop = try NodeLoop.start(
+      configuration, log: NodeLog(node: configuration.node, isQuiet: true), signals: nil)
+    loop.beginStopping(now: MonotonicClock.now())
+    loop.halt("for a test", now: MonotonicClock.now())
+    var isOver = false
+    if case .ended(exitCode: 0) = loop.phase { isOver = true }
+    #expect(isOver)
+    // A halted one is stopped by the second of these.
+    for _ in 0..<2 { loop.mailbox.post(.stop) }
+    #expect(loop.runToEnd() == 0)
+  }
+
   @Test("A member is added under its own number and votes; the leader is removed and goes (§4)")
   func membership() async throws {
     let cluster = try InProcessCluster(4) { configuration in
