@@ -309,9 +309,12 @@ package actor ChaosCluster {
 
   // MARK: Members
 
+  /// Each new node has ports of its own, of which there are only so many.
+  var mayJoin: Bool { nextNode <= ClusterPlaces.nodesMax }
+
   /// Starts one more node, which waits to be added.
   func startJoining() async throws -> (node: Int, peers: String, clients: String) {
-    guard nextNode <= ClusterPlaces.nodesMax else { throw ChaosError("no more nodes") }
+    guard mayJoin else { throw ChaosError("no more nodes") }
     let node = nextNode
     nextNode += 1
     try await prepare(node, others: members)

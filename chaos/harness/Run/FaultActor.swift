@@ -253,6 +253,7 @@ package actor FaultActor {
   /// A new node comes and an old one goes.
   private func changeMembers(_ fault: PlannedFault) async throws {
     guard !isChangingMembers else { return skip(fault, "another change is under way") }
+    guard await cluster.mayJoin else { return skip(fault, "no numbers are left for new nodes") }
     isChangingMembers = true
     defer { isChangingMembers = false }
     let admin = try await administrator()
