@@ -97,9 +97,9 @@ package struct AMQPProperties: Hashable, Sendable {
       properties: start + keyEnd..<start + value.count, body: body)
   }
 
-  /// The header table of the first record of `run`; empty if it has none.
-  static func headers(ofRecord run: UnsafeRawBufferPointer) -> ArgumentTable {
-    ArgumentTable(headerBytes(ofRecord: run))
+  /// The headers of the first record of `run`; none if it has no table.
+  static func headers(ofRecord run: UnsafeRawBufferPointer) -> HeaderIndex {
+    HeaderIndex(headerBytes(ofRecord: run))
   }
 
   /// The same as sent, without its length.

@@ -84,12 +84,20 @@ package struct ArgumentTable: Hashable, Sendable {
   /// - Parameter bytes: the entries, without the table's length. What cannot be read ends the
   ///   table: whoever took it from a client has checked it.
   package init(_ bytes: UnsafeRawBufferPointer) {
+    Self.forEach(in: bytes) { entries.append((String(decoding: $0, as: UTF8.self), $1)) }
+  }
+
+  /// Calls `body` with each name and value, in their order.
+  static func forEach(
+    in bytes: UnsafeRawBufferPointer,
+    _ body: (_ name: Slice<UnsafeRawBufferPointer>, _ value: ArgumentValue) -> Void
+  ) {
     var rest = bytes[...]
     while let count = rest.first, rest.count >= 1 + Int(count) + 1 {
       let name = rest.dropFirst().prefix(Int(count))
       rest = rest.dropFirst(1 + Int(count))
-      guard let value = Self.takeValue(from: &rest) else { return }
-      entries.append((String(decoding: name, as: UTF8.self), value))
+      guard let value = takeValue(from: &rest) else { return }
+      body(name, value)
     }
   }
 
@@ -139,24 +147,100 @@ package struct ArgumentTable: Hashable, Sendable {
   }
 }
 
+/// A message's headers, to be looked up by name: read once, so that a message costs what it has, and
+/// each binding what that asks for. Of several of one name the first counts, as in RabbitMQ, which
+/// sorts both tables and keeps the first.
+struct HeaderIndex: Sendable {
+  /// By name, each once.
+  private var entries: [(name: [UInt8], value: ArgumentValue)] = []
+
+  init() {}
+
+  /// - Parameter bytes: an AMQP field table without its length.
+  init(_ bytes: UnsafeRawBufferPointer) {
+    ArgumentTable.forEach(in: bytes) { entries.append(([UInt8]($0), $1)) }
+    Self.sort(&entries)
+  }
+
+  init(_ bytes: [UInt8]) {
+    self = bytes.withUnsafeBytes { HeaderIndex($0) }
+  }
+
+  subscript(name: [UInt8]) -> ArgumentValue? {
+    var low = 0
+    var high = entries.count
+    while low < high {
+      let middle = (low + high) / 2
+      if Self.precedes(entries[middle].name, name) { low = middle + 1 } else { high = middle }
+    }
+    return low < entries.count && entries[low].name == name ? entries[low].value : nil
+  }
+
+  /// Sorts by name and drops all but the first of each.
+  static func sort(_ entries: inout [(name: [UInt8], value: ArgumentValue)]) {
+    if entries.count < 2 { return }
+    let places = entries.indices.sorted {
+      precedes(entries[$0].name, entries[$1].name)
+        || $0 < $1 && entries[$0].name == entries[$1].name
+    }
+    var sorted: [(name: [UInt8], value: ArgumentValue)] = []
+    sorted.reserveCapacity(entries.count)
+    for place in places where sorted.last?.name != entries[place].name {
+      sorted.append(entries[place])
+    }
+    entries = sorted
+  }
+
+  /// Any order will do that is one: short names first, then eight bytes at a time.
+  private static func precedes(_ left: [UInt8], _ right: [UInt8]) -> Bool {
+    if left.count != right.count { return left.count < right.count }
+    return left.withUnsafeBytes { left in
+      right.withUnsafeBytes { right in
+        var place = 0
+        // SAFETY: both have as many bytes, and those read lie within.
+        while place + 8 <= left.count {
+          let first = left.loadUnaligned(fromByteOffset: place, as: UInt64.self)
+          let second = right.loadUnaligned(fromByteOffset: place, as: UInt64.self)
+          if first != second { return first < second }
+          place += 8
+        }
+        while place < left.count {
+          if left[place] != right[place] { return left[place] < right[place] }
+          place += 1
+        }
+        return false
+      }
+    }
+  }
+}
+
 /// What a binding of a headers exchange asks for.
 struct HeaderMatch: Sendable {
   private var isAll = true
-  private var wanted: [(name: String, value: ArgumentValue)] = []
+  /// Each name once: as in RabbitMQ the first of it counts.
+  private var wanted: [(name: [UInt8], value: ArgumentValue)] = []
+
+  /// How many headers it asks for.
+  var count: Int { wanted.count }
 
   init(arguments: [UInt8]) {
-    let table = ArgumentTable(arguments)
-    let rule = table["x-match"]?.text ?? "all"
+    let rule = ArgumentTable(arguments)["x-match"]?.text ?? "all"
     isAll = !rule.hasPrefix("any")
     let countsOwn = rule.hasSuffix("-with-x")
-    wanted = table.entries.filter {
-      $0.name != "x-match" && (countsOwn || !$0.name.hasPrefix("x-"))
+    arguments.withUnsafeBytes { bytes in
+      ArgumentTable.forEach(in: bytes) { name, value in
+        let isOwn = name.starts(with: "x-".utf8)
+        if !name.elementsEqual("x-match".utf8), countsOwn || !isOwn {
+          wanted.append(([UInt8](name), value))
+        }
+      }
     }
+    HeaderIndex.sort(&wanted)
   }
 
   /// A value of no type asks for the header, whatever it says.
-  func matches(_ headers: ArgumentTable) -> Bool {
-    func isThere(_ entry: (name: String, value: ArgumentValue)) -> Bool {
+  func matches(_ headers: HeaderIndex) -> Bool {
+    func isThere(_ entry: (name: [UInt8], value: ArgumentValue)) -> Bool {
       guard let value = headers[entry.name] else { return false }
       return entry.value.type == UInt8(ascii: "V") || value.isEqual(to: entry.value)
     }

@@ -68,6 +68,15 @@ package struct MachineLimits: Hashable, Sendable {
   /// are dead, each waiting copy counted. A publish that would make more is `overloaded`; a message
   /// that moves goes without them.
   package var headerBytesKept = 256 << 20
+  /// Words in the keys of all bindings of topic exchanges, one node of their trees each: what keys
+  /// of one exchange have in common from their beginning on counts once. A node takes about a
+  /// hundred bytes, and a key of 255 bytes may have 256 words.
+  package var topicNodes = 8_000_000
+  /// Headers that the bindings of all headers exchanges ask for.
+  package var wantedHeaders = 4_000_000
+  /// Bindings and wanted headers that headers exchanges look at for the messages of one entry; what
+  /// would look at more waits for the next.
+  package var headerLooksPerEntry = 1 << 22
 
   package init() {}
 

@@ -27,6 +27,12 @@ extension MachineState {
     if queues.count >= limits.queues {
       return .refused(.tooManyQueues, detail: "there are \(queues.count) queues")
     }
+    // They are not used again.
+    if nextQueue == .max {
+      return .refused(
+        .tooManyQueues,
+        detail: "all numbers for queues are used up: so many were declared since ever")
+    }
     var queue = QueueState()
     if !settings.deadLetterQueue.isEmpty {
       // A queue must exist before another names it, and keeps its settings: so no cycle can be

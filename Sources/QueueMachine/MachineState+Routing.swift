@@ -453,7 +453,7 @@ extension MachineState {
     guard let start = topology.exchange(address.exchange, in: host) else { return [] }
     // The record lies in the log and cannot be read here: a headers exchange sees what was kept.
     let route = topology.route(from: start, keys: address.keys) {
-      address.headers.withUnsafeBytes { ArgumentTable($0) }
+      HeaderIndex(address.headers)
     }
     return route.compactMap { queueSlots[UInt64($0)] }
   }

@@ -69,8 +69,16 @@ extension MachineState {
     if topology.exchanges.count >= TopologyLimits.exchanges {
       throw .tooMany("there are \(topology.exchanges.count) exchanges")
     }
+    try checkNumbers(ofExchanges: 1)
     let number = topology.insert(name.name, command.settings, in: name.host)
     hash.fold(.exchangeDeclared, UInt64(number), UInt64(command.settings.kind.rawValue))
+  }
+
+  /// Numbers are not used again, and there are 2^32 of them.
+  private func checkNumbers(ofExchanges count: UInt32) throws(TopologyFailure) {
+    if topology.nextExchange > .max - count {
+      throw .tooMany("all numbers for exchanges are used up: so many were declared since ever")
+    }
   }
 
   private mutating func deleteExchange(_ command: DeleteExchange, _ effects: inout EffectList) {
@@ -100,12 +108,14 @@ extension MachineState {
         removeBinding(binding, of: number, from: .target)
       }
       // Looked up anew: a binding of the exchange to itself is gone by now.
-      for incoming in topology.exchanges[UInt64(number)]?.incoming ?? [] {
+      for incoming in topology.exchanges[UInt64(number)]?.incoming.sorted() ?? [] {
         if removeBinding(incoming.number, of: incoming.exchange, from: .source) {
           doomed.append(incoming.exchange)
         }
       }
-      topology.exchanges.remove(UInt64(number))
+      if let gone = topology.exchanges.remove(UInt64(number)) {
+        topology.routeSize -= gone.routes.size
+      }
       topology.exchangeNumbers[ScopedName(host: exchange.host, name: exchange.name)] = nil
     }
     topology.routes.forget()
@@ -134,11 +144,35 @@ extension MachineState {
     {
       throw .tooMany("the arguments of the binding have \(bytes) bytes")
     }
+    try checkRoutes(source, identity)
     let binding = Binding(
       number: topology.nextBinding, target: identity.target,
       leadsToExchange: identity.leadsToExchange, key: identity.key, arguments: identity.arguments)
     hash.fold(.bound, binding.number, UInt64(source) << 32 | UInt64(identity.target))
     topology.add(binding, to: source)
+  }
+
+  /// What a binding takes for routing may be far more than itself.
+  private func checkRoutes(
+    _ source: UInt32, _ identity: Binding.Identity
+  ) throws(TopologyFailure) {
+    guard let exchange = topology.exchanges[UInt64(source)] else { return }
+    switch exchange.settings.kind {
+    case .topic:
+      let more = exchange.routes.topics.nodesMissing(for: identity.key)
+      if topology.routeSize.topicNodes + more > limits.topicNodes {
+        throw .tooMany(
+          "the keys of all topic bindings may have \(limits.topicNodes) words together, and what"
+            + " several begin with counts once; this one would add \(more)")
+      }
+    case .headers:
+      let more = HeaderMatch(arguments: identity.arguments).count
+      if topology.routeSize.wantedHeaders + more > limits.wantedHeaders {
+        throw .tooMany(
+          "all bindings of headers exchanges may ask for \(limits.wantedHeaders) headers together")
+      }
+    case .direct, .fanout: return
+    }
   }
 
   private mutating func unbind(_ command: ChangeBinding, _ effects: inout EffectList) {
@@ -183,7 +217,7 @@ extension MachineState {
     topology.bindingCount -= 1
     topology.argumentBytes -= binding.arguments.count
     if end == .target { return false }
-    return topology.exchanges.update(UInt64(source)) { exchange in
+    return topology.change(source) { exchange in
       exchange.remove(binding)
       return exchange.settings.isAutoDelete && exchange.bindings.isEmpty
     } ?? false
@@ -341,6 +375,7 @@ extension MachineState {
       if machine.topology.hosts.count >= TopologyLimits.virtualHosts {
         throw .tooMany("there are \(machine.topology.hosts.count) vhosts")
       }
+      try machine.checkNumbers(ofExchanges: UInt32(Topology.predeclared.count))
       let host = machine.topology.insertHost(name)
       machine.hash.fold(.hostAdded, UInt64(host.rawValue))
       return .done
@@ -423,7 +458,7 @@ extension MachineState {
         mine.removeAll { $0 == queue.rawValue }
       }
     }
-    for incoming in extras.bindings {
+    for incoming in extras.bindings.sorted() {
       if removeBinding(incoming.number, of: incoming.exchange, from: .source) {
         removeExchange(incoming.exchange)
       }
@@ -453,11 +488,11 @@ extension Exchange {
     routes.remove(binding, settings.kind)
   }
 
-  mutating func forget(_ gone: IncomingBinding) { incoming.removeAll { $0 == gone } }
+  mutating func forget(_ gone: IncomingBinding) { incoming.remove(gone) }
 }
 
 extension QueueExtras {
-  mutating func forget(_ gone: IncomingBinding) { bindings.removeAll { $0 == gone } }
+  mutating func forget(_ gone: IncomingBinding) { bindings.remove(gone) }
 }
 
 extension QueueOrder {
@@ -478,16 +513,31 @@ extension QueueOrder {
 extension Topology {
   mutating func add(_ binding: Binding, to source: UInt32) {
     nextBinding = max(nextBinding, binding.number + 1)
-    _ = exchanges.update(UInt64(source)) { $0.add(binding) }
+    change(source) { $0.add(binding) }
     let incoming = IncomingBinding(exchange: source, number: binding.number)
     if binding.leadsToExchange {
-      _ = exchanges.update(UInt64(binding.target)) { $0.incoming.append(incoming) }
+      _ = exchanges.update(UInt64(binding.target)) { $0.incoming.insert(incoming) }
     } else {
-      _ = queues.update(UInt64(binding.target)) { $0.bindings.append(incoming) }
+      _ = queues.update(UInt64(binding.target)) { $0.bindings.insert(incoming) }
     }
     bindingCount += 1
     argumentBytes += binding.arguments.count
     routes.forget()
+  }
+
+  /// Changes the bindings of an exchange, and counts what its routes take.
+  @discardableResult
+  mutating func change<Result>(
+    _ exchange: UInt32, _ body: (inout Exchange) -> Result
+  ) -> Result? {
+    let done = exchanges.update(UInt64(exchange)) { exchange in
+      let before = exchange.routes.size
+      return (result: body(&exchange), before: before, after: exchange.routes.size)
+    }
+    guard let done else { return nil }
+    routeSize -= done.before
+    routeSize += done.after
+    return done.result
   }
 
   mutating func insert(_ extras: QueueExtras, for queue: QueueID) {

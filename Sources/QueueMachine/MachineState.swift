@@ -109,6 +109,7 @@ struct MachineState: Sendable {
     lookedHere = 0
     if !sharesHere.isEmpty { sharesHere.removeAll() }
     dueWork = 0
+    topology.headerLooks = 0
     carryOutDue(&effects)
     assignDirty(&effects)
     do {

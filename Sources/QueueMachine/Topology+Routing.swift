@@ -6,15 +6,28 @@ import Base
 /// The bindings of one exchange, arranged for its kind. All parts are stored side by side, not in
 /// an enum, so that they change in place.
 struct RouteTable: Sendable {
-  var direct: [[UInt8]: [UInt64]] = [:]
+  var direct: [[UInt8]: Set<UInt64>] = [:]
   var topics = TopicTrie()
   var headers: [UInt64: HeaderMatch] = [:]
+  /// Of all in `headers`.
+  private var wantedHeaders = 0
+
+  /// The same however the bindings came, and on every node.
+  var size: RouteSize {
+    RouteSize(topicNodes: topics.nodeCount, wantedHeaders: wantedHeaders)
+  }
+
+  /// What a message costs that is matched against the headers of all bindings.
+  var headerLooks: Int { headers.count + wantedHeaders }
 
   mutating func insert(_ binding: Binding, _ kind: ExchangeType) {
     switch kind {
-    case .direct: direct[binding.key, default: []].append(binding.number)
+    case .direct: direct[binding.key, default: []].insert(binding.number)
     case .topic: topics.insert(binding.number, key: binding.key)
-    case .headers: headers[binding.number] = HeaderMatch(arguments: binding.arguments)
+    case .headers:
+      let match = HeaderMatch(arguments: binding.arguments)
+      wantedHeaders += match.count
+      headers[binding.number] = match
     case .fanout: break
     }
   }
@@ -22,12 +35,30 @@ struct RouteTable: Sendable {
   mutating func remove(_ binding: Binding, _ kind: ExchangeType) {
     switch kind {
     case .direct:
-      direct[binding.key]?.removeAll { $0 == binding.number }
+      direct[binding.key]?.remove(binding.number)
       if direct[binding.key]?.isEmpty == true { direct[binding.key] = nil }
     case .topic: topics.remove(binding.number, key: binding.key)
-    case .headers: headers[binding.number] = nil
+    case .headers: wantedHeaders -= headers.removeValue(forKey: binding.number)?.count ?? 0
     case .fanout: break
     }
+  }
+}
+
+/// What of routes grows by more than the number of the bindings.
+struct RouteSize: Hashable, Sendable {
+  /// Of the trees of topic exchanges.
+  var topicNodes = 0
+  /// Headers that bindings ask for.
+  var wantedHeaders = 0
+
+  static func += (left: inout RouteSize, right: RouteSize) {
+    left.topicNodes += right.topicNodes
+    left.wantedHeaders += right.wantedHeaders
+  }
+
+  static func -= (left: inout RouteSize, right: RouteSize) {
+    left.topicNodes -= right.topicNodes
+    left.wantedHeaders -= right.wantedHeaders
   }
 }
 
@@ -54,7 +85,7 @@ extension Topology {
   ///
   /// - Parameter headers: the message's headers, asked for only where an exchange looks at them.
   mutating func route(
-    from exchange: UInt32, keys: [[UInt8]], headers: () -> ArgumentTable
+    from exchange: UInt32, keys: [[UInt8]], headers: () -> HeaderIndex
   ) -> [UInt32] {
     if keys.count == 1 {
       let known = RouteCache.Key(exchange: exchange, key: keys[0])
@@ -79,13 +110,13 @@ extension Topology {
     return settings.kind == .headers || exchange.exchangesBehind > 0 || !settings.alternate.isEmpty
   }
 
-  private func findRoute(
-    from first: UInt32, keys: [[UInt8]], headers: () -> ArgumentTable
+  private mutating func findRoute(
+    from first: UInt32, keys: [[UInt8]], headers: () -> HeaderIndex
   ) -> [UInt32] {
     var queues = Set<UInt32>()
     var seen: Set<UInt32> = [first]
     var open = [first]
-    var table: ArgumentTable?
+    var index: HeaderIndex?
     while let number = open.popLast() {
       guard let exchange = exchanges[UInt64(number)] else { continue }
       var isRouted = false
@@ -103,8 +134,9 @@ extension Topology {
       case .fanout: exchange.bindings.keys.forEach(lead)
       case .topic: for key in keys { exchange.routes.topics.match(key, lead) }
       case .headers:
-        let read = table ?? headers()
-        table = read
+        let read = index ?? headers()
+        index = read
+        headerLooks += exchange.routes.headerLooks
         for (binding, match) in exchange.routes.headers where match.matches(read) { lead(binding) }
       }
       if !isRouted, !exchange.settings.alternate.isEmpty,

@@ -3,8 +3,8 @@
 // in snapshots and in the state's hash. `MachineState+Topology.swift` changes it, routing is in
 // `Topology+Routing.swift`.
 //
-// Dictionaries here are looked up and never walked: whatever has an order goes by numbers that grow
-// with every object made.
+// Dictionaries and sets here are looked up, or walked where the order means nothing: whatever has an
+// order goes by numbers that grow with every object made.
 
 import Base
 
@@ -108,7 +108,7 @@ struct Exchange: Sendable {
   /// How many of the bindings lead to exchanges.
   var exchangesBehind = 0
   /// Bindings that lead here from other exchanges.
-  var incoming: [IncomingBinding] = []
+  var incoming: Set<IncomingBinding> = []
   var routes = RouteTable()
 }
 
@@ -130,12 +130,17 @@ struct QueueExtras: Hashable, Sendable {
   /// A native client declared it: it may have settings that AMQP does not know.
   var isNative = false
   /// Bindings that lead here: of which exchange, and the binding's number.
-  var bindings: [IncomingBinding] = []
+  var bindings: Set<IncomingBinding> = []
 }
 
-struct IncomingBinding: Hashable, Sendable {
+struct IncomingBinding: Hashable, Comparable, Sendable {
   var exchange: UInt32
   var number: UInt64
+
+  /// In the order of their making, whatever exchange they are of.
+  static func < (left: IncomingBinding, right: IncomingBinding) -> Bool {
+    left.number < right.number
+  }
 }
 
 struct User: Hashable, Sendable {
@@ -182,6 +187,10 @@ struct Topology: Sendable {
   var exclusive = IntegerMap<[UInt32]>()
   var bindingCount = 0
   var argumentBytes = 0
+  /// What the routes of all exchanges take (`MachineLimits.topicNodes`, `wantedHeaders`).
+  var routeSize = RouteSize()
+  /// What headers exchanges looked at in the present entry (`MachineLimits.headerLooksPerEntry`).
+  var headerLooks = 0
   /// By node: what came of the commands that its clients' gateway passed on.
   var streams = IntegerMap<CommandStream>()
 

@@ -179,8 +179,10 @@ extension MachineState {
     var bindings = 0
     var incoming = 0
     var bytes = 0
+    var routes = RouteSize()
     for number in topology.exchanges.sortedKeys {
       guard let exchange = topology.exchanges[number] else { continue }
+      routes += exchange.routes.size
       invariant(
         topology.exchange(exchange.name, in: exchange.host) == exchange.number,
         "exchange \(exchange.name) misnamed")
@@ -221,6 +223,7 @@ extension MachineState {
     invariant(owned == exclusive, "\(owned) of \(exclusive) exclusive queues")
     invariant(bindings == topology.bindingCount, "\(bindings) bindings")
     invariant(bindings == incoming, "\(incoming) of \(bindings) bindings lead somewhere")
+    invariant(routes == topology.routeSize, "\(routes) are \(topology.routeSize)")
     invariant(bytes == topology.argumentBytes, "\(bytes) bytes of arguments")
     invariant(topology.exchangeNumbers.count == topology.exchanges.count, "exchange names")
   }

@@ -8,51 +8,99 @@ import Base
 /// The bindings of a topic exchange by their keys.
 struct TopicTrie: Sendable {
   private struct Node: Sendable {
-    /// Looked up only.
+    /// Where there are several; looked up, or walked where the order means nothing.
     var children: [[UInt8]: Int] = [:]
-    /// Of the numbers of the bindings that end here, in the order of their making.
-    var bindings: [UInt64] = []
-    var parent = -1
+    /// Where there is one: most nodes have no more, and a table takes more than all the rest of one.
+    var onlyChild = TopicTrie.noNode
+    /// The numbers of the bindings that end here.
+    var bindings: Set<UInt64> = []
+    var parent = TopicTrie.noNode
     var word: [UInt8] = []
+
+    var isLeaf: Bool { onlyChild == TopicTrie.noNode && children.isEmpty }
   }
+
+  private static let noNode = -1
 
   private var nodes = SlotTable(vacant: Node())
   private let root: Int
 
   init() { root = nodes.insert(Node()) }
 
-  /// Nodes beside the root: with nothing bound, none.
+  /// Nodes beside the root: with nothing bound, none. It depends on the keys alone.
   var nodeCount: Int { nodes.count - 1 }
+
+  /// How many nodes more there would be with such a key.
+  func nodesMissing(for key: [UInt8]) -> Int {
+    let words = Self.words(of: key)
+    var place = root
+    for (count, word) in words.enumerated() {
+      guard let child = child(of: place, word) else { return words.count - count }
+      place = child
+    }
+    return 0
+  }
 
   mutating func insert(_ number: UInt64, key: [UInt8]) {
     var place = root
     for word in Self.words(of: key) {
-      if let child = nodes[place].children[word] {
+      if let child = child(of: place, word) {
         place = child
       } else {
         var node = Node()
         node.parent = place
         node.word = word
         let child = nodes.insert(node)
-        nodes[place].children[word] = child
+        add(child, to: place)
         place = child
       }
     }
-    nodes[place].bindings.append(number)
+    nodes[place].bindings.insert(number)
   }
 
   mutating func remove(_ number: UInt64, key: [UInt8]) {
     var place = root
     for word in Self.words(of: key) {
-      guard let child = nodes[place].children[word] else { return }
+      guard let child = child(of: place, word) else { return }
       place = child
     }
-    nodes[place].bindings.removeAll { $0 == number }
-    while place != root, nodes[place].bindings.isEmpty, nodes[place].children.isEmpty {
+    nodes[place].bindings.remove(number)
+    while place != root, nodes[place].bindings.isEmpty, nodes[place].isLeaf {
       let parent = nodes[place].parent
-      nodes[parent].children[nodes[place].word] = nil
+      remove(place, from: parent)
       nodes.remove(place)
       place = parent
+    }
+  }
+
+  private func child(of node: Int, _ word: [UInt8]) -> Int? {
+    let only = nodes[node].onlyChild
+    if only != Self.noNode { return nodes[only].word == word ? only : nil }
+    return nodes[node].children[word]
+  }
+
+  private mutating func add(_ child: Int, to node: Int) {
+    if nodes[node].isLeaf {
+      nodes[node].onlyChild = child
+      return
+    }
+    let only = nodes[node].onlyChild
+    if only != Self.noNode {
+      nodes[node].children[nodes[only].word] = only
+      nodes[node].onlyChild = Self.noNode
+    }
+    nodes[node].children[nodes[child].word] = child
+  }
+
+  private mutating func remove(_ child: Int, from node: Int) {
+    if nodes[node].onlyChild == child {
+      nodes[node].onlyChild = Self.noNode
+      return
+    }
+    nodes[node].children[nodes[child].word] = nil
+    if nodes[node].children.count == 1, let last = nodes[node].children.first?.value {
+      nodes[node].onlyChild = last
+      nodes[node].children = [:]
     }
   }
 
@@ -70,18 +118,21 @@ struct TopicTrie: Sendable {
     var open: [(node: Int, places: WordPlaces)] = [(root, .beginning)]
     while let (node, places) = open.popLast() {
       if places.hasEnd { nodes[node].bindings.forEach(body) }
-      if let more = nodes[node].children[Self.many] {
+      if let more = child(of: node, Self.many) {
         open.append((more, places.andAllBehind(of: words.count)))
       }
       guard places.hasWords else { continue }
-      if let other = nodes[node].children[Self.one] {
+      if let other = child(of: node, Self.one) {
         open.append((other, places.behindOneWord(of: words.count)))
       }
       func follow(_ child: Int, _ found: WordPlaces) {
         let matching = places.intersection(found)
         if matching.hasWords { open.append((child, matching.behindOneWord(of: words.count))) }
       }
-      if placesByWord.count < nodes[node].children.count {
+      let only = nodes[node].onlyChild
+      if only != Self.noNode {
+        if let found = placesByWord[nodes[only].word] { follow(only, found) }
+      } else if placesByWord.count < nodes[node].children.count {
         for (word, found) in placesByWord {
           if let child = nodes[node].children[word] { follow(child, found) }
         }

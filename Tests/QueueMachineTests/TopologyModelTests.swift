@@ -155,7 +155,7 @@ private struct NaiveTopology {
           continue
         }
         let route = rig.machine.state.topology.route(from: number, keys: [[UInt8](key.utf8)]) {
-          ArgumentTable()
+          HeaderIndex()
         }
         let found = Set(route.compactMap { rig.machine.state.topology.queues[UInt64($0)]?.name })
         if found != model.route(exchange, key) {
