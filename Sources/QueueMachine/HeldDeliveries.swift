@@ -4,6 +4,21 @@
 
 import Base
 
+/// What became of a delivery.
+enum HeldState: UInt8 {
+  /// It is settled and gone.
+  case gap = 0
+  /// In the consumer's hands.
+  case held = 1
+  // The consumer has settled it so, and an entry may not move that much: it leaves with the due work
+  // of the next one. Of AMQP sessions only, whose settles nobody sends again.
+  case handedBack = 2
+  /// Handed back by its node, which never sent it to the client.
+  case unseen = 3
+  case failed = 4
+  case rejected = 5
+}
+
 /// A message in a consumer's hands.
 struct Held: Hashable, Sendable {
   var delivery: DeliveryID
@@ -14,8 +29,12 @@ struct Held: Hashable, Sendable {
   var granted: MachineTime
   /// This delivery is the n-th try.
   var attempt: UInt32
-  /// False marks a gap.
-  fileprivate(set) var isHeld = true
+  fileprivate(set) var state = HeldState.held
+
+  /// False for what is settled, whether or not it has left.
+  var isHeld: Bool { state == .held }
+  /// It is settled and has not left.
+  var isLeaving: Bool { state.rawValue > HeldState.held.rawValue }
 }
 
 /// Deliveries by ascending id.
@@ -25,6 +44,8 @@ struct HeldDeliveries: Sendable {
   private var start = 0
   /// Entries that are not gaps.
   private(set) var count = 0
+  /// Those of them that are settled already.
+  private(set) var leavingCount = 0
 
   var isEmpty: Bool { count == 0 }
   /// One past the last place.
@@ -61,7 +82,7 @@ struct HeldDeliveries: Sendable {
     return low
   }
 
-  /// How many of the range are held.
+  /// How many of the range are in the consumer's hands.
   func count(in range: DeliveryRange) -> Int {
     var count = 0
     var place = place(of: range.first)
@@ -113,8 +134,16 @@ struct HeldDeliveries: Sendable {
   /// Makes the entry at `place` a gap.
   @inline(__always)
   mutating func remove(at place: Int) {
-    entries[place].isHeld = false
+    if entries[place].isLeaving { leavingCount -= 1 }
+    entries[place].state = .gap
     count -= 1
+  }
+
+  /// Settles the entry at `place`, which is held and stays until there is room for its leaving.
+  mutating func settle(at place: Int, as state: HeldState) {
+    entries[place].state = state
+    invariant(entries[place].isLeaving, "delivery settled as \(state)")
+    leavingCount += 1
   }
 
   /// Closes gaps where they are many; places found before are not valid any more.
@@ -124,10 +153,10 @@ struct HeldDeliveries: Sendable {
       start = 0
       return
     }
-    while !entries[start].isHeld { start += 1 }
+    while entries[start].state == .gap { start += 1 }
     let room = entries.count - start
     if count * 2 < room {
-      entries.removeAll { !$0.isHeld }
+      entries.removeAll { $0.state == .gap }
       start = 0
     } else if start >= 32, start * 2 > entries.count {
       entries.removeSubrange(..<start)
@@ -135,9 +164,9 @@ struct HeldDeliveries: Sendable {
     }
   }
 
-  /// Everything held, by ascending id.
+  /// Everything that has not left, by ascending id.
   func forEach(_ body: (Held) -> Void) {
-    for place in start..<entries.count where entries[place].isHeld { body(entries[place]) }
+    for place in start..<entries.count where entries[place].state != .gap { body(entries[place]) }
   }
 
   var all: [Held] {

@@ -31,6 +31,9 @@ extension MachineState {
       {
         return .consumerDiffers
       }
+      // It ended, and gave the queue up.
+      let isAlone = queues[queue].exclusiveConsumer
+      if isAlone != 0, isAlone != consumers[consumer].serial { return .consumerExclusive }
       if !mayHold(command.credit, consumer, session) { return .tooMuchCredit }
       hash.fold(.subscribed, consumers[consumer].serial, UInt64(command.credit))
       if !consumers[consumer].isSubscribed {
@@ -42,9 +45,10 @@ extension MachineState {
     }
     if sessions[session].consumers.count >= limits.consumersPerSession { return .tooManyConsumers }
     if consumers.count >= limits.consumers { return .tooManyConsumers }
-    if queues[queue].exclusiveConsumer != 0
-      || command.isExclusive && (queues[queue].consumers > 0 || queues[queue].leased > 0)
-    {
+    // To AMQP an ended consumer is none, whatever it holds.
+    let isUsed =
+      queues[queue].consumers > 0 || queues[queue].leased > 0 && sessions[session].kind != .amqp
+    if queues[queue].exclusiveConsumer != 0 || command.isExclusive && isUsed {
       return .consumerExclusive
     }
     if !mayHold(command.credit, nil, session) { return .tooMuchCredit }
@@ -171,25 +175,42 @@ extension MachineState {
     }
     if let consumer = sessions[session].slot(of: command.consumer) {
       let returned = command.returnHeld ? consumers[consumer].held.count : 0
-      if settledHere + returned > limits.settledPerEntry {
+      let isTooMuch = settledHere + returned > limits.settledPerEntry
+      if isTooMuch, sessions[session].kind != .amqp {
         effects.add(
           refusal(command.session, command.tag, .overloaded), for: sessions[session].origin)
         return
       }
-      settledHere += returned
       hash.fold(.unsubscribed, consumers[consumer].serial)
-      if command.returnHeld || consumers[consumer].held.isEmpty {
+      if isTooMuch || command.returnHeld && consumers[consumer].held.leavingCount > 0 {
+        // A gateway does not ask again: it ends now, and what it holds goes back by and by.
+        handBackLater(consumer)
+        endSubscription(consumer)
+      } else if command.returnHeld || consumers[consumer].held.isEmpty {
+        settledHere += returned
         releaseAndRemove(consumer)
-      } else if consumers[consumer].isSubscribed {
-        leaveRotation(consumer)
-        consumers[consumer].isSubscribed = false
-        queues[consumers[consumer].queueSlot].consumers -= 1
-        queueLostConsumer(consumers[consumer].queueSlot)
+      } else {
+        endSubscription(consumer)
       }
     }
     effects.add(
       .reply(.session(command.session), command.tag, .unsubscribed(command.consumer)),
       for: sessions[session].origin)
+  }
+
+  /// It is given nothing more, and stays for what it holds.
+  private mutating func endSubscription(_ consumer: Int) {
+    guard consumers[consumer].isSubscribed else { return }
+    let queue = consumers[consumer].queueSlot
+    leaveRotation(consumer)
+    consumers[consumer].isSubscribed = false
+    queues[queue].consumers -= 1
+    if sessions[consumers[consumer].sessionSlot].kind == .amqp,
+      queues[queue].exclusiveConsumer == consumers[consumer].serial
+    {
+      queues[queue].exclusiveConsumer = 0
+    }
+    queueLostConsumer(queue)
   }
 
   /// Hands back what the consumer holds, not counted as attempts, and removes it.

@@ -48,7 +48,8 @@ extension MachineState {
     }
   }
 
-  /// Returns what this consumer held too long and finds its next deadline.
+  /// Returns what this consumer held too long, and what it settled that had to wait, and finds its
+  /// next deadline.
   private mutating func expireLeases(of consumer: Int, _ effects: inout EffectList) {
     let queue = consumers[consumer].queueSlot
     let isWanted = effects.wants(sessions[consumers[consumer].sessionSlot].origin)
@@ -68,6 +69,10 @@ extension MachineState {
         } else {
           next = min(next, held.leaseEnd)
         }
+      } else if held.isLeaving {
+        consumers[consumer].held.remove(at: place)
+        dueWork += 1
+        _ = carryOutSettle(of: held, by: consumer, in: queue)
       }
       place += 1
     }
@@ -92,7 +97,9 @@ extension MachineState {
       let end = FailedDelivery(
         kind: .consumerGone, error: "consumer is gone", consumer: member.slot)
       dueWork += all.count
-      for held in all { fail(held, end, in: queue) }
+      for held in all where !carryOutSettle(of: held, by: member.slot, in: queue) {
+        fail(held, end, in: queue)
+      }
       removeConsumer(member.slot)
     }
     end(session, .expired, &effects)

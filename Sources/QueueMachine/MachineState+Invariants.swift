@@ -208,6 +208,10 @@ extension MachineState {
     invariant(consumer.isSubscribed || !consumer.held.isEmpty, "ended consumer holds nothing")
     let deadline = leaseDeadlines.time(of: consumer.serial) ?? .never
     invariant(deadline == consumer.deadline, "deadline of consumer \(consumer.serial)")
+    var leaving = 0
+    consumer.held.forEach { leaving += $0.isLeaving ? 1 : 0 }
+    invariant(leaving == consumer.held.leavingCount, "\(leaving) settled and not gone")
+    invariant(leaving == 0 || sessions[consumer.sessionSlot].kind == .amqp, "settled later")
     var last: UInt64 = 0
     var lastToken: UInt64 = 0
     consumer.held.forEach { held in

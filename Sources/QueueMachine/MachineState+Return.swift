@@ -71,6 +71,22 @@ extension MachineState {
       event: event(of: held, end, in: queue))
   }
 
+  /// Does with a delivery that has left its consumer's hands as it was settled before; false if it
+  /// was not.
+  mutating func carryOutSettle(of held: Held, by consumer: Int, in queue: Int) -> Bool {
+    // An AMQP client says no text with it, and asks for no wait of its own.
+    switch held.state {
+    case .gap, .held: return false
+    case .handedBack: release(held, to: queue)
+    case .unseen: release(held, to: queue, wasSeen: false)
+    case .failed:
+      fail(held, FailedDelivery(kind: .failed, error: "", consumer: consumer), in: queue)
+    case .rejected:
+      reject(held, FailedDelivery(kind: .rejected, error: "", consumer: consumer), in: queue)
+    }
+    return true
+  }
+
   private func event(of held: Held, _ end: FailedDelivery, in queue: Int) -> MessageEvent {
     let consumer = consumers[end.consumer]
     let session = sessions[consumer.sessionSlot]

@@ -208,6 +208,15 @@ extension MachineState {
 
   mutating func closeSession(_ id: SessionID, _ effects: inout EffectList) {
     guard let session = slot(of: id) else { return }
+    let members = sessions[session].consumers
+    if members.contains(where: { consumers[$0.slot].held.leavingCount > 0 }) {
+      // What was rejected moves on, which is bounded: it ends as a lost one does.
+      for member in members { handBackLater(member.slot) }
+      sessions[session].timeout = .zero
+      if sessions[session].origin != nil { detach(session) }
+      endDueSessions(&effects)
+      return
+    }
     while let member = sessions[session].consumers.first { releaseAndRemove(member.slot) }
     end(session, .closed, &effects)
   }

@@ -32,7 +32,9 @@ extension MachineState {
     if command.kind != .acknowledge {
       let count = heldCount(order, consumer)
       if settledHere + count > limits.settledPerEntry {
-        if order.isUnnumbered { return endLeases(of: order, session, consumer, &effects) }
+        if order.isUnnumbered {
+          return settleLater(order, command.kind, session, consumer, &effects)
+        }
         refuse(order, .overloaded, sessions[session].origin, &effects)
         return
       }
@@ -69,16 +71,35 @@ extension MachineState {
     afterHeldChanged(consumer)
   }
 
-  /// Nobody sends an unnumbered settle again: what is too much for one entry goes back with the next,
-  /// by the end of its lease.
-  private mutating func endLeases(
-    of order: Order, _ session: Int, _ consumer: Int, _ effects: inout EffectList
+  /// Nobody sends an unnumbered settle again: it is decided now, and what is too much for one entry
+  /// leaves the consumer with the due work of the next.
+  private mutating func settleLater(
+    _ order: Order, _ kind: SettleKind, _ session: Int, _ consumer: Int,
+    _ effects: inout EffectList
   ) {
-    let now = clock
+    let state: HeldState =
+      switch kind {
+      case .negative: .failed
+      case .reject: .rejected
+      case .release, .acknowledge: .unseen
+      }
+    hash.fold(.settledLater, consumers[consumer].serial, UInt64(state.rawValue))
     visit(order, session, consumer, &effects) { machine, place in
-      machine.consumers[consumer].held[place].leaseEnd = now
+      machine.consumers[consumer].held.settle(at: place, as: state)
+      machine.hash.fold(machine.consumers[consumer].held[place].delivery.rawValue)
     }
-    if !consumers[consumer].held.isEmpty { lowerDeadline(of: consumer, to: now) }
+    if !consumers[consumer].held.isEmpty { lowerDeadline(of: consumer, to: clock) }
+  }
+
+  /// Settles all that the consumer holds as handed back, to leave it with the due work of the next
+  /// entry.
+  mutating func handBackLater(_ consumer: Int) {
+    hash.fold(
+      .settledLater, consumers[consumer].serial, UInt64(HeldState.handedBack.rawValue))
+    for place in 0..<consumers[consumer].held.end where consumers[consumer].held[place].isHeld {
+      consumers[consumer].held.settle(at: place, as: .handedBack)
+    }
+    if !consumers[consumer].held.isEmpty { lowerDeadline(of: consumer, to: clock) }
   }
 
   /// Sets the leases to end `duration` from now, sooner or later than before.

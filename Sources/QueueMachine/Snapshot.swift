@@ -13,7 +13,9 @@
 //                         delayed by id with u64 due each, u32 notes by message id
 //   u32 producers, by id: id, session, epoch, attempt, idle since, last sequence, u32 runs
 //   u32 sessions, by id:  id, name, kind, origin, producer, timeout, deadline, settled, refusals,
-//                         u32 consumers by id: serial, queue, credit, priority, deliveries, deadline, held
+//                         u32 consumers by id: serial, queue, credit, priority, deliveries, u8 flags (1
+//                         subscribed, 2 something is settled that has not left), deadline, held, each
+//                         with flag 2 with its `HeldState`
 //   per queue:            u32 count + serials of its rotation, next first
 //   the topology, as in TopologySnapshot.swift
 //   u32 CRC-32C of all before
@@ -36,7 +38,7 @@ package enum SnapshotError: Error, Equatable, Sendable {
 enum SnapshotFormat {
   /// "SKQM"
   static let magic: UInt32 = 0x4d51_4b53
-  static let version: UInt32 = 10
+  static let version: UInt32 = 11
 }
 
 /// A machine's state at one moment, which the running machine no longer changes. Shares memory with
@@ -314,7 +316,8 @@ private struct SnapshotWriter {
     bytes.put(consumer.credit)
     bytes.put(UInt16(bitPattern: consumer.priority))
     bytes.put(consumer.nextDelivery)
-    bytes.put(UInt8(consumer.isSubscribed ? 1 : 0))
+    let isLeaving = consumer.held.leavingCount > 0
+    bytes.put(UInt8((consumer.isSubscribed ? 1 : 0) | (isLeaving ? 2 : 0)))
     bytes.put(consumer.deadline)
     bytes.put(UInt32(consumer.held.count))
     for held in consumer.held.all {
@@ -325,6 +328,7 @@ private struct SnapshotWriter {
       bytes.put(held.leaseEnd)
       bytes.put(held.granted)
       bytes.put(held.attempt)
+      if isLeaving { bytes.put(held.state.rawValue) }
     }
   }
 

@@ -211,7 +211,9 @@ extension MachineState {
     consumer.credit = try reader.integer()
     consumer.priority = Int16(bitPattern: try reader.integer())
     consumer.nextDelivery = try reader.integer()
-    consumer.isSubscribed = try reader.integer(UInt8.self) != 0
+    let flags = try reader.integer(UInt8.self)
+    guard flags < 4 else { throw SnapshotFault.reference }
+    consumer.isSubscribed = flags & 1 != 0
     consumer.deadline = try reader.identifier()
     for _ in 0..<(try reader.integer(UInt32.self)) {
       let held = Held(
@@ -219,6 +221,14 @@ extension MachineState {
         token: try reader.identifier(), leaseEnd: try reader.identifier(),
         granted: try reader.identifier(), attempt: try reader.integer())
       consumer.held.append(held)
+      if flags & 2 != 0 {
+        let state: HeldState = try reader.kind()
+        switch state {
+        case .gap: throw SnapshotFault.reference
+        case .held: break
+        default: consumer.held.settle(at: consumer.held.end - 1, as: state)
+        }
+      }
       queues[queue].bytes += held.message.size
       queues[queue].leased += 1
       queues[queue].leasedBytes += held.message.size

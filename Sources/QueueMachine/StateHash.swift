@@ -13,6 +13,7 @@ enum Decision: UInt64 {
   case delayed, fellDue, cancelled, redriven, transacted
   case exchangeDeclared, exchangeDeleted, bound, unbound, queueOrdered, hostAdded, userSet
   case relayed, routed, unroutable
+  case settledLater, relayStopped
 }
 
 struct StateHash: Hashable, Sendable {
