@@ -48,8 +48,9 @@ package struct MachineLimits: Hashable, Sendable {
   /// The longest lease that an extension may ask for, from the time of asking.
   package var extensionMax: Nanoseconds = .seconds(24 * 3600)
 
-  /// Messages that publishes of one entry may store; `overloaded` above it. This and the next two
-  /// are at most their namesakes in `FixedLimits`.
+  /// Messages that publishes of one entry may store. Above it those of native clients are
+  /// `overloaded`, and of an AMQP gateway's bundle the rest waits for another entry. This and the next
+  /// two are at most their namesakes in `FixedLimits`.
   package var publishesPerEntry = FixedLimits.publishesPerEntry
   package var dueWorkPerEntry = FixedLimits.dueWorkPerEntry
   package var settledPerEntry = FixedLimits.settledPerEntry
@@ -65,8 +66,8 @@ package struct MachineLimits: Hashable, Sendable {
   /// A settle or extend that looks at no more than this is never pushed back for it.
   package var looksOfLittle = 256
   /// Bytes of headers kept in memory for messages that a headers exchange may decide on when they
-  /// are dead, each waiting copy counted. A publish that would make more is `overloaded`; a message
-  /// that moves goes without them.
+  /// are dead, and of further keys by which they go on then, each waiting copy counted. A publish
+  /// that would make more is `overloaded`; a message that moves goes without them.
   package var headerBytesKept = 256 << 20
   /// Words in the keys of all bindings of topic exchanges, one node of their trees each: what keys
   /// of one exchange have in common from their beginning on counts once. A node takes about a

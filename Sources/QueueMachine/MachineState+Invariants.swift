@@ -68,7 +68,7 @@ extension MachineState {
       let hasNote = queue.notes[message.id.rawValue] != nil
       invariant(hasNote == message.has(Waiting.hasNote), "note of message \(message.id)")
       noted += hasNote ? 1 : 0
-      headers += queue.notes[message.id.rawValue]?.headerBytes ?? 0
+      headers += queue.notes[message.id.rawValue]?.keptBytes ?? 0
       bytes += message.size
     }
     func seeWaiting(_ message: Waiting) {

@@ -227,9 +227,9 @@ extension MachineState {
     let key = key != 0 ? key : note?.key ?? 0
     let span = queues[target].settings.timeToLive
     let expires = span == .zero ? MachineTime.never : clock + span
-    let headers = story.address?.headers.count ?? 0
-    let keepsHeaders = headers > 0 && keepsHeaders(headers, movedTo: target)
-    if keepsHeaders { countHeaders(headers, in: target) }
+    let kept = story.keptBytes
+    let keepsAll = kept == 0 || keepsHeaders(kept, movedTo: target)
+    if keepsAll { countHeaders(kept, in: target) }
     queues[target].note(&moved) { fresh in
       fresh.recordEntry = recordEntry == .zero ? message.id.entry : recordEntry
       fresh.expires = expires
@@ -238,7 +238,7 @@ extension MachineState {
       story.lastError = ""
       story.firstTry = .never
       story.addFormerID(message.id)
-      if !keepsHeaders { story.address?.headers = [] }
+      if !keepsAll { story.forgetWhatIsCounted() }
       fresh.story = story
     }
     if expires != .never { queues[target].expiries.set(id.rawValue, to: expires) }

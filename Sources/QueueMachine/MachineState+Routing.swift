@@ -24,10 +24,13 @@ extension MachineState {
     // Of a session that ended nobody waits for the answer.
     guard let session = slot(of: command.head.session) else { return }
     let origin = sessions[session].origin
+    let before = bundlePlace?.recordsBefore ?? 0
     do throws(TopologyFailure) {
       let start = try routeStart(of: command)
       var place = RunPlace(next: 0, offset: 0)
-      while place.next < command.count {
+      if before > 0 { skip(before, of: command, &place) }
+      while place.next < command.count, bundlePlace?.stop == nil {
+        if let start, hasLookedEnough(at: start), stopsBundle(at: place.next) { return }
         let (targets, isForAll) = self.targets(of: command, from: start, at: place.offset)
         let count = isForAll ? command.count - place.next : 1
         store(command, &place, count, in: targets, origin, &effects)
@@ -35,9 +38,16 @@ extension MachineState {
     } catch {
       effects.add(
         .topology(
-          .routeFailed(command.head.session, command.head.tag, count: command.count, error)),
+          .routeFailed(
+            command.head.session, command.head.tag, count: command.count - before, error)),
         for: origin)
     }
+  }
+
+  /// Whether the entry has looked at so many headers that no more of what goes by them is for it.
+  private func hasLookedEnough(at exchange: UInt32) -> Bool {
+    topology.headerLooks >= limits.headerLooksPerEntry
+      && topology.headerLooks > bundlePlace?.looksBefore ?? 0 && topology.maySeeHeaders(exchange)
   }
 
   /// Where in a run the next record is.
@@ -52,15 +62,21 @@ extension MachineState {
     var messages = 0
     var count: [Int: UInt64] = [:]
     var bytes: [Int: UInt64] = [:]
-    /// Of headers to be kept, each copy's.
+    /// Of headers and keys to be kept, each copy's.
     var headerBytes = 0
+    /// What headers exchanges looked at before.
+    var looksBefore = 0
   }
 
   /// Adds what a publish needs; fails if it cannot be carried out.
   mutating func want(_ room: inout RoomWanted, for command: Route) throws(TopologyFailure) {
     let start = try routeStart(of: command)
+    let keyBytes = MessageAddress.bytes(ofFurtherKeys: command.keys)
     var offset = 0
     for _ in 0..<command.count {
+      if topology.headerLooks - room.looksBefore > limits.headerLooksPerEntry {
+        throw .other(.overloaded, detail: "the transaction is too large")
+      }
       let size = Self.recordSize(in: command.run, at: offset)
       let (slots, _) = targets(of: command, from: start, at: offset)
       room.messages += slots.count
@@ -69,6 +85,7 @@ extension MachineState {
         let record = UnsafeRawBufferPointer(rebasing: command.run[offset...])
         room.headerBytes += seers * MessageAddress.headersToKeep(ofRecord: record).count
       }
+      if keyBytes > 0 { room.headerBytes += keyBytes * slots.count { keepsAddress($0) } }
       for queue in slots where queues[queue].hasLimit {
         let settings = queues[queue].settings
         guard settings.overflow == .reject else {
@@ -149,39 +166,61 @@ extension MachineState {
       }
       return
     }
-    if publishedHere + Int(count) * targets.count > limits.publishesPerEntry {
-      skip(count, of: command, &place)
-      hash.fold(.publishRefused, UInt64(count))
-      effects.add(
-        .topology(.routeRefused(session, tag, count: count, .overloaded)), for: origin)
-      return
-    }
+    var left = count
     let seers = targets.count { deadLettersSeeHeaders($0) }
-    if seers == 0, !targets.contains(where: { queues[$0].hasLimit }) {
-      skip(count, of: command, &place)
-      let run = UnsafeRawBufferPointer(rebasing: command.run[start..<place.offset])
-      for queue in targets {
-        append(
-          run, at: command.runOffset + start, count: count, isShared: targets.count > 1,
-          to: queue, command)
+    let keyBytes = MessageAddress.bytes(ofFurtherKeys: command.keys)
+    let keyKeepers = keyBytes == 0 ? 0 : targets.count { keepsAddress($0) }
+    if seers == 0, keyKeepers == 0, !targets.contains(where: { queues[$0].hasLimit }) {
+      let fitting = min(left, UInt32(clamping: roomForMessages(ofCopies: targets.count)))
+      if fitting > 0 {
+        skip(fitting, of: command, &place)
+        let run = UnsafeRawBufferPointer(rebasing: command.run[start..<place.offset])
+        for queue in targets {
+          append(
+            run, at: command.runOffset + start, count: fitting, isShared: targets.count > 1,
+            to: queue, command)
+        }
+        effects.add(.topology(.routed(session, tag, count: fitting)), for: origin)
+        left -= fitting
       }
-      effects.add(.topology(.routed(session, tag, count: count)), for: origin)
-      return
+    } else {
+      while left > 0, roomForMessages(ofCopies: targets.count) > 0 {
+        storeOne(command, &place, in: targets, seers, keyKeepers * keyBytes, origin, &effects)
+        left -= 1
+      }
+      for queue in targets where queues[queue].isOverfull {
+        queues[queue].needsTrim = true
+        trim(queue)
+        lowerDeadline(ofQueue: queue)
+      }
     }
-    for _ in 0..<count { storeOne(command, &place, in: targets, seers, origin, &effects) }
-    for queue in targets where queues[queue].isOverfull {
-      queues[queue].needsTrim = true
-      trim(queue)
-      lowerDeadline(ofQueue: queue)
-    }
+    if left > 0 { storeLater(left, of: command, &place, copies: targets.count, origin, &effects) }
   }
 
-  /// Stores one record where some queue has a limit or is to keep its headers: in all queues, or in
-  /// none if one that refuses is full or there is no room for the headers.
+  /// The next `count` records find no room in this entry: they go into the one in which their bundle
+  /// comes again.
+  private mutating func storeLater(
+    _ count: UInt32, of command: Route, _ place: inout RunPlace, copies: Int,
+    _ origin: SessionOrigin?, _ effects: inout EffectList
+  ) {
+    // One that has too many copies for any entry is refused.
+    if copies <= limits.publishesPerEntry, stopsBundle(at: place.next) { return }
+    skip(count, of: command, &place)
+    hash.fold(.publishRefused, UInt64(count))
+    effects.add(
+      .topology(
+        .routeRefused(command.head.session, command.head.tag, count: count, .overloaded)),
+      for: origin)
+  }
+
+  /// Stores one record where some queue has a limit or is to keep its headers or further keys: in
+  /// all queues, or in none if one that refuses is full or there is no room for what is kept.
   ///
-  /// - Parameter seers: how many of the queues are to keep them.
+  /// - Parameters:
+  ///   - seers: how many of the queues are to keep the headers.
+  ///   - keyBytes: what all copies keep of keys.
   private mutating func storeOne(
-    _ command: Route, _ place: inout RunPlace, in targets: [Int], _ seers: Int,
+    _ command: Route, _ place: inout RunPlace, in targets: [Int], _ seers: Int, _ keyBytes: Int,
     _ origin: SessionOrigin?, _ effects: inout EffectList
   ) {
     let start = place.offset
@@ -198,7 +237,8 @@ extension MachineState {
       seers > 0
       ? MessageAddress.headersToKeep(ofRecord: run) : UnsafeRawBufferPointer(rebasing: run[0..<0])
     // What needs no room is never refused for want of it.
-    let isTooMuch = !headers.isEmpty && !mayKeepHeaders(seers * headers.count)
+    let keptBytes = seers * headers.count + keyBytes
+    let isTooMuch = keptBytes > 0 && !mayKeepHeaders(keptBytes)
     if isFull || isTooMuch {
       hash.fold(.publishRefused, UInt64(place.next))
       effects.add(
@@ -263,7 +303,7 @@ extension MachineState {
       hash.fold(message.bits)
       let record = UnsafeRawBufferPointer(rebasing: run[offset...])
       queues[queue].note(&message) { $0.story = story }
-      countHeaders(address.headers.count, in: queue)
+      countHeaders(address.keptBytes, in: queue)
       queues[queue].admit(message, record: record, at: clock)
       offset += size
     }
@@ -287,6 +327,14 @@ extension MachineState {
       return nil
     }
     return address
+  }
+
+  /// Whether dead letters of the queue go on by the keys or headers of their messages.
+  private func keepsAddress(_ queue: Int) -> Bool {
+    guard let extras = topology.queues[UInt64(queues[queue].id.rawValue)],
+      extras.deadLetterExchange != nil
+    else { return false }
+    return extras.deadLetterKey == nil || deadLettersSeeHeaders(extras)
   }
 
   // MARK: Direct replies
@@ -416,6 +464,10 @@ extension MachineState {
     of message: Waiting, _ reason: DeadLetterReason, from queue: Int
   ) -> DeadLetterCopies? {
     if dueWork > limits.dueWorkPerEntry { return nil }
+    if topology.headerLooks >= limits.headerLooksPerEntry, deadLettersSeeHeaders(queue) {
+      dueWork = max(dueWork, limits.dueWorkPerEntry + 1)
+      return nil
+    }
     var story = queues[queue].story(of: message) ?? MessageStory()
     guard let extras = topology.queues[UInt64(queues[queue].id.rawValue)],
       let exchange = extras.deadLetterExchange

@@ -48,7 +48,8 @@ struct MachineState: Sendable {
   var idleRuns = 0
   /// The same of all with one.
   var liveRuns = 0
-  /// Bytes of headers that all queues' messages keep (`MachineLimits.headerBytesKept`).
+  /// Bytes of headers and further keys that all queues' messages keep
+  /// (`MachineLimits.headerBytesKept`).
   var keptHeaderBytes = 0
   /// By id, of producers without a session: since when.
   var idleProducers = DeadlineHeap()
@@ -71,6 +72,8 @@ struct MachineState: Sendable {
   var lookedHere = 0
   /// What single sessions had of this entry. Looked up only: its order means nothing.
   var sharesHere: [SessionID: SessionShare] = [:]
+  /// Of the bundle that is being carried out; nil for commands in none, or in a transaction.
+  var bundlePlace: BundlePlace?
   /// Bytes of headers that the transaction being carried out keeps, as it was promised.
   var headerBytesPromised = 0
   /// Messages returned or moved because their time came, and copies of dead letters beyond the

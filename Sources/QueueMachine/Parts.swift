@@ -22,8 +22,8 @@ struct MessageNote: Sendable {
     init(_ story: MessageStory) { self.story = story }
   }
 
-  /// Bytes of the headers that are kept of the message.
-  var headerBytes: Int { box?.story.address?.headers.count ?? 0 }
+  /// What is counted of the headers and keys that are kept of the message.
+  var keptBytes: Int { box?.story.keptBytes ?? 0 }
 
   var story: MessageStory? {
     get { box?.story }
@@ -109,7 +109,7 @@ struct QueueState: Sendable {
   var firstConsumer = ConsumerState.noSlot
   /// Of the records of what is ready, delayed and leased.
   var bytes: UInt64 = 0
-  /// Of the headers that are kept of its messages.
+  /// Of the headers and further keys that are kept of its messages.
   var headerBytes = 0
   /// The part of `bytes` that is leased.
   var leasedBytes: UInt64 = 0

@@ -110,7 +110,7 @@ extension MachineState {
       let id = try reader.key(MessageID.self)
       let note = try MessageNote(decoding: &reader)
       queue.notes.insert(note, for: id.rawValue)
-      queue.headerBytes += note.headerBytes
+      queue.headerBytes += note.keptBytes
       // Those held past their time are looked at once more, which does nothing.
       if note.expires != .never { queue.expiries.set(id.rawValue, to: note.expires) }
     }

@@ -262,6 +262,15 @@ struct CommandStream: Hashable, Sendable {
   var process: UInt64
   /// The last bundle carried out.
   var sequence: UInt64
+  /// Where the one behind it stopped; nil if it has not come yet.
+  var stop: Stop?
+
+  struct Stop: Hashable, Sendable {
+    /// Commands of the bundle that are carried out.
+    var commands: UInt32 = 0
+    /// Records that are carried out of the one behind them.
+    var records: UInt32 = 0
+  }
 }
 
 extension QueueSettings {

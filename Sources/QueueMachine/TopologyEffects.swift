@@ -33,14 +33,15 @@ package enum TopologyEffect: Hashable, Sendable {
   case routed(SessionID, RequestTag, count: UInt32)
   /// They reached no queue and were mandatory.
   case unroutable(SessionID, RequestTag, RunReference)
-  /// They are not stored: a queue is full, or too much at once.
+  /// They are not stored: a queue is full, or too much would be kept in memory.
   case routeRefused(SessionID, RequestTag, count: UInt32, Refusal)
   /// None of that publish is stored.
   case routeFailed(SessionID, RequestTag, count: UInt32, TopologyFailure)
   /// Straight to a consumer of the session, stored nowhere.
   case directReply(SessionID, ConsumerID, RunReference)
-  /// This node's bundles are carried out through here.
-  case relayed(process: UInt64, through: UInt64)
+  /// This node's bundles are carried out through here. Where the one behind was stopped it is carried
+  /// out in part, and it and all behind it have to be sent again.
+  case relayed(process: UInt64, through: UInt64, isStopped: Bool)
 }
 
 /// Why a request of an AMQP client failed.

@@ -35,6 +35,17 @@ package struct BindingInfo: Hashable, Sendable {
   package var arguments: [UInt8]
 }
 
+/// A bundle that is carried out in part.
+package struct StoppedRelay: Hashable, Sendable {
+  package var process: UInt64
+  package var sequence: UInt64
+
+  package init(process: UInt64, sequence: UInt64) {
+    self.process = process
+    self.sequence = sequence
+  }
+}
+
 /// One death of a message: from which queue, why, and how it had come there.
 package struct MessageDeath: Hashable, Sendable {
   package var queue: String
@@ -111,6 +122,13 @@ extension QueueMachine {
     guard let stream = state.topology.streams[UInt64(node.rawValue)], stream.process == process
     else { return 0 }
     return stream.sequence
+  }
+
+  /// The bundle of the node that is carried out in part and has to come again; nil if none is.
+  package func stoppedRelay(of node: NodeID) -> StoppedRelay? {
+    guard let stream = state.topology.streams[UInt64(node.rawValue)], stream.stop != nil
+    else { return nil }
+    return StoppedRelay(process: stream.process, sequence: stream.sequence + 1)
   }
 
   /// The AMQP sessions attached through a node, by id.

@@ -5,7 +5,8 @@
 //   u32 exchanges, by number:  number, host, name, kind, flags, alternate
 //   u32 queues, by id:         id, host, name, flags, owner, arguments, dead-letter exchange and key
 //   u32 bindings, by exchange and number: exchange, number, target, flags, key, arguments
-//   u32 streams, by node:      node, process, sequence
+//   u32 streams, by node:      node, process, sequence, u8 whether the next one stopped, and then
+//                              u32 commands and u32 records of it that are carried out
 //
 // What leads to a queue or an exchange, counts and the arrangement for routing are derived.
 
@@ -51,6 +52,11 @@ extension Topology {
       bytes.put(UInt32(node))
       bytes.put(stream.process)
       bytes.put(stream.sequence)
+      bytes.put(UInt8(stream.stop == nil ? 0 : 1))
+      if let stop = stream.stop {
+        bytes.put(stop.commands)
+        bytes.put(stop.records)
+      }
     }
   }
 
@@ -114,9 +120,12 @@ extension Topology {
     for _ in 0..<(try reader.integer(UInt32.self)) {
       let node = try reader.integer(UInt32.self)
       guard node != 0 else { throw SnapshotFault.reference }
-      streams.insert(
-        CommandStream(process: try reader.integer(), sequence: try reader.integer()),
-        for: UInt64(node))
+      var stream = CommandStream(process: try reader.integer(), sequence: try reader.integer())
+      if try reader.integer(UInt8.self) != 0 {
+        stream.stop = CommandStream.Stop(
+          commands: try reader.integer(), records: try reader.integer())
+      }
+      streams.insert(stream, for: UInt64(node))
     }
   }
 

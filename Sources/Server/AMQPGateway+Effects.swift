@@ -233,8 +233,12 @@ extension AMQPGateway {
     now: MonotonicTime
   ) {
     switch effect {
-    case .relayed(let process, let through):
+    case .relayed(let process, let through, let isStopped):
       relay.applied(process: process, through: through, now: now)
+      if isStopped {
+        relay.stopped(process: process, now: now)
+        needsTurn = true
+      }
     case .routed(let session, let tag, let count):
       answerPublish(session, tag, count) { gateway, client, run, first, last in
         gateway.confirm(run, first, last, client)

@@ -33,6 +33,8 @@ struct CommandRelay {
   private(set) var waitingBytes = 0
   /// Given to the present leader through here.
   private var sentThrough: UInt64 = 0
+  /// Bundles that may be on their way: few after one was stopped, since those behind it are in vain.
+  private var window = UInt64.max
   private(set) var appliedThrough: UInt64 = 0
   /// What is gathered belongs into one entry, however much it is.
   private var isHeld = false
@@ -104,7 +106,9 @@ struct CommandRelay {
   /// The next bundle for the present leader; nil if it was given all.
   func next() -> [UInt8]? {
     guard let first = bundles.first else { return nil }
-    let place = Int(max(sentThrough + 1, first.sequence) - first.sequence)
+    let next = max(sentThrough + 1, first.sequence)
+    guard next - first.sequence < window else { return nil }
+    let place = Int(next - first.sequence)
     return place < bundles.count ? bundles[place].bytes : nil
   }
 
@@ -120,10 +124,20 @@ struct CommandRelay {
     guard process == self.process, sequence > appliedThrough else { return }
     appliedThrough = sequence
     lastProgress = now
+    window = window > UInt64.max / 2 ? .max : window * 2
     while let first = bundles.first, first.sequence <= sequence {
       waitingBytes -= first.bytes.count
       _ = bundles.popFirst()
     }
+  }
+
+  /// The bundle behind what is applied was carried out in part, since an entry may store only so many
+  /// messages: it goes again, and by itself, with what was sent behind it to follow.
+  mutating func stopped(process: UInt64, now: MonotonicTime) {
+    guard process == self.process else { return }
+    window = 1
+    lastProgress = now
+    sendAgain()
   }
 
   /// The leader, or the connection to it, is another one: all that is not applied goes again.

@@ -105,7 +105,10 @@ extension NodeLoop {
     switch envelope {
     case .relay(let bytes):
       // Whoever leads now gets it from its sender again.
-      if replica.isLeader, let reason = desk.inbox.take(bytes, from: node) { log.warning(reason) }
+      let stopped = replica.machine.stoppedRelay(of: node)
+      if replica.isLeader, let reason = desk.inbox.take(bytes, from: node, stopped: stopped) {
+        log.warning(reason)
+      }
     case .askIndex(let request):
       if replica.isLeader, let ticket = replica.beginRead(now: now) {
         desk.questions.append((ticket, node, request))

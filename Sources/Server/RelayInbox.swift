@@ -28,21 +28,27 @@ struct RelayInbox {
 
   /// Takes bundles that another node passed on. A reason if they are none.
   ///
-  /// - Parameter bytes: one or several bundles.
-  mutating func take(_ bytes: [UInt8], from node: NodeID) -> String? {
+  /// - Parameters:
+  ///   - bytes: one or several bundles.
+  ///   - stopped: the one of the node's that was carried out in part, and so comes once more.
+  mutating func take(
+    _ bytes: [UInt8], from node: NodeID, stopped: StoppedRelay? = nil
+  ) -> String? {
     let checked = bytes.withUnsafeBytes { raw in
       Result { () throws(CommandBatchError) in try CommandBatch.checkRelays(raw, from: node) }
     }
     switch checked {
     case .success(let heads):
-      for head in heads { take(head, bytes, from: node) }
+      for head in heads { take(head, bytes, from: node, stopped) }
       return nil
     case .failure(let error):
       return "commands of node \(node) cannot be read: \(error)"
     }
   }
 
-  private mutating func take(_ head: RelayHead, _ bytes: [UInt8], from node: NodeID) {
+  private mutating func take(
+    _ head: RelayHead, _ bytes: [UInt8], from node: NodeID, _ stopped: StoppedRelay?
+  ) {
     if streams[node] == nil {
       order.append(node)
       order.sort()
@@ -53,6 +59,14 @@ struct RelayInbox {
     if stream.process != head.process {
       stream.process = head.process
       stream.sequence = 0
+    }
+    if let stopped, stopped.process == head.process, stopped.sequence == head.sequence,
+      stream.sequence >= head.sequence
+    {
+      // What waits here came behind it, and comes again too.
+      stream.sequence = head.sequence - 1
+      stream.waiting = RingBuffer()
+      stream.bytes = 0
     }
     // Sent again, or behind one that was lost on its way and comes again before it.
     guard head.sequence > stream.sequence,

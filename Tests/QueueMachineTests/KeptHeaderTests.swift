@@ -95,6 +95,54 @@ private struct HeaderQueues {
         == [true])
   }
 
+  /// A thousand short keys take fifty times their bytes.
+  @Test func furtherKeysCountAsHeadersDo() throws {
+    var limits = MachineLimits()
+    limits.headerBytesKept = 5 * (MessageAddress.keyOverhead + 1)
+    let rig = Rig(limits: limits)
+    let session = AMQPSession(rig)
+    session.exchange("dlx", .direct)
+    session.queue("dead")
+    for key in ["q", "b", "c"] { session.bind("dlx", to: .queue("dead"), key: key) }
+    session.queue("q") { $0.deadLetterExchange = "dlx" }
+    session.queue("own") {
+      $0.deadLetterExchange = "dlx"
+      $0.deadLetterKey = [UInt8]("b".utf8)
+    }
+    func isStored(_ keys: [String]) -> Bool {
+      if case .routed? = session.publish("", keys: keys).first { true } else { false }
+    }
+    #expect(isStored(["q", "b", "c"]) && isStored(["q", "b", "c"]))
+    #expect(!isStored(["q", "b", "c"]))
+    try rig.restart(limits: limits)
+    #expect(!isStored(["q", "b", "c"]) && session.ready("q") == 2)
+    // One key more has its place; what needs none is never refused.
+    #expect(isStored(["q", "b"]) && !isStored(["q", "b"]))
+    #expect(isStored(["q"]) && isStored(["own", "b", "c"]))
+    #expect(rig.machine.state.keptHeaderBytes == limits.headerBytesKept)
+    let commit = session.ask { _, tag, payload in
+      let start = CommandWriter.beginCommit(session.id, tag: tag, into: &payload)
+      run([1]).withUnsafeBytes {
+        CommandWriter.route(
+          session.id, tag: tag,
+          RouteOrder(exchange: TopologyName(""), keys: [[UInt8]("q".utf8), [UInt8]("b".utf8)]),
+          count: 1, run: $0, into: &payload)
+      }
+      CommandWriter.endCommit(start, into: &payload)
+    }
+    guard case .failed(.other(.overloaded, _)) = commit else {
+      Issue.record("\(commit)")
+      return
+    }
+    // A dead letter goes where its keys lead, and keeps what there is room for.
+    _ = session.consume("q")
+    rig.settle(session.id, 1, .reject, [1...4])
+    #expect(session.ready("dead") == 4)
+    #expect(rig.machine.state.keptHeaderBytes <= limits.headerBytesKept / 2)
+    rig.ask { CommandWriter.purgeQueue($0, tag: $1, name: "dead", into: &$2) }
+    #expect(rig.machine.state.keptHeaderBytes == 0)
+  }
+
   @Test func copiesShareTheHeadersOfTheirMessage() {
     let all = HeaderQueues(queues: 3, room: 3)
     #expect(all.publish(1) == [nil])

@@ -22,7 +22,7 @@ import Testing
 
   private func relayed(_ seen: [Seen]) -> [UInt64] {
     seen.compactMap {
-      if case .plain(.topology(.relayed(_, let through))) = $0 { through } else { nil }
+      if case .plain(.topology(.relayed(_, let through, _))) = $0 { through } else { nil }
     }
   }
 
@@ -99,6 +99,277 @@ import Testing
     rig.apply { CommandWriter.endNodeSessions(node, into: &$0) }
     #expect(rig.machine.origin(of: session) == nil)
     #expect(rig.machine.origin(of: native) != nil)
+  }
+
+  // MARK: More than an entry may store
+
+  /// A rig whose entries store twenty messages, a bundle's ten, with "q" and three more queues behind
+  /// amq.fanout.
+  private func smallRig() -> (rig: Rig, session: AMQPSession, limits: MachineLimits) {
+    var limits = MachineLimits()
+    limits.publishesPerEntry = 20
+    let rig = Rig(limits: limits)
+    let session = AMQPSession(rig)
+    for queue in ["q", "r", "s", "t"] {
+      session.queue(queue)
+      session.bind("amq.fanout", to: .queue(queue))
+    }
+    return (rig, session, limits)
+  }
+
+  private func route(
+    _ session: SessionID, to exchange: String, key: String = "", _ bodies: [Int], tag: UInt64,
+    into payload: inout [UInt8]
+  ) {
+    run(bodies).withUnsafeBytes {
+      CommandWriter.route(
+        session, tag: RequestTag(tag),
+        RouteOrder(exchange: TopologyName(exchange), keys: [[UInt8](key.utf8)]),
+        count: UInt32(bodies.count), run: $0, into: &payload)
+    }
+  }
+
+  /// How many records of each tag are answered as stored.
+  private func routed(_ seen: [Seen]) -> [UInt64: UInt32] {
+    var counts: [UInt64: UInt32] = [:]
+    for case .plain(.topology(.routed(_, let tag, let count))) in seen {
+      counts[tag.rawValue, default: 0] += count
+    }
+    return counts
+  }
+
+  private func stops(_ seen: [Seen]) -> [Bool] {
+    seen.compactMap {
+      if case .plain(.topology(.relayed(_, _, let isStopped))) = $0 { isStopped } else { nil }
+    }
+  }
+
+  @Test(arguments: [false, true]) func whatAnEntryHasNoRoomForGoesIntoTheNext(
+    hasLimit: Bool
+  ) throws {
+    let (rig, session, limits) = smallRig()
+    if hasLimit {
+      session.queue("full") { $0.settings.lengthMax = 100 }
+      rig.ask { CommandWriter.deleteQueue($0, tag: $1, name: "t", into: &$2) }
+      session.bind("amq.fanout", to: .queue("full"))
+    }
+    func send() -> [Seen] {
+      rig.apply { payload in
+        bundle(1, into: &payload) {
+          route(session.id, to: "", key: "q", [1], tag: 1, into: &$0)
+          route(session.id, to: "amq.fanout", [2, 3, 4, 5, 6], tag: 2, into: &$0)
+          route(session.id, to: "", key: "q", [7], tag: 3, into: &$0)
+        }
+        // Behind it in every way: nothing of it comes first.
+        bundle(2, into: &payload) { route(session.id, to: "", key: "q", [8], tag: 4, into: &$0) }
+      }
+    }
+    var answered: [UInt64: UInt32] = [:]
+    var rounds: [[Bool]] = []
+    for _ in 0..<4 {
+      let seen = send()
+      rounds.append(stops(seen))
+      answered.merge(routed(seen)) { $0 + $1 }
+      // Nobody hears of a refusal.
+      #expect(
+        !seen.contains { if case .plain(.topology(.routeRefused)) = $0 { true } else { false } })
+      #expect(rig.machine.relayed(from: node, process: 7) == (rounds.count < 3 ? 0 : 2))
+      let stopped = StoppedRelay(process: 7, sequence: 1)
+      #expect(rig.machine.stoppedRelay(of: node) == (rounds.count < 3 ? stopped : nil))
+      try rig.restart(limits: limits)
+    }
+    #expect(rounds == [[true, false], [true, false], [false, false], [false, false]])
+    #expect(answered == [1: 1, 2: 5, 3: 1, 4: 1])
+    #expect(session.ready("r") == 5)
+    let sizes = session.consume("q").deliveries.map { Int($0.reference.size) }
+    #expect(sizes == [1, 2, 3, 4, 5, 6, 7, 8].map { run([$0]).count })
+  }
+
+  @Test func aTransactionWaitsForAnEntryWithRoom() throws {
+    let (rig, session, limits) = smallRig()
+    func send(_ sequence: UInt64, _ bodies: [Int], behind others: [Int]) -> [Seen] {
+      rig.apply { payload in
+        bundle(sequence, into: &payload) { payload in
+          route(session.id, to: "", key: "q", others, tag: 1, into: &payload)
+          let start = CommandWriter.beginCommit(session.id, tag: RequestTag(2), into: &payload)
+          route(session.id, to: "amq.fanout", bodies, tag: 3, into: &payload)
+          CommandWriter.endCommit(start, into: &payload)
+        }
+      }
+    }
+    func reply(_ seen: [Seen]) -> TopologyReply? {
+      for case .plain(.reply(_, RequestTag(2), .topology(let reply))) in seen { return reply }
+      return nil
+    }
+    let first = send(1, [1, 2], behind: [1, 1, 1])
+    #expect(reply(first) == nil && stops(first) == [true])
+    #expect(session.ready("q") == 3 && session.ready("r") == 0)
+    try rig.restart(limits: limits)
+    let second = send(1, [1, 2], behind: [1, 1, 1])
+    #expect(reply(second) == .done && stops(second) == [false])
+    #expect(session.ready("q") == 5 && session.ready("r") == 2)
+    // One that no entry has room for is refused.
+    let third = send(2, [1, 2, 3, 4, 5, 6], behind: [1])
+    #expect(
+      reply(third) == .failed(.other(.overloaded, detail: "the transaction is too large")))
+    #expect(stops(third) == [false] && session.ready("r") == 2)
+  }
+
+  @Test func aMessageWithTooManyCopiesForAnyEntryIsRefused() {
+    let (rig, session, _) = smallRig()
+    for number in 0..<17 {
+      session.queue("more\(number)")
+      session.bind("amq.fanout", to: .queue("more\(number)"))
+    }
+    let seen = rig.apply { payload in
+      bundle(1, into: &payload) { route(session.id, to: "amq.fanout", [1, 2], tag: 1, into: &$0) }
+    }
+    #expect(
+      seen.first
+        == .plain(
+          .topology(.routeRefused(session.id, RequestTag(1), count: 2, .overloaded))))
+    #expect(relayed(seen) == [1] && rig.machine.stoppedRelay(of: node) == nil)
+  }
+
+  /// Whoever comes first in every entry.
+  @Test func everyNodesBundlesGoOn() {
+    let (rig, session, _) = smallRig()
+    let other = AMQPSession(rig, connection: 2)
+    for _ in 1...3 {
+      let seen = rig.apply { payload in
+        bundle(1, into: &payload) {
+          route(session.id, to: "amq.fanout", [1, 2, 3, 4, 5, 6, 7, 8, 9], tag: 1, into: &$0)
+        }
+        let start = CommandWriter.beginRelay(
+          from: NodeID(3), process: 7, sequence: 1, into: &payload)
+        route(other.id, to: "amq.fanout", [1, 2, 3], tag: 2, into: &payload)
+        CommandWriter.endRelay(start, into: &payload)
+      }
+      #expect(routed(seen) == [1: 2, 2: 1])
+    }
+    #expect(rig.machine.relayed(from: NodeID(3), process: 7) == 1)
+  }
+
+  /// Whatever two nodes publish, in however small entries, restarts and copies of bundles in between:
+  /// each node's messages are in each queue as if there were no such bound.
+  @Test(arguments: [UInt64](1...12)) func stoppingLosesAndOvertakesNothing(seed: UInt64) throws {
+    var random = SeededRandom(seed: seed)
+    let nodes = [NodeID(2), NodeID(3)]
+    /// Bodies of one node are longer than all of the other's.
+    var bodies = [1, 2_001]
+    var bundles: [[[(exchange: String, isTransaction: Bool, bodies: [Int])]]] = [[], []]
+    for place in 0..<nodes.count {
+      for _ in 0..<6 {
+        var commands: [(exchange: String, isTransaction: Bool, bodies: [Int])] = []
+        for _ in 0..<Int.random(in: 1...4, using: &random) {
+          let isTransaction = Int.random(in: 0..<4, using: &random) == 0
+          let count = Int.random(in: 1...(isTransaction ? 4 : 12), using: &random)
+          let exchange = ["", "amq.fanout", "amq.topic"].randomElement(using: &random) ?? ""
+          commands.append((exchange, isTransaction, Array(bodies[place]..<bodies[place] + count)))
+          bodies[place] += count
+        }
+        bundles[place].append(commands)
+      }
+    }
+    func append(_ number: Int, of place: Int, _ session: SessionID, to payload: inout [UInt8]) {
+      let start = CommandWriter.beginRelay(
+        from: nodes[place], process: 7, sequence: UInt64(number + 1), into: &payload)
+      for command in bundles[place][number] {
+        let tag = RequestTag(1)
+        let inner =
+          command.isTransaction
+          ? CommandWriter.beginCommit(session, tag: tag, into: &payload) : nil
+        route(session, to: command.exchange, key: "q", command.bodies, tag: 1, into: &payload)
+        if let inner { CommandWriter.endCommit(inner, into: &payload) }
+      }
+      CommandWriter.endRelay(start, into: &payload)
+    }
+    func contents(_ rig: Rig) -> [[UInt32]] {
+      ["q", "r", "s", "t"].flatMap { name -> [[UInt32]] in
+        let queue = rig.machine.queue(named: name) ?? QueueID(0)
+        let sizes = rig.machine.peek(queue, limit: 1_000).map(\.reference.size)
+        return [sizes.filter { $0 < 2_000 }, sizes.filter { $0 >= 2_000 }]
+      }
+    }
+    func filled(_ limits: MachineLimits, isBound: Bool) throws -> [[UInt32]] {
+      let rig = Rig(limits: limits)
+      let sessions = [AMQPSession(rig), AMQPSession(rig, connection: 2)]
+      for queue in ["q", "r", "s", "t"] {
+        sessions[0].queue(queue)
+        sessions[0].bind("amq.fanout", to: .queue(queue))
+      }
+      for key in ["q", "#"] { sessions[0].bind("amq.topic", to: .queue("r"), key: key) }
+      var entries = 0
+      while true {
+        let done = nodes.map { Int(rig.machine.relayed(from: $0, process: 7)) }
+        if done.allSatisfy({ $0 == 6 }) { break }
+        entries += 1
+        try #require(entries < 1_000, "seed \(seed): it does not end")
+        rig.apply { payload in
+          for place in [0, 1].shuffled(using: &random) {
+            // From where it is, or from before, or with a gap.
+            let first = max(0, done[place] + Int.random(in: -1...1, using: &random))
+            let end = min(6, first + Int.random(in: 0...3, using: &random))
+            for number in first..<max(first, end) {
+              append(number, of: place, sessions[place].id, to: &payload)
+            }
+          }
+        }
+        if isBound, entries % 3 == 0 { try rig.restart(limits: limits) }
+      }
+      return contents(rig)
+    }
+    var limits = MachineLimits()
+    let expected = try filled(limits, isBound: false)
+    limits.publishesPerEntry = 17
+    #expect(try filled(limits, isBound: true) == expected, "seed \(seed)")
+    #expect(expected.allSatisfy { !$0.isEmpty })
+  }
+
+  /// What is left of a run whose exchange is gone by then fails, and only that.
+  @Test func theRestOfARunMayFail() {
+    let (rig, session, _) = smallRig()
+    session.exchange("x", .fanout)
+    for queue in ["q", "r", "s", "t"] { session.bind("x", to: .queue(queue)) }
+    func send() -> [Seen] {
+      rig.apply { payload in
+        bundle(1, into: &payload) { route(session.id, to: "x", [1, 2, 3], tag: 1, into: &$0) }
+      }
+    }
+    #expect(routed(send()) == [1: 2])
+    session.ask {
+      CommandWriter.deleteExchange($0, tag: $1, TopologyName("x"), ifUnused: false, into: &$2)
+    }
+    #expect(
+      send().first
+        == .plain(
+          .topology(
+            .routeFailed(session.id, RequestTag(1), count: 1, .noExchange("x", host: "/")))))
+    #expect(rig.machine.relayed(from: node, process: 7) == 1)
+  }
+
+  /// Of headers an entry looks at so many only.
+  @Test func matchingOfHeadersIsBoundedPerEntry() {
+    var limits = MachineLimits()
+    limits.headerLooksPerEntry = 4
+    let rig = Rig(limits: limits)
+    let session = AMQPSession(rig)
+    session.queue("q")
+    session.bind("amq.headers", to: .queue("q"))
+    session.bind("amq.match", to: .queue("q"))
+    // So each message looks at three bindings.
+    session.bind("amq.headers", to: .exchange("amq.match"))
+    func send() -> [Seen] {
+      rig.apply { payload in
+        bundle(1, into: &payload) {
+          route(session.id, to: "amq.headers", [1, 2, 3], tag: 1, into: &$0)
+          route(session.id, to: "amq.headers", [4], tag: 2, into: &$0)
+        }
+      }
+    }
+    #expect(routed(send()) == [1: 2] && rig.machine.state.topology.headerLooks == 6)
+    #expect(routed(send()) == [1: 1, 2: 1] && session.ready("q") == 4)
+    #expect(rig.machine.relayed(from: node, process: 7) == 1)
   }
 
   @Test func bundlesAreCheckedBeforeTheyAreTaken() throws {

@@ -97,6 +97,56 @@ import Testing
     #expect(inbox.isEmpty)
   }
 
+  /// One that was carried out in part goes again, by itself at first: what is behind it is in vain
+  /// until it is done.
+  @Test func aStoppedBundleGoesAgainAlone() throws {
+    var relay = filled(8)
+    func sent() throws -> [UInt64] {
+      var all: [UInt64] = []
+      while let bundle = relay.next() {
+        all += try sequences(bundle)
+        relay.didSend(now: now)
+      }
+      return all
+    }
+    #expect(try sent() == [1, 2, 3, 4, 5, 6, 7, 8])
+    relay.stopped(process: 8, now: now)
+    #expect(try sent() == [])
+    relay.applied(process: 7, through: 1, now: now)
+    relay.stopped(process: 7, now: now)
+    #expect(try sent() == [2])
+    relay.stopped(process: 7, now: now)
+    #expect(try sent() == [2])
+    relay.applied(process: 7, through: 2, now: now)
+    #expect(try sent() == [3, 4])
+    relay.applied(process: 7, through: 4, now: now)
+    #expect(try sent() == [5, 6, 7, 8])
+  }
+
+  @Test func inboxTakesAStoppedBundleOnceMore() throws {
+    var relay = filled(4)
+    var bundles: [[UInt8]] = []
+    while let bundle = relay.next() {
+      bundles.append(bundle)
+      relay.didSend(now: now)
+    }
+    let node = NodeID(1)
+    var inbox = RelayInbox()
+    #expect(inbox.take(bundles[0] + bundles[1] + bundles[2], from: node) == nil)
+    let stopped = StoppedRelay(process: 7, sequence: 2)
+    // Only what stopped, and of that process: then what came behind it comes again too.
+    #expect(inbox.take(bundles[0], from: node, stopped: stopped) == nil)
+    #expect(
+      inbox.take(bundles[1], from: node, stopped: StoppedRelay(process: 8, sequence: 2)) == nil)
+    #expect(inbox.waitingCount(of: node) == 3)
+    #expect(inbox.take(bundles[1], from: node, stopped: stopped) == nil)
+    #expect(inbox.waitingCount(of: node) == 1)
+    #expect(inbox.take(bundles[3], from: node, stopped: stopped) == nil)
+    #expect(inbox.waitingCount(of: node) == 1)
+    #expect(inbox.take(bundles[2] + bundles[3], from: node, stopped: stopped) == nil)
+    #expect(inbox.waitingCount(of: node) == 3)
+  }
+
   @Test func readsWaitForTheIndexThatTheyWereTold() throws {
     var barrier = ReadBarrier()
     func read(_ number: UInt64) -> ReadBarrier.Read {
