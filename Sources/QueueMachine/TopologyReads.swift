@@ -35,14 +35,18 @@ package struct BindingInfo: Hashable, Sendable {
   package var arguments: [UInt8]
 }
 
-/// A bundle that is carried out in part.
-package struct StoppedRelay: Hashable, Sendable {
+/// How far the bundles of a node are carried out.
+package struct RelayProgress: Hashable, Sendable {
   package var process: UInt64
-  package var sequence: UInt64
+  /// The last bundle that is done; 0 if none is.
+  package var through: UInt64
+  /// The one behind it is carried out in part and has to come again.
+  package var isStopped: Bool
 
-  package init(process: UInt64, sequence: UInt64) {
+  package init(process: UInt64, through: UInt64, isStopped: Bool) {
     self.process = process
-    self.sequence = sequence
+    self.through = through
+    self.isStopped = isStopped
   }
 }
 
@@ -124,11 +128,11 @@ extension QueueMachine {
     return stream.sequence
   }
 
-  /// The bundle of the node that is carried out in part and has to come again; nil if none is.
-  package func stoppedRelay(of node: NodeID) -> StoppedRelay? {
-    guard let stream = state.topology.streams[UInt64(node.rawValue)], stream.stop != nil
-    else { return nil }
-    return StoppedRelay(process: stream.process, sequence: stream.sequence + 1)
+  /// How far the bundles of the node's last process are carried out; nil if it has passed on none.
+  package func relayProgress(of node: NodeID) -> RelayProgress? {
+    state.topology.streams[UInt64(node.rawValue)].map {
+      RelayProgress(process: $0.process, through: $0.sequence, isStopped: $0.stop != nil)
+    }
   }
 
   /// The AMQP sessions attached through a node, by id.

@@ -105,8 +105,8 @@ extension NodeLoop {
     switch envelope {
     case .relay(let bytes):
       // Whoever leads now gets it from its sender again.
-      let stopped = replica.machine.stoppedRelay(of: node)
-      if replica.isLeader, let reason = desk.inbox.take(bytes, from: node, stopped: stopped) {
+      let applied = replica.machine.relayProgress(of: node)
+      if replica.isLeader, let reason = desk.inbox.take(bytes, from: node, applied: applied) {
         log.warning(reason)
       }
     case .askIndex(let request):

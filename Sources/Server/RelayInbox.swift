@@ -11,10 +11,17 @@ struct RelayInbox {
 
   private struct Stream {
     var process: UInt64
-    /// Taken through here.
+    /// Taken through here; 0 for a stream of which nothing was taken, which may begin anywhere.
     var sequence: UInt64
     var waiting = RingBuffer<[UInt8]>()
     var bytes = 0
+
+    /// Goes on behind `sequence`, without what waits.
+    mutating func goOn(behind sequence: UInt64) {
+      self.sequence = sequence
+      waiting = RingBuffer()
+      bytes = 0
+    }
   }
 
   private var streams: [NodeID: Stream] = [:]
@@ -30,16 +37,17 @@ struct RelayInbox {
   ///
   /// - Parameters:
   ///   - bytes: one or several bundles.
-  ///   - stopped: the one of the node's that was carried out in part, and so comes once more.
+  ///   - applied: how far the machine has carried out the node's bundles. One that was carried out in
+  ///     part comes once more.
   mutating func take(
-    _ bytes: [UInt8], from node: NodeID, stopped: StoppedRelay? = nil
+    _ bytes: [UInt8], from node: NodeID, applied: RelayProgress? = nil
   ) -> String? {
     let checked = bytes.withUnsafeBytes { raw in
       Result { () throws(CommandBatchError) in try CommandBatch.checkRelays(raw, from: node) }
     }
     switch checked {
     case .success(let heads):
-      for head in heads { take(head, bytes, from: node, stopped) }
+      for head in heads { take(head, bytes, from: node, applied) }
       return nil
     case .failure(let error):
       return "commands of node \(node) cannot be read: \(error)"
@@ -47,7 +55,7 @@ struct RelayInbox {
   }
 
   private mutating func take(
-    _ head: RelayHead, _ bytes: [UInt8], from node: NodeID, _ stopped: StoppedRelay?
+    _ head: RelayHead, _ bytes: [UInt8], from node: NodeID, _ applied: RelayProgress?
   ) {
     if streams[node] == nil {
       order.append(node)
@@ -60,13 +68,16 @@ struct RelayInbox {
       stream.process = head.process
       stream.sequence = 0
     }
-    if let stopped, stopped.process == head.process, stopped.sequence == head.sequence,
-      stream.sequence >= head.sequence
-    {
-      // What waits here came behind it, and comes again too.
-      stream.sequence = head.sequence - 1
-      stream.waiting = RingBuffer()
-      stream.bytes = 0
+    if let applied, applied.process == head.process {
+      if stream.sequence > 0, applied.through > stream.sequence {
+        // The stream was set back to a bundle that had stopped, while copies of it and of those behind
+        // it were proposed already: their sender goes on behind these.
+        stream.goOn(behind: applied.through)
+      }
+      if applied.isStopped, applied.through + 1 == head.sequence, stream.sequence >= head.sequence {
+        // What waits here came behind it, and comes again too.
+        stream.goOn(behind: applied.through)
+      }
     }
     // Sent again, or behind one that was lost on its way and comes again before it.
     guard head.sequence > stream.sequence,

@@ -174,8 +174,9 @@ import Testing
       #expect(
         !seen.contains { if case .plain(.topology(.routeRefused)) = $0 { true } else { false } })
       #expect(rig.machine.relayed(from: node, process: 7) == (rounds.count < 3 ? 0 : 2))
-      let stopped = StoppedRelay(process: 7, sequence: 1)
-      #expect(rig.machine.stoppedRelay(of: node) == (rounds.count < 3 ? stopped : nil))
+      let isDone = rounds.count >= 3
+      let progress = RelayProgress(process: 7, through: isDone ? 2 : 0, isStopped: !isDone)
+      #expect(rig.machine.relayProgress(of: node) == progress)
       try rig.restart(limits: limits)
     }
     #expect(rounds == [[true, false], [true, false], [false, false], [false, false]])
@@ -228,7 +229,7 @@ import Testing
       seen.first
         == .plain(
           .topology(.routeRefused(session.id, RequestTag(1), count: 2, .overloaded))))
-    #expect(relayed(seen) == [1] && rig.machine.stoppedRelay(of: node) == nil)
+    #expect(relayed(seen) == [1] && rig.machine.relayProgress(of: node)?.isStopped == false)
   }
 
   /// Whoever comes first in every entry.

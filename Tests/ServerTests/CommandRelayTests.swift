@@ -133,18 +133,49 @@ import Testing
     let node = NodeID(1)
     var inbox = RelayInbox()
     #expect(inbox.take(bundles[0] + bundles[1] + bundles[2], from: node) == nil)
-    let stopped = StoppedRelay(process: 7, sequence: 2)
+    let stopped = RelayProgress(process: 7, through: 1, isStopped: true)
+    let other = RelayProgress(process: 8, through: 1, isStopped: true)
     // Only what stopped, and of that process: then what came behind it comes again too.
-    #expect(inbox.take(bundles[0], from: node, stopped: stopped) == nil)
-    #expect(
-      inbox.take(bundles[1], from: node, stopped: StoppedRelay(process: 8, sequence: 2)) == nil)
+    #expect(inbox.take(bundles[0], from: node, applied: stopped) == nil)
+    #expect(inbox.take(bundles[1], from: node, applied: other) == nil)
     #expect(inbox.waitingCount(of: node) == 3)
-    #expect(inbox.take(bundles[1], from: node, stopped: stopped) == nil)
+    #expect(inbox.take(bundles[1], from: node, applied: stopped) == nil)
     #expect(inbox.waitingCount(of: node) == 1)
-    #expect(inbox.take(bundles[3], from: node, stopped: stopped) == nil)
+    #expect(inbox.take(bundles[3], from: node, applied: stopped) == nil)
     #expect(inbox.waitingCount(of: node) == 1)
-    #expect(inbox.take(bundles[2] + bundles[3], from: node, stopped: stopped) == nil)
+    #expect(inbox.take(bundles[2] + bundles[3], from: node, applied: stopped) == nil)
     #expect(inbox.waitingCount(of: node) == 3)
+  }
+
+  /// A bundle that stopped sets the inbox back, though it and those behind it may be proposed once more
+  /// already: when these are applied, their node goes on behind them.
+  @Test func inboxGoesOnBehindWhatWasAppliedMeanwhile() {
+    var relay = filled(6)
+    var bundles: [[UInt8]] = []
+    while let bundle = relay.next() {
+      bundles.append(bundle)
+      relay.didSend(now: now)
+    }
+    let node = NodeID(1)
+    var inbox = RelayInbox()
+    #expect(inbox.take(bundles[0] + bundles[1] + bundles[2], from: node) == nil)
+    let stopped = RelayProgress(process: 7, through: 0, isStopped: true)
+    #expect(inbox.take(bundles[0], from: node, applied: stopped) == nil)
+    #expect(inbox.waitingCount(of: node) == 1)
+    let applied = RelayProgress(process: 7, through: 3, isStopped: false)
+    // What comes late is done, and so is what waits.
+    #expect(inbox.take(bundles[1], from: node, applied: applied) == nil)
+    #expect(inbox.waitingCount(of: node) == 0)
+    #expect(inbox.take(bundles[3] + bundles[4], from: node, applied: applied) == nil)
+    #expect(inbox.waitingCount(of: node) == 2)
+    // Of another process it says nothing.
+    let other = RelayProgress(process: 8, through: 9, isStopped: false)
+    #expect(inbox.take(bundles[5], from: node, applied: other) == nil)
+    #expect(inbox.waitingCount(of: node) == 3)
+    // A new leader may have applied less than the node.
+    inbox.forget()
+    #expect(inbox.take(bundles[5], from: node, applied: applied) == nil)
+    #expect(inbox.waitingCount(of: node) == 1)
   }
 
   @Test func readsWaitForTheIndexThatTheyWereTold() throws {
