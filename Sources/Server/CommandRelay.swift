@@ -11,6 +11,9 @@ import QueueMachine
 struct CommandRelay {
   /// A bundle is closed when it is this large. What belongs into one entry is in one bundle.
   static let bundleBytes = 256 << 10
+  /// A command of more bytes, or what is held together, begins a bundle: what stands before it in one
+  /// may stop, and then all of the bundle goes again for each entry that it takes.
+  static let largeBytes = 64 << 10
   /// Bytes that may wait to be applied; above it the gateway reads no more from its clients (G13).
   static let waitingBytesMax = 16 << 20
   /// When nothing of what was sent was applied for so long, it is sent again.
@@ -28,6 +31,8 @@ struct CommandRelay {
   /// The bundle that is being gathered: its commands, behind the bundle's own beginning.
   private var open: [UInt8] = []
   private var openStart = 0
+  /// Where its first command begins.
+  private var openCommands = 0
   /// By sequence, from the first that is not applied.
   private var bundles = RingBuffer<Bundle>()
   private(set) var waitingBytes = 0
@@ -36,8 +41,8 @@ struct CommandRelay {
   /// Bundles that may be on their way: few after one was stopped, since those behind it are in vain.
   private var window = UInt64.max
   private(set) var appliedThrough: UInt64 = 0
-  /// What is gathered belongs into one entry, however much it is.
-  private var isHeld = false
+  /// Where in `open` begins what belongs into one entry, however much it is; nil if nothing does.
+  private var heldStart: Int?
   /// When something was last sent anew or applied.
   private var lastProgress = MonotonicTime(0)
 
@@ -60,19 +65,40 @@ struct CommandRelay {
 
   /// Gathers commands that belong into one entry; `encode` appends them with `CommandWriter`.
   mutating func append(_ encode: (inout [UInt8]) -> Void) {
-    if open.isEmpty {
-      openStart = CommandWriter.beginRelay(
-        from: node, process: process, sequence: nextSequence, into: &open)
-    }
+    beginBundle()
+    let start = open.count
     encode(&open)
-    if open.count >= Self.bundleBytes, !isHeld { close() }
+    if heldStart == nil { closeIfLarge(since: start) }
   }
 
   /// Until `release` all commands go into one bundle, and so into one entry.
-  mutating func hold() { isHeld = true }
+  mutating func hold() {
+    beginBundle()
+    heldStart = open.count
+  }
 
   mutating func release() {
-    isHeld = false
+    guard let start = heldStart else { return }
+    heldStart = nil
+    closeIfLarge(since: start)
+  }
+
+  private mutating func beginBundle() {
+    guard open.isEmpty else { return }
+    openStart = CommandWriter.beginRelay(
+      from: node, process: process, sequence: nextSequence, into: &open)
+    openCommands = open.count
+  }
+
+  /// Closes the bundle if it is large enough, before what was gathered since `start` if that is large.
+  private mutating func closeIfLarge(since start: Int) {
+    if start > openCommands, open.count - start > Self.largeBytes {
+      let commands = [UInt8](open[start...])
+      open.removeSubrange(start...)
+      close()
+      beginBundle()
+      open.append(contentsOf: commands)
+    }
     if open.count >= Self.bundleBytes { close() }
   }
 

@@ -76,6 +76,37 @@ import Testing
     #expect(try sequences(relay.next()) == [1])
   }
 
+  /// What stands before it may stop, and then goes again and again.
+  @Test(arguments: [false, true]) func aLargeCommandBeginsABundle(isHeld: Bool) throws {
+    var relay = CommandRelay(node: NodeID(1), process: 7)
+    func append(_ bytes: Int) {
+      if isHeld { relay.hold() }
+      relay.append {
+        for _ in 0...bytes / 13 { CommandWriter.loseSession(SessionID(1), into: &$0) }
+      }
+      if isHeld { relay.release() }
+    }
+    append(0)
+    append(CommandRelay.largeBytes / 2)
+    #expect(relay.openSequence == 1)
+    append(CommandRelay.largeBytes * 3 / 2)
+    #expect(relay.openSequence == 2 && relay.isOpen)
+    #expect(relay.waitingBytes < CommandRelay.largeBytes)
+    // A small one behind it goes along, and the first of a bundle needs no other.
+    append(0)
+    relay.close()
+    append(CommandRelay.largeBytes * 2)
+    #expect(relay.openSequence == 3 && relay.isOpen)
+    append(CommandRelay.bundleBytes)
+    #expect(relay.openSequence == 5 && !relay.isOpen)
+    var sent: [UInt64] = []
+    while let bundle = relay.next() {
+      sent += try sequences(bundle)
+      relay.didSend(now: now)
+    }
+    #expect(sent == [1, 2, 3, 4])
+  }
+
   @Test func inboxTakesEachBundleOnce() throws {
     var relay = filled(4)
     var bundles: [[UInt8]] = []
