@@ -153,12 +153,15 @@ package struct ArgumentTable: Hashable, Sendable {
 struct HeaderIndex: Sendable {
   /// By name, each once.
   private var entries: [(name: [UInt8], value: ArgumentValue)] = []
+  /// How many there were before, which is what it cost to read and sort them.
+  private(set) var looks = 0
 
   init() {}
 
   /// - Parameter bytes: an AMQP field table without its length.
   init(_ bytes: UnsafeRawBufferPointer) {
     ArgumentTable.forEach(in: bytes) { entries.append(([UInt8]($0), $1)) }
+    looks = entries.count
     Self.sort(&entries)
   }
 

@@ -75,9 +75,16 @@ package struct MachineLimits: Hashable, Sendable {
   package var topicNodes = 8_000_000
   /// Headers that the bindings of all headers exchanges ask for.
   package var wantedHeaders = 4_000_000
-  /// Bindings and wanted headers that headers exchanges look at for the messages of one entry; what
-  /// would look at more waits for the next.
+  /// The same of one exchange: each message that comes to it is matched against all of them.
+  package var wantedHeadersPerExchange = 100_000
+  /// What is looked at for the messages of one entry that come to headers exchanges: the bindings of
+  /// these, the headers that they ask for, and the messages' own. What would look at more waits for
+  /// the next, but for the message that goes beyond it.
   package var headerLooksPerEntry = 1 << 22
+  /// The same for a transaction, which is refused above it: so that an entry has room for any.
+  var headerLooksPerTransaction: Int { headerLooksPerEntry / 2 }
+  /// The same for dead letters, so that publishes and transactions have some whatever dies.
+  var headerLooksOfDead: Int { max(1, headerLooksPerEntry / 4) }
 
   package init() {}
 

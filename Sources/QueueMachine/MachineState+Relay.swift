@@ -16,11 +16,11 @@ struct BundlePlace {
   /// Where it stopped, since the entry may do no more: records of the present command that are carried
   /// out.
   var stop: UInt32?
-  /// What the entry had published, and looked at, before the bundle.
+  /// What the entry had published before the bundle.
   let publishedBefore: Int
-  let looksBefore: Int
-  /// Through how many publishes of the entry it may go on.
+  /// Through how many publishes of the entry it may go on, and through how many looks at headers.
   let publishedMax: Int
+  let looksMax: Int
 }
 
 extension MachineState {
@@ -44,9 +44,10 @@ extension MachineState {
     let before = topology.streams[node]?.stop ?? CommandStream.Stop()
     // Half of the room that is left, so that others have some whoever comes first.
     let room = max(0, limits.publishesPerEntry - publishedHere)
+    let looksLeft = max(0, limits.headerLooksPerEntry - topology.headerLooks)
     bundlePlace = BundlePlace(
-      publishedBefore: publishedHere, looksBefore: topology.headerLooks,
-      publishedMax: publishedHere + room / 2)
+      publishedBefore: publishedHere, publishedMax: publishedHere + room / 2,
+      looksMax: topology.headerLooks + (looksLeft + 1) / 2)
     defer { bundlePlace = nil }
     var commands = bundle.commands
     var number: UInt32 = 0
@@ -156,6 +157,7 @@ extension MachineState {
         } catch {
           return .impossible(error)
         }
+        if room.isForAnotherEntry { return .tooMuchForThisEntry }
       }
     } catch {
       stopForBug("a transaction cannot be read: \(error)")
@@ -163,11 +165,7 @@ extension MachineState {
     if room.messages > limits.publishesPerEntry {
       return .impossible(.other(.overloaded, detail: "the transaction is too large"))
     }
-    let looksTooMuch =
-      topology.headerLooks > limits.headerLooksPerEntry
-      && topology.headerLooks > room.looksBefore
-      && room.looksBefore > bundlePlace?.looksBefore ?? 0
-    if looksTooMuch || room.messages > 0 && roomForMessages(ofCopies: room.messages) == 0 {
+    if room.messages > 0, roomForMessages(ofCopies: room.messages) == 0 {
       return .tooMuchForThisEntry
     }
     if room.headerBytes > 0, !mayKeepHeaders(room.headerBytes) {

@@ -44,10 +44,11 @@ extension MachineState {
     }
   }
 
-  /// Whether the entry has looked at so many headers that no more of what goes by them is for it.
+  /// Whether the entry has looked at so many headers that no more of what goes by them is for its
+  /// bundle. Never where it has looked at nothing: so each message goes at some time.
   private func hasLookedEnough(at exchange: UInt32) -> Bool {
-    topology.headerLooks >= limits.headerLooksPerEntry
-      && topology.headerLooks > bundlePlace?.looksBefore ?? 0 && topology.maySeeHeaders(exchange)
+    topology.headerLooks >= bundlePlace?.looksMax ?? limits.headerLooksPerEntry
+      && topology.maySeeHeaders(exchange)
   }
 
   /// Where in a run the next record is.
@@ -64,18 +65,26 @@ extension MachineState {
     var bytes: [Int: UInt64] = [:]
     /// Of headers and keys to be kept, each copy's.
     var headerBytes = 0
-    /// What headers exchanges looked at before.
+    /// What was looked at for headers exchanges before.
     var looksBefore = 0
+    /// The entry may look at no more.
+    var isForAnotherEntry = false
   }
 
-  /// Adds what a publish needs; fails if it cannot be carried out.
+  /// Adds what a publish needs; fails if it cannot be carried out. What is looked at for it will be
+  /// looked at again when it is.
   mutating func want(_ room: inout RoomWanted, for command: Route) throws(TopologyFailure) {
     let start = try routeStart(of: command)
     let keyBytes = MessageAddress.bytes(ofFurtherKeys: command.keys)
+    let seesHeaders = start.map { topology.maySeeHeaders($0) } ?? false
     var offset = 0
     for _ in 0..<command.count {
-      if topology.headerLooks - room.looksBefore > limits.headerLooksPerEntry {
+      if topology.headerLooks - room.looksBefore > limits.headerLooksPerTransaction {
         throw .other(.overloaded, detail: "the transaction is too large")
+      }
+      if seesHeaders, room.looksBefore > 0, topology.headerLooks >= limits.headerLooksPerEntry {
+        room.isForAnotherEntry = true
+        return
       }
       let size = Self.recordSize(in: command.run, at: offset)
       let (slots, _) = targets(of: command, from: start, at: offset)
@@ -464,7 +473,7 @@ extension MachineState {
     of message: Waiting, _ reason: DeadLetterReason, from queue: Int
   ) -> DeadLetterCopies? {
     if dueWork > limits.dueWorkPerEntry { return nil }
-    if topology.headerLooks >= limits.headerLooksPerEntry, deadLettersSeeHeaders(queue) {
+    if topology.headerLooks >= limits.headerLooksOfDead, deadLettersSeeHeaders(queue) {
       dueWork = max(dueWork, limits.dueWorkPerEntry + 1)
       return nil
     }

@@ -171,6 +171,13 @@ extension MachineState {
         throw .tooMany(
           "all bindings of headers exchanges may ask for \(limits.wantedHeaders) headers together")
       }
+      let known = exchange.routes.size.wantedHeaders
+      if more > 0, known + more > limits.wantedHeadersPerExchange {
+        throw .tooMany(
+          "the bindings of one headers exchange may ask for \(limits.wantedHeadersPerExchange)"
+            + " headers together; those of '\(exchange.name)' ask for \(known), and this one would"
+            + " add \(more)")
+      }
     case .direct, .fanout: return
     }
   }

@@ -135,6 +135,7 @@ extension Topology {
       case .topic: for key in keys { exchange.routes.topics.match(key, lead) }
       case .headers:
         let read = index ?? headers()
+        if index == nil { headerLooks += read.looks }
         index = read
         headerLooks += exchange.routes.headerLooks
         for (binding, match) in exchange.routes.headers where match.matches(read) { lead(binding) }

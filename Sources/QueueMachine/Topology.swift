@@ -189,7 +189,8 @@ struct Topology: Sendable {
   var argumentBytes = 0
   /// What the routes of all exchanges take (`MachineLimits.topicNodes`, `wantedHeaders`).
   var routeSize = RouteSize()
-  /// What headers exchanges looked at in the present entry (`MachineLimits.headerLooksPerEntry`).
+  /// What was looked at for headers exchanges in the present entry
+  /// (`MachineLimits.headerLooksPerEntry`).
   var headerLooks = 0
   /// By node: what came of the commands that its clients' gateway passed on.
   var streams = IntegerMap<CommandStream>()

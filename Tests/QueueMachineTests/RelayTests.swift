@@ -349,28 +349,111 @@ import Testing
     #expect(rig.machine.relayed(from: node, process: 7) == 1)
   }
 
-  /// Of headers an entry looks at so many only.
-  @Test func matchingOfHeadersIsBoundedPerEntry() {
+  // MARK: More than an entry may look at
+
+  /// A rig where each message to amq.headers looks at three bindings, and an entry at so many.
+  private func lookingRig(
+    _ looks: Int
+  ) -> (rig: Rig, session: AMQPSession, limits: MachineLimits) {
     var limits = MachineLimits()
-    limits.headerLooksPerEntry = 4
+    limits.headerLooksPerEntry = looks
     let rig = Rig(limits: limits)
     let session = AMQPSession(rig)
     session.queue("q")
     session.bind("amq.headers", to: .queue("q"))
     session.bind("amq.match", to: .queue("q"))
-    // So each message looks at three bindings.
     session.bind("amq.headers", to: .exchange("amq.match"))
+    return (rig, session, limits)
+  }
+
+  /// Of headers an entry looks at so many only, and a bundle at half of what is left.
+  @Test func matchingOfHeadersIsBoundedPerEntry() throws {
+    let (rig, session, limits) = lookingRig(10)
     func send() -> [Seen] {
       rig.apply { payload in
         bundle(1, into: &payload) {
           route(session.id, to: "amq.headers", [1, 2, 3], tag: 1, into: &$0)
-          route(session.id, to: "amq.headers", [4], tag: 2, into: &$0)
+          // This one is not looked at.
+          route(session.id, to: "", key: "q", [4], tag: 2, into: &$0)
         }
       }
     }
     #expect(routed(send()) == [1: 2] && rig.machine.state.topology.headerLooks == 6)
+    try rig.restart(limits: limits)
     #expect(routed(send()) == [1: 1, 2: 1] && session.ready("q") == 4)
     #expect(rig.machine.relayed(from: node, process: 7) == 1)
+  }
+
+  /// However many bundles there are in it: the first of a bundle is no exception but where the entry
+  /// has looked at nothing.
+  @Test(arguments: [1, 10]) func manyBundlesLookAtNoMoreThanOne(looks: Int) throws {
+    let (rig, session, limits) = lookingRig(looks)
+    var done: [UInt64] = []
+    var looked: [Int] = []
+    while done.last ?? 0 < 8, done.count < 10 {
+      rig.apply { payload in
+        for number in (done.last ?? 0) + 1...8 {
+          bundle(number, into: &payload) {
+            route(session.id, to: "amq.headers", [1], tag: number, into: &$0)
+          }
+        }
+      }
+      done.append(rig.machine.relayed(from: node, process: 7))
+      looked.append(rig.machine.state.topology.headerLooks)
+      try rig.restart(limits: limits)
+    }
+    #expect(done == (looks == 1 ? Array(1...8) : [4, 8]))
+    #expect(looked == (looks == 1 ? Array(repeating: 3, count: 8) : [12, 12]))
+    #expect(session.ready("q") == 8)
+  }
+
+  /// A transaction is looked at twice, and not at all where the entry has looked at enough.
+  @Test func transactionsLookAtNoMoreThanAnEntryMay() throws {
+    let (rig, session, limits) = lookingRig(8)
+    func send(_ numbers: ClosedRange<UInt64>, _ bodies: [Int] = [1]) -> [Seen] {
+      rig.apply { payload in
+        for number in numbers {
+          bundle(number, into: &payload) { payload in
+            let tag = RequestTag(number)
+            let start = CommandWriter.beginCommit(session.id, tag: tag, into: &payload)
+            route(session.id, to: "amq.headers", bodies, tag: 9, into: &payload)
+            CommandWriter.endCommit(start, into: &payload)
+          }
+        }
+      }
+    }
+    #expect(stops(send(1...4)) == [false, false, true, false])
+    #expect(rig.machine.relayed(from: node, process: 7) == 2)
+    #expect(rig.machine.state.topology.headerLooks == 12 && session.ready("q") == 2)
+    try rig.restart(limits: limits)
+    #expect(stops(send(3...4)) == [false, false])
+    #expect(rig.machine.relayed(from: node, process: 7) == 4 && session.ready("q") == 4)
+    // One that looks at more than half of that is refused, whatever else there is.
+    let large = send(5...5, [1, 2, 3])
+    let tooLarge = TopologyReply.failed(
+      .other(.overloaded, detail: "the transaction is too large"))
+    #expect(
+      large.contains(.plain(.reply(.session(session.id), RequestTag(5), .topology(tooLarge)))))
+    #expect(rig.machine.relayed(from: node, process: 7) == 5 && session.ready("q") == 4)
+  }
+
+  /// Dead letters take a part of it only, so that publishes go on whatever dies.
+  @Test func deadLettersLeaveLooksToPublishes() {
+    let (rig, session, _) = lookingRig(12)
+    session.queue("old") {
+      $0.settings.timeToLive = .seconds(1)
+      $0.deadLetterExchange = "amq.headers"
+    }
+    session.publish("", keys: ["old"], headers: [[], [], []])
+    rig.now += Nanoseconds.seconds(1).rawValue
+    for number in UInt64(1)...3 {
+      let seen = rig.apply {
+        bundle(number, into: &$0) {
+          route(session.id, to: "amq.headers", [1], tag: number, into: &$0)
+        }
+      }
+      #expect(routed(seen) == [number: 1] && session.ready("q") == 2 * number)
+    }
   }
 
   @Test func bundlesAreCheckedBeforeTheyAreTaken() throws {

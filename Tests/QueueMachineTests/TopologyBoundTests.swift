@@ -125,9 +125,15 @@ import Testing
     for _ in 0..<20_000 { headers += [0, UInt8(ascii: "V")] }
     session.publish("amq.headers", keys: [""], headers: [headers])
     #expect(session.ready("q") == 0)
-    #expect(rig.machine.state.topology.headerLooks == 6)
+    // Its own are read and sorted once, however many of them have one name.
+    #expect(rig.machine.state.topology.headerLooks == 20_000 + 6)
     session.publish("amq.headers", keys: [""], headers: [headers + table(["a": 1])])
     #expect(session.ready("q") == 1)
+    #expect(rig.machine.state.topology.headerLooks == 20_001 + 6)
+    // Also where they pass several exchanges.
+    session.bind("amq.headers", to: .exchange("amq.match"))
+    session.publish("amq.headers", keys: [""], headers: [table(["b": 1])])
+    #expect(rig.machine.state.topology.headerLooks == 1 + 7)
   }
 
   @Test func headersThatBindingsAskForAreCounted() throws {
@@ -144,6 +150,36 @@ import Testing
     #expect(session.bind("amq.direct", to: .queue("q"), arguments: more) == .done)
     session.unbind("amq.headers", from: .queue("q"), arguments: table(["a": 1, "b": 1]))
     #expect(session.bind("amq.match", to: .queue("q"), arguments: more) == .done)
+  }
+
+  /// Each message that comes to the exchange is matched against all of them.
+  @Test func headersThatOneExchangeAsksForAreBounded() throws {
+    var limits = MachineLimits()
+    limits.wantedHeadersPerExchange = 3
+    let rig = Rig(limits: limits)
+    let session = AMQPSession(rig)
+    session.queue("q")
+    let two = table(["a": 1, "b": 1])
+    func bind(_ exchange: String, key: String = "", _ arguments: [UInt8]) -> TopologyReply {
+      session.bind(exchange, to: .queue("q"), key: key, arguments: arguments)
+    }
+    #expect(bind("amq.headers", two) == .done)
+    try rig.restart(limits: limits)
+    guard case .failed(.tooMany(let text)) = bind("amq.headers", key: "more", two) else {
+      Issue.record("a fourth header")
+      return
+    }
+    #expect(
+      text == "the bindings of one headers exchange may ask for 3 headers together; those of"
+        + " 'amq.headers' ask for 2, and this one would add 2")
+    // Others are not asked for more by it, nor what asks for nothing, nor what is there.
+    #expect(bind("amq.match", two) == .done)
+    #expect(bind("amq.headers", key: "none", []) == .done)
+    #expect(bind("amq.headers", two) == .done)
+    #expect(bind("amq.headers", key: "one", table(["a": 1])) == .done)
+    #expect(isTooMany(bind("amq.headers", key: "another", table(["a": 1]))))
+    session.unbind("amq.headers", from: .queue("q"), arguments: two)
+    #expect(bind("amq.headers", key: "more", two) == .done)
   }
 
   @Test(arguments: [UInt64](1...8)) func headersAreFoundByName(seed: UInt64) {
