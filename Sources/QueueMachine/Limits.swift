@@ -54,6 +54,8 @@ package struct MachineLimits: Hashable, Sendable {
   package var publishesPerEntry = FixedLimits.publishesPerEntry
   package var dueWorkPerEntry = FixedLimits.dueWorkPerEntry
   package var settledPerEntry = FixedLimits.settledPerEntry
+  /// Messages that one entry moves to other queues, by what is due, settled or asked for.
+  package var movesPerEntry = FixedLimits.movesPerEntry
   /// Leases that the extends of one entry may set; `overloaded` above it.
   package var extendedPerEntry = 1 << 22
   /// What the orders of one entry may look at before it is known whether they can be carried out:
@@ -95,9 +97,7 @@ package struct MachineLimits: Hashable, Sendable {
         && dueWorkPerEntry <= FixedLimits.dueWorkPerEntry
         && settledPerEntry <= FixedLimits.settledPerEntry, "limits per entry: \(self)")
     // The copies of one dead message, one for each queue, may go together whatever the limit is.
-    let most =
-      publishesPerEntry + max(dueWorkPerEntry, queues) + settledPerEntry
-      + Int(FixedLimits.creditMax)
+    let most = publishesPerEntry + max(movesPerEntry, queues)
     invariant(most <= MessageID.perEntryMax, "\(most) messages in one entry")
   }
 }
@@ -117,9 +117,11 @@ package enum FixedLimits {
   /// that an exchange makes beyond the first; what is left waits for the next entry, whose deadline
   /// has then passed already.
   package static let dueWorkPerEntry = 1 << 18
-  /// Messages that one entry's nacks, rejects and releases may take from consumers: together with
-  /// the two limits above no more than `MessageID.perEntryMax`.
+  /// Messages that one entry's nacks, rejects and releases may take from consumers.
   package static let settledPerEntry = 3 << 16
+  /// Messages that one entry may move: together with those that it publishes no more than
+  /// `MessageID.perEntryMax`, and more than the two limits above together.
+  package static let movesPerEntry = 1 << 19
   /// Ranges in one settle or extend.
   package static let rangesPerSettle = 4_096
   /// Messages that one transaction stores, each queue's counted.

@@ -8,8 +8,8 @@
 import Base
 
 extension MachineState {
-  /// Carries out what is due, at most `MachineLimits.dueWorkPerEntry` of it and what the last
-  /// consumer holds; the rest stays due for the next entry. Counted are messages, the copies of one
+  /// Carries out what is due, at most `MachineLimits.dueWorkPerEntry` of it, but for the copies
+  /// of one message; the rest stays due for the next entry. Counted are messages, the copies of one
   /// that an exchange moves, and queues that go, with what is in them.
   mutating func carryOutDue(_ effects: inout EffectList) {
     carryOutDueLeases(&effects)
@@ -48,15 +48,15 @@ extension MachineState {
     }
   }
 
-  /// Returns what this consumer held too long, and what it settled that had to wait, and finds its
-  /// next deadline.
+  /// Returns what this consumer held too long, and what it settled that had to wait, as far as this
+  /// entry may, and finds its next deadline.
   private mutating func expireLeases(of consumer: Int, _ effects: inout EffectList) {
     let queue = consumers[consumer].queueSlot
     let isWanted = effects.wants(sessions[consumers[consumer].sessionSlot].origin)
     let before = effects.ranges.count
     var next = MachineTime.never
     var place = consumers[consumer].held.place(of: DeliveryID(0))
-    while place < consumers[consumer].held.end {
+    while place < consumers[consumer].held.end, dueWork < limits.dueWorkPerEntry {
       let held = consumers[consumer].held[place]
       if held.isHeld {
         if held.leaseEnd <= clock {
@@ -76,6 +76,12 @@ extension MachineState {
       }
       place += 1
     }
+    // What is left is looked at in the next entry; no lease of it ends before the last deadline. Gaps
+    // decide nothing: a replica that was restored has none.
+    while place < consumers[consumer].held.end, consumers[consumer].held[place].state == .gap {
+      place += 1
+    }
+    if place < consumers[consumer].held.end { next = consumers[consumer].deadline }
     setDeadline(of: consumer, to: next)
     if isWanted, effects.ranges.count > before {
       effects.effects.append(
@@ -91,18 +97,29 @@ extension MachineState {
   private mutating func expire(_ session: Int, _ effects: inout EffectList) {
     while let member = sessions[session].consumers.first {
       if dueWork >= limits.dueWorkPerEntry { return }
-      let queue = consumers[member.slot].queueSlot
-      let all = consumers[member.slot].held.all
-      consumers[member.slot].held.removeAll()
-      let end = FailedDelivery(
-        kind: .consumerGone, error: "consumer is gone", consumer: member.slot)
-      dueWork += all.count
-      for held in all where !carryOutSettle(of: held, by: member.slot, in: queue) {
-        fail(held, end, in: queue)
-      }
+      failHeld(by: member.slot)
+      consumers[member.slot].held.tidy()
+      if !consumers[member.slot].held.isEmpty { return }
       removeConsumer(member.slot)
     }
     end(session, .expired, &effects)
+  }
+
+  /// What a consumer that is gone holds goes back, as far as this entry may.
+  private mutating func failHeld(by consumer: Int) {
+    let queue = consumers[consumer].queueSlot
+    let end = FailedDelivery(
+      kind: .consumerGone, error: "consumer is gone", consumer: consumer)
+    var place = consumers[consumer].held.place(of: DeliveryID(0))
+    while place < consumers[consumer].held.end, dueWork < limits.dueWorkPerEntry {
+      let held = consumers[consumer].held[place]
+      if held.state != .gap {
+        consumers[consumer].held.remove(at: place)
+        dueWork += 1
+        if !carryOutSettle(of: held, by: consumer, in: queue) { fail(held, end, in: queue) }
+      }
+      place += 1
+    }
   }
 
   /// The heap says which queues may have something due; nothing depends on what it says too early.

@@ -132,7 +132,7 @@ extension MachineState {
     let reply: Reply
     if let queue = queueNames[command.queue] {
       if settledHere + FixedLimits.redrivePerCommand > limits.settledPerEntry
-        || lookedHere >= limits.looksPerEntry
+        || lookedHere >= limits.looksPerEntry || !mayMove(FixedLimits.redrivePerCommand)
       {
         reply = .refused(.overloaded, detail: "too much is moved by this entry already")
       } else {

@@ -102,6 +102,8 @@ extension MachineState {
   mutating func stored(_ count: Int, in queue: Int) {
     nextOrdinal += count
     publishedHere += count
+    invariant(
+      nextOrdinal <= MessageID.perEntryMax, "\(nextOrdinal) messages in entry \(appliedIndex)")
     markDirty(queue)
     lowerDeadline(ofQueue: queue)
   }

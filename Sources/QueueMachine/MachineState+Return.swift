@@ -122,8 +122,8 @@ extension MachineState {
 
   /// Moves a message that is out of all its queue's lists to the dead-letter queue, or drops it
   /// where there is none. Part of the entry that decided it, so it happens exactly once; where an
-  /// exchange would make more copies than the entry may, it stays, dead already, and goes with the
-  /// due work of a later one.
+  /// exchange would make more copies than the entry may, or the entry has no ids for more, it stays,
+  /// dead already, and goes with the due work of a later one.
   mutating func giveUp(
     _ message: Waiting, in queue: Int, _ reason: DeadLetterReason, attempts: UInt32,
     error: String = "", event: MessageEvent? = nil, isOut: Bool = true
@@ -131,10 +131,12 @@ extension MachineState {
     let target = queues[queue].deadLetterSlot
     var copies: DeadLetterCopies?
     var reason = reason
-    if target < 0, hasDeadLetterExchange(queue) {
+    if target >= 0 || hasDeadLetterExchange(queue) {
       reason = postponedReason(of: message, in: queue) ?? reason
-      copies = deadLetterCopies(of: message, reason, from: queue)
-      if copies == nil {
+      if target < 0 { copies = deadLetterCopies(of: message, reason, from: queue) }
+      let count = target >= 0 ? 1 : copies?.targets.count
+      if !(count.map { mayMove($0) } ?? false) {
+        dueWork = max(dueWork, limits.dueWorkPerEntry + 1)
         postpone(
           message, in: queue, reason, attempts: attempts, error: error, event: event, isOut: isOut)
         return
@@ -163,7 +165,14 @@ extension MachineState {
     for target in targets { move(moved, note, story, key: key, to: target) }
   }
 
-  /// Why a message is dead that waits in its queue for an entry that may copy it.
+  /// Whether the entry has ids for so many messages more that it moves: publishes have the others. One
+  /// that has more copies than any entry may make goes where nothing else did.
+  func mayMove(_ count: Int) -> Bool {
+    let moved = nextOrdinal - publishedHere
+    return moved == 0 || moved + count <= limits.movesPerEntry
+  }
+
+  /// Why a message is dead that waits in its queue for an entry that may move or copy it.
   private func postponedReason(of message: Waiting, in queue: Int) -> DeadLetterReason? {
     // One that came here by its death has the id that it had before in this note.
     guard let note = deadLetterNote(of: message, in: queue), note.originID == message.id else {

@@ -98,7 +98,7 @@ private struct FanOut {
     fan.session.publish("", keys: ["q"], headers: Array(repeating: [], count: 6))
     #expect(fan.session.consume("q").deliveries.count == 6)
     fan.rig.tick(.seconds(1))
-    #expect(fan.summary("q").leased == 0)
+    #expect(fan.copies == fan.all(2) && fan.summary("q").leased == 4)
     _ = fan.settleDown()
     #expect(fan.copies == fan.all(6))
     #expect(
@@ -140,6 +140,126 @@ private struct FanOut {
     fan.rig.ask { CommandWriter.deleteQueue($0, tag: $1, name: "q", into: &$2) }
     #expect(fan.settleDown() == 0)
     #expect(fan.copies == fan.all(4))
+  }
+}
+
+/// However much one consumer holds, and whatever is to become of it.
+@Suite struct DueWorkBoundRules {
+  private func limits(dueWork: Int, moves: Int = FixedLimits.movesPerEntry) -> MachineLimits {
+    var limits = MachineLimits()
+    limits.dueWorkPerEntry = dueWork
+    limits.movesPerEntry = moves
+    return limits
+  }
+
+  /// What its client still holds can be settled, and what went back it is told, each once.
+  @Test func leasesOfOneConsumerRunOutOverSeveralEntries() throws {
+    let limits = limits(dueWork: 3)
+    let rig = Rig(limits: limits)
+    let queue = rig.declare("q") { $0.lease = .seconds(1) }
+    let session = rig.open(producer: 1, timeout: .seconds(100))
+    rig.publish(session, 1, to: queue, bodies: Array(repeating: 1, count: 8))
+    rig.subscribe(session, 1, queue, credit: 8)
+    rig.apply { payload in
+      CommandWriter.setCredit(
+        session, consumer: ConsumerID(1), tag: rig.tag(), credit: 0, into: &payload)
+    }
+    func lapsed(_ range: ClosedRange<UInt64>) -> Seen {
+      .lapsed(session, ConsumerID(1), [DeliveryRange(range)])
+    }
+    #expect(rig.tick(.seconds(1)) == [lapsed(1...3)])
+    #expect(rig.summary(queue).leased == 5 && rig.summary(queue).ready == 3)
+    #expect(rig.machine.nextDeadline <= rig.machine.clock)
+    try rig.restart(limits: limits)
+    #expect(rig.tick(.zero) == [lapsed(4...6)])
+    #expect(rig.tick(.zero) == [lapsed(7...8)])
+    #expect(rig.summary(queue).ready == 8 && rig.machine.nextDeadline == .never)
+  }
+
+  /// A replica that was restored has no gaps between what is held.
+  @Test func whatIsLeftDoesNotDependOnGaps() throws {
+    let limits = limits(dueWork: 3)
+    let rig = Rig(limits: limits)
+    let queue = rig.declare("q") { $0.lease = .seconds(1) }
+    let session = rig.open(producer: 1, timeout: .seconds(100))
+    rig.publish(session, 1, to: queue, bodies: Array(repeating: 1, count: 4))
+    rig.subscribe(session, 1, queue, credit: 4)
+    rig.settle(session, 1, .acknowledge, [4...4])
+    let other = Rig(limits: limits)
+    other.machine = try QueueMachine(snapshot: rig.machine.freeze().encoded(), limits: limits)
+    other.index = rig.index
+    for rig in [rig, other] {
+      rig.now += Nanoseconds.seconds(1).rawValue
+      rig.apply { payload in
+        CommandWriter.setCredit(
+          session, consumer: ConsumerID(1), tag: RequestTag(99), credit: 0, into: &payload)
+      }
+    }
+    #expect(rig.machine.stateHash == other.machine.stateHash)
+    #expect(rig.machine.freeze().encoded() == other.machine.freeze().encoded())
+  }
+
+  @Test func whatALostClientHeldGoesBackOverSeveralEntries() throws {
+    let limits = limits(dueWork: 3)
+    let rig = Rig(limits: limits)
+    let session = AMQPSession(rig)
+    session.queue("dead")
+    session.queue("q") {
+      $0.deadLetterExchange = ""
+      $0.deadLetterKey = [UInt8]("dead".utf8)
+      $0.settings.deliveriesMax = 1
+    }
+    session.publish("", keys: ["q"], headers: Array(repeating: [], count: 7))
+    #expect(session.consume("q").deliveries.count == 7)
+    session.lose()
+    let other = AMQPSession(rig, connection: 2)
+    // The opening of a session was an entry too.
+    #expect(other.ready("dead") == 6 && rig.machine.isThere(session.id))
+    try rig.restart(limits: limits)
+    let seen = rig.tick(.zero)
+    #expect(other.ready("dead") == 7 && rig.machine.consumerCount == 0)
+    #expect(seen.contains(.plain(.sessionEnded(session.id, .expired))))
+    #expect(rig.machine.nextDeadline == .never)
+  }
+
+  /// No more ids are made for what moves than an entry has beside its publishes', also where a native
+  /// queue names a dead-letter queue.
+  @Test(arguments: [SettleKind.reject, .negative]) func movesOfAnEntryAreBounded(
+    kind: SettleKind
+  ) throws {
+    let limits = limits(dueWork: 10, moves: 3)
+    let rig = Rig(limits: limits)
+    rig.declare("dead")
+    let queue = rig.declare("q") {
+      $0.deadLetterQueue = "dead"
+      $0.deliveriesMax = 1
+    }
+    let dead = rig.machine.queue(named: "dead") ?? QueueID(0)
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: Array(repeating: 1, count: 8))
+    rig.subscribe(session, 1, queue, credit: 8)
+    rig.settle(session, 1, kind, [1...8], error: "bad")
+    #expect(rig.summary(dead).ready == 3)
+    // Nobody gets the others again.
+    #expect(rig.summary(queue).leased == 0 && rig.summary(queue).delayed == 5)
+    try rig.restart(limits: limits)
+    let redriven = rig.ask {
+      CommandWriter.redriveQueue(
+        $0, tag: $1, queue: "dead", which: .all, after: MessageID(rawValue: 0),
+        through: MessageID(rawValue: 0), limit: 10, into: &$2)
+    }
+    guard case .refused(.overloaded, _) = redriven else {
+      Issue.record("\(redriven)")
+      return
+    }
+    #expect(rig.summary(dead).ready == 6)
+    rig.tick(.zero)
+    #expect(rig.summary(dead).ready == 8 && rig.machine.nextDeadline > rig.machine.clock)
+    let notes = rig.machine.peek(dead, limit: 10).compactMap(\.deadLetter)
+    let reason = kind == .reject ? DeadLetterReason.rejected : .deliveriesExhausted
+    #expect(notes.map(\.reason) == Array(repeating: reason, count: 8))
+    #expect(notes.allSatisfy { $0.attempts == 1 && $0.lastError == "bad" })
+    #expect(Set(notes.map(\.originID)).count == 8)
   }
 }
 
