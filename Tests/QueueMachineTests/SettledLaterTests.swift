@@ -14,9 +14,10 @@ private struct Holder {
   let session: AMQPSession
   let other: AMQPSession
 
-  init() {
+  init(dueWork: Int = FixedLimits.dueWorkPerEntry) {
     var limits = MachineLimits()
     limits.settledPerEntry = 3
+    limits.dueWorkPerEntry = dueWork
     self.limits = limits
     rig = Rig(limits: limits)
     session = AMQPSession(rig)
@@ -77,6 +78,19 @@ extension [Seen] {
       holder.rig.machine.story(of: $0.id, heldBy: ConsumerID(1), of: holder.other.id)
     }
     #expect(story?.deaths.first?.reason == .rejected)
+  }
+
+  /// An entry's due work stops among what one consumer has rejected.
+  @Test func whatIsRejectedDiesOverSeveralEntries() throws {
+    let holder = Holder(dueWork: 2)
+    #expect(!holder.settle(.reject).haveLapsed)
+    for dead in [2, 4, 5] as [UInt64] {
+      #expect(holder.rig.machine.nextDeadline <= holder.rig.machine.clock)
+      #expect(!holder.rig.tick(.zero).haveLapsed)
+      #expect(holder.ready == [0, dead])
+      try holder.rig.restart(limits: holder.limits)
+    }
+    #expect(holder.rig.machine.nextDeadline == .never)
   }
 
   @Test func whatIsRequeuedComesAgain() {
