@@ -75,8 +75,9 @@ package struct MachineLimits: Hashable, Sendable {
   /// of one exchange have in common from their beginning on counts once. A node takes about a
   /// hundred bytes, and a key of 255 bytes may have 256 words.
   package var topicNodes = 8_000_000
-  /// Headers that the bindings of all headers exchanges ask for.
-  package var wantedHeaders = 4_000_000
+  /// Headers that the bindings of all headers exchanges ask for, and one for each binding: what a single
+  /// message can cost that comes to all of them, so at most about a quarter of `headerLooksPerEntry`.
+  package var wantedHeaders = 1_000_000
   /// The same of one exchange: each message that comes to it is matched against all of them.
   package var wantedHeadersPerExchange = 100_000
   /// What is looked at for the messages of one entry that come to headers exchanges: the bindings of

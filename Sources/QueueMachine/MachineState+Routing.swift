@@ -79,15 +79,15 @@ extension MachineState {
     let seesHeaders = start.map { topology.maySeeHeaders($0) } ?? false
     var offset = 0
     for _ in 0..<command.count {
-      if topology.headerLooks - room.looksBefore > limits.headerLooksPerTransaction {
-        throw .other(.overloaded, detail: "the transaction is too large")
-      }
       if seesHeaders, room.looksBefore > 0, topology.headerLooks >= limits.headerLooksPerEntry {
         room.isForAnotherEntry = true
         return
       }
       let size = Self.recordSize(in: command.run, at: offset)
       let (slots, _) = targets(of: command, from: start, at: offset)
+      if topology.headerLooks - room.looksBefore > limits.headerLooksPerTransaction {
+        throw .other(.overloaded, detail: "the transaction is too large")
+      }
       room.messages += slots.count
       let seers = slots.count { deadLettersSeeHeaders($0) }
       if seers > 0 {

@@ -167,9 +167,10 @@ extension MachineState {
       }
     case .headers:
       let more = HeaderMatch(arguments: identity.arguments).count
-      if topology.routeSize.wantedHeaders + more > limits.wantedHeaders {
+      if topology.routeSize.headerLooks + 1 + more > limits.wantedHeaders {
         throw .tooMany(
-          "all bindings of headers exchanges may ask for \(limits.wantedHeaders) headers together")
+          "all bindings of headers exchanges may ask for \(limits.wantedHeaders) headers together,"
+            + " each counted as one more")
       }
       let known = exchange.routes.size.wantedHeaders
       if more > 0, known + more > limits.wantedHeadersPerExchange {

@@ -14,11 +14,12 @@ struct RouteTable: Sendable {
 
   /// The same however the bindings came, and on every node.
   var size: RouteSize {
-    RouteSize(topicNodes: topics.nodeCount, wantedHeaders: wantedHeaders)
+    RouteSize(
+      topicNodes: topics.nodeCount, headerBindings: headers.count, wantedHeaders: wantedHeaders)
   }
 
   /// What a message costs that is matched against the headers of all bindings.
-  var headerLooks: Int { headers.count + wantedHeaders }
+  var headerLooks: Int { size.headerLooks }
 
   mutating func insert(_ binding: Binding, _ kind: ExchangeType) {
     switch kind {
@@ -48,16 +49,23 @@ struct RouteTable: Sendable {
 struct RouteSize: Hashable, Sendable {
   /// Of the trees of topic exchanges.
   var topicNodes = 0
-  /// Headers that bindings ask for.
+  /// Of headers exchanges.
+  var headerBindings = 0
+  /// Headers that these ask for.
   var wantedHeaders = 0
+
+  /// What a message costs that is matched against all of them.
+  var headerLooks: Int { headerBindings + wantedHeaders }
 
   static func += (left: inout RouteSize, right: RouteSize) {
     left.topicNodes += right.topicNodes
+    left.headerBindings += right.headerBindings
     left.wantedHeaders += right.wantedHeaders
   }
 
   static func -= (left: inout RouteSize, right: RouteSize) {
     left.topicNodes -= right.topicNodes
+    left.headerBindings -= right.headerBindings
     left.wantedHeaders -= right.wantedHeaders
   }
 }

@@ -13,6 +13,8 @@ struct RelayInbox {
     var process: UInt64
     /// Taken through here; 0 for a stream of which nothing was taken, which may begin anywhere.
     var sequence: UInt64
+    /// The first that was taken.
+    var first: UInt64 = 0
     var waiting = RingBuffer<[UInt8]>()
     var bytes = 0
 
@@ -67,6 +69,7 @@ struct RelayInbox {
     if stream.process != head.process {
       stream.process = head.process
       stream.sequence = 0
+      stream.first = 0
     }
     if let applied, applied.process == head.process {
       if stream.sequence > 0, applied.through > stream.sequence {
@@ -79,11 +82,16 @@ struct RelayInbox {
         stream.goOn(behind: applied.through)
       }
     }
+    // A leader that is elected again, and has forgotten all, may take one first that had overtaken others:
+    // these come again. What is done already is not among them.
+    let done = applied.map { $0.process == head.process ? $0.through : 0 } ?? 0
+    if head.sequence < stream.first, head.sequence > done { stream.goOn(behind: 0) }
     // Sent again, or behind one that was lost on its way and comes again before it.
     guard head.sequence > stream.sequence,
       stream.sequence == 0 || head.sequence == stream.sequence + 1,
       stream.bytes + head.range.count <= Self.bytesMax
     else { return }
+    if stream.sequence == 0 { stream.first = head.sequence }
     stream.sequence = head.sequence
     stream.bytes += head.range.count
     stream.waiting.append(

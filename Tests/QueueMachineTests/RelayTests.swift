@@ -429,7 +429,7 @@ import Testing
     #expect(stops(send(3...4)) == [false, false])
     #expect(rig.machine.relayed(from: node, process: 7) == 4 && session.ready("q") == 4)
     // One that looks at more than half of that is refused, whatever else there is.
-    let large = send(5...5, [1, 2, 3])
+    let large = send(5...5, [1, 2])
     let tooLarge = TopologyReply.failed(
       .other(.overloaded, detail: "the transaction is too large"))
     #expect(

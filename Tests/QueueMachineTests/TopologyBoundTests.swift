@@ -147,6 +147,8 @@ import Testing
     try rig.restart(limits: limits)
     let more = table(["a": 1, "c": 1])
     #expect(isTooMany(session.bind("amq.match", to: .queue("q"), arguments: more)))
+    // A binding that asks for nothing is looked at too.
+    #expect(isTooMany(session.bind("amq.match", to: .queue("q"))))
     #expect(session.bind("amq.direct", to: .queue("q"), arguments: more) == .done)
     session.unbind("amq.headers", from: .queue("q"), arguments: table(["a": 1, "b": 1]))
     #expect(session.bind("amq.match", to: .queue("q"), arguments: more) == .done)

@@ -108,12 +108,7 @@ import Testing
   }
 
   @Test func inboxTakesEachBundleOnce() throws {
-    var relay = filled(4)
-    var bundles: [[UInt8]] = []
-    while let bundle = relay.next() {
-      bundles.append(bundle)
-      relay.didSend(now: now)
-    }
+    let bundles = bundles(4)
     var inbox = RelayInbox()
     #expect(inbox.take(bundles[0], from: NodeID(1)) == nil)
     #expect(inbox.take(bundles[0] + bundles[1], from: NodeID(1)) == nil)
@@ -154,13 +149,18 @@ import Testing
     #expect(try sent() == [5, 6, 7, 8])
   }
 
-  @Test func inboxTakesAStoppedBundleOnceMore() throws {
-    var relay = filled(4)
+  private func bundles(_ count: Int) -> [[UInt8]] {
+    var relay = filled(count)
     var bundles: [[UInt8]] = []
     while let bundle = relay.next() {
       bundles.append(bundle)
       relay.didSend(now: now)
     }
+    return bundles
+  }
+
+  @Test func inboxTakesAStoppedBundleOnceMore() throws {
+    let bundles = bundles(4)
     let node = NodeID(1)
     var inbox = RelayInbox()
     #expect(inbox.take(bundles[0] + bundles[1] + bundles[2], from: node) == nil)
@@ -181,12 +181,7 @@ import Testing
   /// A bundle that stopped sets the inbox back, though it and those behind it may be proposed once more
   /// already: when these are applied, their node goes on behind them.
   @Test func inboxGoesOnBehindWhatWasAppliedMeanwhile() {
-    var relay = filled(6)
-    var bundles: [[UInt8]] = []
-    while let bundle = relay.next() {
-      bundles.append(bundle)
-      relay.didSend(now: now)
-    }
+    let bundles = bundles(6)
     let node = NodeID(1)
     var inbox = RelayInbox()
     #expect(inbox.take(bundles[0] + bundles[1] + bundles[2], from: node) == nil)
@@ -207,6 +202,26 @@ import Testing
     inbox.forget()
     #expect(inbox.take(bundles[5], from: node, applied: applied) == nil)
     #expect(inbox.waitingCount(of: node) == 1)
+  }
+
+  /// The same leader again, which has forgotten all: what was on its way overtakes what is sent again.
+  @Test func inboxTakesWhatWasOvertaken() {
+    let bundles = bundles(5)
+    let node = NodeID(1)
+    var inbox = RelayInbox()
+    let applied = RelayProgress(process: 7, through: 1, isStopped: false)
+    #expect(inbox.take(bundles[2], from: node, applied: applied) == nil)
+    #expect(inbox.waitingCount(of: node) == 1)
+    // Done already.
+    #expect(inbox.take(bundles[0], from: node, applied: applied) == nil)
+    #expect(inbox.waitingCount(of: node) == 1)
+    for bundle in bundles[1...4] {
+      #expect(inbox.take(bundle, from: node, applied: applied) == nil)
+    }
+    #expect(inbox.waitingCount(of: node) == 4)
+    // Once more is once too often.
+    #expect(inbox.take(bundles[2] + bundles[4], from: node, applied: applied) == nil)
+    #expect(inbox.waitingCount(of: node) == 4)
   }
 
   @Test func readsWaitForTheIndexThatTheyWereTold() throws {
