@@ -171,13 +171,6 @@ private let refused: [Refused] = [
 ]
 
 @Suite(.serialized) struct AMQPFaultTests {
-  private func connect(_ node: InProcessNode) throws -> AMQPTestClient {
-    let port = try #require(node.configuration.amqpListen?.port)
-    let client = try AMQPTestClient(port: port)
-    try client.open()
-    return client
-  }
-
   /// Sends a call and takes its answer.
   private func carryOut(_ call: Call, _ client: AMQPTestClient) throws -> AMQPTestClient.Method {
     try client.call(1, call.classID, call.methodID, call.arguments)

@@ -6,19 +6,6 @@ import Testing
 @testable import Server
 
 @Suite(.serialized) struct AMQPLimitTests {
-  func connect(_ node: InProcessNode) throws -> AMQPTestClient {
-    let port = try #require(node.configuration.amqpListen?.port)
-    let client = try AMQPTestClient(port: port)
-    try client.open()
-    return client
-  }
-
-  func single() throws -> (cluster: InProcessCluster, node: InProcessNode) {
-    let cluster = try InProcessCluster(1)
-    try cluster.startAll()
-    return (cluster, cluster.nodes[0])
-  }
-
   /// Two answers later everything that was decided before has come.
   func comesNothing(to client: AMQPTestClient, _ queue: String) throws -> Bool {
     for _ in 0..<2 { _ = try client.declare(queue) }

@@ -8,14 +8,6 @@ import Testing
 @testable import Server
 
 @Suite(.serialized) struct AMQPNodeTests {
-  /// Connected to one node of the cluster.
-  func connect(_ node: InProcessNode) throws -> AMQPTestClient {
-    let port = try #require(node.configuration.amqpListen?.port)
-    let client = try AMQPTestClient(port: port)
-    try client.open()
-    return client
-  }
-
   func leader(_ cluster: InProcessCluster) async throws -> InProcessNode {
     let client = try await SkeinClient.connect(endpoints: cluster.endpoints)
     _ = try await client.listQueues()

@@ -7,19 +7,6 @@ import Testing
 @testable import Server
 
 @Suite(.serialized) struct AMQPSemanticsTests {
-  func connect(_ node: InProcessNode) throws -> AMQPTestClient {
-    let port = try #require(node.configuration.amqpListen?.port)
-    let client = try AMQPTestClient(port: port)
-    try client.open()
-    return client
-  }
-
-  func single() throws -> (cluster: InProcessCluster, node: InProcessNode) {
-    let cluster = try InProcessCluster(1)
-    try cluster.startAll()
-    return (cluster, cluster.nodes[0])
-  }
-
   /// What is said of a channel or connection that is closed; empty if it is not.
   func closes(_ body: () throws -> Void) throws -> String {
     do {

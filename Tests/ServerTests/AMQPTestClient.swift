@@ -4,6 +4,7 @@
 import Base
 import Foundation
 import Glibc
+import Testing
 
 final class AMQPTestClient {
   struct Failure: Error, CustomStringConvertible {
@@ -404,4 +405,18 @@ final class AMQPTestClient {
   }
   func short(_ text: String) -> [UInt8] { [UInt8(text.utf8.count)] + text.utf8 }
   private func long(_ text: String) -> [UInt8] { big(UInt64(text.utf8.count), 4) + text.utf8 }
+}
+
+/// An AMQP client of one node, with an open channel.
+func connect(_ node: InProcessNode) throws -> AMQPTestClient {
+  let client = try AMQPTestClient(port: try #require(node.configuration.amqpListen?.port))
+  try client.open()
+  return client
+}
+
+/// A cluster of one, and its node.
+func single() throws -> (cluster: InProcessCluster, node: InProcessNode) {
+  let cluster = try InProcessCluster(1)
+  try cluster.startAll()
+  return (cluster, cluster.nodes[0])
 }
