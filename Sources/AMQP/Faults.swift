@@ -22,6 +22,22 @@ extension Fault {
     Fault(.notAllowed, "access to vhost '\(name)' refused for user '\(user)'")
   }
 
+  /// connection.open where the cluster has as many sessions as it may. RabbitMQ says so of a vhost's
+  /// connections.
+  package static func tooManySessions(_ limit: Int, _ vhost: String, user: String) -> Fault {
+    Fault(
+      .notAllowed,
+      "access to vhost '\(vhost)' refused for user '\(user)': session limit (\(limit)) is reached")
+  }
+
+  /// A new queue where the cluster has as many as it may.
+  package static func tooManyQueues(_ limit: Int, _ name: String, vhost: String) -> Fault {
+    Fault(
+      .preconditionFailed,
+      "cannot declare queue '\(name)' in vhost '\(vhost)': queue limit in cluster (\(limit)) is reached"
+    )
+  }
+
   // MARK: Refused by what is there
 
   /// Another connection's exclusive queue.

@@ -44,7 +44,13 @@ extension AMQPGateway {
         case .opening(let token) = client.session
       else { return }
       client.session = .none
-      refuse(token, .resource("no session for the connection: \(refusal)"), client)
+      let fault =
+        refusal == .tooManySessions
+        ? Fault.tooManySessions(
+          configuration.limits.sessions, replica.machine.name(of: client.host),
+          user: client.machine.user ?? "")
+        : .resource("no session for the connection: \(refusal)")
+      refuse(token, fault, client)
     case .sessionEnded(let session, _):
       ended(session, now: now)
     case .lapsed(let session, let consumer, let range):

@@ -153,7 +153,7 @@ extension AMQPGateway {
       if let answer = answer(to: read.request, client, replica) {
         self.answer(read.token, answer, to: client)
       } else {
-        order(read.request, read.token, session, client)
+        order(read.request, read.token, session, client, replica)
       }
     }
   }

@@ -85,11 +85,12 @@ extension AMQPGateway {
     client.host = host
     client.session = .opening(token)
     let origin = origin(of: client)
-    let name = "amqp \(client.connection.peer)"
+    let peer = "amqp \(client.connection.peer)"
+    let sessionsMax = UInt32(clamping: configuration.limits.sessions)
     relay.append {
       CommandWriter.openSession(
-        origin: origin, kind: .amqp, producer: ProducerID(0), timeout: .zero, name: name,
-        into: &$0)
+        origin: origin, kind: .amqp, producer: ProducerID(0), sessionsMax: sessionsMax,
+        timeout: .zero, name: peer, into: &$0)
     }
   }
 
@@ -177,7 +178,7 @@ extension AMQPGateway {
             client: client.token, token: token, channel: channel, request: request,
             behind: relay.lastSequence))
       } else {
-        order(request, token, session, client)
+        order(request, token, session, client, replica)
       }
     case .unbindQueue(let binding):
       let tag = tag(.done(token), for: client)
@@ -246,7 +247,8 @@ extension AMQPGateway {
 
   /// Proposes what a read could not answer.
   mutating func order(
-    _ request: ChannelRequest, _ token: RequestToken, _ session: SessionID, _ client: AMQPClient
+    _ request: ChannelRequest, _ token: RequestToken, _ session: SessionID, _ client: AMQPClient,
+    _ replica: borrowing Replica
   ) {
     let requester = Requester.session(session)
     let host = client.host
@@ -254,6 +256,14 @@ extension AMQPGateway {
     case .declareQueue(let declaration):
       if declaration.name.hasPrefix("amq."), !declaration.name.hasPrefix("amq.gen-") {
         refuse(token, .reservedQueueName(declaration.name), client)
+        return
+      }
+      let queuesMax = configuration.limits.queues
+      if replica.machine.queueCount >= queuesMax,
+        replica.machine.queueInfo(TopologyName(declaration.name, in: host)) == nil
+      {
+        let vhost = replica.machine.name(of: host)
+        refuse(token, .tooManyQueues(queuesMax, declaration.name, vhost: vhost), client)
         return
       }
       let tag = tag(.declare(token, declaration), for: client)

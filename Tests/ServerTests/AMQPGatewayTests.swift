@@ -232,9 +232,9 @@ import Testing
     + " 65536 bytes"
 
   /// What a client that is closed for what it has begun is told; empty if it is not.
-  private func closes(_ client: AMQPTestClient) throws -> String {
+  private func closes(_ client: AMQPTestClient, declaring queue: String = "q") throws -> String {
     do {
-      _ = try client.declare("q")
+      _ = try client.declare(queue)
       return ""
     } catch let failure as AMQPTestClient.Failure {
       return failure.description
@@ -591,5 +591,80 @@ import Testing
     let commit = publish(2, body, sending: 300) + client.method(2, 90, 20, [])
     return open + declare + publish(1, body, sending: 300) + consume + commit + get + settle
       + publish(2, body, sending: 300) + publish(1, body, sending: 100)
+  }
+
+  // MARK: How many there are
+
+  @Test("A cluster has so many queues and sessions as its configuration says, also by AMQP")
+  func configuredLimits() throws {
+    let harness = try AMQPHarness {
+      $0.limits.queues = 2
+      $0.limits.sessions = 2
+    }
+    let client = try harness.client()
+    for queue in ["a", "b", "a"] { _ = try client.declare(queue) }
+    let other = try harness.client()
+    #expect(try other.declare("b") == 0)
+    let refused = try closes(other, declaring: "c")
+    #expect(
+      refused
+        == "closed: 406 PRECONDITION_FAILED - cannot declare queue 'c' in vhost '/': queue limit"
+        + " in cluster (2) is reached")
+    let late = try harness.connect()
+    #expect(
+      throws: AMQPTestClient.Failure(
+        description:
+          "closed: 530 NOT_ALLOWED - access to vhost '/' refused for user 'guest': session"
+          + " limit (2) is reached")
+    ) { try late.open() }
+    // There is room again.
+    try client.delete("a")
+    _ = try client.declare("c")
+    other.vanish(byReset: false)
+    harness.settle()
+    _ = try harness.client()
+  }
+
+  @Test("Ten thousand connections that come and are dropped, however far they got, leave nothing")
+  func droppedConnections() throws {
+    let harness = try AMQPHarness()
+    let staying = try harness.client()
+    _ = try staying.declare("q")
+    let header = [UInt8]("AMQP".utf8) + [0, 0, 9, 1]
+    let starts: [[UInt8]] = [
+      [], Array(header.prefix(3)), header, [UInt8]("GET / HTTP/1.1\r\n\r\n".utf8),
+      header + staying.method(0, 10, 11, [0, 0]),
+    ]
+    for group in 0..<100 {
+      var clients: [AMQPTestClient] = []
+      for number in 0..<100 {
+        let client = try harness.connect()
+        // Some work, and hold a message and a queue of their own.
+        if number % 50 == 0 {
+          try client.open()
+          _ = try client.declare("own-\(group)-\(number)", flags: 0b100)
+          try client.publish("x", key: "q")
+          _ = try client.get("q")
+        } else {
+          try client.writeSome(starts[number % starts.count])
+        }
+        if number % 3 == 0 { harness.turn() }
+        client.vanish(byReset: number % 2 == 0)
+        clients.append(client)
+      }
+      clients.removeAll()
+      harness.settle()
+    }
+    harness.pass(.seconds(60))
+    let known = harness.gateway.connectionCount
+    #expect(known == 1 && harness.sessionCount == 1)
+    #expect(harness.gateway.counters.accepted == 10_001)
+    #expect(try harness.openSockets() == 1)
+    #expect(harness.replica.machine.queueCount == 1)
+    // What they held is there again.
+    #expect(try staying.declare("q") == 200)
+    staying.vanish(byReset: false)
+    harness.settle()
+    #expect(harness.isEmpty)
   }
 }

@@ -5,6 +5,7 @@
 import AMQP
 import Base
 import Consensus
+import Foundation
 import Node
 import QueueMachine
 import Testing
@@ -130,6 +131,18 @@ final class AMQPHarness {
 
   /// The node's leader takes no publishes, and why; or (nil) does again.
   func setBlocked(_ reason: String?) { gateway.setBlocked(reason, now: now) }
+
+  /// Sockets that the node has of connections, whether their peers are still there or not.
+  func openSockets() throws -> Int {
+    let port = try #require(gateway.localAddress?.port)
+    let rows = try String(contentsOfFile: "/proc/self/net/tcp", encoding: .utf8).split(
+      separator: "\n")
+    return rows.dropFirst().count {
+      let fields = $0.split(separator: " ")
+      // Established, and closed by the peer only.
+      return fields[1].hasSuffix(String(format: ":%04X", port)) && ["01", "08"].contains(fields[3])
+    }
+  }
 
   var sessionCount: Int { gateway.sessions.count }
   /// Whether nothing is left of any client, here and in the machine of queues.

@@ -7,7 +7,7 @@ import Glibc
 import Testing
 
 final class AMQPTestClient {
-  struct Failure: Error, CustomStringConvertible {
+  struct Failure: Error, Hashable, CustomStringConvertible {
     var description: String
   }
 
@@ -136,10 +136,47 @@ final class AMQPTestClient {
     return reply.number(at: 1 + Int(reply.arguments[0]), bytes: 4)
   }
 
-  func bind(_ queue: String, to exchange: String, key: String) throws {
-    try call(
-      channel, 50, 20, [0, 0] + short(queue) + short(exchange) + short(key) + [0, 0, 0, 0, 0])
+  /// An entry of a table: a name and a text.
+  func entry(_ name: String, _ text: String) -> [UInt8] {
+    short(name) + [UInt8(ascii: "S")] + long(text)
+  }
+
+  private func table(_ entries: [UInt8]) -> [UInt8] { big(UInt64(entries.count), 4) + entries }
+
+  /// - Parameter flags: passive 1, durable 2, auto-delete 4, internal 8.
+  func declareExchange(
+    _ name: String, _ kind: String, flags: UInt8 = 0b10, arguments: [UInt8] = []
+  ) throws {
+    try call(channel, 40, 10, [0, 0] + short(name) + short(kind) + [flags] + table(arguments))
+    _ = try expect(40, 11)
+  }
+
+  func bind(
+    _ queue: String, to exchange: String, key: String, arguments: [UInt8] = []
+  ) throws {
+    let names = short(queue) + short(exchange) + short(key)
+    try call(channel, 50, 20, [0, 0] + names + [0] + table(arguments))
     _ = try expect(50, 21)
+  }
+
+  func unbind(
+    _ queue: String, from exchange: String, key: String, arguments: [UInt8] = []
+  ) throws {
+    let names = short(queue) + short(exchange) + short(key)
+    try call(channel, 50, 50, [0, 0] + names + table(arguments))
+    _ = try expect(50, 51)
+  }
+
+  func bindExchange(_ target: String, to source: String, key: String) throws {
+    try call(
+      channel, 40, 30, [0, 0] + short(target) + short(source) + short(key) + [0] + table([]))
+    _ = try expect(40, 31)
+  }
+
+  func unbindExchange(_ target: String, from source: String, key: String) throws {
+    try call(
+      channel, 40, 40, [0, 0] + short(target) + short(source) + short(key) + [0] + table([]))
+    _ = try expect(40, 51)
   }
 
   func selectConfirms() throws {
@@ -235,6 +272,17 @@ final class AMQPTestClient {
   func rollBack() throws {
     try call(channel, 90, 30, [])
     _ = try expect(90, 31)
+  }
+
+  /// Is gone without a word: by an orderly end of the stream, or by a reset.
+  func vanish(byReset: Bool) {
+    if byReset {
+      var atOnce = linger(l_onoff: 1, l_linger: 0)
+      setsockopt(
+        descriptor, SOL_SOCKET, SO_LINGER, &atOnce, socklen_t(MemoryLayout<linger>.size))
+    } else {
+      shutdown(descriptor, Int32(SHUT_RDWR))
+    }
   }
 
   func delete(_ queue: String) throws {
