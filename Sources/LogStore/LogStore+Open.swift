@@ -525,19 +525,16 @@ extension Opening {
   private func report(_ defects: [StreamScan.Defect], lostFrom: LogIndex?) {
     let snapshotIndex = snapshotFile?.info.position.index ?? .zero
     for defect in defects {
-      let consequence: DamageReport.Consequence
-      if let range = defect.range {
-        if range.last > snapshotIndex {
-          consequence = .logCutFrom(max(range.first, snapshotIndex.next))
-        } else {
-          consequence = .recordsLost(range)
-        }
-      } else if let lostFrom, defect.isTail {
-        consequence = .logCutFrom(lostFrom)
-      } else {
-        consequence = .nothingLost
+      var consequences = defect.lost.through(snapshotIndex).ranges.map {
+        DamageReport.Consequence.recordsLost($0)
       }
-      recovery.damage.append(DamageReport(text: defect.text, consequence: consequence))
+      if let range = defect.lost.ranges.first(where: { $0.last > snapshotIndex }) {
+        consequences.append(.logCutFrom(max(range.first, snapshotIndex.next)))
+      } else if defect.lost.isEmpty {
+        let cut = defect.isTail ? lostFrom : nil
+        consequences.append(cut.map { .logCutFrom($0) } ?? .nothingLost)
+      }
+      recovery.damage += consequences.map { DamageReport(text: defect.text, consequence: $0) }
     }
   }
 }

@@ -59,7 +59,7 @@ final class StreamScan {
     var text: String
     var place: LogPlace
     /// Entries lost by it, as far as they were in force when it was found.
-    var range: EntryRange?
+    var lost = EntryRanges()
     /// The end of the log is missing.
     var isTail = false
     /// What it took was removed by a later truncation.
@@ -143,13 +143,13 @@ final class StreamScan {
       isSegmentMissing = true
       defects.append(
         Defect(
-          text: "segment \(newestSynced), the newest, is missing", place: end, range: nil,
-          isTail: true))
+          text: "segment \(newestSynced), the newest, is missing", place: end, isTail: true))
     } else if synced.place > end {
       defects.append(
         Defect(
-          text: "the log ends at \(end) and was synced to \(synced.place)", place: end, range: nil,
-          isTail: true))
+          text: "the log ends at \(end) and was synced to \(synced.place)", place: end, isTail: true
+        )
+      )
     }
   }
 
@@ -273,7 +273,7 @@ final class StreamScan {
     let isDamage = place < synced.place || nextIndex <= snapshotIndex || isShort
     if isDamage {
       if isShort && place >= synced.place { isExtentUnknown = true }
-      defects.append(Defect(text: text, place: place, range: nil))
+      defects.append(Defect(text: text, place: place))
     } else {
       isTorn = true
       end = place
@@ -382,7 +382,8 @@ final class StreamScan {
     }
     guard let first else { return }
     memberships.removeAll { $0.index >= first }
-    damage(EntryRange(first: first, last: nextIndex.previous), min(firstPlace, place))
+    damage(
+      EntryRange(first: first, last: nextIndex.previous), min(firstPlace, place), by: place)
   }
 
   private func lose(_ first: LogIndex, _ last: LogIndex, _ place: LogPlace? = nil) {
@@ -393,12 +394,21 @@ final class StreamScan {
   /// Where each loss began, for the place at which the log is cut.
   private(set) var losses: [(range: EntryRange, place: LogPlace)] = []
 
-  private func damage(_ range: EntryRange, _ place: LogPlace) {
+  /// - Parameters:
+  ///   - place: where the log would be cut before the first of them.
+  ///   - cause: where the damage lies that cost them; behind them, where it may have held the truncation
+  ///     that removed them.
+  private func damage(_ range: EntryRange, _ place: LogPlace, by cause: LogPlace? = nil) {
     damaged.insert(range)
     losses.append((range, place))
-    let at = defects.lastIndex { $0.range == nil && !$0.isReplaced && $0.place <= place }
-    if let at {
-      defects[at].range = range
+    let cause = cause ?? place
+    if let at = defects.lastIndex(where: { !$0.isReplaced && $0.place <= cause }) {
+      defects[at].lost.insert(range)
+    } else {
+      defects.append(
+        Defect(
+          text: "entries \(range) are missing before \(cause)", place: cause,
+          lost: EntryRanges([range])))
     }
   }
 
@@ -408,11 +418,9 @@ final class StreamScan {
     memberships.removeAll { $0.index >= index }
     damaged.remove(EntryRange(first: index, last: LogIndex(.max)))
     losses.removeAll { $0.range.first >= index }
-    for at in defects.indices {
-      guard let range = defects[at].range, range.last >= index else { continue }
-      defects[at].isReplaced = range.first >= index
-      defects[at].range =
-        range.first >= index ? nil : EntryRange(first: range.first, last: index.previous)
+    for at in defects.indices where !defects[at].lost.isEmpty {
+      defects[at].lost.remove(EntryRange(first: index, last: LogIndex(.max)))
+      defects[at].isReplaced = defects[at].lost.isEmpty
     }
     nextIndex = min(nextIndex, index)
     lastTerm = term(of: nextIndex.previous) ?? lastTerm

@@ -73,7 +73,9 @@ struct Fixture {
       #expect(recovery.hardState.vote == hardState.vote, note)
       if recovery.last < last { #expect(recovery.hardState.floor >= last, note) }
     }
-    if recovery.last != last && depth == 0 { #expect(!recovery.damage.isEmpty, note) }
+    if recovery.last != last && depth == 0 {
+      #expect(recovery.damage.contains { $0.isLossOfLog }, note)
+    }
     if recovery.last.index >= store.firstIndex {
       for entry in try store.all() { #expect(entry == entries[entry.index], note) }
     }
@@ -110,6 +112,16 @@ struct Fixture {
         #expect(error == .damaged(record.entry), note)
         #expect(recovery.damagedEntries.contains { $0.contains(record.entry) }, note)
       }
+    }
+  }
+}
+
+extension DamageReport {
+  /// Says that entries behind the snapshot are gone.
+  var isLossOfLog: Bool {
+    switch consequence {
+    case .logCutFrom, .everythingLost, .hardStateLost: true
+    case .nothingLost, .recordsLost: false
     }
   }
 }
@@ -460,6 +472,28 @@ struct Fixture {
       }
     }
     #expect(recovery.firstIndex == LogIndex(30))
+  }
+
+  @Test("A cut before damage that may hide a truncation is said (seed 57887 of the simulator)")
+  func cutBeforeSwallowedTruncation() throws {
+    let disk = MemoryFileSystem()
+    let (store, _) = try LogStore.open(disk)
+    try store.append(1...40)
+    try store.write([.truncate(from: LogIndex(31)), .append(entries(31...40, term: 2))])
+    try store.run(store.stageMarker())
+    let segment = store.log.stream[0]
+    // The truncation and two entries: their damage has room for one that reaches further back.
+    let start = Int(segment.slot(of: LogIndex(31))?.offset ?? 0) - RecordHeader.bytes
+    let end = Int(segment.slot(of: LogIndex(33))?.offset ?? 0)
+    let damaged = disk.killed()
+    damaged.damage(try #require(files(damaged, "segment-").first)) {
+      $0.replaceSubrange(start..<end, with: [UInt8](repeating: 0xee, count: end - start))
+    }
+    let (again, recovery) = try LogStore.open(damaged)
+    #expect((20...30).contains(recovery.last.index.rawValue))
+    #expect(recovery.damage.map(\.consequence) == [.logCutFrom(recovery.last.index.next)])
+    #expect(recovery.hardState.floor == LogPosition(term: Term(2), index: LogIndex(40)))
+    #expect(try again.all() == entries(1...recovery.last.index.rawValue))
   }
 
   @Test("A torn tail is cut and its remains never follow what is written over it")
