@@ -84,7 +84,17 @@ extension MachineState {
     consumers[slot].nextOfQueue = next
     if next != ConsumerState.noSlot { consumers[next].previousOfQueue = slot }
     queues[queue].firstConsumer = slot
+    recount(slot)
     return slot
+  }
+
+  /// Notes with its session what the consumer may hold, after that has changed.
+  mutating func recount(_ consumer: Int) {
+    let most = consumers[consumer].holdsAtMost
+    let counted = consumers[consumer].counted
+    if most == counted { return }
+    sessions[consumers[consumer].sessionSlot].holdsAtMost += most - counted
+    consumers[consumer].counted = most
   }
 
   /// Takes the consumer out from among those of its queue.
@@ -149,17 +159,18 @@ extension MachineState {
     if let consumer, consumers[consumer].isSubscribed, credit <= consumers[consumer].credit {
       return true
     }
+    var others = sessions[session].holdsAtMost
     var most = Int(credit)
-    for member in sessions[session].consumers {
-      let other = consumers[member.slot]
-      let isMeant = member.slot == consumer
-      most += isMeant ? max(0, other.held.count - Int(credit)) : other.holdsAtMost
+    if let consumer {
+      others -= consumers[consumer].counted
+      most = max(most, consumers[consumer].held.count)
     }
-    return most <= limits.creditPerSession
+    return others + most <= limits.creditPerSession
   }
 
   private mutating func changeCredit(of consumer: Int, to credit: UInt32) {
     consumers[consumer].credit = credit
+    recount(consumer)
     if consumers[consumer].creditLeft == 0 {
       leaveRotation(consumer)
     } else {
@@ -204,6 +215,7 @@ extension MachineState {
     let queue = consumers[consumer].queueSlot
     leaveRotation(consumer)
     consumers[consumer].isSubscribed = false
+    recount(consumer)
     queues[queue].consumers -= 1
     if sessions[consumers[consumer].sessionSlot].kind == .amqp,
       queues[queue].exclusiveConsumer == consumers[consumer].serial
@@ -238,6 +250,7 @@ extension MachineState {
     let (place, found) = sessions[session].place(of: consumers[consumer].id)
     invariant(found, "consumer \(consumers[consumer].id) not among its session's")
     sessions[session].consumers.remove(at: place)
+    sessions[session].holdsAtMost -= consumers[consumer].counted
     let serial = consumers[consumer].serial
     leaveQueue(consumer)
     consumers.remove(consumer)

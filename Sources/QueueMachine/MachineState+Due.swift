@@ -99,6 +99,7 @@ extension MachineState {
       if dueWork >= limits.dueWorkPerEntry { return }
       failHeld(by: member.slot)
       consumers[member.slot].held.tidy()
+      recount(member.slot)
       if !consumers[member.slot].held.isEmpty { return }
       removeConsumer(member.slot)
     }

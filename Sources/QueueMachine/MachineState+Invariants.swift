@@ -206,6 +206,9 @@ extension MachineState {
     let couldTake = consumer.isSubscribed && isAttached && consumer.creditLeft > 0 && mayTake
     invariant(couldTake == consumer.isInRotation, "consumer \(consumer.serial) in rotation")
     invariant(consumer.isSubscribed || !consumer.held.isEmpty, "ended consumer holds nothing")
+    invariant(
+      consumer.counted == consumer.holdsAtMost,
+      "consumer \(consumer.serial) counts for what it held")
     let deadline = leaseDeadlines.time(of: consumer.serial) ?? .never
     invariant(deadline == consumer.deadline, "deadline of consumer \(consumer.serial)")
     var leaving = 0
@@ -238,6 +241,8 @@ extension MachineState {
     for (left, right) in zip(session.consumers, session.consumers.dropFirst()) {
       invariant(left.id < right.id, "consumers of session \(session.id) out of order")
     }
+    let counted = session.consumers.reduce(0) { $0 + consumers[$1.slot].counted }
+    invariant(counted == session.holdsAtMost, "what session \(session.id) may hold")
     for place in 0..<session.refusals.count {
       invariant(session.refusals[place].sequence <= session.settled, "refusal from the future")
     }

@@ -428,6 +428,7 @@ extension MachineState {
       1, from: &queues[queue], to: &consumers[consumer], granted: clock, leaseEnd: leaseEnd,
       hash: &hash, deliveries: &effects.deliveries, isWanted: true)
     lowerDeadline(of: consumer, to: leaseEnd)
+    recount(consumer)
     noteUse(of: queue)
     let delivery = effects.deliveries.removeLast()
     invariant(effects.deliveries.count == before, "a get of several messages")

@@ -240,6 +240,7 @@ extension MachineState {
   /// it if it had ended and this was the last that it held.
   mutating func afterHeldChanged(_ consumer: Int) {
     consumers[consumer].held.tidy()
+    recount(consumer)
     if consumers[consumer].isSubscribed {
       maybeJoinRotation(consumer)
       if consumers[consumer].held.isEmpty { noteIfResting(consumers[consumer].sessionSlot) }

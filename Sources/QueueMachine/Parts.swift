@@ -337,6 +337,8 @@ struct ConsumerState: Sendable {
   var deadline = MachineTime.never
   /// False once it was ended and only what it holds keeps it.
   var isSubscribed = true
+  /// Its part of its session's `holdsAtMost`.
+  var counted = 0
   /// Where it stands in its queue's rotation; `Rotation.none` if it does not.
   var rotationPlace = Rotation.none
 
@@ -379,6 +381,8 @@ struct SessionState: Sendable {
   var refusals = RingBuffer<SettleRefusal>()
   /// By consumer id.
   var consumers: [Member] = []
+  /// What they may hold together from now on.
+  var holdsAtMost = 0
 
   /// Where the consumer is or would be in `consumers`.
   func place(of consumer: ConsumerID) -> (place: Int, found: Bool) {
