@@ -1,6 +1,6 @@
 // The deliveries of one message, one after the other: `resurrected`, `early`, `token-regress`,
-// `held-twice`, `failover-duplicate`, the own queue's part of `dead-letter-doubled`, and the causes
-// of redeliveries.
+// `held-twice`, `failover-duplicate`, `attempts`, the own queue's part of `dead-letter-doubled`, and
+// the causes of redeliveries.
 
 /// The delivery that held the message until now.
 private struct Holding {
@@ -23,6 +23,7 @@ extension Checker {
     let due = publishDue()
     markOrdered(facts, first)
     var holding: Holding?
+    var most: (attempt: UInt32, at: EventPosition) = (0, first)
     var newest: UInt64?
     var judged = 0
     for place in life.deliveries.indices {
@@ -38,6 +39,10 @@ extension Checker {
         continue
       }
       judged += 1
+      if event.level != Absent.reference, event.token > newest ?? 0 {
+        judgeAttempt(facts, most, position, event)
+        if event.level > most.attempt { most = (event.level, position) }
+      }
       newest = max(newest ?? 0, event.token)
       judgeFinality(facts, position)
       // One that became a dead letter while it waited came back by a redrive, whenever that was.
@@ -65,7 +70,7 @@ extension Checker {
       if other.token == event.token || other.process == event.process { return false }
       guard event.level != Absent.reference, other.level != Absent.reference else { return false }
       if event.level >= other.level,
-        !isRedriven(facts, after: 0, before: life.deliveries[place])
+        !isRedriven(facts, after: facts.begin, before: life.deliveries[place])
       {
         return false
       }
@@ -76,6 +81,24 @@ extension Checker {
   private func newer(than event: Event, _ place: Int) -> EventPosition {
     life.deliveries[..<place].first { history.events[Int($0)].token >= event.token }
       ?? Absent.reference
+  }
+
+  // MARK: Attempts
+
+  /// A queue says how often it delivers a message, and the attempts of one message never fall, but
+  /// by a redrive.
+  private mutating func judgeAttempt(
+    _ facts: MessageFacts, _ most: (attempt: UInt32, at: EventPosition), _ position: EventPosition,
+    _ event: Event
+  ) {
+    let limit = queues[Int(facts.queue)].settings.maxDeliveries ?? 0
+    if limit > 0, UInt64(event.level) > limit {
+      report(.attempts, facts.message, at: position)
+    } else if event.level < most.attempt,
+      !isRedriven(facts, after: facts.begin, before: position)
+    {
+      report(.attempts, facts.message, at: position, related: most.at)
+    }
   }
 
   // MARK: Finality
@@ -225,8 +248,7 @@ extension Checker {
 
   /// When a first delivery can have been granted at the earliest: when the publish began.
   private func firstGrant(_ facts: MessageFacts) -> UInt64 {
-    let publishes = life.publishes.prefix(1) + facts.sources.compactMap { firstPublish(of: $0) }
-    return publishes.map { time($0) }.min() ?? 0
+    facts.copies == 0 ? 0 : time(facts.begin)
   }
 
   // MARK: Due times
@@ -243,10 +265,12 @@ extension Checker {
   }
 
   private func publishDue() -> Due? {
-    var delay = Absent.number
+    guard let first = life.publishes.first else { return nil }
+    // A retry that names no delay has that of the first; but if the first names none, that is its own.
+    var delay = history.events[Int(first)].span
+    if delay == Absent.number { return nil }
     for publish in life.publishes { delay = min(delay, history.events[Int(publish)].span) }
-    guard delay != Absent.number, delay > 0, let first = life.publishes.first else { return nil }
-    // A retry of the same message is not asked again how long it waits.
+    if delay == 0 { return nil }
     return Due(time: sum(time(first), delay), since: first)
   }
 
@@ -292,10 +316,7 @@ extension Checker {
     guard delay == 0 || delay == Absent.number else { return }
     let attempt = history.events[Int(first)].level
     guard attempt == Absent.reference || attempt <= 1 else { return }
-    // Only a history with dead letters has redrives to ask for.
-    if !queues[Int(facts.queue)].deadLetters.isEmpty, isRedriven(facts, after: 0, before: first) {
-      return
-    }
+    if isRedriven(facts, after: publish, before: first) { return }
     history.messages[Int(facts.message)].orderingPublish = publish
     history.events[Int(first)].marks.insert(.orderedDelivery)
   }

@@ -84,13 +84,17 @@ extension Checker {
     if life.cancels.contains(where: taking) || queue.purges.contains(where: taking) {
       return true
     }
-    for queue in queue.deadLetters where queues[Int(queue)].purges.contains(where: after) {
+    let takingDead = { (interval: Interval, queue: UInt32) in
+      after(interval) && interval.begin < (queues[Int(queue)].drain?.end ?? .max)
+    }
+    for number in queue.deadLetters
+    where queues[Int(number)].purges.contains(where: { takingDead($0, number) }) {
       return true
     }
     return facts.deadLetters.contains { message in
       firstEvent(of: message) { position, event in
         event.action == .cancel && event.type == .invoke && outcome(position) != .fail
-          && after(interval(position))
+          && takingDead(interval(position), history.messages[Int(message)].queue)
       } != nil
     }
   }

@@ -11,6 +11,10 @@ struct MessageFacts {
   var deadLetters: [UInt32] = []
   /// How many copies of it may rightly be here: one of its own, one of each source.
   var copies = 0
+  /// Redrives of this message alone, here or in a dead-letter queue.
+  var redrives: [Interval] = []
+  /// When it can have come to its queue at the earliest.
+  var begin: EventPosition = 0
 }
 
 extension Checker {
@@ -59,6 +63,10 @@ extension Checker {
       }
     }
     facts.copies = facts.sources.count + (life.publishes.isEmpty ? 0 : 1)
+    let publishes = life.publishes.prefix(1) + facts.sources.compactMap { firstPublish(of: $0) }
+    facts.begin = publishes.min() ?? 0
+    facts.redrives = life.redrives
+    for other in facts.deadLetters { gatherRedrives(of: other, into: &facts.redrives) }
     return facts
   }
 
@@ -94,13 +102,17 @@ extension Checker {
       let all = queues[Int(queue)].redrives
       if all.contains(where: { $0.begin < before && $0.end > after }) { return true }
     }
-    return ([facts.message] + facts.deadLetters).contains { message in
-      firstEvent(of: message) { position, event in
-        guard event.action == .redrive, event.type == .invoke, position < before,
-          outcome(position) != .fail
-        else { return false }
-        return interval(position).end > after
-      } != nil
+    return facts.redrives.contains { $0.begin < before && $0.end > after }
+  }
+
+  private func gatherRedrives(of message: UInt32, into redrives: inout [Interval]) {
+    var position = history.messages[Int(message)].firstEvent
+    while position != Absent.reference {
+      let event = history.events[Int(position)]
+      if event.action == .redrive, event.type == .invoke, outcome(position) != .fail {
+        redrives.append(interval(position))
+      }
+      position = event.next
     }
   }
 

@@ -89,6 +89,8 @@ package struct Checker {
     for position in history.events.indices {
       let event = history.events[position]
       switch (event.action, event.type) {
+      case (.publish, .invoke) where outcome(EventPosition(position)) != .fail:
+        queues[queue(of: event)].hasPublishes = true
       case (.publish, .ok):
         queues[queue(of: event)].lastConfirm = EventPosition(position)
       case (.ack, .invoke), (.reject, .invoke): queues[queue(of: event)].hasSettlements = true
@@ -113,11 +115,12 @@ package struct Checker {
       return ["the history has no messages"]
     }
     var reasons: [String] = []
-    for (number, queue) in queues.enumerated() where queue.lastConfirm != nil {
-      if queue.drain == nil {
-        let name = history.queues.text(UInt32(number))
-        reasons.append("queue \(name) was not drained after its last confirmed publish")
-      }
+    for (number, queue) in queues.enumerated() where queue.hasPublishes && queue.drain == nil {
+      let name = history.queues.text(UInt32(number))
+      reasons.append(
+        queue.lastConfirm == nil
+          ? "queue \(name) was not drained"
+          : "queue \(name) was not drained after its last confirmed publish")
     }
     for (queue, missing) in undetermined.sorted(by: { $0.key < $1.key }) {
       let value = history.values.text(history.messages[Int(missing.first)].value)
@@ -184,6 +187,8 @@ struct QueueFacts {
   /// Redrives of everything in this dead-letter queue.
   var redrives: [Interval] = []
   var drains: [Interval] = []
+  /// Whether anything may have been published to it.
+  var hasPublishes = false
   var lastConfirm: EventPosition?
   /// Whether the history records an ack or reject of any of its messages.
   var hasSettlements = false

@@ -270,7 +270,7 @@ package struct HistoryReader {
     guard fields[.f].kind != .absent else { throw fields.missing(.f, 0) }
     event.id = try fields.text(.f, &history.names, scanner, 0)
     let value = fields[.value]
-    if value.kind == .text || value.kind == .escapedText {
+    if value.kind == .text || value.kind == .escapedText || value.kind == .number {
       event.key = try fields.text(.value, &history.names, scanner, 0)
     }
     switch history.names.text(event.id) {
@@ -311,7 +311,8 @@ package struct HistoryReader {
         settings.retryJitterBillionths = part
       } else if let path = Self.wholeSettings[name] {
         // `keyed` may be said with true or false as well.
-        guard let number = text.whole(value) ?? (value.kind == .literal ? 1 : nil) else {
+        let isSaid = name == "keyed" && value.kind == .literal
+        guard let number = text.whole(value) ?? (isSaid ? 1 : nil) else {
           throw LineFault(offset: value.start, message: "\(name) must be a whole number")
         }
         settings[keyPath: path] = number

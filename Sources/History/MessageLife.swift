@@ -22,6 +22,8 @@ struct MessageLife {
   var settlements: [Settlement] = []
   var cancels: [Interval] = []
   var reschedules: [Interval] = []
+  /// Redrives of the message as a dead letter of this queue.
+  var redrives: [Interval] = []
   /// Confirmed ones.
   var rejects: [Interval] = []
   /// The first confirmed ack, by its ok.
@@ -36,6 +38,7 @@ struct MessageLife {
     settlements.removeAll(keepingCapacity: true)
     cancels.removeAll(keepingCapacity: true)
     reschedules.removeAll(keepingCapacity: true)
+    redrives.removeAll(keepingCapacity: true)
     rejects.removeAll(keepingCapacity: true)
     acked = nil
   }
@@ -87,7 +90,11 @@ extension Checker {
         if event.type == .invoke, checker.outcome(position) != .fail {
           checker.life.reschedules.append(checker.interval(position))
         }
-      case .declare, .purge, .redrive, .drain, .nemesis: break
+      case .redrive:
+        if event.type == .invoke, checker.outcome(position) != .fail {
+          checker.life.redrives.append(checker.interval(position))
+        }
+      case .declare, .purge, .drain, .nemesis: break
       }
     }
     let count = life.settlements.count

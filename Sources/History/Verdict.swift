@@ -1,9 +1,9 @@
 // What the checker found: the verdict with its violations, their witnesses, and counts.
 
-/// The eleven ways in which a history can break a promise.
+/// The ways in which a history can break a promise.
 package enum ViolationKind: Int, CaseIterable, Sendable {
   case lost, resurrected, unexpected, heldTwice, failoverDuplicate, early, tokenRegress
-  case staleAccepted, outOfOrder, deadLetterDoubled, confirmedTwice
+  case staleAccepted, outOfOrder, deadLetterDoubled, confirmedTwice, attempts
 
   package var name: String {
     switch self {
@@ -18,6 +18,7 @@ package enum ViolationKind: Int, CaseIterable, Sendable {
     case .outOfOrder: "out-of-order"
     case .deadLetterDoubled: "dead-letter-doubled"
     case .confirmedTwice: "confirmed-twice"
+    case .attempts: "attempts"
     }
   }
 }
@@ -113,7 +114,7 @@ package struct Verdict: Equatable, Sendable {
   package var validity: Validity
   /// Why the verdict is not `valid` although nothing is violated: sentences.
   package var unknownReasons: [String]
-  /// All eleven, in the order of `ViolationKind`.
+  /// All, in the order of `ViolationKind`.
   package var violations: [Violation]
   package var counts: HistoryCounts
   package var unavailability: Unavailability

@@ -436,7 +436,7 @@ extension ViolationKind {
     case .failoverDuplicate: "G7"
     case .early: "G9"
     case .outOfOrder: "G5"
-    case .deadLetterDoubled: "G8"
+    case .deadLetterDoubled, .attempts: "G8"
     case .confirmedTwice: "G4"
     }
   }

@@ -63,7 +63,7 @@ import Testing
       try JSONSerialization.jsonObject(with: Data(verdict.json.utf8)) as? [String: Any])
     #expect(json["valid"] as? Bool == false)
     let violations = try #require(json["violations"] as? [String: [String: Any]])
-    #expect(violations.count == 11)
+    #expect(violations.count == ViolationKind.allCases.count)
     #expect(violations["lost"]?["count"] as? Int == 1)
     #expect(violations["lost"]?["ids"] as? [String] == ["lost"])
     let witness = try #require(violations["lost"]?["witness"] as? [[String: Any]])

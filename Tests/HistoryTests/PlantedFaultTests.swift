@@ -56,7 +56,7 @@ import Testing
 }
 
 enum PlantedFault: String, CaseIterable {
-  case lost, resurrected, unexpected, early
+  case lost, resurrected, unexpected, early, attempts
   case heldTwice = "held-twice"
   case failoverDuplicate = "failover-duplicate"
   case tokenRegress = "token-regress"
@@ -93,6 +93,11 @@ enum PlantedFault: String, CaseIterable {
       )
       let waited = story.events[delivery].time - story.events[publish].time
       story.events[publish]["delay"] = "\(waited + 1)"
+      return value
+    case .attempts:
+      guard let value = story.nackedOnce.randomElement(using: &random) else { return nil }
+      let last = story.places(value, "ok", "deliver").last!
+      story.events[last]["attempt"] = "\(GoodHistory.deliveriesMax + 1)"
       return value
     case .heldTwice, .failoverDuplicate:
       guard let value = simple.randomElement(using: &random) else { return nil }

@@ -3,7 +3,7 @@
 extension PropertyCase {
   static let all =
     lost + resurrected + unexpected + heldTwice + failover + early + tokens + stale + order
-    + deadLetters + confirmedTwice
+    + deadLetters + confirmedTwice + attempts
 
   static let published = "0 p invoke publish q m\n1 p ok publish q m id=A\n"
   static let drained = "9000 a invoke drain q -\n9001 a ok drain q -\n"
@@ -55,6 +55,14 @@ extension PropertyCase {
         9 c ok ack d other token=2
 
         """ + bothDrained),
+    .wrong(
+      "lost: the dead letters were purged when all was drained", "lost",
+      withDeadLetters + published + bothDrained
+        + "9004 a invoke purge d -\n9005 a ok purge d -\n"),
+    .fine(
+      "lost: the dead letters were purged meanwhile",
+      withDeadLetters + published + "5 c ok deliver q m token=1 attempt=2 lease=10\n"
+        + "8000 a invoke purge d -\n8001 a ok purge d -\n" + bothDrained),
     .fine("lost: acked", published + acked + drained),
     .fine(
       "lost: acked with unknown outcome",
@@ -83,6 +91,8 @@ extension PropertyCase {
 
         """ + bothDrained),
     .open("lost: not drained", published),
+    .open(
+      "lost: not drained, and nothing confirmed", "0 p invoke publish q m\n1 p info publish q m\n"),
     .open(
       "lost: drained before the last confirm",
       "0 p invoke publish q m\n1 a invoke drain q -\n2 p ok publish q m\n3 a ok drain q -\n"),
@@ -332,6 +342,10 @@ extension PropertyCase {
     .wrong("early: the longest back-off", "early", backOff(249, attempt: 9)),
     .fine("early: exactly due", delayed(50)),
     .fine(
+      "early: only a retry asks for a delay",
+      delayed(49, retry: "2 p invoke publish q m delay=50\n3 p ok publish q m\n")
+        .replacing("0 p invoke publish q m delay=50", "0 p invoke publish q m")),
+    .fine(
       "early: due by the first invoke, not the retry",
       delayed(50, retry: "2 p invoke publish q m delay=50\n3 p ok publish q m\n")),
     .fine(
@@ -483,6 +497,11 @@ extension PropertyCase {
       "out-of-order: of one key", "out-of-order", twoMessages("key=k", "key=k")),
     .wrong(
       "out-of-order: of one priority", "out-of-order", twoMessages("priority=1", "priority=1")),
+    .wrong(
+      "out-of-order: a redrive had ended before", "out-of-order",
+      redriven("0 a invoke redrive d -\n0 a ok redrive d -\n") + twoMessages()),
+    .fine(
+      "out-of-order: perhaps redriven", redriven("0 a invoke redrive d -\n") + twoMessages()),
     .fine("out-of-order: another producer", twoMessages(producer: "o")),
     .fine("out-of-order: another consumer", twoMessages(consumer: "e")),
     .fine("out-of-order: another key", twoMessages("key=k", "key=l")),
@@ -493,6 +512,40 @@ extension PropertyCase {
     .fine(
       "out-of-order: retried",
       twoMessages().replacing("3 p ok", "2 p invoke publish q m\n3 p ok publish q m\n3 p ok")),
+  ]
+
+  private static func redriven(_ redrive: String) -> String {
+    "0 a invoke declare q -\n0 a ok declare q - config.deadLetter=d\n" + redrive
+  }
+
+  private static func delivered(_ attempts: [Int], _ between: String = "") -> String {
+    var text = withDeadLetters.replacing("maxDeliveries=2", with: "maxDeliveries=3") + published
+    for (place, attempt) in attempts.enumerated() {
+      let time = 10 + 10 * place
+      let token = place + 1
+      if place == attempts.count - 1 { text += between }
+      text += "\(time) c ok deliver q m token=\(token) attempt=\(attempt) lease=100 id=A\n"
+      let end = place == attempts.count - 1 ? "ack" : "nack"
+      text += "\(time + 1) c invoke \(end) q m token=\(token)\n"
+      text += "\(time + 2) c ok \(end) q m token=\(token)\n"
+    }
+    return text + bothDrained
+  }
+
+  static let attempts: [Self] = [
+    .wrong("attempts: counted anew", "attempts", delivered([1, 2, 1])),
+    .wrong("attempts: less than the one before the last", "attempts", delivered([1, 3, 3, 2])),
+    .wrong("attempts: more than the queue allows", "attempts", delivered([1, 2, 3, 4])),
+    .wrong("attempts: the first is too many", "attempts", delivered([4])),
+    .wrong(
+      "attempts: counted anew after a redrive that failed", "attempts",
+      delivered([1, 2, 1], "25 a invoke redrive d -\n26 a fail redrive d -\n")),
+    .fine("attempts: the last", delivered([1, 2, 3])),
+    .fine("attempts: handed back, which counts as none", delivered([1, 2, 2])),
+    .fine("attempts: seen from the second on", delivered([2, 3])),
+    .fine(
+      "attempts: counted anew after a redrive",
+      delivered([1, 2, 1], "25 a invoke redrive d -\n26 a ok redrive d -\n")),
   ]
 
   private static func dead(_ rest: String) -> String {

@@ -218,6 +218,7 @@ struct ReportPage {
     case .outOfOrder: "one producer's messages overtaking each other"
     case .deadLetterDoubled: "a dead letter that exists twice"
     case .confirmedTwice: "one publish stored twice"
+    case .attempts: "attempts counted anew, or more than the queue allows"
     }
   }
 
