@@ -87,7 +87,9 @@ let package = Package(
     tests("SimulatorTests", imports: ["Base", "History", "LogStore", "Simulator"]),
     tests(
       "ChaosTests",
-      imports: ["Base", "Consensus", "Node", "Wire", "Transport", "History", "ChaosHarness"]),
+      imports: [
+        "Base", "Consensus", "Node", "Wire", "Transport", "History", "SkeinClient", "ChaosHarness",
+      ]),
     tests("PackageTests", imports: []),
   ],
   swiftLanguageModes: [.v6]

@@ -108,6 +108,19 @@ import Testing
     #expect(histogram.max == .seconds(86_400))
   }
 
+  @Test func theMedianOfManyIsOfAllOfThem() {
+    var all = LatencyHistogram()
+    var few = LatencyHistogram()
+    few.add(.seconds(1))
+    var many = LatencyHistogram()
+    for _ in 0..<9 { many.add(.milliseconds(2)) }
+    all.add(few)
+    all.add(LatencyHistogram())
+    all.add(many)
+    #expect(all.count == 10 && all.max == .seconds(1))
+    #expect((all.quantile(0.5) ?? .zero) < .milliseconds(3))
+  }
+
   @Test func aLineOfTheNodesLogIsUnderstood() throws {
     let line = try #require(LogLine("2026-11-20T22:00:00.123Z node 2 info: leads term 7"))
     #expect(line.event == .leads(term: 7))

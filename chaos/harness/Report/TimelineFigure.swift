@@ -124,8 +124,10 @@ struct TimelineFigure {
 
   private func quantiles(_ share: Double) -> [(Double, Double?)] {
     groups { bins -> Double? in
-      let values = bins.compactMap { $0.latencies.quantile(share) }
-      return values.max().map { Double($0.rawValue) / 1e6 }
+      // Of all that was confirmed in the group: the greatest of its medians would be no median.
+      var all = LatencyHistogram()
+      for bin in bins { all.add(bin.latencies) }
+      return all.quantile(share).map { Double($0.rawValue) / 1e6 }
     }
   }
 

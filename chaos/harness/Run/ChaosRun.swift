@@ -179,7 +179,7 @@ package final class ChaosRun: Sendable {
       throw ChaosError("the cluster is not well after healing: \(trouble)")
     }
     setPhase(.settling)
-    guard await parts.workload.settle(atMost: Self.settleMax) else {
+    guard try await parts.workload.settle(atMost: Self.settleMax) else {
       throw ChaosError("publishes got no answer from a healed cluster")
     }
     setPhase(.draining)

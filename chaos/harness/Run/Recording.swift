@@ -16,9 +16,17 @@ package final class Recording: Sendable {
     var recorder = HistoryRecorder()
     var series = TimeSeries()
     var totals = Totals()
+    /// Since when producers wait for consumers; nil if they do not.
+    var waitsSince: Nanoseconds?
     /// Clients that were killed: what they still hear is recorded no more.
     var dead: Set<String> = []
     var failure: String?
+
+    mutating func endWaiting(at now: Nanoseconds) {
+      guard let since = waitsSince else { return }
+      totals.waited = totals.waited + Nanoseconds(rawValue: now.rawValue - since.rawValue)
+      waitsSince = nil
+    }
   }
 
   /// So far.
@@ -29,16 +37,26 @@ package final class Recording: Sendable {
     package var delivered: UInt64 = 0
     package var acked: UInt64 = 0
     package var settledOtherwise: UInt64 = 0
+    /// Settled by clients that hear no answer to it, as those of AMQP.
+    package var settledUnanswered: UInt64 = 0
+    /// How long producers published nothing, since consumers were too far behind.
+    package var waited = Nanoseconds.zero
   }
 
   /// Bytes that are gathered before they are written.
   private static let chunkBytes = 256 << 10
   /// Confirmed messages that nobody has settled; draining more would take longer than the run.
-  private static let backlogMax: UInt64 = 20_000
+  package static let backlogMax: UInt64 = 20_000
+  private let backlogMax: UInt64
 
-  /// - Parameter path: of the history.
-  package init(path: String, clock: RunClock) throws(ChaosError) {
+  /// - Parameters:
+  ///   - path: of the history.
+  ///   - backlogMax: confirmed and not settled messages from which on producers should wait.
+  package init(
+    path: String, clock: RunClock, backlogMax: UInt64 = Recording.backlogMax
+  ) throws(ChaosError) {
     self.clock = clock
+    self.backlogMax = backlogMax
     descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { throw .system(path) }
     state = Mutex(State())
@@ -46,12 +64,25 @@ package final class Recording: Sendable {
 
   deinit { close(descriptor) }
 
-  /// Consumers are so far behind that producers should wait.
+  /// Consumers are so far behind that producers should wait. They do as they are told: how long is
+  /// counted, since a run that waits is not the run that was asked for.
   package var isBacklogged: Bool {
     state.withLock { state in
-      let taken = state.totals.acked + state.totals.settledOtherwise
-      return state.totals.confirmed > taken + Self.backlogMax
+      let taken =
+        state.totals.acked + state.totals.settledOtherwise + state.totals.settledUnanswered
+      let isBehind = state.totals.confirmed > taken + backlogMax
+      if isBehind {
+        state.waitsSince = state.waitsSince ?? clock.now
+      } else {
+        state.endWaiting(at: clock.now)
+      }
+      return isBehind
     }
+  }
+
+  /// Nobody publishes any more, or waits to do so.
+  package func publishingEnded() {
+    state.withLock { $0.endWaiting(at: clock.now) }
   }
 
   package var totals: Totals { state.withLock { $0.totals } }
@@ -68,7 +99,7 @@ package final class Recording: Sendable {
     }
   }
 
-  /// - Parameter latency: of a publish, since its first invoke.
+  /// - Parameter latency: of a publish, since its first invoke; nil where nobody measured it.
   package func ok(
     _ operation: HistoryOperation, by process: String, id: String? = nil,
     latency: Nanoseconds? = nil, lease: UInt64? = nil, settings: HistoryQueueSettings? = nil
@@ -79,7 +110,7 @@ package final class Recording: Sendable {
       switch operation.action {
       case .publish:
         state.totals.confirmed += 1
-        state.series.confirmed(at: now, latency: latency ?? .zero)
+        state.series.confirmed(at: now, latency: latency)
       case .ack:
         state.totals.acked += 1
         state.series.acked(at: now)
@@ -95,10 +126,14 @@ package final class Recording: Sendable {
     }
   }
 
-  package func info(_ operation: HistoryOperation, by process: String, error: String) {
+  /// - Parameter isTaken: it settles a message, and there is no answer that could say so.
+  package func info(
+    _ operation: HistoryOperation, by process: String, error: String, isTaken: Bool = false
+  ) {
     record(process) { state, now in
       state.recorder.info(operation, by: process, at: now.rawValue, error: error)
       if operation.action == .publish { state.totals.unknown += 1 }
+      if isTaken { state.totals.settledUnanswered += 1 }
     }
   }
 

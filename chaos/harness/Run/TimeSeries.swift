@@ -30,13 +30,15 @@ package struct TimeSeries: Sendable {
 
   package init() {}
 
-  mutating func confirmed(at time: Nanoseconds, latency: Nanoseconds) {
+  /// - Parameter latency: nil where nobody measured it.
+  mutating func confirmed(at time: Nanoseconds, latency: Nanoseconds?) {
     if let last = lastConfirm, time.rawValue - last.rawValue >= Self.gapMin.rawValue {
       gaps.append(Gap(start: last, end: time))
     }
     lastConfirm = time
     let place = bin(at: time)
     bins[place].confirmed += 1
+    guard let latency else { return }
     bins[place].latencies.add(latency)
     latencies.add(latency)
   }
@@ -69,6 +71,18 @@ package struct LatencyHistogram: Sendable {
     counts[Self.place(of: latency)] += 1
     count += 1
     max = Swift.max(max, latency)
+  }
+
+  /// Counts what `other` has counted, too.
+  package mutating func add(_ other: LatencyHistogram) {
+    if other.counts.isEmpty { return }
+    if counts.isEmpty {
+      counts = other.counts
+    } else {
+      for place in counts.indices { counts[place] += other.counts[place] }
+    }
+    count += other.count
+    max = Swift.max(max, other.max)
   }
 
   private static func place(of latency: Nanoseconds) -> Int {

@@ -33,7 +33,8 @@ final class AMQPClients: Sendable {
     self.addresses = addresses
   }
 
-  /// Ends when all that was published is answered, or its connection is gone.
+  /// Ends when all that was published is answered, its connection is gone, or nobody waits for
+  /// answers any more: a confirm that never comes is what this is to find, not to hang on.
   func publish(_ number: Int) async throws { try await onAThread { self.publishing(number) } }
   /// Ends with the workload.
   func consume(_ number: Int) async throws { try await onAThread { self.consuming(number) } }
@@ -83,8 +84,9 @@ final class AMQPClients: Sendable {
       } catch {
         // Another node may go on; what had no answer stays unknown.
       }
+      let reason = control.mayRetry ? "the connection ended" : "no confirm came"
       while let (_, publish, _) = state.waiting.popFirst() {
-        recording.info(publish, by: process(publish), error: "the connection ended")
+        recording.info(publish, by: process(publish), error: reason)
       }
     }
   }
@@ -97,7 +99,7 @@ final class AMQPClients: Sendable {
   ) throws(AMQPLink.Ended) {
     let pause = Nanoseconds(rawValue: 1_000_000_000 / (plan.rate ?? 2000) * UInt64(plan.amqp) * 2)
     var due = recording.clock.now
-    while control.isPublishing || !state.waiting.isEmpty {
+    while control.isPublishing || (!state.waiting.isEmpty && control.mayRetry) {
       let now = recording.clock.now
       if control.isPublishing, now >= due, state.waiting.count < Self.window,
         !recording.isBacklogged
@@ -181,8 +183,10 @@ final class AMQPClients: Sendable {
       isGivenBack
       ? .release(value, of: Self.queue, token: token) : .ack(value, of: Self.queue, token: token)
     _ = recording.invoke(operation, by: process)
-    // There is no answer to either.
-    defer { recording.info(operation, by: process, error: "AMQP does not say") }
+    // There is no answer to either. That it was sent is all that the backlog can go by.
+    defer {
+      recording.info(operation, by: process, error: "AMQP does not say", isTaken: true)
+    }
     if isGivenBack { try link.giveBack(tag) } else { try link.acknowledge(tag) }
   }
 }

@@ -31,6 +31,8 @@ final class AMQPLink {
   private static let heartbeat: UInt16 = 1
   /// Without a word for so long the node is not there any more.
   private static let silenceMax = Nanoseconds.seconds(3)
+  /// A method that answers another may take so long, however often the node says that it is there.
+  private static let answerMax = Nanoseconds.seconds(5)
   private static let bodyClass: UInt16 = 60
   private static let channel: UInt16 = 1
 
@@ -141,13 +143,15 @@ final class AMQPLink {
   }
 
   private func wait(for id: MethodID) throws(Ended) {
+    let start = MonotonicClock.now()
     while true {
       while let frame = nextFrame() {
         if frame.type == Frame.method, frame.method == id.rawValue { return }
         _ = try take(frame)
       }
       try read(within: .milliseconds(100))
-      if MonotonicClock.now().since(lastHeard) > Self.silenceMax {
+      let now = MonotonicClock.now()
+      if now.since(lastHeard) > Self.silenceMax || now.since(start) > Self.answerMax {
         throw Ended(reason: "no answer: \(id.name) was expected")
       }
     }

@@ -18,6 +18,8 @@ package actor Workload {
   private var amqpPublishing: [Task<Void, any Error>] = []
   private var amqpConsuming: [Task<Void, any Error>] = []
   private var redriving: Task<Void, Never>?
+  /// Clients on their way to take the place of others.
+  private var replacing: [Task<Void, Never>] = []
   private var nextName: [Character: Int] = [:]
 
   private struct Member<Client> {
@@ -29,6 +31,8 @@ package actor Workload {
 
   /// Until a client gives up what it waits for and asks anew.
   private static let timeout = Duration.seconds(5)
+  /// At the end, for clients that should end by themselves.
+  private static let endMax = Duration.seconds(15)
 
   init(
     plan: WorkloadPlan, recording: Recording, seed: UInt64,
@@ -94,14 +98,19 @@ package actor Workload {
     let operation = HistoryOperation.declare(queue)
     _ = recording.invoke(operation, by: "admin")
     try await client.declareQueue(queue, options: options)
-    let isKeyed = options.keyLimit > 0
-    recording.ok(
-      operation, by: "admin",
-      settings: HistoryQueueSettings(
-        deadLetter: options.deadLetterQueue.isEmpty ? nil : options.deadLetterQueue,
-        retryDelay: plan.retryDelay.rawValue, retryMax: 1_000_000_000, retryJitterBillionths: 0,
-        maxDeliveries: UInt64(options.maxDeliveries), lease: plan.lease.rawValue,
-        priorities: UInt64(options.priorities), keyed: isKeyed ? 1 : nil))
+    recording.ok(operation, by: "admin", settings: Self.settings(of: options))
+  }
+
+  /// What the history says of a queue that was declared with `options`.
+  static func settings(of options: QueueOptions) -> HistoryQueueSettings {
+    HistoryQueueSettings(
+      deadLetter: options.deadLetterQueue.isEmpty ? nil : options.deadLetterQueue,
+      retryDelay: UInt64(options.retryDelay.nanoseconds),
+      // To a queue, 0 is no cap.
+      retryMax: options.retryDelayMax > .zero ? UInt64(options.retryDelayMax.nanoseconds) : nil,
+      retryJitterBillionths: UInt64((options.retryJitter * 1e9).rounded()),
+      maxDeliveries: UInt64(options.maxDeliveries), lease: UInt64(options.lease.nanoseconds),
+      priorities: UInt64(options.priorities), keyed: options.keyLimit > 0 ? 1 : nil)
   }
 
   func start() async throws {
@@ -124,7 +133,9 @@ package actor Workload {
     guard let client = try? await connect("redrive") else { return }
     let operation = HistoryOperation.redrive(from: plan.deadLetterQueue)
     while control.isPublishing {
-      do { try await recording.clock.sleep(until: recording.clock.now + pause) } catch { break }
+      do {
+        try await control.pauseWhilePublishing(pause, clock: recording.clock)
+      } catch { break }
       guard control.isPublishing, recording.invoke(operation, by: "redrive") else { break }
       do throws(SkeinError) {
         _ = try await client.redrive(plan.deadLetterQueue)
@@ -185,54 +196,67 @@ package actor Workload {
 
   // MARK: Harm
 
-  /// Kills a consumer, as a crash would; another takes its place.
+  /// Kills a consumer, as a crash would; another takes its place at once, since what the dead one
+  /// has begun may sleep for seconds before its task ends.
   /// - Returns: its name; nil if there is none.
   func killConsumer(draw: UInt64) -> String? {
-    guard !consumers.isEmpty else { return nil }
-    let victim = consumers[Int(draw % UInt64(consumers.count))].client
-    victim.abandon()
-    return victim.process
+    guard let place = Self.place(of: draw, among: consumers.map(\.client.isAlive)) else {
+      return nil
+    }
+    let victim = consumers.remove(at: place)
+    victim.client.abandon()
+    // It cannot be replaced only when all is over.
+    replacing.append(Task { try? await self.addConsumer(queue: victim.queue) })
+    return victim.client.process
   }
 
-  func killProducer(draw: UInt64) async -> String? {
-    guard !producers.isEmpty else { return nil }
-    let victim = producers.remove(at: Int(draw % UInt64(producers.count))).client
+  func killProducer(draw: UInt64) -> String? {
+    guard let place = Self.place(of: draw, among: producers.map(\.client.isAlive)) else {
+      return nil
+    }
+    let victim = producers.remove(at: place).client
     victim.abandon()
-    try? await addProducer()
+    replacing.append(Task { try? await self.addProducer() })
     return victim.process
   }
 
   /// Makes a consumer hang until then.
   func slowConsumer(draw: UInt64, until time: Nanoseconds) -> String? {
-    guard !consumers.isEmpty else { return nil }
-    let victim = consumers[Int(draw % UInt64(consumers.count))].client
+    guard let place = Self.place(of: draw, among: consumers.map(\.client.isAlive)) else {
+      return nil
+    }
+    let victim = consumers[place].client
     victim.sleep(until: time)
     return victim.process
   }
 
+  /// Whom `draw` means, of those that are alive: a fault that is done to a dead client is none.
+  static func place(of draw: UInt64, among areAlive: [Bool]) -> Int? {
+    let alive = areAlive.indices.filter { areAlive[$0] }
+    return alive.isEmpty ? nil : alive[Int(draw % UInt64(alive.count))]
+  }
+
   // MARK: The end
 
-  /// Publishes nothing more and waits until every outcome is known.
+  /// Shows that a healed cluster takes new messages, then publishes nothing more and waits until
+  /// every outcome is known. In this order: what the harness needs to connect and to wait would be
+  /// a time without a confirm otherwise, and count as the last fault's.
   /// - Returns: false if some are still unknown after `limit`.
-  func settle(atMost limit: Duration) async -> Bool {
+  func settle(atMost limit: Duration) async throws -> Bool {
+    let client = try await SkeinClient.connect(
+      endpoints: await endpoints(), options: options("settle"))
+    try await publishOnce(by: client)
     control.stopPublishing()
+    recording.publishingEnded()
     let tasks = producers.map(\.task) + (redriving.map { [$0] } ?? [])
     let others = amqpPublishing
-    return await withTaskGroup(of: Bool.self) { group in
-      group.addTask {
-        for task in tasks { await task.value }
-        for task in others { _ = await task.result }
-        return true
-      }
-      group.addTask {
-        do { try await Task.sleep(for: limit) } catch {}
-        return false
-      }
-      let isDone = await group.next() ?? false
-      group.cancelAll()
-      if !isDone { self.control.drain() }
-      return isDone
+    let isDone = await isOver(within: limit) {
+      for task in tasks { await task.value }
+      for task in others { _ = await task.result }
     }
+    if !isDone { control.drain() }
+    await client.close(within: .seconds(2))
+    return isDone
   }
 
   /// Takes everything out of all queues, the dead letters last.
@@ -242,7 +266,6 @@ package actor Workload {
     let client = try await SkeinClient.connect(
       endpoints: await endpoints(), options: options("drain"))
     let deadline = ContinuousClock.now + limit
-    try await publishOnce(by: client)
     // All at once: each ends when it is empty.
     for queue in plan.queueNames + (plan.amqp > 0 ? [AMQPClients.queue] : []) {
       _ = recording.invoke(.drain(queue), by: "drain")
@@ -273,12 +296,15 @@ package actor Workload {
       if plan.keys > 0 { message.key = "key-0" }
       let key = message.key.isEmpty ? nil : message.key
       let operation = HistoryOperation.publish(value, to: queue, delay: nil, key: key)
-      _ = recording.invoke(operation, by: "drain")
+      let began = recording.clock.now
+      _ = recording.invoke(operation, by: "settle")
       do throws(SkeinError) {
         let receipt = try await client.publish(message, to: queue)
-        recording.ok(operation, by: "drain", id: "\(receipt.id)")
+        recording.ok(
+          operation, by: "settle", id: "\(receipt.id)",
+          latency: Nanoseconds(rawValue: recording.clock.now.rawValue - began.rawValue))
       } catch {
-        recording.info(operation, by: "drain", error: "\(error)")
+        recording.info(operation, by: "settle", error: "\(error)")
         throw ChaosError("queue \(queue) takes nothing from a healed cluster: \(error)")
       }
     }
@@ -306,8 +332,15 @@ package actor Workload {
   /// Ends all clients.
   func end() async {
     control.end()
+    recording.publishingEnded()
     redriving?.cancel()
-    for client in amqpPublishing + amqpConsuming { _ = await client.result }
+    let others = amqpPublishing + amqpConsuming
+    let replacing = replacing
+    // One that does not end by itself is left to the end of the process.
+    _ = await isOver(within: Self.endMax) {
+      for client in others { _ = await client.result }
+      for task in replacing { await task.value }
+    }
     for producer in producers { producer.task.cancel() }
     for consumer in consumers { consumer.task.cancel() }
     let publishing = producers.map(\.client)
@@ -317,4 +350,27 @@ package actor Workload {
       for client in consuming { group.addTask { await client.close() } }
     }
   }
+}
+
+/// Waits until `body` has ended, but not for longer than `limit`, nor when this task is cancelled:
+/// what does not end is left behind. (A task group would wait for it.)
+/// - Returns: whether it has ended.
+func isOver(
+  within limit: Duration, _ body: @escaping @Sendable () async -> Void
+) async -> Bool {
+  let (ends, ending) = AsyncStream.makeStream(of: Bool.self)
+  let waiting = Task {
+    await body()
+    ending.yield(true)
+  }
+  let limiting = Task {
+    do { try await Task.sleep(for: limit) } catch { return }
+    ending.yield(false)
+  }
+  defer {
+    waiting.cancel()
+    limiting.cancel()
+  }
+  for await isDone in ends { return isDone }
+  return false
 }

@@ -15,6 +15,8 @@ final class WorkloadConsumer: Sendable {
   private let seed: UInt64
   private let control: WorkloadControl
   private let isAbandoned = Atomic<Bool>(false)
+  /// It takes messages, as far as it knows.
+  var isAlive: Bool { !isAbandoned.load(ordering: .relaxed) }
   /// Until then it takes nothing and settles nothing.
   private let sleepsUntil = Atomic<UInt64>(0)
 
@@ -157,6 +159,7 @@ final class WorkloadConsumer: Sendable {
     let message = Message(body: WorkloadMessage.body(made, bytes: plan.bodyBytes))
     control.beginMove()
     defer { control.endMove() }
+    let began = recording.clock.now
     guard recording.invoke(acknowledgement, by: process) else { return }
     _ = recording.invoke(publish, by: publisher)
     var result = await outcome { () async throws(SkeinError) in
@@ -165,7 +168,9 @@ final class WorkloadConsumer: Sendable {
     while true {
       switch result {
       case .success(let receipt):
-        recording.ok(publish, by: publisher, id: "\(receipt.id)")
+        recording.ok(
+          publish, by: publisher, id: "\(receipt.id)",
+          latency: Nanoseconds(rawValue: recording.clock.now.rawValue - began.rawValue))
         recording.ok(acknowledgement, by: process)
         return
       case .failure(let error):
@@ -215,12 +220,5 @@ final class WorkloadConsumer: Sendable {
     } else {
       recording.info(operation, by: process, error: "\(error)")
     }
-  }
-}
-
-extension Duration {
-  fileprivate var nanoseconds: Int64 {
-    let (seconds, attoseconds) = components
-    return seconds * 1_000_000_000 + attoseconds / 1_000_000_000
   }
 }

@@ -1,5 +1,6 @@
 // What the phase of the run asks of the clients.
 
+import Base
 import Synchronization
 
 final class WorkloadControl: Sendable {
@@ -24,6 +25,18 @@ final class WorkloadControl: Sendable {
   func stopPublishing() { phase.store(Phase.settling, ordering: .relaxed) }
   func drain() { phase.store(Phase.draining, ordering: .relaxed) }
   func end() { phase.store(Phase.over, ordering: .relaxed) }
+
+  /// Sleeps for `span`, or until nothing new is published: the end of a run does not wait for it.
+  /// - Throws: `CancellationError`.
+  func pauseWhilePublishing(_ span: Nanoseconds, clock: RunClock) async throws {
+    let end = clock.now + span
+    while isPublishing, clock.now < end {
+      try await clock.sleep(until: min(end, clock.now + Self.glance))
+    }
+  }
+
+  /// How often one that sleeps looks whether it still may.
+  private static let glance = Nanoseconds.milliseconds(5)
 
   /// Whether nobody waits any more for what became of a message that was to move on.
   var areMovesOver: Bool { moves.load(ordering: .acquiring) == 0 }

@@ -38,4 +38,9 @@ extension Duration {
   init(_ span: Nanoseconds) {
     self = .nanoseconds(Int64(clamping: span.rawValue))
   }
+
+  var nanoseconds: Int64 {
+    let (seconds, attoseconds) = components
+    return seconds * 1_000_000_000 + attoseconds / 1_000_000_000
+  }
 }

@@ -22,6 +22,9 @@ final class WorkloadProducer: Sendable {
     let isCancelled: Bool
   }
 
+  /// It publishes, as far as it knows.
+  var isAlive: Bool { !isAbandoned.load(ordering: .relaxed) }
+
   /// Unconfirmed messages of one producer and queue.
   private static let window = 500
 
