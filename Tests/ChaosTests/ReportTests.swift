@@ -10,16 +10,25 @@ import Testing
 @Suite struct ReportTests {
   /// A run that never was: two faults, a violation, a node that died, with names that have to be
   /// escaped.
-  private func result(trouble: String? = nil) throws -> ChaosResult {
+  private func result(
+    trouble: String? = nil, isLost: Bool = true, hasExit: Bool = true, isStrict: Bool = true
+  ) throws -> ChaosResult {
     var recorder = HistoryRecorder()
     recorder.invoke(.publish("m<1>", to: "work"), by: "p1", at: 10)
     recorder.ok(.publish("m<1>", to: "work"), by: "p1", at: 20, id: "1-0")
     recorder.nemesis("kill leader", value: "2", type: .invoke, at: 30)
+    if !isLost {
+      let delivery = HistoryDelivery(
+        queue: "work", value: "m<1>", token: 1, attempt: 1, lease: 100)
+      recorder.deliver(delivery, to: "c1", at: 32)
+      recorder.invoke(.ack("m<1>", of: "work", token: 1), by: "c1", at: 33)
+      recorder.ok(.ack("m<1>", of: "work", token: 1), by: "c1", at: 34)
+    }
     recorder.invoke(.drain("work"), by: "d", at: 40)
     recorder.ok(.drain("work"), by: "d", at: 50)
     var reader = HistoryReader()
     try reader.read(recorder.takeBytes())
-    var checker = Checker(try reader.finish(), isStrict: true)
+    var checker = Checker(try reader.finish(), isStrict: isStrict)
 
     let scenario = try ScenarioLibrary.scenario("leader-kill")
     var options = ChaosOptions(scenario: scenario, seed: 3)
@@ -39,9 +48,9 @@ import Testing
     skipped.skipped = "no node <to> do it to"
     return ChaosResult(
       options: options, plan: plan, verdict: checker.judge(), trouble: trouble,
-      exits: [
-        NodeExit(node: 3, time: .seconds(1), cause: "signal 6", log: "a \"bug\"\nand <more>")
-      ],
+      exits: hasExit
+        ? [NodeExit(node: 3, time: .seconds(1), cause: "signal 6", log: "a \"bug\"\nand <more>")]
+        : [],
       faults: [done, skipped],
       leaderships: [
         Leadership(node: 2, term: 1, time: .milliseconds(100)),
@@ -85,6 +94,95 @@ import Testing
     #expect(run["trouble"] as? String == "it \"broke\"")
     #expect((run["faults"] as? [Any])?.count == 2)
     #expect((run["nodeExits"] as? [[String: Any]])?.first?["cause"] as? String == "signal 6")
+  }
+
+  /// What a run says, in its three forms: how it ended, the JSON, the page.
+  private func said(_ result: ChaosResult) throws -> (valid: String, page: String) {
+    let object = try #require(
+      try JSONSerialization.jsonObject(with: Data(result.json.utf8)) as? [String: Any])
+    let valid = object["valid"].map { "\($0)" } ?? ""
+    return (valid, ReportPage(result: result).html)
+  }
+
+  private func judgement(_ name: String, _ result: ChaosResult) -> PromiseReport.Judgement? {
+    result.promises.first { $0.name == name }?.judgement
+  }
+
+  @Test("A run in which all went well says so, and what it cannot know")
+  func aGoodRun() throws {
+    let result = try result(isLost: false, hasExit: false)
+    #expect(result.outcome == .valid && result.runVerdict.validity == .valid)
+    let (valid, page) = try said(result)
+    #expect(valid == "1" || valid == "true")
+    #expect(page.contains("Every promise that a history can show was kept."))
+    #expect(result.promises.map(\.name) == (1...14).map { "G\($0)" })
+    for name in ["G1", "G2", "G7", "G9", "G11"] { #expect(judgement(name, result) == .kept) }
+    for name in ["G10", "G12", "G13", "G14"] {
+      guard case .unknown = judgement(name, result) else {
+        Issue.record("\(name) is not shown by a history")
+        continue
+      }
+    }
+    #expect(page.matches(of: /not known:/).count == 4)
+    #expect(page.matches(of: />kept</).count == 10)
+  }
+
+  @Test("A node that ended by itself is no valid run, whatever the history shows")
+  func anExitIsNotValid() throws {
+    let result = try result(isLost: false)
+    #expect(result.verdict.validity == .valid)
+    #expect(result.outcome == .violated && result.runVerdict.validity == .violated)
+    let (valid, page) = try said(result)
+    #expect(valid == "0" || valid == "false")
+    #expect(page.contains("A node ended by itself."))
+  }
+
+  @Test("Nothing is called kept of a run that broke off")
+  func anInterruptedRunKeepsNothing() throws {
+    let result = try result(trouble: "it was interrupted", isLost: false, hasExit: false)
+    #expect(result.outcome == .incomplete && result.runVerdict.validity == .unknown)
+    #expect(result.runVerdict.unknownReasons.first?.contains("interrupted") == true)
+    let (valid, page) = try said(result)
+    #expect(valid == "unknown")
+    #expect(!page.contains(">kept<"))
+    #expect(page.contains("not known</td>"))
+  }
+
+  @Test("What is only counted is not kept")
+  func notStrictIsNotKept() throws {
+    let result = try result(isLost: false, hasExit: false, isStrict: false)
+    guard case .unknown = judgement("G7", result) else {
+      Issue.record("nobody looked for it")
+      return
+    }
+    #expect(judgement("G6", result) == .kept)
+  }
+
+  @Test("A violation breaks the promises that it is named for")
+  func everyViolationBreaksAPromise() throws {
+    let result = try result(hasExit: false)
+    #expect(judgement("G2", result) == .broken(1, "lost"))
+    for kind in ViolationKind.allCases {
+      var verdict = try self.result(isLost: false, hasExit: false).verdict
+      verdict.violations[kind.rawValue].count = 1
+      let broken = PromiseReport.all(of: verdict, trouble: nil).filter {
+        if case .broken = $0.judgement { true } else { false }
+      }
+      #expect(!broken.isEmpty, "\(kind.name) breaks nothing")
+    }
+  }
+
+  @Test("That producers waited stands in the result")
+  func waitingIsSaid() throws {
+    let plain = try result()
+    #expect(plain.waiting == nil)
+    var totals = Recording.Totals()
+    totals.waited = .seconds(12)
+    let waited = ChaosResult(
+      options: plain.options, plan: plain.plan, verdict: plain.verdict, trouble: nil, exits: [],
+      faults: [], leaderships: [], series: plain.series, totals: totals, length: .seconds(60))
+    #expect(waited.json.contains("\"producersWaitedSeconds\":12.0"))
+    #expect(ReportPage(result: waited).html.contains("producers waited 12.0 s"))
   }
 
   @Test func faultsCostWhatTheyCost() throws {

@@ -6,7 +6,13 @@ import History
 
 enum ChaosText {
   static func text(_ result: ChaosResult, colours: Bool) -> String {
-    var text = VerdictText.text(result.verdict, colours: colours)
+    // Of the run: a history can be fine where a node ended, or where the end was not reached.
+    var text = VerdictText.text(
+      result.runVerdict,
+      broken: result.verdict.validity == .violated
+        ? "promises were broken" : "a node ended by itself",
+      colours: colours)
+    text += unknownPromises(result)
     text += faults(result, colours)
     text += elections(result)
     for exit in result.exits {
@@ -14,11 +20,20 @@ enum ChaosText {
       text += " (\(exit.cause)) after \(rounded(exit.time)) s:\n  "
       text += exit.log.split(separator: "\n").joined(separator: "\n  ") + "\n"
     }
-    if let trouble = result.trouble {
-      text += Style.warning.apply("not complete", colours: colours) + ": \(trouble)\n"
+    if let waiting = result.waiting {
+      text += Style.warning.apply("less load", colours: colours) + ": \(waiting)\n"
     }
     if let kept = result.keptDirectory { text += "the nodes' data and logs are in \(kept)\n" }
     return text + "again: \(result.command)\n"
+  }
+
+  /// What a run says nothing about is not kept: it is named.
+  private static func unknownPromises(_ result: ChaosResult) -> String {
+    let names = result.promises.compactMap { promise in
+      if case .unknown = promise.judgement { promise.name } else { nil }
+    }
+    return names.isEmpty
+      ? "" : "not known of \(names.joined(separator: ", ")) (docs/guarantees.md)\n"
   }
 
   private static func faults(_ result: ChaosResult, _ colours: Bool) -> String {

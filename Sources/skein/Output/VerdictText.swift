@@ -3,8 +3,11 @@
 import History
 
 enum VerdictText {
-  static func text(_ verdict: Verdict, colours: Bool) -> String {
-    var text = headline(verdict, colours) + "\n"
+  /// - Parameter broken: what is wrong with what was judged, if something is.
+  static func text(
+    _ verdict: Verdict, broken: String = "promises were broken", colours: Bool
+  ) -> String {
+    var text = headline(verdict, broken, colours) + "\n"
     for reason in verdict.unknownReasons { text += "  \(reason)\n" }
     text += "\n" + table(verdict, colours)
     for violation in verdict.violations where violation.count > 0 {
@@ -13,10 +16,14 @@ enum VerdictText {
     return text + "\n" + counts(verdict.counts) + gaps(verdict.unavailability)
   }
 
-  private static func headline(_ verdict: Verdict, _ colours: Bool) -> String {
+  private static func headline(
+    _ verdict: Verdict, _ broken: String, _ colours: Bool
+  ) -> String {
     switch verdict.validity {
-    case .valid: Style.good.apply("valid", colours: colours) + ": every promise was kept"
-    case .violated: Style.bad.apply("violated", colours: colours) + ": promises were broken"
+    case .valid:
+      Style.good.apply("valid", colours: colours)
+        + ": every promise that a history can show was kept"
+    case .violated: Style.bad.apply("violated", colours: colours) + ": \(broken)"
     case .unknown:
       Style.warning.apply("unknown", colours: colours) + ": nothing is wrong as far as can be seen"
     }
@@ -28,7 +35,9 @@ enum VerdictText {
       table.add([
         Table.Cell(text: violation.kind.name),
         Table.Cell(text: "\(violation.count)", style: violation.count > 0 ? .bad : .faint),
-        Table.Cell(text: violation.ids.prefix(5).joined(separator: " ")),
+        Table.Cell(
+          text: violation.kind == .lost && violation.count == 0 && !verdict.unknownReasons.isEmpty
+            ? "not known" : violation.ids.prefix(5).joined(separator: " ")),
       ])
     }
     return table.text(colours: colours)

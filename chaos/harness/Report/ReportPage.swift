@@ -50,9 +50,9 @@ struct ReportPage {
     let scenario = result.options.scenario
     let sentence =
       switch result.outcome {
-      case .valid: "Every promise was kept."
+      case .valid: "Every promise that a history can show was kept."
       case .violated:
-        result.exits.isEmpty ? "Promises were broken." : "A node ended by itself."
+        result.verdict.validity == .violated ? "Promises were broken." : "A node ended by itself."
       case .incomplete: "The run could not be brought to its end, so nobody knows."
       }
     var text = """
@@ -63,11 +63,11 @@ struct ReportPage {
       <p><code>\(HTML.escaped(result.command))</code></p>
 
       """
-    if let trouble = result.trouble {
-      text += "<p class=\"trouble\">\(HTML.escaped(trouble))</p>\n"
-    }
-    for reason in result.verdict.unknownReasons {
+    for reason in result.runVerdict.unknownReasons {
       text += "<p class=\"trouble\">\(HTML.escaped(reason))</p>\n"
+    }
+    if let waiting = result.waiting {
+      text += "<p class=\"trouble\">\(HTML.escaped(waiting))</p>\n"
     }
     return text + "</header>\n"
   }
@@ -180,16 +180,24 @@ struct ReportPage {
   // MARK: The verdict
 
   private var promises: String {
-    let rows = result.verdict.violations.map { violation in
-      let isKept = violation.count == 0
-      let mark = isKept ? "<span class=\"good\">kept</span>" : "<span class=\"bad\">broken</span>"
+    let promises = result.promises.map { promise in
+      "<tr><td>\(promise.name)</td><td>\(HTML.escaped(promise.promise))</td>"
+        + "<td>\(Self.mark(promise.judgement))</td></tr>"
+    }
+    let verdict = result.runVerdict
+    let rows = verdict.violations.map { violation in
+      let count =
+        violation.count == 0 && !verdict.isJudged(violation.kind)
+        ? "not known" : HTML.count(violation.count)
       return "<tr><td>\(violation.kind.name)</td><td>\(Self.meaning(violation.kind))</td>"
-        + "<td>\(mark)</td><td class=\"n\">\(isKept ? "" : HTML.count(violation.count))</td></tr>"
+        + "<td class=\"n\">\(count)</td></tr>"
     }
     var text = """
       <section>
       <h2>Promises</h2>
-      \(HTML.table(["violation", "would be", "", ">messages"], rows))
+      \(HTML.table(["", "promise", ""], promises))
+      <p>What was looked for:</p>
+      \(HTML.table(["violation", "would be", ">messages"], rows))
 
       """
     for violation in result.verdict.violations where violation.count > 0 {
@@ -203,6 +211,15 @@ struct ReportPage {
         """
     }
     return text + "</section>\n"
+  }
+
+  private static func mark(_ judgement: PromiseReport.Judgement) -> String {
+    switch judgement {
+    case .kept: "<span class=\"good\">kept</span>"
+    case .broken(let count, let names):
+      "<span class=\"bad\">broken</span>: \(names), \(HTML.count(count)) messages"
+    case .unknown(let why): "not known: \(HTML.escaped(why))"
+    }
   }
 
   private static func meaning(_ kind: ViolationKind) -> String {
@@ -270,7 +287,8 @@ struct ReportPage {
       <footer>
       <p>Judged from history.jsonl beside this page by the rules of docs/history-format.md
       (\(isStrict ? "strict" : "not strict")); <code>skein check\(isStrict ? " --strict" : "")
-      history.jsonl</code> gives the same verdict. \(HTML.count(result.verdict.counts.events)) events,
+      history.jsonl</code> judges the same, without what is not in it: nodes that ended, and an end that
+      was not reached. \(HTML.count(result.verdict.counts.events)) events,
       seed \(result.options.seed), \(HTML.seconds(result.length)) in all.</p>
       </footer>
       """

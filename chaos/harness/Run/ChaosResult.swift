@@ -32,6 +32,23 @@ package struct ChaosResult: Sendable {
     return trouble == nil && verdict.validity == .valid ? .valid : .incomplete
   }
 
+  /// What is known of the whole run, of which the history is one part: a node that ended by itself,
+  /// or an end that was not reached, is not in it.
+  package var runVerdict: Verdict {
+    var whole = verdict
+    if let trouble { whole.unknownReasons.insert("the run is not complete: \(trouble)", at: 0) }
+    whole.validity =
+      switch outcome {
+      case .valid: .valid
+      case .violated: .violated
+      case .incomplete: .unknown
+      }
+    return whole
+  }
+
+  /// Each promise, and what this run shows of it.
+  package var promises: [PromiseReport] { PromiseReport.all(of: runVerdict, trouble: trouble) }
+
   /// The command that does the same again.
   package var command: String {
     "skein chaos run \(options.scenario.name) --seed \(options.seed)"
@@ -61,9 +78,10 @@ package struct ChaosResult: Sendable {
       .map(\.milliseconds).max()
   }
 
-  /// `verdict.json`: what `skein check --json` says, and the run beside it.
+  /// `verdict.json`: what `skein check --json` says, and the run beside it. Whether it is valid is
+  /// said of the run.
   package var json: String {
-    var text = verdict.json
+    var text = runVerdict.json
     text.removeLast()
     text += ",\"run\":{"
     text += "\"scenario\":\(JSONText.quoted(options.scenario.name))"
@@ -71,6 +89,8 @@ package struct ChaosResult: Sendable {
     text += ",\"outcome\":\"\(outcome)\""
     text += ",\"trouble\":\(trouble.map(JSONText.quoted) ?? "null")"
     text += ",\"command\":\(JSONText.quoted(command))"
+    text += ",\"promises\":{\(promises.map(Self.json).joined(separator: ","))}"
+    text += ",\"producersWaitedSeconds\":\(JSONText.number(totals.waited.seconds))"
     text += ",\"leaderChanges\":\(leaderships.count)"
     text += ",\"electionMs\":\(JSONText.distribution(elections.map(\.milliseconds)))"
     text += ",\"latencyMs\":{\"p50\":\(milliseconds(0.5)),\"p99\":\(milliseconds(0.99))"
@@ -91,6 +111,16 @@ package struct ChaosResult: Sendable {
     text += ",\"end\":\(fault.end.map { JSONText.number($0.seconds) } ?? "null")"
     text += ",\"detail\":\(JSONText.quoted(fault.detail))"
     return text + ",\"skipped\":\(fault.skipped.map(JSONText.quoted) ?? "null")}"
+  }
+
+  private static func json(_ promise: PromiseReport) -> String {
+    let judgement =
+      switch promise.judgement {
+      case .kept: "kept"
+      case .broken: "broken"
+      case .unknown: "unknown"
+      }
+    return "\"\(promise.name)\":\"\(judgement)\""
   }
 
   private static func json(_ exit: NodeExit) -> String {
