@@ -70,12 +70,12 @@ import Testing
     ("about x\nfault kill node delay 3s", "test.chaos:2: delay: is no setting of kill"),
     ("about x\nfault drop node for 1s", "test.chaos:2: for: drop does not last"),
     ("about x\nfault disk-wipe minority", "test.chaos:2: target: disk-wipe is for one node"),
-    ("about x\nfault disk-full node", "test.chaos: disk: is missing: disk-full needs its size"),
-    ("about x\nfault power-loss all", "test.chaos: disk: is missing: power-loss needs its size"),
+    ("about x\nfault disk-full node", "test.chaos:2: disk: is missing: disk-full needs its size"),
+    ("about x\nfault power-loss all", "test.chaos:2: disk: is missing: power-loss needs its size"),
     ("about x\ndisk 1MiB\nfault power-loss all", "test.chaos:2: disk: \"1MiB\" is no size of at"),
-    ("about x\nfault kill node weight 2", "test.chaos: weight: of kill node needs a mix"),
-    ("about x", "test.chaos: fault: is missing"),
-    ("fault kill node", "test.chaos: about: is missing"),
+    ("about x\nfault kill node weight 2", "test.chaos:2: weight: of kill node needs a mix"),
+    ("about x", "test.chaos:1: fault: is missing"),
+    ("fault kill node", "test.chaos:1: about: is missing"),
     ("about x\nnods 3", "test.chaos:2: nods: unknown setting, did you mean nodes?"),
     ("about x\nnodes", "test.chaos:2: nodes: has no value"),
     ("about x\nnodes 3 4", "test.chaos:2: nodes: \"3 4\" is more than one value"),
@@ -83,12 +83,53 @@ import Testing
     ("about x\nnodes 3\nnodes 3", "test.chaos:3: nodes: is given twice"),
     ("about x\nnacked 2", "test.chaos:2: nacked: \"2\" is no share such as 2%"),
     ("about x\npriorities 33", "test.chaos:2: priorities: \"33\" is no whole number from 1 to 32"),
-    ("about x\nredrive 1ms\nfault kill node", "test.chaos: redrive: must be at least 100ms"),
-    ("about x\nlease 9s\nfault kill node", "test.chaos: session: must be longer than the lease"),
+    ("about x\nredrive 1ms\nfault kill node", "test.chaos:2: redrive: \"1ms\" is less than 100ms"),
+    ("about x\nlease 9s\nfault kill node", "test.chaos:2: lease: session must be longer than"),
+    ("about x\nlease 9s\nsession 8s\nfault drop node", "test.chaos:3: session: session must be"),
+    // Plans without an end, and settings that nobody reads.
+    ("about x\nfault drop node every 0s", "test.chaos:2: every: \"0s\" is less than 10ms"),
+    ("about x\nfault kill node every 0s..1s", "test.chaos:2: every: \"0s\" is less than 10ms"),
+    ("about x\nmix 0s\nfault drop node", "test.chaos:2: mix: \"0s\" is less than 10ms"),
+    ("about x\nfault drop node every 1s\nmix 1s", "test.chaos:2: every: is not for a mix"),
+    ("about x\nmix 1s\nfault drop node at 1s", "test.chaos:3: at: is not for a mix"),
+    ("about x\nfault drop node weight 1", "test.chaos:2: weight: of drop node needs a mix"),
+    ("about x\nfault drop node at 1s at 2s", "test.chaos:2: at: is given twice"),
+    ("about x\nfault transfer leader", "test.chaos:2: target: transfer has none"),
+    // What would fail, or do nothing, only in the run.
+    ("about x\nbody 300000", "test.chaos:2: body: \"300000\" is no whole number from 32 to 250000"),
+    ("about x\nattacks G1 G99", "test.chaos:2: attacks: \"G99\" is no promise"),
+    ("about x\nattacks G0", "test.chaos:2: attacks: \"G0\" is no promise"),
+    ("about x\nnacked 0.04%", "test.chaos:2: nacked: \"0.04%\" is no multiple of 0.1%"),
+    ("about x\nmoved 60%\nnacked 50%\nfault drop node", "test.chaos:3: nacked: with nacked, rej"),
+    ("about x\nnodes 2\nfault ring", "test.chaos:3: fault: ring needs 3 nodes or more"),
+    ("about x\nnodes 2\nfault disk-wipe node", "test.chaos:3: fault: disk-wipe needs 3 nodes"),
+    ("about x\nnodes 1\nfault isolate-peers node", "test.chaos:3: fault: isolate-peers needs 2"),
+    ("about x\nnodes 1\nfault kill follower", "test.chaos:3: target: one node alone has no"),
+    ("about x\nfault latency all delay 0s jitter 0s", "test.chaos:2: delay: without delay and"),
+    ("about x\nqueues 5\nfault drop node", "test.chaos:2: queues: each queue needs a consumer"),
+    ("about x\nduration 0s\nfault drop node", "test.chaos:2: duration: \"0s\" is less than 1s"),
+    ("about x\nlease 0s\nfault drop node", "test.chaos:2: lease: \"0s\" is less than 100ms"),
+    ("about x\ncalm 60s\nfault drop node", "test.chaos:2: calm: the calm lasts for the whole"),
+    ("about x\r\nfault kil node\r\n", "test.chaos:2: fault: unknown fault \"kil\""),
   ])
   func mistakesAreNamedWithTheirPlace(text: String, message: String) {
     let found = error(text)
     #expect(found.hasPrefix(message), "\(found)")
+  }
+
+  /// However its lines end.
+  @Test(arguments: ["\n", "\r\n", "\r"]) func linesEndAsTheyDo(end: String) throws {
+    let lines = ["# what", "about x", "nodes 5", "", "fault kill node", ""]
+    let scenario = try parse(lines.joined(separator: end))
+    #expect(scenario.about == "x" && scenario.nodes == 5 && scenario.faults.count == 1)
+  }
+
+  @Test func whatIsNoTextIsRefused() throws {
+    let good = Array("about überall\nfault kill node\n".utf8)
+    #expect(try ScenarioLibrary.text(of: good, file: "f") == String(decoding: good, as: UTF8.self))
+    #expect(throws: ScenarioError(file: "f", line: 3, field: "text", message: "is not UTF-8")) {
+      _ = try ScenarioLibrary.text(of: good + [0xff, 0x0a], file: "f")
+    }
   }
 
   /// The list in the program, the folder, and the page for people say the same.
@@ -135,6 +176,27 @@ import Testing
     #expect(plan == FaultPlan(scenario, seed: 7, duration: .seconds(60)))
     #expect(plan != FaultPlan(scenario, seed: 8, duration: .seconds(60)))
     #expect(!FaultPlan(scenario, seed: 7, duration: .seconds(20)).faults.isEmpty)
+  }
+
+  /// What the scenario is for: the wiped node comes back while the leader is dead, and what was on
+  /// its way to the third is gone by then.
+  @Test func aWipedVoterComesBackWithoutALeader() throws {
+    let scenario = try ScenarioLibrary.scenario("wiped-voter")
+    let faults = FaultPlan(scenario, seed: 1, duration: .seconds(60)).faults
+    let wipes = faults.filter { $0.line.kind == .diskWipe }
+    #expect(wipes.count > 5)
+    for wipe in wipes {
+      func during(_ kind: FaultKind) -> PlannedFault? {
+        faults.first { $0.line.kind == kind && $0.start <= wipe.end && $0.end >= wipe.start }
+      }
+      let kill = try #require(during(.kill))
+      #expect(kill.start > wipe.start && kill.start < wipe.end)
+      #expect(kill.end > wipe.end + .seconds(1))
+      let slow = try #require(during(.latency))
+      #expect(slow.start + slow.line.delay < wipe.start && slow.end < wipe.end)
+      let drop = try #require(during(.drop))
+      #expect(drop.start > kill.start && drop.start < slow.end)
+    }
   }
 
   /// Faults begin after the calm, end before the run does, follow each other as the file says.

@@ -64,6 +64,15 @@ package enum FaultKind: String, CaseIterable, Sendable {
     }
   }
 
+  /// With fewer nodes it would do nothing, or harm more disks than a minority.
+  package var nodesMin: Int {
+    switch self {
+    case .ring, .diskFlip, .diskTruncate, .diskStale, .diskWipe: 3
+    case .isolatePeers, .oneWayIn, .oneWayOut, .halves, .transfer: 2
+    default: 1
+    }
+  }
+
   /// Whether each node's data has to be on a file system of its own (`disk`), which needs root.
   package var needsDisk: Bool { self == .diskFull || self == .powerLoss }
 

@@ -12,6 +12,7 @@ package enum ScenarioLibrary {
     ("minority-kill", PackageResources.minority_kill_chaos),
     ("majority-kill", PackageResources.majority_kill_chaos),
     ("all-kill", PackageResources.all_kill_chaos),
+    ("elections", PackageResources.elections_chaos),
     ("power-loss", PackageResources.power_loss_chaos),
     ("leader-pause", PackageResources.leader_pause_chaos),
     ("node-pause", PackageResources.node_pause_chaos),
@@ -33,6 +34,7 @@ package enum ScenarioLibrary {
     ("disk-truncate", PackageResources.disk_truncate_chaos),
     ("disk-stale", PackageResources.disk_stale_chaos),
     ("disk-wipe", PackageResources.disk_wipe_chaos),
+    ("wiped-voter", PackageResources.wiped_voter_chaos),
     ("disk-full", PackageResources.disk_full_chaos),
     ("members", PackageResources.members_chaos),
     ("transfer", PackageResources.transfer_chaos),
@@ -53,6 +55,14 @@ package enum ScenarioLibrary {
     files.first { $0.name == name }.map { String(decoding: $0.bytes, as: UTF8.self) }
   }
 
+  /// - Throws: `ScenarioError` with the first line that is no text.
+  static func text(of bytes: [UInt8], file: String) throws(ScenarioError) -> String {
+    if let text = String(validating: bytes, as: UTF8.self) { return text }
+    let lines = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+    let place = lines.firstIndex { String(validating: $0, as: UTF8.self) == nil } ?? 0
+    throw ScenarioError(file: file, line: place + 1, field: "text", message: "is not UTF-8")
+  }
+
   /// The scenario that comes with the program under this name, or that is in the file of this path.
   /// - Throws: `ScenarioError`, or `ChaosError` if there is none.
   package static func scenario(_ word: String) throws -> Scenario {
@@ -63,7 +73,7 @@ package enum ScenarioLibrary {
       let nearest = nearestName(to: word, in: names).map { ", did you mean \($0)?" } ?? ""
       throw ChaosError("there is no scenario \"\(word)\"\(nearest) (skein chaos list shows them)")
     }
-    let text = String(decoding: try ClusterFiles.read(word), as: UTF8.self)
+    let text = try Self.text(of: try ClusterFiles.read(word), file: word)
     let file = word.split(separator: "/").last.map(String.init) ?? word
     let name = file.hasSuffix(".chaos") ? String(file.dropLast(6)) : file
     return try ScenarioParser.parse(text, name: name, file: word)
