@@ -94,6 +94,7 @@ import Testing
     ("about x\nmix 1s\nfault drop node at 1s", "test.chaos:3: at: is not for a mix"),
     ("about x\nfault drop node weight 1", "test.chaos:2: weight: of drop node needs a mix"),
     ("about x\nfault drop node at 1s at 2s", "test.chaos:2: at: is given twice"),
+    ("rate 5\nfault kill node rate 3", "test.chaos:2: rate: is no setting of kill"),
     ("about x\nfault transfer leader", "test.chaos:2: target: transfer has none"),
     // What would fail, or do nothing, only in the run.
     ("about x\nbody 300000", "test.chaos:2: body: \"300000\" is no whole number from 32 to 250000"),

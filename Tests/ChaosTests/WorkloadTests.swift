@@ -78,7 +78,8 @@ import Testing
       recording.publishingEnded()
       let waited = recording.totals.waited
       #expect(waited > .zero)
-      // Nobody publishes any more: what comes later is no waiting.
+      // Nobody publishes any more: what comes later is no waiting, whoever looks.
+      #expect(recording.isBacklogged)
       recording.publishingEnded()
       #expect(recording.totals.waited == waited)
     }

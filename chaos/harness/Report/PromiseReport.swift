@@ -25,13 +25,16 @@ extension PromiseReport {
     let promise: String
     /// By name, those that break it.
     var violations: [String] = []
-    /// Why a history can not show it, or a part of it.
+    /// Why a history can not show it.
     var blind: String?
+    /// Without one of these faults it was not put to the test, and why.
+    var needs: (faults: Set<FaultKind>, why: String)?
   }
 
   private static let rules = [
     Rule(
-      name: "G1", promise: "confirmed means on a majority of disks", violations: ["lost"]),
+      name: "G1", promise: "confirmed means on a majority of disks", violations: ["lost"],
+      needs: ([.powerLoss], "no power was lost, and a killed process loses nothing it wrote")),
     Rule(name: "G2", promise: "nothing confirmed is lost", violations: ["lost"]),
     Rule(
       name: "G3", promise: "a confirmed acknowledgement is final", violations: ["resurrected"]),
@@ -52,7 +55,10 @@ extension PromiseReport {
       name: "G10", promise: "what belongs together is done as a whole",
       blind: "a history does not say what belonged together"),
     Rule(
-      name: "G11", promise: "damaged data is never served", violations: ["unexpected"]),
+      name: "G11", promise: "damaged data is never served", violations: ["unexpected"],
+      needs: (
+        [.powerLoss, .diskFlip, .diskTruncate, .diskStale, .diskWipe], "no disk was harmed"
+      )),
     Rule(
       name: "G12", promise: "a node whose disk fails stops writing", blind: "clients do not see it"),
     Rule(
@@ -67,15 +73,18 @@ extension PromiseReport {
   /// - Parameters:
   ///   - verdict: of the run; with reasons where something of it is not known.
   ///   - trouble: why the run did not come to its end.
-  package static func all(of verdict: Verdict, trouble: String?) -> [PromiseReport] {
+  ///   - faults: what was done.
+  package static func all(
+    of verdict: Verdict, trouble: String?, faults: Set<FaultKind>
+  ) -> [PromiseReport] {
     rules.map { rule in
       PromiseReport(
-        name: rule.name, promise: rule.promise, judgement: judge(rule, verdict, trouble))
+        name: rule.name, promise: rule.promise, judgement: judge(rule, verdict, trouble, faults))
     }
   }
 
   private static func judge(
-    _ rule: Rule, _ verdict: Verdict, _ trouble: String?
+    _ rule: Rule, _ verdict: Verdict, _ trouble: String?, _ faults: Set<FaultKind>
   ) -> Judgement {
     let found = verdict.violations.filter { rule.violations.contains($0.kind.name) }
     let broken = found.filter { $0.count > 0 }
@@ -84,6 +93,9 @@ extension PromiseReport {
       return .broken(broken.reduce(0) { $0 + $1.count }, names)
     }
     if let blind = rule.blind { return .unknown(blind) }
+    if let needs = rule.needs, needs.faults.isDisjoint(with: faults) {
+      return .unknown(needs.why)
+    }
     if found.contains(where: { !verdict.isJudged($0.kind) }) {
       return .unknown(verdict.unknownReasons.first ?? "redeliveries were only counted")
     }

@@ -47,7 +47,11 @@ package struct ChaosResult: Sendable {
   }
 
   /// Each promise, and what this run shows of it.
-  package var promises: [PromiseReport] { PromiseReport.all(of: runVerdict, trouble: trouble) }
+  package var promises: [PromiseReport] {
+    PromiseReport.all(
+      of: runVerdict, trouble: trouble,
+      faults: Set(faults.filter { $0.skipped == nil }.map(\.fault.line.kind)))
+  }
 
   /// The command that does the same again.
   package var command: String {

@@ -18,6 +18,8 @@ package final class Recording: Sendable {
     var totals = Totals()
     /// Since when producers wait for consumers; nil if they do not.
     var waitsSince: Nanoseconds?
+    /// From then on nobody waits, though one may still look.
+    var isPublishingOver = false
     /// Clients that were killed: what they still hear is recorded no more.
     var dead: Set<String> = []
     var failure: String?
@@ -71,7 +73,7 @@ package final class Recording: Sendable {
       let taken =
         state.totals.acked + state.totals.settledOtherwise + state.totals.settledUnanswered
       let isBehind = state.totals.confirmed > taken + backlogMax
-      if isBehind {
+      if isBehind, !state.isPublishingOver {
         state.waitsSince = state.waitsSince ?? clock.now
       } else {
         state.endWaiting(at: clock.now)
@@ -82,7 +84,10 @@ package final class Recording: Sendable {
 
   /// Nobody publishes any more, or waits to do so.
   package func publishingEnded() {
-    state.withLock { $0.endWaiting(at: clock.now) }
+    state.withLock { state in
+      state.endWaiting(at: clock.now)
+      state.isPublishingOver = true
+    }
   }
 
   package var totals: Totals { state.withLock { $0.totals } }

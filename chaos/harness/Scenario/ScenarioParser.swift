@@ -153,19 +153,19 @@ package struct ScenarioParser {
   private func checkWorkload() throws(ScenarioError) {
     let plan = scenario.workload
     if scenario.calm >= scenario.duration {
-      throw fault(last(of: ["calm", "duration"]), "the calm lasts for the whole duration")
+      throw mistake(["calm", "duration"], "the calm lasts for the whole duration")
     }
     if plan.session <= plan.lease {
-      throw fault(last(of: ["session", "lease"]), "session must be longer than the lease")
+      throw mistake(["session", "lease"], "session must be longer than the lease")
     }
     if plan.consumers < plan.queues {
-      throw fault(last(of: ["consumers", "queues"]), "each queue needs a consumer")
+      throw mistake(["consumers", "queues"], "each queue needs a consumer")
     }
     let shares = ["nacked", "rejected", "released", "extended", "overrun", "moved"]
     let all =
       plan.nacked + plan.rejected + plan.released + plan.extended + plan.overrun + plan.moved
     if all > 1000 {
-      throw fault(last(of: shares), "with \(shares.joined(separator: ", ")) it is more than 100%")
+      throw mistake(shares, "with \(shares.joined(separator: ", ")) it is more than 100%")
     }
   }
 
@@ -198,9 +198,10 @@ package struct ScenarioParser {
     }
   }
 
-  /// Of these keys, the one that stands last in the file; the first where none does.
-  private func last(of keys: [String]) -> String {
-    keys.filter { given[$0] != nil }.max { given[$0] ?? 0 < given[$1] ?? 0 } ?? keys[0]
+  /// These keys do not go together: it is named for the one that stands last in the file.
+  private func mistake(_ keys: [String], _ message: String) -> ScenarioError {
+    let last = keys.max { given[$0] ?? 0 < given[$1] ?? 0 } ?? ""
+    return ScenarioError(file: file, line: given[last] ?? line, field: last, message: message)
   }
 }
 
@@ -275,9 +276,9 @@ extension ScenarioParser {
 
 // Values.
 extension ScenarioParser {
-  /// - Parameter field: if it is a key that was given, the line is that key's, else the one at hand.
+  /// In the line at hand.
   private func fault(_ field: String, _ message: String) -> ScenarioError {
-    ScenarioError(file: file, line: given[field] ?? line, field: field, message: message)
+    ScenarioError(file: file, line: line, field: field, message: message)
   }
 
   private static func nearest(_ name: String, _ known: [String]) -> String {
