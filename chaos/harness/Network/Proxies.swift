@@ -24,10 +24,21 @@ package final class Proxies: Sendable {
   /// - Returns: where it listens.
   @discardableResult
   package func listen(_ route: ProxyRoute) async throws(ChaosError) -> String {
-    let result = await withCheckedContinuation { continuation in
-      mailbox.post(.listen(route) { continuation.resume(returning: $0) })
+    var result = await tryToListen(route)
+    // A process that is just being started has a copy of every descriptor until it runs its program,
+    // also of the listener that was given up here a moment ago.
+    for _ in 0..<25 {
+      guard case .failure = result else { break }
+      do { try await Task.sleep(for: .milliseconds(20)) } catch { break }
+      result = await tryToListen(route)
     }
     return try result.get()
+  }
+
+  private func tryToListen(_ route: ProxyRoute) async -> Result<String, ChaosError> {
+    await withCheckedContinuation { continuation in
+      mailbox.post(.listen(route) { continuation.resume(returning: $0) })
+    }
   }
 
   package func stopListening(node: Int) async {

@@ -27,6 +27,11 @@ final class WorkloadProducer: Sendable {
 
   /// Unconfirmed messages of one producer and queue.
   private static let window = 500
+  /// So often an unknown outcome is asked about, with a pause each. Where the client's session ended
+  /// meanwhile the answer comes at once, and will never be another: unknown it stays. Where nobody
+  /// answers, each lasts as long as the client's timeout, and the run does not settle.
+  private static let askedMax = 20
+  private static let askedPause = Duration.milliseconds(100)
 
   init(
     _ process: String, client: SkeinClient, plan: WorkloadPlan, recording: Recording, seed: UInt64,
@@ -161,6 +166,7 @@ final class WorkloadProducer: Sendable {
   ) async {
     let operation = order.operation
     var result = await outcome { () async throws(SkeinError) in try await ticket.receipt() }
+    var asked = 0
     while true {
       switch result {
       case .success(let receipt):
@@ -171,7 +177,9 @@ final class WorkloadProducer: Sendable {
         return
       case .failure(.outcomeUnknown(let reference)):
         recording.info(operation, by: process, error: "outcome unknown")
-        if isAbandoned.load(ordering: .relaxed) || !control.mayRetry { return }
+        asked += 1
+        do { try await Task.sleep(for: Self.askedPause) } catch { return }
+        if !isAlive || !control.mayRetry || asked > Self.askedMax { return }
         guard recording.invoke(operation, by: process) else { return }
         result = await outcome { () async throws(SkeinError) in
           try await self.client.retry(reference)
