@@ -88,7 +88,8 @@ let package = Package(
     tests(
       "ChaosTests",
       imports: [
-        "Base", "Consensus", "Node", "Wire", "Transport", "History", "SkeinClient", "ChaosHarness",
+        "Base", "Consensus", "Node", "Wire", "Transport", "LogStore", "History", "SkeinClient",
+        "ChaosHarness",
       ]),
     tests("PackageTests", imports: []),
   ],

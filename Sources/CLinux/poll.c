@@ -25,3 +25,7 @@ int skein_accept(int listener, struct sockaddr *address, socklen_t *address_byte
 int skein_name_thread(const char *name) { return pthread_setname_np(pthread_self(), name); }
 
 void skein_precise_timers(void) { (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL); }
+
+void skein_end_with_parent(void) {
+  (void)prctl(PR_SET_PDEATHSIG, (unsigned long)SIGKILL, 0UL, 0UL, 0UL);
+}

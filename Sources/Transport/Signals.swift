@@ -10,6 +10,9 @@ package enum Signals {
   package static func ignoreSIGPIPE() {
     signal(SIGPIPE, SIG_IGN)
   }
+
+  /// This process is killed when the thread ends that started it, also while it is stopped.
+  package static func endWithParent() { skein_end_with_parent() }
 }
 
 /// Turns some signals into events of a poller (signalfd).

@@ -215,7 +215,10 @@ private final class TestNode {
     await proxies.halfOpen(nodes: [2])
     try server.expectEnd()
     client.send("into the void")
+    // Another fault begins and ends meanwhile.
     await proxies.set([toNode: LinkRule()])
+    client.expectNothing()
+    await proxies.reset(nodes: [2])
     try client.expectEnd()
   }
 

@@ -11,7 +11,8 @@ import Testing
   /// A run that never was: two faults, a violation, a node that died, with names that have to be
   /// escaped.
   private func result(
-    trouble: String? = nil, isLost: Bool = true, hasExit: Bool = true, isStrict: Bool = true
+    trouble: String? = nil, isLost: Bool = true, hasExit: Bool = true, isStrict: Bool = true,
+    word: String? = nil, faults: [FaultRecord]? = nil, leaderships: [Leadership]? = nil
   ) throws -> ChaosResult {
     var recorder = HistoryRecorder()
     recorder.invoke(.publish("m<1>", to: "work"), by: "p1", at: 10)
@@ -33,6 +34,7 @@ import Testing
     let scenario = try ScenarioLibrary.scenario("leader-kill")
     var options = ChaosOptions(scenario: scenario, seed: 3)
     options.duration = .seconds(10)
+    if let word { options.word = word }
     let plan = FaultPlan(scenario, seed: 3, duration: .seconds(10))
     var series = TimeSeries()
     for step in 0..<100 {
@@ -51,8 +53,8 @@ import Testing
       exits: hasExit
         ? [NodeExit(node: 3, time: .seconds(1), cause: "signal 6", log: "a \"bug\"\nand <more>")]
         : [],
-      faults: [done, skipped],
-      leaderships: [
+      faults: faults ?? [done, skipped],
+      leaderships: leaderships ?? [
         Leadership(node: 2, term: 1, time: .milliseconds(100)),
         Leadership(node: 1, term: 2, time: .milliseconds(1050)),
       ], series: series, totals: Recording.Totals(), length: .seconds(2))
@@ -198,6 +200,50 @@ import Testing
     #expect(result.outcome == .violated)
   }
 
+  private func kill(_ victims: String, at start: Nanoseconds) -> FaultRecord {
+    var line = FaultLine(kind: .kill, target: .node)
+    line.every = nil
+    let fault = PlannedFault(line: line, start: start, end: start, draw: 0)
+    var record = FaultRecord(fault: fault, start: start, victims: victims)
+    record.end = start + .milliseconds(10)
+    return record
+  }
+
+  /// The leader is lost by the first of two faults, and the next one leads only after the second.
+  @Test func aSlowElectionIsOfTheFaultThatCostTheLeader() throws {
+    var lost = Leadership(node: 2, term: 1, time: .milliseconds(100))
+    lost.end = .milliseconds(1001)
+    let next = Leadership(node: 1, term: 2, time: .milliseconds(1900))
+    let faults = [kill("2", at: .milliseconds(1000)), kill("3", at: .milliseconds(1500))]
+    let result = try result(faults: faults, leaderships: [lost, next])
+    #expect(result.elections.map(\.milliseconds) == [900])
+    #expect(result.elections.first?.fault.victims == "2")
+    // A client's death costs no leader.
+    var client = kill("c1", at: .milliseconds(950))
+    client = FaultRecord(
+      fault: PlannedFault(
+        line: FaultLine(kind: .killConsumer), start: client.start, end: client.start, draw: 0),
+      start: client.start, victims: "c1")
+    #expect(try self.result(faults: [client], leaderships: [lost, next]).elections.isEmpty)
+  }
+
+  /// Where nobody leads the lane is empty.
+  @Test func aDeadLeaderLeadsNoMoreInThePicture() throws {
+    var lost = Leadership(node: 2, term: 1, time: .milliseconds(0))
+    let next = Leadership(node: 1, term: 2, time: .milliseconds(1900))
+    let whole = TimelineFigure(result: try result(leaderships: [lost, next]), width: 900).svg
+    lost.end = .milliseconds(1000)
+    let gap = TimelineFigure(result: try result(leaderships: [lost, next]), width: 900).svg
+    #expect(whole != gap)
+  }
+
+  @Test func theCommandNamesTheFileThatWasGiven() throws {
+    #expect(try result().command.hasPrefix("skein chaos run leader-kill --seed 3 "))
+    #expect(
+      try result(word: "my own/it's.chaos").command.hasPrefix(
+        #"skein chaos run 'my own/it'\''s.chaos' --seed 3 "#))
+  }
+
   @Test func latenciesAreFoundAgain() {
     var histogram = LatencyHistogram()
     #expect(histogram.quantile(0.5) == nil)
@@ -231,39 +277,11 @@ import Testing
     #expect(
       LogLine("2026-11-20T22:00:00.123Z node 2 info: does not lead in term 8")?.event
         == .leadsNoMore)
+    #expect(
+      LogLine("2026-11-20T22:00:00.123Z node 2 error: stopped taking part: a sync failed")?.event
+        == .halted(reason: "a sync failed"))
     #expect(LogLine("2026-11-20T22:00:00.123Z node 2 info: follows node 1 in term 8") == nil)
     #expect(LogLine("2026-11-20T22:00:00.123Z node 2 warning: leads term 7") == nil)
     #expect(LogLine("") == nil)
-  }
-}
-
-@Suite struct DiskFaultTests {
-  /// Each kind changes what it says and nothing else.
-  @Test func damageIsWhatItSays() throws {
-    let directory = try ClusterFiles.makeTemporaryDirectory(in: NSTemporaryDirectory())
-    defer { try? FileManager.default.removeItem(atPath: directory) }
-    let file = directory + "/segment-0000000001"
-    let content = [UInt8](repeating: 7, count: 20_000) + [UInt8](repeating: 0, count: 20_000)
-    try ClusterFiles.write(content, to: file)
-
-    _ = try DiskFaults.flip(in: directory, draw: 5)
-    let flipped = try ClusterFiles.read(file)
-    let changed = flipped.indices.filter { flipped[$0] != content[$0] }
-    #expect(changed.count == 1 && changed[0] >= 4096 && changed[0] < 20_032)
-    #expect((flipped[changed[0]] ^ content[changed[0]]).nonzeroBitCount == 1)
-
-    try ClusterFiles.write(content, to: file)
-    let old = try DiskFaults.remember(in: directory)
-    try ClusterFiles.write([UInt8](repeating: 9, count: 40_000), to: file)
-    _ = try DiskFaults.putBack(old)
-    let stale = try ClusterFiles.read(file)
-    #expect(stale.count == 40_000)
-    #expect(stale[old.offset] == 7 && stale[30_000] == 0 && stale[old.offset - 1] == 9)
-
-    _ = try DiskFaults.truncate(in: directory, draw: 5)
-    #expect(try ClusterFiles.read(file).count < 40_000)
-    _ = try DiskFaults.wipe(directory)
-    #expect(try ClusterFiles.names(in: directory).isEmpty)
-    #expect(throws: ChaosError.self) { _ = try DiskFaults.flip(in: directory, draw: 5) }
   }
 }

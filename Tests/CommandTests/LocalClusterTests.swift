@@ -75,6 +75,16 @@ import Testing
     }
   }
 
+  /// What ends with its parent ends with the thread that started it: that must not be one that goes.
+  @Test func oneThreadStartsAllThatEndsWithThisProcess() throws {
+    let starter = try SpawnThread()
+    let threads = try (0..<3).map { _ in
+      try starter.run { pid_t(truncatingIfNeeded: pthread_self()) }
+    }
+    #expect(Set(threads).count == 1)
+    #expect(throws: Failure("it cannot")) { _ = try starter.run { throw Failure("it cannot") } }
+  }
+
   /// A command that restarts a node at once finds its ports free; nobody has waited for it yet.
   @Test func aProcessHasLeftWhenItHoldsNothingAnyMore() async throws {
     var ends: [Int32] = [0, 0]

@@ -27,4 +27,7 @@ int skein_name_thread(const char *name);
 /// time as far as the kernel can, instead of up to 50 microseconds later.
 void skein_precise_timers(void);
 
+/// prctl(2) with PR_SET_PDEATHSIG and SIGKILL: this process dies when the thread ends that started it.
+void skein_end_with_parent(void);
+
 #endif

@@ -27,16 +27,18 @@ enum ChaosRunCommand {
       Starts the nodes as processes of this program in a directory of their own, which is removed at
       the end. Ctrl-C heals, stops everything, and judges what there is; a second one
       kills the nodes and leaves their directory.
-      Exit codes: 0 valid, 2 a promise was broken or a node crashed, 1 it could not be run to its
-      end.
+      Exit codes: 0 valid; 2 a promise was broken, or a node crashed or stopped taking part; 3 nobody
+      knows, since it could not be brought to its end, was interrupted, or harmed nothing; 1 it could
+      not be started.
       """,
     run: .asynchronous(run))
 
   static func run(_ arguments: Arguments) async throws -> ExitCode {
     let options = try options(arguments)
     let executable = try ownExecutable()
+    let starter = try SpawnThread()
     let run = ChaosRun(options) { words, logFile in
-      try launch(words, logFile: logFile, executable: executable)
+      try starter.run { try launch(words, logFile: logFile, executable: executable) }
     }
     StandardError.write(
       "chaos: \(options.scenario.name), seed \(options.seed), \(run.plan.faults.count) faults in"
@@ -52,7 +54,7 @@ enum ChaosRunCommand {
     switch result.outcome {
     case .valid: return .fine
     case .violated: return .violated
-    case .incomplete: return .failed
+    case .incomplete: return .unknown
     }
   }
 
@@ -76,6 +78,7 @@ enum ChaosRunCommand {
       options.duration = duration
     }
     options.rate = arguments.text("rate")
+    options.word = arguments.operands[0]
     options.isStrict = !arguments.flag("no-strict")
     options.usesNamespaces = arguments.flag("netns")
     options.basePort = try arguments.count("base-port", in: 1...65_400).map { UInt16($0) }
@@ -98,10 +101,11 @@ enum ChaosRunCommand {
     try keepDescriptorsFromChildren()
     // What goes before it, as `ip netns exec`, finds this program by its path.
     let words = words.first == "skein" ? words : words.map { $0 == "skein" ? executable : $0 }
-    // A session of its own: Ctrl-C is for the harness, which then stops the nodes in order.
+    // A session of its own: Ctrl-C is for the harness, which then stops the nodes in order. If the harness
+    // dies and cannot, they die with it.
     return try spawn(
       words, executable: words[0] == "skein" ? executable : words[0], actions: &actions,
-      newSession: true)
+      newSession: true, environment: EndWithParent.environment)
   }
 }
 

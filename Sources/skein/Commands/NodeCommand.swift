@@ -17,6 +17,7 @@ enum NodeCommand {
     run: .blocking(run))
 
   static func run(_ arguments: Arguments) throws -> ExitCode {
+    try EndWithParent.obey()
     guard let file = arguments.text("config") else { throw arguments.usage("--config is missing") }
     let configuration: ServerConfiguration
     do throws(ConfigurationError) {

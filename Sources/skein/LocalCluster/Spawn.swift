@@ -1,6 +1,9 @@
 // Starting a program by posix_spawn(3).
 
+import Dispatch
 import Glibc
+import Synchronization
+import Transport
 
 /// Starts a program. Signals are as usual in it, whatever they are here.
 /// - Parameters:
@@ -34,6 +37,56 @@ func spawn(
     throw Failure("\(executable) cannot be started: \(String(cString: strerror(result)))")
   }
   return pid
+}
+
+/// Nodes that must not outlive who started them, however that one ends. posix_spawn(3) cannot ask the kernel for
+/// it, so the node does, when its environment says so.
+enum EndWithParent {
+  private static let variable = "SKEIN_ENDS_WITH"
+
+  /// For `spawn`. Only a thread that lives as long as this process may start it (`SpawnThread`).
+  static var environment: [String] { ["\(variable)=\(getpid())"] }
+
+  /// In the process that was started.
+  /// - Throws: `Failure` if the other one is gone already.
+  static func obey() throws {
+    guard let parent = Terminal.environment(variable) else { return }
+    // What this one starts is its own affair.
+    unsetenv(variable)
+    Signals.endWithParent()
+    guard parent == "\(getppid())" else {
+      throw Failure("process \(parent), which this one was to end with, is gone")
+    }
+  }
+}
+
+/// One thread that starts processes, for as long as this process lives: to the kernel the thread is their
+/// parent, and those of the concurrency pool come and go.
+final class SpawnThread: Sendable {
+  private let jobs = WorkQueue<@Sendable () -> Void>()
+
+  init() throws(ErrorNumber) {
+    let jobs = jobs
+    _ = try WorkerThread(name: "skein-spawn") {
+      while let batch = jobs.take() { for job in batch { job() } }
+    }
+  }
+
+  /// - Returns: what `body` returned on the thread.
+  func run(_ body: @escaping @Sendable () throws -> pid_t) throws -> pid_t {
+    let answer = Answer()
+    let isDone = DispatchSemaphore(value: 0)
+    jobs.post {
+      answer.result.withLock { $0 = Result { try body() } }
+      isDone.signal()
+    }
+    isDone.wait()
+    return try answer.result.withLock { $0 }.get()
+  }
+
+  private final class Answer: Sendable {
+    let result = Mutex<Result<pid_t, any Error>>(.failure(Failure("nothing was started")))
+  }
 }
 
 /// Our environment with `changes` in it.

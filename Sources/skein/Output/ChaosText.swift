@@ -10,13 +10,14 @@ enum ChaosText {
     var text = VerdictText.text(
       result.runVerdict,
       broken: result.verdict.validity == .violated
-        ? "promises were broken" : "a node ended by itself",
+        ? "promises were broken" : "a node ended or stopped taking part by itself",
       colours: colours)
     text += unknownPromises(result)
     text += faults(result, colours)
     text += elections(result)
     for exit in result.exits {
-      text += Style.bad.apply("node \(exit.node) ended by itself", colours: colours)
+      let what = exit.isAlive ? "takes no part any more" : "ended by itself"
+      text += Style.bad.apply("node \(exit.node) \(what)", colours: colours)
       text += " (\(exit.cause)) after \(rounded(exit.time)) s:\n  "
       text += exit.log.split(separator: "\n").joined(separator: "\n  ") + "\n"
     }

@@ -10,14 +10,16 @@ import SkeinClient
 package typealias Launch =
   @Sendable (_ words: [String], _ logFile: String) throws -> Int32
 
-/// A node ended that nobody had told to.
+/// A node ended that nobody had told to, or takes no part any more while its process lives.
 package struct NodeExit: Equatable, Sendable {
   package let node: Int
   package let time: Nanoseconds
-  /// `signal 6`, `exit code 1`.
+  /// `signal 6`, `exit code 1`, `stopped taking part: …`.
   package let cause: String
   /// Its last words.
   package let log: String
+  /// The process lived on.
+  package var isAlive = false
 }
 
 package actor ChaosCluster {
@@ -30,7 +32,7 @@ package actor ChaosCluster {
   /// Each node has a file system of its own, so large.
   private let diskBytes: UInt64?
   private var nodes: [Int: Node] = [:]
-  private(set) var exits: [NodeExit] = []
+  private var noted: [NodeExit] = []
   private var nextNode: Int
   /// The node whose disk is being harmed.
   private var diskInHand: Int?
@@ -64,6 +66,9 @@ package actor ChaosCluster {
     for node in 1...count { nodes[node] = Node() }
   }
 
+  /// What nobody had asked the nodes for, in order.
+  var exits: [NodeExit] { (noted + leaders.halts).sorted { $0.time < $1.time } }
+
   /// The members, ascending.
   var members: [Int] { nodes.keys.sorted() }
   var clientAddresses: [String] { members.map { network.clientAddress($0) } }
@@ -88,6 +93,13 @@ package actor ChaosCluster {
     try ClusterFiles.write(
       places.configuration(node, members: members, joins: joins, network: network),
       to: places.configurationFile(node))
+  }
+
+  /// A limit of the node's directory, from its next start on.
+  func limitDisk(_ node: Int, _ isLimited: Bool) throws(ChaosError) {
+    let file = places.configurationFile(node)
+    let text = String(decoding: try ClusterFiles.read(file), as: UTF8.self)
+    try ClusterFiles.write(ClusterPlaces.limit(isLimited, in: text), to: file)
   }
 
   // MARK: Processes
@@ -197,13 +209,13 @@ package actor ChaosCluster {
     await ended(node)
     if isEnding { return }
     do { try await start(node) } catch {
-      exits.append(
+      noted.append(
         NodeExit(node: node, time: clock.now, cause: "does not start again", log: "\(error)"))
     }
   }
 
   private func note(_ node: Int, _ cause: String) {
-    exits.append(NodeExit(node: node, time: clock.now, cause: cause, log: logEnd(node)))
+    noted.append(NodeExit(node: node, time: clock.now, cause: cause, log: logEnd(node)))
   }
 
   /// Of a status of waitpid(2).
@@ -251,7 +263,10 @@ package actor ChaosCluster {
     }
     chosen.sort()
     for node in chosen { nodes[node]?.isTaken = true }
-    if isDisk { diskInHand = chosen.first }
+    if isDisk, let node = chosen.first {
+      diskInHand = node
+      leaders.excuse(node)
+    }
     return chosen
   }
 
@@ -263,7 +278,10 @@ package actor ChaosCluster {
 
   func letGo(_ taken: [Int]) {
     for node in taken { nodes[node]?.isTaken = false }
-    if let node = diskInHand, taken.contains(node) { diskInHand = nil }
+    if let node = diskInHand, taken.contains(node) {
+      diskInHand = nil
+      leaders.excuseNoMore(node)
+    }
   }
 
   // MARK: Health

@@ -31,6 +31,21 @@ struct ClusterPlaces: Sendable {
   }
   func logFile(_ node: Int) -> String { "\(directory)/logs/node-\(node).log" }
 
+  /// How much the node has said so far.
+  func logBytes(_ node: Int) -> Int {
+    var information = stat()
+    return stat(logFile(node), &information) == 0 ? Int(information.st_size) : 0
+  }
+
+  /// The first thing that the node has warned of in these words since its log was so long.
+  func warning(_ words: String, by node: Int, from offset: Int) -> String? {
+    // Without a log nothing was said.
+    let bytes = (try? ClusterFiles.read(logFile(node), from: offset)) ?? []
+    let mark = " warning: \(words): "
+    return String(decoding: bytes, as: UTF8.self).split(separator: "\n")
+      .compactMap { line in line.firstRange(of: mark).map { String(line[$0.upperBound...]) } }.first
+  }
+
   private func clientPort(_ node: Int) -> Int { Int(basePort) + node }
   private func peerPort(_ node: Int) -> Int { clientPort(node) + Self.peerPortDistance }
 
@@ -53,6 +68,18 @@ struct ClusterPlaces: Sendable {
         listen: "127.0.1.\(node):\(clientPort(node) + Self.amqpPortDistance)",
         target: "127.0.0.1:\(clientPort(node) + Self.amqpPortDistance)"),
     ]
+  }
+
+  private static let storage = "{ \"segmentBytes\": \"1MiB\", \"snapshotBytes\": \"4MiB\" }"
+  /// Snapshots come only once the limit is reached.
+  private static let limitedStorage =
+    "{ \"segmentBytes\": \"1MiB\", \"snapshotBytes\": \"256MiB\", \"diskBytesMax\": \"16MiB\" }"
+
+  /// A configuration with a limit of the node's directory, or without one again.
+  static func limit(_ isLimited: Bool, in configuration: String) -> String {
+    let (old, new) = isLimited ? (storage, limitedStorage) : (limitedStorage, storage)
+    guard let place = configuration.firstRange(of: old) else { return configuration }
+    return configuration[..<place.lowerBound] + new + configuration[place.upperBound...]
   }
 
   /// - Parameters:
@@ -79,7 +106,7 @@ struct ClusterPlaces: Sendable {
           \(lines.joined(separator: ",\n    "))
         ],
         "limits": { "messageBytes": "256KiB" },
-        "storage": { "segmentBytes": "1MiB", "snapshotBytes": "4MiB" }
+        "storage": \(Self.storage)
       }
 
       """

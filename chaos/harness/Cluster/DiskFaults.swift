@@ -1,4 +1,5 @@
 // Damage to a node's data: done to the files of a node that does not run, as a disk that lies would.
+// What would change nothing that the node still needs to read is not done, and not counted.
 
 import Base
 import Glibc
@@ -6,66 +7,84 @@ import Glibc
 enum DiskFaults {
   private static let blockBytes = 4096
 
-  /// Turns one bit in a part of the log that was written.
-  /// - Returns: what was done, for people.
-  static func flip(in directory: String, draw: UInt64) throws(ChaosError) -> String {
+  /// Turns one bit of a record of the log.
+  /// - Returns: what was done, for people; nil if there is no record.
+  static func flip(in directory: String, draw: UInt64) throws(ChaosError) -> String? {
     var random = SeededRandom(seed: draw)
-    let files = try segments(in: directory)
-    for _ in 0..<200 {
-      guard let file = files.randomElement(using: &random) else { break }
-      let size = try size(of: file)
-      guard size > blockBytes else { continue }
-      let offset = Int.random(in: blockBytes..<size, using: &random)
-      let around = try ClusterFiles.read(file, from: offset & ~63, count: 64)
-      // Where nothing was ever written, nothing can be lost.
-      guard around.contains(where: { $0 != 0 }), let byte = around.dropFirst(offset & 63).first
-      else { continue }
-      let bit = UInt8.random(in: 0...7, using: &random)
-      try overwrite(file, at: offset, with: [byte ^ (1 << bit)])
-      return "bit \(bit) of byte \(offset) of \(name(file))"
+    guard let segment = try written(in: directory).randomElement(using: &random) else { return nil }
+    // Drawn by bytes: long records are as likely to be met as they are long.
+    var place = Int.random(in: 0..<segment.records.reduce(0) { $0 + $1.count }, using: &random)
+    guard
+      let record = segment.records.first(where: { record in
+        if place < record.count { return true }
+        place -= record.count
+        return false
+      })
+    else { return nil }
+    let offset = record.lowerBound + place
+    guard let byte = try ClusterFiles.read(segment.path, from: offset, count: 1).first else {
+      return nil
     }
-    throw ChaosError("\(directory) has no log to damage")
+    let bit = UInt8.random(in: 0...7, using: &random)
+    try overwrite(segment.path, at: offset, with: [byte ^ (1 << bit)])
+    return "bit \(bit) of byte \(offset) of \(name(segment.path))"
   }
 
-  /// Cuts a file of the log short.
-  static func truncate(in directory: String, draw: UInt64) throws(ChaosError) -> String {
+  /// Cuts a file of the log short, so that records are lost.
+  /// - Returns: as `flip`.
+  static func truncate(in directory: String, draw: UInt64) throws(ChaosError) -> String? {
     var random = SeededRandom(seed: draw)
-    guard let file = try segments(in: directory).randomElement(using: &random) else {
-      throw ChaosError("\(directory) has no log to damage")
-    }
-    let size = try size(of: file)
-    let left = Int.random(in: 0..<max(1, size), using: &random)
-    guard Glibc.truncate(file, off_t(left)) == 0 else { throw .system(file) }
-    return "\(name(file)) cut from \(size) to \(left) bytes"
+    guard let segment = try written(in: directory).randomElement(using: &random) else { return nil }
+    let size = try size(of: segment.path)
+    let left = Int.random(in: 0..<segment.end, using: &random)
+    guard Glibc.truncate(segment.path, off_t(left)) == 0 else { throw .system(segment.path) }
+    return "\(name(segment.path)) cut from \(size) to \(left) bytes"
   }
 
-  /// A piece of the log as it is now.
-  struct OldBlocks {
-    let file: String
-    let offset: Int
+  /// A file of the log as it is now.
+  struct OldFile {
+    let path: String
     let bytes: [UInt8]
   }
 
-  /// Remembers the blocks around the end of the log of a running node: what will be written there
-  /// is what `putBack` makes undone, as a disk that lost writes it had promised.
-  static func remember(in directory: String) throws(ChaosError) -> OldBlocks {
-    var newest: (file: String, time: Int)?
-    for file in try segments(in: directory) {
-      var information = stat()
-      guard stat(file, &information) == 0 else { continue }
-      let time = information.st_mtim.tv_sec * 1_000_000_000 + information.st_mtim.tv_nsec
-      if time > newest?.time ?? -1 { newest = (file, time) }
+  /// As much of what was written since is made undone, at most.
+  private static let staleBytesMax = 64 << 10
+
+  /// Remembers the file that a running node writes its log to: what will be written there is what
+  /// `putBack` makes undone, as a disk that lost writes it had promised.
+  /// - Returns: nil if there is no log.
+  static func remember(in directory: String) throws(ChaosError) -> OldFile? {
+    var newest: (path: String, segment: UInt64, bytes: [UInt8])?
+    for path in try segments(in: directory) {
+      let bytes = try ClusterFiles.read(path)
+      guard let file = SegmentFile(path, bytes), file.number >= newest?.segment ?? 0 else {
+        continue
+      }
+      newest = (path, file.number, bytes)
     }
-    guard let file = newest?.file else { throw ChaosError("\(directory) has no log to damage") }
-    let bytes = try ClusterFiles.read(file)
-    let last = bytes.lastIndex { $0 != 0 } ?? blockBytes
-    let offset = max(blockBytes, (last / blockBytes - 1) * blockBytes)
-    return OldBlocks(file: file, offset: offset, bytes: Array(bytes[offset...].prefix(64 << 10)))
+    return newest.map { OldFile(path: $0.path, bytes: $0.bytes) }
   }
 
-  static func putBack(_ old: OldBlocks) throws(ChaosError) -> String {
-    try overwrite(old.file, at: old.offset, with: old.bytes)
-    return "\(old.bytes.count) bytes of \(name(old.file)) from \(old.offset) on are old again"
+  /// Puts blocks back that were written since, from the first one on. The head stays: with an old one
+  /// the whole file would be of another life.
+  /// - Returns: as `flip`; nil if nothing was written that the node needs.
+  static func putBack(_ old: OldFile) throws(ChaosError) -> String? {
+    guard access(old.path, F_OK) == 0 else { return nil }
+    let bytes = try ClusterFiles.read(old.path)
+    guard let now = SegmentFile(old.path, bytes) else { return nil }
+    // Behind the end nobody reads.
+    let ends = min(now.end, bytes.count, old.bytes.count)
+    guard
+      let first = stride(from: SegmentFile.headBytes, to: ends, by: blockBytes).first(where: {
+        let block = $0..<min($0 + blockBytes, ends)
+        return bytes[block] != old.bytes[block]
+      })
+    else { return nil }
+    let stale =
+      first..<min(
+        first + staleBytesMax, (ends + blockBytes - 1) & ~(blockBytes - 1), old.bytes.count)
+    try overwrite(old.path, at: first, with: Array(old.bytes[stale]))
+    return "\(stale.count) bytes of \(name(old.path)) from \(first) on are old again"
   }
 
   static func wipe(_ directory: String) throws(ChaosError) -> String {
@@ -104,6 +123,15 @@ enum DiskFaults {
   private static func segments(in directory: String) throws(ChaosError) -> [String] {
     try ClusterFiles.names(in: directory).filter { $0.hasPrefix("segment-") }
       .map { "\(directory)/\($0)" }
+  }
+
+  /// Those with records, ascending.
+  private static func written(in directory: String) throws(ChaosError) -> [SegmentFile] {
+    var files: [SegmentFile] = []
+    for path in try segments(in: directory) {
+      if let file = SegmentFile(path, try ClusterFiles.read(path)) { files.append(file) }
+    }
+    return files
   }
 
   private static func name(_ path: String) -> String {

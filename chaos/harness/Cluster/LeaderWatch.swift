@@ -1,5 +1,5 @@
-// Who leads, by what the nodes themselves write into their logs: to the millisecond, and without
-// asking anybody, so that watching does not disturb what is watched.
+// Who leads, and who takes part no more, by what the nodes themselves write into their logs: to the
+// millisecond, and without asking anybody, so that watching does not disturb what is watched.
 
 import Base
 import Glibc
@@ -11,6 +11,8 @@ package struct Leadership: Equatable, Sendable {
   package let term: UInt64
   /// By the node's own log.
   package let time: Nanoseconds
+  /// When it died or said that it leads no more; nil if it never did.
+  package var end: Nanoseconds?
 }
 
 package final class LeaderWatch: Sendable {
@@ -24,6 +26,10 @@ package final class LeaderWatch: Sendable {
     var changes: [Leadership] = []
     /// The term in which each node says that it leads.
     var leading: [Int: UInt64] = [:]
+    /// Nodes that live and take no part any more, though nothing was done to them that explains it.
+    var halts: [NodeExit] = []
+    /// Nodes that may stop taking part: their disk is being harmed, or they are being removed.
+    var excused: Set<Int> = []
   }
 
   /// How often the logs are looked at.
@@ -58,7 +64,27 @@ package final class LeaderWatch: Sendable {
   /// The node is dead: it leads no more, and could not say so.
   func died(_ node: Int) {
     look()
-    state.withLock { state in _ = state.leading.removeValue(forKey: node) }
+    state.withLock { state in leadsNoMore(node, at: recording.clock.now, &state) }
+  }
+
+  // MARK: Halts
+
+  /// Nodes whose processes live and take no part any more: their states had diverged (G14), a sync had
+  /// failed (G12). A kill or a restart would hide it, so it counts from the moment it is said.
+  var halts: [NodeExit] {
+    look()
+    return state.withLock { $0.halts }
+  }
+
+  /// What the node stops for from now on has its reason in what is done to it.
+  func excuse(_ node: Int) {
+    look()
+    state.withLock { state in _ = state.excused.insert(node) }
+  }
+
+  func excuseNoMore(_ node: Int) {
+    look()
+    state.withLock { state in _ = state.excused.remove(node) }
   }
 
   /// A node whose log is to be followed.
@@ -96,23 +122,41 @@ package final class LeaderWatch: Sendable {
   }
 
   private func take(_ line: String, of node: Int, _ state: inout State) {
-    switch LogLine(line)?.event {
+    guard let known = LogLine(line) else { return }
+    let time = recording.clock.time(ofWall: known.time)
+    switch known.event {
     case .leads(let term):
-      let time = LogLine(line).map { recording.clock.time(ofWall: $0.time) } ?? .zero
+      leadsNoMore(node, at: time, &state)
       state.leading[node] = term
       state.changes.append(Leadership(node: node, term: term, time: time))
+      // In a history times never fall: there it stands when it was read.
       recording.leaderChange(to: node)
-    case .leadsNoMore: state.leading[node] = nil
-    case nil: break
+    case .leadsNoMore: leadsNoMore(node, at: time, &state)
+    case .halted(let reason):
+      if state.excused.contains(node) { return }
+      state.halts.append(
+        NodeExit(
+          node: node, time: time, cause: "stopped taking part: \(reason)", log: line, isAlive: true)
+      )
     }
+  }
+
+  private func leadsNoMore(_ node: Int, at time: Nanoseconds, _ state: inout State) {
+    guard let term = state.leading.removeValue(forKey: node),
+      let place = state.changes.lastIndex(where: { $0.node == node && $0.term == term })
+    else { return }
+    state.changes[place].end = time
   }
 }
 
-/// A line such as `2026-11-20T22:00:00.123Z node 2 info: leads term 7`, if it is about leading.
+/// A line such as `2026-11-20T22:00:00.123Z node 2 info: leads term 7`, if it is about leading or about
+/// taking part no more.
 struct LogLine: Equatable {
   enum Event: Equatable {
     case leads(term: UInt64)
     case leadsNoMore
+    /// The process lives, to say why it takes no part any more.
+    case halted(reason: String)
   }
 
   /// Since 1970.
@@ -121,10 +165,14 @@ struct LogLine: Equatable {
 
   init?(_ line: String) {
     let words = line.split(separator: " ", maxSplits: 4)
-    guard words.count == 5, words[1] == "node", words[3] == "info:",
-      let time = Self.time(words[0])
+    guard words.count == 5, words[1] == "node", let time = Self.time(words[0])
     else { return nil }
-    if words[4].hasPrefix("leads term "), let term = UInt64(words[4].dropFirst(11)) {
+    let halt = "stopped taking part: "
+    if words[3] == "error:", words[4].hasPrefix(halt) {
+      event = .halted(reason: String(words[4].dropFirst(halt.count)))
+    } else if words[3] != "info:" {
+      return nil
+    } else if words[4].hasPrefix("leads term "), let term = UInt64(words[4].dropFirst(11)) {
       event = .leads(term: term)
     } else if words[4].hasPrefix("does not lead") || words[4] == "stopped" {
       event = .leadsNoMore

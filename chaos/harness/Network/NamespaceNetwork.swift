@@ -13,8 +13,16 @@ import Synchronization
 final class NamespaceNetwork: NetworkControl {
   private let places: ClusterPlaces
   private let prefix: String
-  private let nodes = Mutex<Set<Int>>([])
-  private let cuts = Mutex<Set<Link>>([])
+  private let state = Mutex(State())
+
+  private struct State {
+    var nodes: Set<Int> = []
+    var cuts: Set<Link> = []
+    /// Devices that have queues of ours.
+    var shaped: Set<TrafficShape.Device> = []
+    /// All is taken down, for good.
+    var isOver = false
+  }
 
   private var hub: String { prefix }
   private static let clients = "10.231.254.2"
@@ -24,6 +32,7 @@ final class NamespaceNetwork: NetworkControl {
     self.places = places
     prefix = "skc\(getpid())"
     guard geteuid() == 0 else { throw ChaosError("--netns needs root") }
+    Self.removeRemains()
     try ip("netns", "add", hub)
     do throws(ChaosError) {
       try inside(hub, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
@@ -57,7 +66,14 @@ final class NamespaceNetwork: NetworkControl {
   // MARK: Nodes
 
   func add(_ node: Int, others: [Int]) throws(ChaosError) {
-    guard nodes.withLock({ $0.insert(node).inserted }) else { return }
+    try state.withLock { (state) throws(ChaosError) in
+      if state.isOver { throw ChaosError("the run was ended") }
+      // Under the lock, so that whoever takes all down finds it.
+      if state.nodes.insert(node).inserted { try make(node) }
+    }
+  }
+
+  private func make(_ node: Int) throws(ChaosError) {
     let name = namespace(node)
     try ip("netns", "add", name)
     try ip(
@@ -89,17 +105,14 @@ final class NamespaceNetwork: NetworkControl {
   }
 
   func set(_ rules: [Link: LinkRule]) async throws(ChaosError) {
-    try setCuts(Set(rules.filter { $0.value.isCut }.keys))
-    for node in nodes.withLock({ $0.sorted() }) {
-      try shape(node, rules.filter { $0.key.from == .node(node) }.map(\.value))
+    try state.withLock { (state) throws(ChaosError) in
+      if state.isOver { return }
+      let cuts = Set(rules.filter { $0.value.isCut }.keys)
+      for link in state.cuts.subtracting(cuts) { try rule("del", link) }
+      for link in cuts.subtracting(state.cuts) { try rule("add", link) }
+      state.cuts = cuts
+      try shape(rules, &state)
     }
-  }
-
-  private func setCuts(_ wanted: Set<Link>) throws(ChaosError) {
-    let before = cuts.withLock { $0 }
-    for link in before.subtracting(wanted) { try rule("del", link) }
-    for link in wanted.subtracting(before) { try rule("add", link) }
-    cuts.withLock { $0 = wanted }
   }
 
   private func rule(_ verb: String, _ link: Link) throws(ChaosError) {
@@ -116,27 +129,35 @@ final class NamespaceNetwork: NetworkControl {
     }
   }
 
-  /// What leaves a node is delayed or lost by the kernel's netem, for all receivers alike.
-  private func shape(_ node: Int, _ rules: [LinkRule]) throws(ChaosError) {
-    var sum = LinkRule()
-    for rule in rules { sum.add(rule) }
-    let name = namespace(node)
-    guard sum.delay > .zero || sum.lossPercent > 0 else {
-      // Nothing is there most of the time: then it fails, and may.
-      _ = SystemCommand.run(["tc", "-n", name, "qdisc", "del", "dev", "eth0", "root"])
-      return
+  /// Packets of the links that the rules name are delayed or lost by the kernel's netem, and no others.
+  private func shape(_ rules: [Link: LinkRule], _ state: inout State) throws(ChaosError) {
+    for device in state.shaped {
+      // Whatever is left of it would be in the way below, and is named there.
+      _ = SystemCommand.run(TrafficShape.removal(from: device))
     }
-    var words = ["tc", "-n", name, "qdisc", "replace", "dev", "eth0", "root", "netem"]
-    if sum.delay > .zero {
-      words += ["delay", "\(sum.delay.rawValue / 1000)us", "\(sum.jitter.rawValue / 1000)us"]
+    state.shaped = []
+    for party in state.nodes.sorted().map(Party.node) + [.clients] {
+      let links = rules.filter { $0.key.from == party }.map { link, rule in
+        TrafficShape.Way(from: address(link.from), to: address(link.to), rule: rule)
+      }
+      let device = device(of: party)
+      let commands = try TrafficShape.commands(links, on: device)
+      if !commands.isEmpty { state.shaped.insert(device) }
+      for words in commands {
+        if let failure = SystemCommand.run(words) {
+          throw ChaosError(
+            "the kernel has no netem or prio, it seems: \(words.joined(separator: " ")): \(failure)"
+          )
+        }
+      }
     }
-    // Lost packets come with a few that come twice or out of order.
-    if sum.lossPercent > 0 {
-      words += ["loss", "\(sum.lossPercent)%", "duplicate", "1%"]
-      if sum.delay > .zero { words += ["reorder", "1%"] }
-    }
-    if let failure = SystemCommand.run(words) {
-      throw ChaosError("the kernel has no netem, it seems: \(failure)")
+  }
+
+  /// What the party sends leaves through it.
+  private func device(of party: Party) -> TrafficShape.Device {
+    switch party {
+    case .node(let node): TrafficShape.Device(namespace: namespace(node), name: "eth0")
+    case .clients: TrafficShape.Device(namespace: nil, name: prefix)
     }
   }
 
@@ -147,14 +168,41 @@ final class NamespaceNetwork: NetworkControl {
   // MARK: The end
 
   func stop() { removeAll() }
+  func abandon() { removeAll() }
 
   private func removeAll() {
-    // Each may be missing already; the links go with the namespaces they lead to.
-    for node in nodes.withLock({ $0.sorted() }) {
-      _ = SystemCommand.run(["ip", "netns", "del", namespace(node)])
+    state.withLock { state in
+      state.isOver = true
+      // Each may be missing already; the links go with the namespaces they lead to.
+      for node in state.nodes.sorted() {
+        _ = SystemCommand.run(["ip", "netns", "del", namespace(node)])
+      }
+      _ = SystemCommand.run(["ip", "link", "del", prefix])
+      _ = SystemCommand.run(["ip", "netns", "del", hub])
     }
-    _ = SystemCommand.run(["ip", "link", "del", prefix])
-    _ = SystemCommand.run(["ip", "netns", "del", hub])
+  }
+
+  /// What runs left behind that were killed before they could take it down.
+  private static func removeRemains() {
+    // The directory is there once a namespace has a name.
+    let names = (try? ClusterFiles.names(in: "/run/netns")) ?? []
+    for name in remains(of: names, isAlive: { kill($0, 0) == 0 || errno != ESRCH }) {
+      // The link of that name is the hub's.
+      if !name.dropFirst(3).contains("n") { _ = SystemCommand.run(["ip", "link", "del", name]) }
+      _ = SystemCommand.run(["ip", "netns", "del", name])
+    }
+  }
+
+  /// Of these namespaces those of runs whose processes are gone.
+  static func remains(of names: [String], isAlive: (pid_t) -> Bool) -> [String] {
+    names.filter { name in
+      guard name.hasPrefix("skc") else { return false }
+      let parts = name.dropFirst(3).split(separator: "n", omittingEmptySubsequences: false)
+      guard parts.count <= 2, let process = pid_t(parts[0]), process > 0,
+        parts.count == 1 || Int(parts[1]) != nil
+      else { return false }
+      return !isAlive(process)
+    }
   }
 
   private func inside(_ namespace: String, _ words: String...) throws(ChaosError) {

@@ -30,6 +30,8 @@ package protocol NetworkControl: Sendable {
   func halfOpen(nodes: Set<Int>) async throws(ChaosError)
   /// Leaves nothing behind.
   func stop() async
+  /// The process is about to end, and what would outlive it goes. Whatever else is under way.
+  func abandon()
 }
 
 extension NetworkControl {
@@ -71,4 +73,5 @@ struct ProxyNetwork: NetworkControl {
   func reset(nodes: Set<Int>) async { await proxies.reset(nodes: nodes) }
   func halfOpen(nodes: Set<Int>) async { await proxies.halfOpen(nodes: nodes) }
   func stop() { proxies.stop() }
+  func abandon() {}
 }

@@ -310,7 +310,6 @@ final class ProxyLoop {
         pipes[token & ~1] = nil
       }
     }
-    if pipe.state == .halfOpen { close(pipe.near.token & ~1, pipe, abruptly: true) }
   }
 
   private func halfOpen(_ pipe: ProxyPipe) {

@@ -155,7 +155,9 @@ struct TimelineFigure {
     let changes = result.leaderships
     for (place, change) in changes.enumerated() {
       let from = x(change.time.seconds)
-      let until = place + 1 < changes.count ? changes[place + 1].time.seconds : length
+      let next = place + 1 < changes.count ? changes[place + 1].time.seconds : length
+      // Where it was lost there is a gap until the next one leads.
+      let until = min(next, change.end?.seconds ?? next)
       let to = max(from + 1, x(min(length, until)))
       text += """
         <g><title>node \(change.node) leads term \(change.term) from \(HTML.seconds(change.time))</title>

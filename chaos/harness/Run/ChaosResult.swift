@@ -55,23 +55,36 @@ package struct ChaosResult: Sendable {
 
   /// The command that does the same again.
   package var command: String {
-    "skein chaos run \(options.scenario.name) --seed \(options.seed)"
+    "skein chaos run \(Self.shellWord(options.word)) --seed \(options.seed)"
       + " --duration \(DurationText.format(options.duration))"
       + (options.rate.map { " --rate \($0)" } ?? "") + (options.isStrict ? "" : " --no-strict")
       + (options.usesNamespaces ? " --netns" : "")
   }
 
-  /// From a fault to the next change of leader, of faults that a new leader followed before the
-  /// next fault began: milliseconds.
+  /// As a shell takes it for one word.
+  private static func shellWord(_ text: String) -> String {
+    let plain = Set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./+,:@%=")
+    if !text.isEmpty, text.allSatisfy(plain.contains) { return text }
+    return "'"
+      + text.split(separator: "'", omittingEmptySubsequences: false).joined(separator: #"'\''"#)
+      + "'"
+  }
+
+  /// From a fault to the next leader, of faults that cost the cluster its leader: milliseconds.
+  ///
+  /// Each change is one fault's: the last before the leader was lost that had the leader among its
+  /// victims. A fault of others meanwhile does not shorten what an election took.
   package var elections: [(fault: FaultRecord, milliseconds: Double)] {
-    let done = faults.filter { $0.skipped == nil }.sorted { $0.start < $1.start }
-    return done.enumerated().compactMap { place, fault in
-      // Also beyond the fault's end: the slow elections are the ones that matter.
-      let limit = place + 1 < done.count ? done[place + 1].start : .init(rawValue: .max)
-      guard let change = leaderships.first(where: { $0.time >= fault.start && $0.time < limit })
+    let done = faults.filter { $0.skipped == nil && !$0.isOfClients }.sorted { $0.start < $1.start }
+    return zip(leaderships, leaderships.dropFirst()).compactMap { former, next in
+      let lost = min(former.end ?? next.time, next.time)
+      let candidates = done.filter { $0.start >= former.time && $0.start <= lost }
+      guard
+        let fault = candidates.last(where: { $0.nodes.contains(former.node) })
+          ?? candidates.last(where: { $0.nodes.isEmpty }) ?? candidates.last
       else { return nil }
-      return (fault, Double(change.time.rawValue - fault.start.rawValue) / 1e6)
-    }
+      return (fault, Double(next.time.rawValue - fault.start.rawValue) / 1e6)
+    }.sorted { $0.fault.start < $1.fault.start }
   }
 
   /// The longest time without a confirm that a fault brought, until the next fault: milliseconds.

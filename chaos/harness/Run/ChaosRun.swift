@@ -13,6 +13,8 @@ package struct ChaosOptions: Sendable {
   package var duration: Nanoseconds
   /// As it was given, if it is not the scenario's own.
   package var rate: String?
+  /// The scenario's name or file, as it was given.
+  package var word: String
   package var isStrict = true
   package var usesNamespaces = false
   /// nil looks for free ports.
@@ -25,6 +27,7 @@ package struct ChaosOptions: Sendable {
   package init(scenario: Scenario, seed: UInt64) {
     self.scenario = scenario
     self.seed = seed
+    word = scenario.name
     duration = scenario.duration
   }
 }
@@ -64,29 +67,40 @@ package final class ChaosRun: Sendable {
   /// The file systems of the nodes' own, while there are some.
   private let disks = Mutex<[NodeDisk]>([])
 
+  /// What is between the nodes, while there is something.
+  private let network = Mutex<(any NetworkControl)?>(nil)
+
   /// Ends all nodes at once and for ever: for a process that is about to end itself.
   package func killAll() {
     processes.killAll()
     for disk in disks.withLock({ $0 }) { disk.detach() }
+    network.withLock({ $0 })?.abandon()
   }
 
   /// Runs it. However it ends, nothing of it keeps running.
   /// - Parameter progress: called a few times a second.
+  /// - Throws: why it could not be started.
   package func run(
     progress: @escaping @Sendable (ChaosProgress) -> Void
   ) async throws -> ChaosResult {
-    let directory = try ClusterFiles.makeTemporaryDirectory(in: options.temporary)
+    if plan.faults.isEmpty {
+      throw ChaosError(
+        "\(DurationText.format(plan.duration)) are too short for any fault of"
+          + " \(options.scenario.name)")
+    }
     let base = try options.basePort ?? ClusterPlaces.freeBasePort(nodes: options.scenario.nodes)
+    let reportDirectory = options.report
+    if let reportDirectory { try ClusterFiles.makeDirectory(reportDirectory) }
+    let directory = try ClusterFiles.makeTemporaryDirectory(in: options.temporary)
     let places = ClusterPlaces(directory: directory, basePort: base)
     if options.scenario.diskBytes != nil {
       disks.withLock { $0 = (1...ClusterPlaces.nodesMax).map { places.disk($0) } }
     }
-    let reportDirectory = options.report
-    if let reportDirectory { try ClusterFiles.makeDirectory(reportDirectory) }
     let history = (reportDirectory ?? directory) + "/history.jsonl"
-    let recording = try Recording(path: history, clock: RunClock())
+    let recording: Recording
     let parts: Parts
     do {
+      recording = try Recording(path: history, clock: RunClock())
       parts = try assemble(places, recording)
     } catch {
       try cleanUp(places, keeps: false)
@@ -94,29 +108,34 @@ package final class ChaosRun: Sendable {
     }
     let showing = Task { await self.show(parts, progress) }
     var trouble: String?
+    var isUp = false
     do {
       try await parts.cluster.create()
+      try await comeUp(parts)
+      isUp = true
       try await carryOut(parts)
     } catch is CancellationError {
       trouble = "it was interrupted"
     } catch {
       trouble = "\(error)"
     }
-    if Task.isCancelled { trouble = "it was interrupted" }
-    let records = await parts.faults.records
-    if trouble == nil, !plan.faults.isEmpty, records.allSatisfy({ $0.skipped != nil }) {
-      trouble = "no fault was done: \(records.first?.skipped ?? "there was none")"
-    }
+    let isInterrupted = Task.isCancelled
+    if isInterrupted { trouble = "it was interrupted" }
+    if trouble == nil { trouble = Self.harmlessness(await parts.faults.records) }
     let exits = await finish(parts)
     setPhase(.judging)
     do {
       try recording.finish()
+      // A node that ended by itself, also before there was any load, is the run's result.
+      if !isUp, !isInterrupted, exits.isEmpty { throw ChaosError(trouble ?? "it did not start") }
       var result = try await judge(parts, history: history, trouble: trouble, exits: exits)
       showing.cancel()
       await showing.value
       if let reportDirectory { try Report.write(result, places: places, to: reportDirectory) }
-      if result.outcome != .valid { result.keptDirectory = directory }
-      try cleanUp(places, keeps: result.outcome != .valid)
+      // What was only interrupted is no puzzle.
+      let keeps = result.outcome == .violated || (result.outcome == .incomplete && !isInterrupted)
+      if keeps { result.keptDirectory = directory }
+      try cleanUp(places, keeps: keeps)
       setPhase(.done)
       return result
     } catch {
@@ -125,6 +144,13 @@ package final class ChaosRun: Sendable {
       try cleanUp(places, keeps: true)
       throw ChaosError("\(error); the nodes' directory is \(directory)")
     }
+  }
+
+  /// A run that harmed nobody shows nothing.
+  /// - Returns: nil if one of the faults was done.
+  static func harmlessness(_ records: [FaultRecord]) -> String? {
+    guard records.allSatisfy({ $0.skipped != nil }) else { return nil }
+    return "no fault was done: \(records.first?.skipped ?? "there was none")"
   }
 
   /// What a run is made of.
@@ -144,6 +170,7 @@ package final class ChaosRun: Sendable {
       options.usesNamespaces
       ? try NamespaceNetwork(places: places)
       : ProxyNetwork(places: places, proxies: try Proxies(seed: options.seed))
+    self.network.withLock { $0 = network }
     let leaders = LeaderWatch(places: places, recording: recording)
     let cluster = ChaosCluster(
       places: places, leaders: leaders, network: network, launch: launch, processes: processes,
@@ -162,12 +189,15 @@ package final class ChaosRun: Sendable {
 
   // MARK: Phases
 
-  private func carryOut(_ parts: Parts) async throws {
+  private func comeUp(_ parts: Parts) async throws {
     if let trouble = await parts.cluster.waitUntilHealthy(atMost: .seconds(30)) {
       throw ChaosError("the cluster does not come up: \(trouble)")
     }
     try await parts.workload.declare()
     try await parts.workload.start()
+  }
+
+  private func carryOut(_ parts: Parts) async throws {
     setPhase(.hurting)
     // The plan's times count from here.
     let begin = parts.recording.clock.now

@@ -66,7 +66,8 @@ package actor FaultActor {
     if let reason = network.refusal(of: fault.line.kind) { return skip(fault, reason) }
     switch fault.line.kind {
     case .kill, .stop, .restart, .rollingRestart, .powerLoss: try await harmProcesses(fault)
-    case .diskFlip, .diskTruncate, .diskStale, .diskWipe, .diskFull: try await harmDisk(fault)
+    case .diskFlip, .diskTruncate, .diskStale, .diskWipe, .diskFull, .diskLimit:
+      try await harmDisk(fault)
     case .members: try await changeMembers(fault)
     case .transfer: try await transfer(fault)
     case .killConsumer, .killProducer, .slowConsumer: try await harmClients(fault)
@@ -214,17 +215,24 @@ package actor FaultActor {
     }
     let directory = cluster.places.dataDirectory(node)
     let place = begin(fault, text(nodes))
+    let logBytes = cluster.places.logBytes(node)
     if fault.line.kind == .diskFull {
       records[place].detail = try DiskFaults.fill(directory)
       await last(fault)
       await cluster.stop(node)
       try DiskFaults.empty(directory)
+    } else if fault.line.kind == .diskLimit {
+      try await limitDisk(fault, node)
     } else {
-      var old: DiskFaults.OldBlocks?
+      var old: DiskFaults.OldFile?
       if fault.line.kind == .diskStale { old = try DiskFaults.remember(in: directory) }
       if fault.line.kind == .diskStale { await last(fault) }
       await cluster.kill(node)
-      records[place].detail = try damage(fault, directory, old)
+      if let detail = try damage(fault, directory, old) {
+        records[place].detail = detail
+      } else {
+        records[place].skipped = "there was nothing on the disk that it would have changed"
+      }
       if fault.line.kind != .diskStale { await last(fault) }
     }
     try await cluster.start(node)
@@ -232,18 +240,49 @@ package actor FaultActor {
     if let trouble = await cluster.waitUntilHealthy(atMost: .seconds(60)) {
       throw ChaosError("after \(fault.line.name): \(trouble)")
     }
+    if fault.line.kind == .diskLimit {
+      if let said = cluster.places.warning("publishes are refused", by: node, from: logBytes) {
+        records[place].detail = said
+      } else {
+        records[place].skipped = "the limit was not reached"
+      }
+    } else if let said = cluster.places.warning("damage", by: node, from: logBytes) {
+      records[place].detail += "; the node: \(said)"
+    }
     end(place)
     await cluster.letGo(nodes)
   }
 
+  /// The node leads while its directory may not grow: what leads is what takes publishes.
+  private func limitDisk(_ fault: PlannedFault, _ node: Int) async throws {
+    // A limit is no reason to stop.
+    cluster.leaders.excuseNoMore(node)
+    await cluster.stop(node)
+    try await cluster.limitDisk(node, true)
+    try await cluster.start(node)
+    let admin = try await administrator()
+    do throws(SkeinError) {
+      try await until(clock.now + .seconds(5)) { () async throws(SkeinError) in
+        try await admin.transferLeadership(to: node)
+      }
+    } catch {
+      // Then the limit is not reached, which is said.
+    }
+    await admin.close(within: .seconds(1))
+    await last(fault)
+    await cluster.stop(node)
+    try await cluster.limitDisk(node, false)
+  }
+
+  /// - Returns: what was done; nil if nothing is changed.
   private func damage(
-    _ fault: PlannedFault, _ directory: String, _ old: DiskFaults.OldBlocks?
-  ) throws(ChaosError) -> String {
+    _ fault: PlannedFault, _ directory: String, _ old: DiskFaults.OldFile?
+  ) throws(ChaosError) -> String? {
     switch fault.line.kind {
     case .diskFlip: try DiskFaults.flip(in: directory, draw: fault.draw)
     case .diskTruncate: try DiskFaults.truncate(in: directory, draw: fault.draw)
     case .diskStale:
-      try old.map { (blocks) throws(ChaosError) in try DiskFaults.putBack(blocks) } ?? ""
+      try old.flatMap { (file) throws(ChaosError) in try DiskFaults.putBack(file) }
     default: try DiskFaults.wipe(directory)
     }
   }
@@ -267,6 +306,8 @@ package actor FaultActor {
       // The new one is taken and is not drawn.
       if let chosen = await take(fault).first {
         leaving = chosen
+        // Once it is no member it stops taking part.
+        cluster.leaders.excuse(chosen)
         try await until(clock.now + .seconds(60)) { () async throws(SkeinError) in
           try await admin.removeMember(id: chosen)
         }
@@ -291,7 +332,11 @@ package actor FaultActor {
       try await admin.transferLeadership()
     } catch {
       // It may be refused while others are down; then nothing has changed.
-      records[place].detail = "\(error)"
+      if case .refused = error {
+        records[place].skipped = "\(error)"
+      } else {
+        records[place].detail = "\(error)"
+      }
     }
     await admin.close(within: .seconds(1))
     end(place)

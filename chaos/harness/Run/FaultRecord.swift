@@ -15,4 +15,11 @@ package struct FaultRecord: Equatable, Sendable {
   package var skipped: String?
 
   package var name: String { fault.line.name }
+
+  /// The nodes that it was done to; empty if it was done to all, or to clients.
+  var nodes: [Int] { victims.split(separator: ", ").compactMap { Int($0) } }
+
+  var isOfClients: Bool {
+    [.killConsumer, .killProducer, .slowConsumer].contains(fault.line.kind)
+  }
 }

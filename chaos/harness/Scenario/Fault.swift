@@ -26,6 +26,7 @@ package enum FaultKind: String, CaseIterable, Sendable {
   case diskStale = "disk-stale"
   case diskWipe = "disk-wipe"
   case diskFull = "disk-full"
+  case diskLimit = "disk-limit"
   case members
   case transfer
   case killConsumer = "kill-consumer"
@@ -37,7 +38,7 @@ package enum FaultKind: String, CaseIterable, Sendable {
     switch self {
     case .kill, .stop, .restart, .powerLoss, .isolate, .isolatePeers, .oneWayIn, .oneWayOut,
       .cutClients, .halfOpen, .drop, .latency, .throttle, .loss, .diskFlip, .diskTruncate,
-      .diskStale, .diskWipe, .diskFull:
+      .diskStale, .diskWipe, .diskFull, .diskLimit:
       true
     case .rollingRestart, .halves, .ring, .members, .transfer, .killConsumer, .killProducer,
       .slowConsumer:
@@ -59,7 +60,7 @@ package enum FaultKind: String, CaseIterable, Sendable {
 
   package var isDisk: Bool {
     switch self {
-    case .diskFlip, .diskTruncate, .diskStale, .diskWipe, .diskFull: true
+    case .diskFlip, .diskTruncate, .diskStale, .diskWipe, .diskFull, .diskLimit: true
     default: false
     }
   }

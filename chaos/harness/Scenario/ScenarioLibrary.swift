@@ -36,6 +36,7 @@ package enum ScenarioLibrary {
     ("disk-wipe", PackageResources.disk_wipe_chaos),
     ("wiped-voter", PackageResources.wiped_voter_chaos),
     ("disk-full", PackageResources.disk_full_chaos),
+    ("disk-limit", PackageResources.disk_limit_chaos),
     ("members", PackageResources.members_chaos),
     ("transfer", PackageResources.transfer_chaos),
     ("client-crashes", PackageResources.client_crashes_chaos),

@@ -1,0 +1,149 @@
+// Damage to files of the log as the log writes them: what is changed, and what is left alone since
+// nobody would notice.
+
+import Base
+import Consensus
+import Foundation
+import Testing
+
+@testable import ChaosHarness
+@testable import LogStore
+
+@Suite struct DiskFaultTests {
+  private static let fileBytes = 64 << 10
+
+  /// The head, and so many records of 104 bytes behind it.
+  private func segment(
+    _ number: UInt64, use: FileUse = .log, life: UInt32 = 1, records: Int, file: UInt64 = 1
+  ) -> [UInt8] {
+    var head = FileHeader(
+      use: use, identity: StoreIdentity(cluster: "c", node: NodeID(1)), life: life, number: file,
+      fileBytes: UInt64(Self.fileBytes))
+    head.segment = number
+    var bytes = head.block()
+    for record in 0..<records {
+      let place = LogPlace(segment: number, offset: UInt32(bytes.count))
+      var header = RecordHeader(
+        kind: .commands, term: Term(1), index: LogIndex(UInt64(record + 1)), previousTerm: Term(1),
+        place: place, life: life, synced: SyncedEnd())
+      header.payloadBytes = 5
+      header.append(to: &bytes)
+      bytes += [1, 2, 3, 4, UInt8(truncatingIfNeeded: life), 0, 0, 0]
+    }
+    return bytes
+  }
+
+  private func padded(_ bytes: [UInt8]) -> [UInt8] {
+    bytes + [UInt8](repeating: 0, count: Self.fileBytes - bytes.count)
+  }
+
+  /// `newest` as a file that had been full of records of an earlier life.
+  private func reused(_ newest: [UInt8]) -> [UInt8] {
+    let former = segment(1, life: 1, records: (Self.fileBytes - 4096) / 104)
+    return newest + padded(former)[newest.count...]
+  }
+
+  private func inDirectory(_ body: (_ directory: String, _ file: String) throws -> Void) throws {
+    let directory = try ClusterFiles.makeTemporaryDirectory(in: NSTemporaryDirectory())
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    try body(directory, directory + "/segment-0000000001")
+  }
+
+  @Test func theRecordsOfAFileAreThoseOfItsLife() throws {
+    let file = try #require(SegmentFile("f", padded(segment(7, records: 3))))
+    #expect(file.number == 7)
+    #expect(file.records == [4096..<4197, 4200..<4301, 4304..<4405])
+    #expect(file.end == 4408)
+    let again = try #require(SegmentFile("f", reused(segment(9, life: 2, records: 2))))
+    #expect(again.number == 9 && again.records.count == 2)
+    #expect(SegmentFile("f", reused(segment(0, use: .spare, life: 2, records: 0))) == nil)
+    #expect(SegmentFile("f", reused(segment(9, life: 2, records: 0))) == nil)
+    #expect(SegmentFile("f", padded(segment(1, use: .spare, records: 3))) == nil)
+    #expect(SegmentFile("f", []) == nil)
+    // One of the head's copies is enough.
+    var torn = padded(segment(7, records: 3))
+    torn.replaceSubrange(0..<64, with: [UInt8](repeating: 0, count: 64))
+    #expect(SegmentFile("f", torn)?.records.count == 3)
+  }
+
+  @Test(arguments: 1...40 as ClosedRange<UInt64>)
+  func aFlippedBitIsInARecord(_ draw: UInt64) throws {
+    try inDirectory { directory, file in
+      let content = reused(segment(9, life: 2, records: 5))
+      try ClusterFiles.write(content, to: file)
+      try ClusterFiles.write(
+        reused(segment(0, use: .spare, life: 2, records: 0)), to: directory + "/segment-0000000002")
+      _ = try #require(try DiskFaults.flip(in: directory, draw: draw))
+      let flipped = try ClusterFiles.read(file)
+      let changed = flipped.indices.filter { flipped[$0] != content[$0] }
+      #expect(changed.count == 1)
+      #expect((flipped[changed[0]] ^ content[changed[0]]).nonzeroBitCount == 1)
+      let records = try #require(SegmentFile(file, content)).records
+      #expect(records.contains { $0.contains(changed[0]) })
+    }
+  }
+
+  @Test(arguments: 1...40 as ClosedRange<UInt64>)
+  func aFileThatIsCutShortLosesRecords(_ draw: UInt64) throws {
+    try inDirectory { directory, file in
+      try ClusterFiles.write(reused(segment(9, life: 2, records: 5)), to: file)
+      let spare = directory + "/segment-0000000002"
+      try ClusterFiles.write(reused(segment(0, use: .spare, life: 2, records: 0)), to: spare)
+      _ = try #require(try DiskFaults.truncate(in: directory, draw: draw))
+      #expect(try ClusterFiles.read(file).count < 4096 + 5 * 104)
+      #expect(try ClusterFiles.read(spare).count == Self.fileBytes)
+    }
+  }
+
+  /// Also in a file that is full of an earlier life's records: there the end of the log is not where
+  /// the last bytes are.
+  @Test(arguments: [false, true])
+  func whatWasWrittenSinceIsMadeUndone(_ isReused: Bool) throws {
+    try inDirectory { directory, file in
+      func content(_ records: Int) -> [UInt8] {
+        let bytes = segment(9, life: 2, records: records)
+        return isReused ? reused(bytes) : padded(bytes)
+      }
+      try ClusterFiles.write(content(50), to: file)
+      let old = try #require(try DiskFaults.remember(in: directory))
+      let now = content(200)
+      try ClusterFiles.write(now, to: file)
+      _ = try #require(try DiskFaults.putBack(old))
+      let stale = try ClusterFiles.read(file)
+      #expect(stale.count == now.count)
+      #expect(SegmentFile(file, stale)?.records.count == 50)
+      let changed = try #require(stale.indices.first { stale[$0] != now[$0] })
+      #expect(changed >= 4096 + 50 * 104)
+    }
+  }
+
+  /// Of several files it is the one that the log has reached, whatever was touched last.
+  @Test func theNewestSegmentIsRemembered() throws {
+    try inDirectory { directory, file in
+      try ClusterFiles.write(padded(segment(12, records: 3, file: 1)), to: file)
+      try ClusterFiles.write(
+        padded(segment(11, records: 9, file: 2)), to: directory + "/segment-0000000002")
+      #expect(try DiskFaults.remember(in: directory)?.path == file)
+    }
+  }
+
+  @Test func whatWouldChangeNothingIsNotDone() throws {
+    try inDirectory { directory, file in
+      #expect(try DiskFaults.flip(in: directory, draw: 5) == nil)
+      #expect(try DiskFaults.truncate(in: directory, draw: 5) == nil)
+      #expect(try DiskFaults.remember(in: directory) == nil)
+      // Nothing written since.
+      try ClusterFiles.write(padded(segment(9, records: 5)), to: file)
+      let old = try #require(try DiskFaults.remember(in: directory))
+      #expect(try DiskFaults.putBack(old) == nil)
+      // The file is spare by now, or gone.
+      try ClusterFiles.write(reused(segment(0, use: .spare, life: 2, records: 0)), to: file)
+      #expect(try DiskFaults.putBack(old) == nil)
+      #expect(try DiskFaults.flip(in: directory, draw: 5) == nil)
+      #expect(try DiskFaults.truncate(in: directory, draw: 5) == nil)
+      _ = try DiskFaults.wipe(directory)
+      #expect(try ClusterFiles.names(in: directory).isEmpty)
+      #expect(try DiskFaults.putBack(old) == nil)
+    }
+  }
+}
