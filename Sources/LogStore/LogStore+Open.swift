@@ -543,6 +543,7 @@ extension Opening {
 extension Opening {
   private func useLog(_ scan: StreamScan, _ known: SyncedEnd) throws(StorageFailure) {
     let base = snapshotFile?.info.position ?? .zero
+    forgetFilesOfStream(from: base.index.next)
     let firstLost = scan.damaged.ranges.first { $0.last > base.index }
       .map { max($0.first, base.index.next) }
     let scannedLast = scan.nextIndex.previous
@@ -589,6 +590,19 @@ extension Opening {
     runs = scan.runs.filter { $0.first <= last.index }
     holes = whole.through(base.index)
     if isBelowSnapshot { runs = [] }
+  }
+
+  /// What lies behind the snapshot is in the stream or nowhere. A repair from before the first snapshot may
+  /// have left a file for some of it: the log was cut there since, and has these entries again. What became
+  /// of that file says nothing about them.
+  private func forgetFilesOfStream(from index: LogIndex) {
+    log.damaged = log.damaged.through(index.previous)
+    log.lost = log.lost.through(index.previous)
+    for place in recovery.damage.indices {
+      guard case .recordsLost(let range) = recovery.damage[place].consequence, range.first >= index
+      else { continue }
+      recovery.damage[place].consequence = .nothingLost
+    }
   }
 
   /// The log ends inside what the snapshot covers: its segments become files before the stream, and

@@ -555,7 +555,7 @@ extension DamageReport {
 
 extension [UInt8] {
   /// Where `other` begins in these bytes.
-  fileprivate func range(of other: [UInt8]) -> Int? {
+  func range(of other: [UInt8]) -> Int? {
     indices.first { $0 + other.count <= count && self[$0..<$0 + other.count].elementsEqual(other) }
   }
 }

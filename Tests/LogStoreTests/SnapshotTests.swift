@@ -208,6 +208,61 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
   }
 
   @Test(
+    "What becomes of a repair from before the first snapshot does not matter (seed 65493)",
+    arguments: [true, false], [true, false])
+  func repairOfWhatWasCut(isFileGone: Bool, isLogDamaged: Bool) throws {
+    let disk = MemoryFileSystem()
+    let (first, _) = try LogStore.open(disk)
+    try first.append(1...60, bytes: 640)
+    let slot = try #require(first.log.stream.lazy.compactMap { $0.slot(of: LogIndex(40)) }.first)
+    let segment = try #require(first.log.stream.first { $0.slot(of: LogIndex(40)) != nil })
+    disk.flip(files(disk, "segment-")[Int(segment.segment) - 1], at: Int(slot.offset) + 100)
+    first.noteDamage(LogIndex(40))
+    let live = references(40...40, each: 3)
+    let job = first.repair(
+      first.damagedEntries, with: live.map { ($0, bytes($0, of: 640)) })
+    try job.execute()
+    try first.run(first.stage(job))
+    let next = disk.killed()
+    do {
+      let (again, recovery) = try LogStore.open(next)
+      #expect(recovery.last.index == LogIndex(39))
+      try again.append(40...61, bytes: 640)
+      try again.run(again.stageMarker())
+    }
+    let harmed = next.killed()
+    let kept = try #require(files(harmed, "kept-").first)
+    if isFileGone {
+      try harmed.remove(kept)
+    } else {
+      harmed.flip(kept, at: try #require(harmed.bytes(kept).range(of: bytes(live[0], of: 640))))
+    }
+    var last: UInt64 = 61
+    if isLogDamaged {
+      let name = try #require(
+        files(harmed, "segment-").first {
+          harmed.bytes($0).range(of: payload(50, 1, bytes: 640)) != nil
+        })
+      harmed.flip(name, at: try #require(harmed.bytes(name).range(of: payload(50, 1, bytes: 640))))
+      last = 49
+    }
+    for round in 0..<2 {
+      let (store, recovery) = try LogStore.open(harmed)
+      #expect(recovery.firstIndex == LogIndex(1))
+      #expect(recovery.last.index == LogIndex(last))
+      #expect(recovery.damagedEntries == [])
+      #expect(try store.all() == entries(1...last, bytes: 640))
+      store.checkInvariants()
+      if round == 0 {
+        let losses = recovery.damage.map(\.consequence).filter { $0 != .nothingLost }
+        #expect(losses == (isLogDamaged ? [.logCutFrom(LogIndex(50))] : []))
+        try store.append(last + 1...last + 5, bytes: 640)
+        last += 5
+      }
+    }
+  }
+
+  @Test(
     "What damage took as a whole stays repaired, or known, when the log is cleaned (seed 2726)",
     arguments: [true, false], [3000, 4096, 7000])
   func cleanedAroundALoss(isRepaired: Bool, size: Int) throws {
