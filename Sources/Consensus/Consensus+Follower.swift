@@ -51,10 +51,10 @@ extension Consensus {
     _ now: MonotonicTime, _ output: inout [ConsensusOutput]
   ) {
     if request.term < term {
-      // It learns of the newer term and steps down.
+      // It learns of the newer term and steps down. Should it lead that one by then, this answers none of its
+      // rounds, which are numbered anew.
       let outcome = AppendReply.Outcome.rejected(previous: request.previous.index, hint: .zero)
-      let answer = AppendReply(
-        term: term, outcome: outcome, round: request.round, mayVote: isVoteKept)
+      let answer = AppendReply(term: term, outcome: outcome, round: 0, mayVote: isVoteKept)
       return reply(to: peer, .appendReply(answer), &output)
     }
     guard let brought = Self.memberships(of: request, decoded) else { return }

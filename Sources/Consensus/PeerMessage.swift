@@ -92,6 +92,7 @@ package struct AppendReply: Hashable, Sendable {
   }
   package var term: Term
   package var outcome: Outcome
+  /// Of the request, which was of this term; 0 if it was of an earlier one.
   package var round: UInt64
   /// The follower votes, and will after a restart: nothing that it promised is forgotten (G11). A
   /// leader makes nobody a voter that does not say so.

@@ -109,6 +109,28 @@ import Testing
     #expect(node.accept(2, match: 1).lines == ["commit 1", "read ready at 1"])
   }
 
+  @Test("§6.4: an answer to what the leader sent in an earlier term confirms nothing (seed 27844)")
+  func roundOfAnEarlierTerm() throws {
+    let leader = LoneNode(term: 1)
+    leader.lead()
+    leader.pump(2)
+    leader.accept(2, match: 1)
+    leader.pump(2)
+    #expect(Self.read(leader).1.isEmpty)
+    leader.pump(2)
+    let round = try #require(leader.pump(3).map(\.round).last)
+    // It led term 1 too. What it sent then was long on its way to somebody who voted for it meanwhile, and
+    // for another by now.
+    let voter = LoneNode(term: 2)
+    let late = voter.receive(appendRequest(1, after: position(3, 1), round: round), from: 2)
+    let answers = late.compactMap { output -> PeerMessage? in
+      if case .send(_, let message) = output { message } else { nil }
+    }
+    #expect(answers.count == 1)
+    for answer in answers { #expect(leader.receive(answer, from: 3).isEmpty) }
+    #expect(leader.accept(2, match: 1).lines == ["read ready at 1"])
+  }
+
   @Test("§6.4: reads of one turn share a round, reads are bounded")
   func shared() {
     let node = LoneNode { $0.pendingReadsMax = 3 }

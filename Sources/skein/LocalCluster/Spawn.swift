@@ -21,7 +21,7 @@ func spawn(
   posix_spawnattr_setsigmask(&attributes, &none)
   var standard = sigset_t()
   sigemptyset(&standard)
-  sigaddset(&standard, SIGPIPE)
+  for number in [SIGPIPE, SIGINT, SIGTERM, SIGHUP] { sigaddset(&standard, number) }
   posix_spawnattr_setsigdefault(&attributes, &standard)
   var flags = Int32(POSIX_SPAWN_SETSIGMASK) | Int32(POSIX_SPAWN_SETSIGDEF)
   // POSIX_SPAWN_SETSID of spawn.h, behind a GNU switch there.

@@ -20,6 +20,9 @@ package struct NodeExit: Equatable, Sendable {
   package let log: String
   /// The process lived on.
   package var isAlive = false
+
+  /// It said why it could not start: a port in use, a directory that is none.
+  var wasRefused: Bool { cause == "exit code 1" }
 }
 
 package actor ChaosCluster {
@@ -143,7 +146,8 @@ package actor ChaosCluster {
     if isPaused { _ = Glibc.kill(pid, SIGCONT) }
     _ = Glibc.kill(pid, SIGTERM)
     if let status = await waitForEnd(pid, atMost: Self.stopMax) {
-      if status != 0 { note(node, Self.cause(status)) }
+      // By the signal, where it had not come so far as to listen for it.
+      if status != 0, status != SIGTERM { note(node, Self.cause(status)) }
     } else {
       note(node, "does not end within \(Self.stopMax) after SIGTERM")
       _ = Glibc.kill(pid, SIGKILL)
@@ -214,7 +218,11 @@ package actor ChaosCluster {
     }
   }
 
+  /// One that ends at each start has said why by then.
+  private static let exitsMax = 20
+
   private func note(_ node: Int, _ cause: String) {
+    guard noted.count(where: { $0.node == node }) < Self.exitsMax else { return }
     noted.append(NodeExit(node: node, time: clock.now, cause: cause, log: logEnd(node)))
   }
 

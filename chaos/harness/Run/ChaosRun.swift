@@ -127,7 +127,9 @@ package final class ChaosRun: Sendable {
     do {
       try recording.finish()
       // A node that ended by itself, also before there was any load, is the run's result.
-      if !isUp, !isInterrupted, exits.isEmpty { throw ChaosError(trouble ?? "it did not start") }
+      if !isUp, !isInterrupted, exits.allSatisfy(\.wasRefused) {
+        throw ChaosError(exits.first?.log ?? trouble ?? "it did not start")
+      }
       var result = try await judge(parts, history: history, trouble: trouble, exits: exits)
       showing.cancel()
       await showing.value

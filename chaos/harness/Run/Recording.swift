@@ -119,7 +119,8 @@ package final class Recording: Sendable {
       case .ack:
         state.totals.acked += 1
         state.series.acked(at: now)
-      case .nack, .reject, .release: state.totals.settledOtherwise += 1
+      // What was handed back is taken off once more.
+      case .reject: state.totals.settledOtherwise += 1
       default: break
       }
     }

@@ -172,11 +172,10 @@ final class AMQPClients: Sendable {
   ) throws(AMQPLink.Ended) {
     let value = body.withUnsafeBytes { WorkloadMessage.value(of: $0, bytes: plan.bodyBytes) }
     let token = tokens.add(1, ordering: .relaxed).newValue
-    // The lease is over at once: AMQP promises none, and the node may have been given up meanwhile.
+    // The lease is over at once: AMQP promises none, and the node may have been given up meanwhile. Nor is
+    // there a number of the attempt, and what is read late would be out of place with one.
     _ = recording.deliver(
-      HistoryDelivery(
-        queue: Self.queue, value: value, token: token, attempt: isRedelivered ? 2 : 1, lease: 0),
-      to: process)
+      HistoryDelivery(queue: Self.queue, value: value, token: token, lease: 0), to: process)
     let isGivenBack =
       !control.isDraining && UInt64.random(in: 0..<1000, using: &random) < plan.nacked
     let operation: HistoryOperation =
@@ -185,7 +184,7 @@ final class AMQPClients: Sendable {
     _ = recording.invoke(operation, by: process)
     // There is no answer to either. That it was sent is all that the backlog can go by.
     defer {
-      recording.info(operation, by: process, error: "AMQP does not say", isTaken: true)
+      recording.info(operation, by: process, error: "AMQP does not say", isTaken: !isGivenBack)
     }
     if isGivenBack { try link.giveBack(tag) } else { try link.acknowledge(tag) }
   }

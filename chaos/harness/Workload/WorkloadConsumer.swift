@@ -165,7 +165,7 @@ final class WorkloadConsumer: Sendable {
     var result = await outcome { () async throws(SkeinError) in
       try await delivery.acknowledge(publishing: [OutgoingMessage(message, to: onward)])[0]
     }
-    while true {
+    for asked in 0... {
       switch result {
       case .success(let receipt):
         recording.ok(
@@ -176,9 +176,11 @@ final class WorkloadConsumer: Sendable {
       case .failure(let error):
         conclude(publish, error, by: publisher)
         conclude(acknowledgement, error, by: process)
-        guard case .outcomeUnknown(let reference) = error, control.isConsuming,
-          recording.invoke(acknowledgement, by: process)
-        else { return }
+        guard case .outcomeUnknown(let reference) = error, asked < WorkloadProducer.askedMax else {
+          return
+        }
+        do { try await Task.sleep(for: WorkloadProducer.askedPause) } catch { return }
+        guard control.isConsuming, recording.invoke(acknowledgement, by: process) else { return }
         _ = recording.invoke(publish, by: publisher)
         result = await outcome { () async throws(SkeinError) in
           try await self.client.retry(reference)

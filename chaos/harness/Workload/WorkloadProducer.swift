@@ -30,8 +30,8 @@ final class WorkloadProducer: Sendable {
   /// So often an unknown outcome is asked about, with a pause each. Where the client's session ended
   /// meanwhile the answer comes at once, and will never be another: unknown it stays. Where nobody
   /// answers, each lasts as long as the client's timeout, and the run does not settle.
-  private static let askedMax = 20
-  private static let askedPause = Duration.milliseconds(100)
+  static let askedMax = 20
+  static let askedPause = Duration.milliseconds(100)
 
   init(
     _ process: String, client: SkeinClient, plan: WorkloadPlan, recording: Recording, seed: UInt64,
