@@ -659,10 +659,6 @@ import Testing
     let known = harness.gateway.connectionCount
     #expect(known == 1 && harness.sessionCount == 1)
     #expect(harness.gateway.counters.accepted == 10_001)
-    // A process that another test starts has copies of all descriptors until it executes its program.
-    for _ in 0..<500 where try harness.openSockets() > 1 {
-      harness.turn(waiting: .milliseconds(10))
-    }
     #expect(try harness.openSockets() == 1)
     #expect(harness.replica.machine.queueCount == 1)
     // What they held is there again.

@@ -132,15 +132,23 @@ final class AMQPHarness {
   /// The node's leader takes no publishes, and why; or (nil) does again.
   func setBlocked(_ reason: String?) { gateway.setBlocked(reason, now: now) }
 
-  /// Sockets that the node has of connections, whether their peers are still there or not.
+  /// How many descriptors this process has of the node's connections.
   func openSockets() throws -> Int {
     let port = try #require(gateway.localAddress?.port)
-    let rows = try String(contentsOfFile: "/proc/self/net/tcp", encoding: .utf8).split(
-      separator: "\n")
-    return rows.dropFirst().count {
-      let fields = $0.split(separator: " ")
-      // Established, and closed by the peer only.
-      return fields[1].hasSuffix(String(format: ":%04X", port)) && ["01", "08"].contains(fields[3])
+    let names = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")
+    return names.compactMap { Int32($0) }.count { descriptor in
+      var address = sockaddr_in()
+      var bytes = socklen_t(MemoryLayout<sockaddr_in>.size)
+      let result = withUnsafeMutablePointer(to: &address) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+          getsockname(descriptor, $0, &bytes)
+        }
+      }
+      var isListener: Int32 = 0
+      var size = socklen_t(4)
+      getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &isListener, &size)
+      return result == 0 && address.sin_family == sa_family_t(AF_INET)
+        && address.sin_port == port.bigEndian && isListener == 0
     }
   }
 
