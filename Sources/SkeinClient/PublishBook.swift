@@ -85,17 +85,22 @@ final class PublishBook: Sendable {
     let promise: Promise<Receipts>
     /// Of a transaction.
     var order: TransactionOrder?
+    /// Whoever waited was told that the outcome is unknown; the answer is noted all the same.
+    var isTimedOut = false
   }
 
-  /// A transaction whose task was told that its outcome is unknown. The cluster could only say where
-  /// the first copy of a message is, and forgets it soon.
-  fileprivate struct UnknownTransaction {
+  /// Publishes whose task was told that their outcome is unknown. The cluster could only say where the first
+  /// copy of a message is, and forgets that once this client has the answer.
+  fileprivate struct UnknownPublishes {
     let first: UInt64
     let last: UInt64
-    /// In how many queues the messages are, with how many consecutive ones are in so many.
-    let copies: [(copies: Int, count: Int)]
-    /// What came too late for the task; nil if nothing will come.
-    let answer: Receipts?
+    /// Of a transaction: in how many queues the messages are, with how many consecutive ones are in so many.
+    var copies: [(copies: Int, count: Int)] = []
+    /// What came too late for the task, for each message; empty if nothing will come, nil for one of which
+    /// nothing is known.
+    var answers: [Result<MessageReceipt, SkeinError>?] = []
+
+    var count: Int { Int(last - first) + 1 }
   }
 
   fileprivate struct SpaceWaiter {
@@ -137,7 +142,7 @@ final class PublishBook: Sendable {
     /// Some tickets are for one sequence within the range of another.
     var ticketsOverlap = false
     /// The oldest first, of at most `unknownMessagesMax` messages together (or one).
-    var unknown: [UnknownTransaction] = []
+    var unknown: [UnknownPublishes] = []
     var unknownMessages = 0
     var contentBytesMax = MessageRecord.contentBytesMax
     var chunkCountMax = PublishChunk.countMax
@@ -277,22 +282,22 @@ extension PublishBook {
     }
   }
 
-  /// Of a message of a transaction whose task does not know its outcome: in how many queues it is if
-  /// it is stored, and the answer if one came later.
-  func transaction(
-    of sequence: UInt64
+  /// Of a publish whose task does not know its outcome: in how many queues the message is if it is
+  /// stored, and the answer if one came later.
+  func lateAnswer(
+    to sequence: UInt64
   ) -> (copies: Int, answer: Result<MessageReceipt, SkeinError>?)? {
     let found = state.withLock { state in
       state.unknown.last { $0.first <= sequence && sequence <= $0.last }
     }
     guard let found else { return nil }
     var place = Int(sequence - found.first)
-    let answer = found.answer.map { $0.map { $0[place] } }
+    let answer = place < found.answers.count ? found.answers[place] : nil
     for group in found.copies {
       if place < group.count { return (group.copies, answer) }
       place -= group.count
     }
-    return nil
+    return (1, answer)
   }
 
   func lastSequence(of owner: Int) -> UInt64 { state.withLock { $0.owners[owner].last } }
@@ -450,18 +455,16 @@ extension PublishBook {
 
   /// Notes answers, in the order of their sequences, and tells who waits for them.
   func answer(_ runs: [PublishAnswerRun]) {
-    var done: [(Promise<Receipts>, Receipts)] = []
     var woken: [Promise<Result<Void, SkeinError>>] = []
     var listeners: [Promise<Void>] = []
     state.withLock { state in
       for run in runs {
         state.answered = max(state.answered, run.last)
-        state.note(run, done: &done)
+        state.note(run)
         state.release(run, listeners: &listeners)
         woken.append(contentsOf: state.wakeForSpace(run.owner))
       }
     }
-    for (promise, receipts) in done { promise.keep(receipts) }
     for promise in woken { promise.keep(.success(())) }
     for promise in listeners { promise.keep(()) }
   }
@@ -471,9 +474,9 @@ extension PublishBook {
   func timeOut(through sequence: UInt64) {
     let expired = state.withLock { state in
       let count = state.tickets.firstIndex { $0.last > sequence } ?? state.tickets.count
-      let expired = Array(state.tickets[..<count])
-      // A transaction's answer is noted all the same, for `retry(_:)`.
-      state.tickets.replaceSubrange(..<count, with: expired.filter { $0.order != nil })
+      let expired = state.tickets[..<count].filter { !$0.isTimedOut }
+      // Their answers are noted all the same, for `retry(_:)`.
+      for place in 0..<count { state.tickets[place].isTimedOut = true }
       return expired
     }
     for ticket in expired {
@@ -525,7 +528,6 @@ extension PublishBook {
   /// `chunks` and those that are staged. Later ones are another producer's, so that no two have one
   /// name.
   func takeBack(_ chunks: [PublishChunk], _ error: SkeinError, newProducer: UInt64) {
-    var done: [(Promise<Receipts>, Receipts)] = []
     var woken: [Promise<Result<Void, SkeinError>>] = []
     var listeners: [Promise<Void>] = []
     state.withLock { state in
@@ -534,7 +536,7 @@ extension PublishBook {
         let run = PublishAnswerRun(
           owner: chunk.owner, first: chunk.first, count: chunk.count,
           bytesReleased: chunk.run.count, result: .failure(error))
-        state.note(run, done: &done)
+        state.note(run)
         state.release(run, listeners: &listeners)
         woken.append(contentsOf: state.wakeForSpace(run.owner))
       }
@@ -546,7 +548,6 @@ extension PublishBook {
       state.answered = 0
       for owner in state.owners.indices { state.owners[owner].last = 0 }
     }
-    for (promise, receipts) in done { promise.keep(receipts) }
     for promise in woken { promise.keep(.success(())) }
     for promise in listeners { promise.keep(()) }
   }
@@ -560,7 +561,7 @@ extension PublishBook {
       state.filling = PublishChunk(owner: -1, queue: QueueID(0), first: 0, count: 0, run: [])
       let tickets = state.tickets
       state.tickets = []
-      for ticket in tickets { state.noteUnknown(ticket, answer: nil) }
+      for ticket in tickets { state.noteUnknown(ticket) }
       let waiters = state.owners.flatMap(\.spaceWaiters)
       let listeners = state.owners.compactMap(\.confirmationWaiter)
       for owner in state.owners.indices {
@@ -588,10 +589,7 @@ extension PublishBook.Ticket {
 
 extension PublishBook.State {
   /// Gives a run's answers to the tickets that it touches; answers come in order of sequences.
-  fileprivate mutating func note(
-    _ run: PublishAnswerRun,
-    done: inout [(Promise<PublishBook.Receipts>, PublishBook.Receipts)]
-  ) {
+  fileprivate mutating func note(_ run: PublishAnswerRun) {
     var finished = 0
     for index in tickets.indices {
       if tickets[index].first > run.last {
@@ -618,36 +616,35 @@ extension PublishBook.State {
       if tickets[index].last > run.last { break }
       finished = index + 1
     }
-    for ticket in tickets[..<finished] {
-      if ticket.order == nil {
-        done.append((ticket.promise, ticket.result))
-      } else if !ticket.promise.keep(ticket.result) {
-        // Here, under the lock, so that nobody can ask in between.
-        noteUnknown(ticket, answer: ticket.result)
-      }
+    for ticket in tickets[..<finished] where !ticket.promise.keep(ticket.result) {
+      // Here, under the lock, so that nobody can ask in between.
+      noteUnknown(ticket)
     }
     tickets.removeFirst(finished)
     if tickets.isEmpty { ticketsOverlap = false }
   }
 
-  /// Remembers a transaction whose task does not know its outcome.
-  fileprivate mutating func noteUnknown(
-    _ ticket: PublishBook.Ticket, answer: PublishBook.Receipts?
-  ) {
-    guard let order = ticket.order else { return }
-    var known = answer
-    if case .failure = answer, let error = ticket.failures.first?.error {
-      // All have the same fate; what is unknown still the cluster may know.
-      if case .outcomeUnknown = error { known = nil } else { known = .failure(error) }
+  /// Remembers what is known of publishes whose task does not know their outcome.
+  fileprivate mutating func noteUnknown(_ ticket: PublishBook.Ticket) {
+    var found = PublishBook.UnknownPublishes(first: ticket.first, last: ticket.last)
+    if let order = ticket.order {
+      found.copies = order.groups.map { ($0.queues.count, $0.count) }
     }
-    unknown.append(
-      PublishBook.UnknownTransaction(
-        first: ticket.first, last: ticket.last,
-        copies: order.groups.map { ($0.queues.count, $0.count) }, answer: known))
-    unknownMessages += order.messages.count
+    if ticket.order == nil || ticket.firstOpen > ticket.last {
+      var answers: [UInt64: Result<MessageReceipt, SkeinError>] = [:]
+      for receipt in ticket.receipts { answers[receipt.reference.sequence] = .success(receipt) }
+      for failure in ticket.failures {
+        // The cluster may still know.
+        if case .outcomeUnknown = failure.error { continue }
+        answers[failure.reference.sequence] = .failure(failure.error)
+      }
+      if ticket.order == nil, answers.isEmpty { return }
+      found.answers = (ticket.first...ticket.last).map { answers[$0] }
+    }
+    unknown.append(found)
+    unknownMessages += found.count
     while unknownMessages > PublishBook.unknownMessagesMax, unknown.count > 1 {
-      let oldest = unknown.removeFirst()
-      unknownMessages -= Int(oldest.last - oldest.first) + 1
+      unknownMessages -= unknown.removeFirst().count
     }
   }
 

@@ -201,11 +201,11 @@ extension SkeinClient {
         whenCancelled: unknown, within: shared.options.timeout, late: unknown
       ).get()[0]
     }
-    let transaction = shared.book.transaction(of: reference.sequence)
-    if let answer = transaction?.answer { return try answer.get() }
+    let late = shared.book.lateAnswer(to: reference.sequence)
+    if let answer = late?.answer { return try answer.get() }
     switch try await outcome(of: reference) {
     case .stored(let id):
-      return MessageReceipt(id: id, reference: reference, copies: transaction?.copies ?? 1)
+      return MessageReceipt(id: id, reference: reference, copies: late?.copies ?? 1)
     case .refused(let reason): throw .refusal(for: reason, detail: "")
     case .notSeen, .forgotten: throw .outcomeUnknown(reference)
     }
