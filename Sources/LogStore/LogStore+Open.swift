@@ -693,18 +693,30 @@ extension Opening {
       let isKnown =
         segment.segment == known.segment && known.offset > UInt32(FileHeader.blockBytes)
       let first = isKnown ? UInt64(known.offset) : 0
-      let end = UInt64(segment.used)
-      if first >= end { continue }
       let file = try fileSystem.open(path(FileNames.segment(segment.number)), .readWrite)
-      var at = first
-      while at < end {
-        let bytes = try file.readUpTo(Int(min(1 << 20, end - at)), at: at)
-        if bytes.isEmpty { break }
-        try file.write([bytes], at: at)
-        at += UInt64(bytes.count)
-      }
+      try rewrite(file, from: first, to: UInt64(segment.used))
+      try rewriteLength(file)
       try file.synchronize()
     }
+  }
+
+  private func rewrite(
+    _ file: any FileHandle, from first: UInt64, to end: UInt64
+  ) throws(StorageFailure) {
+    var at = first
+    while at < end {
+      let bytes = try file.readUpTo(Int(min(1 << 20, end - at)), at: at)
+      if bytes.isEmpty { break }
+      try file.write([bytes], at: at)
+      at += UInt64(bytes.count)
+    }
+  }
+
+  /// How long a file is goes with its last byte: a file found shorter than its head says counts as
+  /// damaged.
+  private func rewriteLength(_ file: any FileHandle) throws(StorageFailure) {
+    let end = try file.size()
+    if end > 0 { try rewrite(file, from: end - 1, to: end) }
   }
 
   /// How many bytes behind `place` reach to the last record that could be read there.
@@ -795,6 +807,10 @@ extension Opening {
 extension Opening {
   private func makeStore() throws(StorageFailure) -> LogStore {
     sweep()
+    // The sync of a spare file's first records makes its length durable too, if it is to be written.
+    for spare in spares {
+      try rewriteLength(fileSystem.open(path(FileNames.segment(spare.number)), .readWrite))
+    }
     guard let lock else { throw StorageFailure(.lock, directory, code: 0) }
     log.damaged = log.damaged.subtracting(log.mended)
     let context = JobContext(
