@@ -82,7 +82,7 @@ final class PublishBook: Sendable {
     var last: UInt64
     var receipts: [MessageReceipt] = []
     var failures: [PublishFailure] = []
-    let promise: Promise<Receipts>
+    var promise: Promise<Receipts>
     /// Of a transaction.
     var order: TransactionOrder?
     /// Whoever waited was told that the outcome is unknown; the answer is noted all the same.
@@ -274,6 +274,15 @@ extension PublishBook {
         return nil
       }
       let promise = Promise<Receipts>()
+      // Nobody waits with it any more: who asks again and again takes no more than one.
+      let left = state.tickets.firstIndex {
+        $0.first == sequence && $0.last == sequence && $0.order == nil && $0.promise.isKept
+      }
+      if let left {
+        state.tickets[left].promise = promise
+        state.tickets[left].isTimedOut = false
+        return promise
+      }
       let place = state.tickets.firstIndex { $0.last > sequence } ?? state.tickets.count
       state.tickets.insert(
         Ticket(first: sequence, last: sequence, promise: promise), at: place)
@@ -340,10 +349,19 @@ extension PublishBook {
     }
   }
 
-  /// For tests: how many wait for the answer to this publish.
-  func hasTickets(of sequence: UInt64, atLeast count: Int) -> Bool {
+  /// For tests: somebody waits for the answer to this publish now.
+  func hasWaiting(for sequence: UInt64) -> Bool {
     state.withLock { state in
-      state.tickets.count { $0.first <= sequence && sequence <= $0.last } >= count
+      state.tickets.contains {
+        $0.first <= sequence && sequence <= $0.last && !$0.promise.isKept
+      }
+    }
+  }
+
+  /// For tests: how many have waited for the answer to this publish, or do.
+  func ticketCount(of sequence: UInt64) -> Int {
+    state.withLock { state in
+      state.tickets.count { $0.first <= sequence && sequence <= $0.last }
     }
   }
 

@@ -238,10 +238,27 @@ import Wire
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let reference = try await publishUnknown(client, node)
     let retrying = Task { try await client.retry(reference) }
-    while !client.shared.book.hasTickets(of: reference.sequence, atLeast: 2) { await Task.yield() }
+    while !client.shared.book.hasWaiting(for: reference.sequence) { await Task.yield() }
     node.send(.confirmed(first: PublishSequence(1), count: 1, message: MessageID(rawValue: 9)))
     #expect(try await retrying.value.id.stored.rawValue == 9)
     #expect(node.count(.publish) == 0 && node.count(.publishOutcome) == 0)
+    await client.close()
+  }
+
+  @Test func `Who asks again and again for one answer leaves one ticket`() async throws {
+    let node = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    let reference = try await publishUnknown(client, node)
+    for _ in 0..<20 {
+      let retrying = Task { try await client.retry(reference) }
+      while !client.shared.book.hasWaiting(for: reference.sequence) { await Task.yield() }
+      retrying.cancel()
+      await #expect(throws: SkeinError.outcomeUnknown(reference)) { _ = try await retrying.value }
+    }
+    #expect(client.shared.book.ticketCount(of: reference.sequence) == 1)
+    node.send(.confirmed(first: PublishSequence(1), count: 1, message: MessageID(rawValue: 9)))
+    _ = try await client.resolve("other")
+    #expect(try await client.retry(reference).id.stored.rawValue == 9)
     await client.close()
   }
 
