@@ -316,7 +316,11 @@ package final class LoadLoop {
       if left == 0 || book.issued - base == phase.messages, isDone(phase) { break }
       let isWaiting = publishers.contains { $0.publisher?.unanswered != 0 }
       if now > progress + plan.patience.rawValue, interval == 0 || left == 0 || isWaiting {
-        if phase.drains, publishers.allSatisfy({ $0.publisher?.unanswered == 0 }) { break }
+        // What was never delivered is found lost; what was never answered is no result.
+        let isAnswered =
+          publishers.allSatisfy { $0.publisher?.unanswered == 0 }
+          && consumers.allSatisfy { $0.consumer?.isSettled ?? true }
+        if phase.drains, isAnswered { break }
         throw .stalled("no answer for \((now - progress) / 1_000_000) ms")
       }
       try turn(until: wake)

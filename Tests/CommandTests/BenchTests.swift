@@ -89,6 +89,11 @@ import Testing
       report[keyPath: field] = 1
       #expect(!report.isClean)
     }
+    var failover = clean
+    failover.unconfirmed = 0
+    #expect(failover.isClean)
+    failover.unconfirmed = 1
+    #expect(!failover.isClean)
   }
 
   @Test func theBarsCoverWhatWasRecorded() {

@@ -103,9 +103,15 @@ struct BenchFailover: Sendable {
     }
   }
 
-  /// Until every message sent is confirmed and delivered, or nothing comes any more.
+  /// Until every message sent is confirmed and delivered. What was never delivered is found lost; what
+  /// was never answered is no result.
   private func waitUntilAllCame() async throws {
     _ = try await LocalCluster.wait(atMost: Self.patience) { ledger.isComplete }
+    let unanswered = ledger.unanswered
+    if unanswered > 0 {
+      throw Failure(
+        "\(unanswered) messages were neither confirmed nor refused within 30 s of the last kill")
+    }
   }
 
   // MARK: The kills
@@ -240,12 +246,11 @@ private final class FailoverLedger: Sendable {
   func stopPublishing() { state.withLock { $0.isPublishing = false } }
 
   var isComplete: Bool {
-    state.withLock { state in
-      state.waiting.isEmpty && state.early.isEmpty
-        && state.book.deliveredCount >= state.book.confirmedCount
-        && state.book.confirmedCount + state.refused >= state.book.issued
-    }
+    state.withLock { $0.unanswered == 0 && $0.book.deliveredCount >= $0.book.confirmedCount }
   }
+
+  /// Of how many messages nothing was heard.
+  var unanswered: UInt64 { state.withLock { $0.unanswered } }
 
   func report(_ settings: BenchSettings) -> BenchReport {
     state.withLock { state in
@@ -257,13 +262,15 @@ private final class FailoverLedger: Sendable {
       report.duplicated = state.book.duplicated
       report.corrupted = state.book.corrupted
       // Refused, or their outcome is not known.
-      report.add("unconfirmed", state.refused)
+      report.unconfirmed = state.refused
       return report
     }
   }
 }
 
 extension FailoverLedger.State {
+  var unanswered: UInt64 { book.issued - min(book.issued, book.confirmedCount + refused) }
+
   fileprivate mutating func noteConfirmed(_ number: UInt64, due: UInt64, now: UInt64) {
     book.noteConfirmed(first: number, count: 1)
     confirm.record(now > due ? now - due : 0)

@@ -20,14 +20,18 @@ struct BenchReport: Sendable {
   var lost: UInt64 = 0
   var duplicated: UInt64 = 0
   var corrupted: UInt64 = 0
+  /// Refused, or with an unknown outcome; nil where the mode ends by such a message.
+  var unconfirmed: UInt64?
   /// What only some modes have.
   var further: [JSON.Member] = []
 
   init(_ settings: BenchSettings) { self.settings = settings }
 
   var messagesPerSecond: Double { seconds > 0 ? Double(messages) / seconds : 0 }
-  /// Nothing was lost, doubled or changed.
-  var isClean: Bool { lost == 0 && duplicated == 0 && corrupted == 0 }
+  /// Nothing was lost, doubled or changed, and everything was confirmed.
+  var isClean: Bool {
+    lost == 0 && duplicated == 0 && corrupted == 0 && (unconfirmed ?? 0) == 0
+  }
 
   mutating func add(_ name: String, _ value: Double) {
     further.append(.init(name: name, value: .number(value)))
@@ -58,6 +62,7 @@ struct BenchReport: Sendable {
       .init(name: "duplicated", value: .unsigned(duplicated)),
       .init(name: "corrupted", value: .unsigned(corrupted)),
     ]
+    if let unconfirmed { members.append(.init(name: "unconfirmed", value: .unsigned(unconfirmed))) }
     members += further
     return .object(members)
   }
@@ -103,6 +108,7 @@ extension BenchReport {
       row("resident memory of the nodes, MiB", megabytes)
     }
     for member in further { row(member.name, Self.text(member.value)) }
+    if let unconfirmed { row("unconfirmed", "\(unconfirmed)") }
     if settings.mode != .limit {
       table.add([
         .init(text: "lost / duplicated / corrupted"),
