@@ -1,5 +1,5 @@
 // What this machine can do at most: the same bytes through the same sockets to three files that are
-// written (past the page cache) and synced in the same way, and nothing else. No parsing, no queue,
+// written (past the page cache, or through it) and synced in the same way, and nothing else. No parsing, no queue,
 // no election, no checksum: a client, a leader and two followers, each a thread of its own; the
 // client gets a cumulative confirm when a majority has synced. What a real cluster reaches is to be
 // seen beside this.
@@ -43,12 +43,15 @@ package struct BarePipe: Sendable {
 
   private let bodyBytes: Int
   private let window: Int
-  private let log: Log
+  fileprivate let log: Log
+  fileprivate let usesPageCache: Bool
 
-  package init(bodyBytes: Int, window: Int, log: Log) {
+  /// - Parameter usesPageCache: the files are written through the page cache, not past it as nodes do.
+  package init(bodyBytes: Int, window: Int, log: Log, usesPageCache: Bool = false) {
     self.bodyBytes = bodyBytes
     self.window = window
     self.log = log
+    self.usesPageCache = usesPageCache
   }
 
   /// Sends `messages` through; three files are made in `directory` and stay there.
@@ -63,9 +66,9 @@ package struct BarePipe: Sendable {
     let replicas = [
       Replica(
         upstream: pairs[0].accepted, downstream: [pairs[1].dialled, pairs[2].dialled],
-        file: files[0], log: log),
-      Replica(upstream: pairs[1].accepted, downstream: [], file: files[1], log: log),
-      Replica(upstream: pairs[2].accepted, downstream: [], file: files[2], log: log),
+        file: files[0], self),
+      Replica(upstream: pairs[1].accepted, downstream: [], file: files[1], self),
+      Replica(upstream: pairs[2].accepted, downstream: [], file: files[2], self),
     ]
     var threads: [WorkerThread] = []
     for replica in replicas {
@@ -159,6 +162,7 @@ package struct BarePipe: Sendable {
         throw Failure(path)
       }
     }
+    if usesPageCache { return file }
     // Some file systems can only go through the page cache; the nodes do that there too.
     let direct = skein_open_direct(path)
     if direct < 0 { return file }
@@ -201,6 +205,7 @@ private final class Replica: @unchecked Sendable {
   let downstream: [Int32]
   let file: Int32
   let log: BarePipe.Log
+  let writesBlocks: Bool
   private(set) var failure: BarePipe.Failure?
   private(set) var processorTime: UInt64 = 0
   private var stored: UInt64 = 0
@@ -208,11 +213,12 @@ private final class Replica: @unchecked Sendable {
   private static let blockBytes = 4096
   private var acknowledged: [UInt64]
 
-  init(upstream: Int32, downstream: [Int32], file: Int32, log: BarePipe.Log) {
+  init(upstream: Int32, downstream: [Int32], file: Int32, _ pipe: BarePipe) {
     self.upstream = upstream
     self.downstream = downstream
     self.file = file
-    self.log = log
+    log = pipe.log
+    writesBlocks = !pipe.usesPageCache
     acknowledged = downstream.map { _ in 0 }
   }
 
@@ -238,19 +244,20 @@ private final class Replica: @unchecked Sendable {
     buffer.initializeMemory(as: UInt8.self, repeating: 0)
     defer { buffer.deallocate() }
     while true {
-      let begun = Int(stored % UInt64(Self.blockBytes))
+      let begun = writesBlocks ? Int(stored % UInt64(Self.blockBytes)) : 0
       let fresh = UnsafeMutableRawBufferPointer(rebasing: buffer[begun...])
       let count = read(upstream, fresh.baseAddress, BarePipe.batchBytes)
       if count <= 0 { return }
       for end in downstream { try put(UnsafeRawBufferPointer(rebasing: fresh[..<count]), to: end) }
-      let blocks = (begun + count + Self.blockBytes - 1) / Self.blockBytes
-      try store(
-        UnsafeRawBufferPointer(rebasing: buffer[..<(blocks * Self.blockBytes)]),
-        at: stored - UInt64(begun))
+      var end = begun + count
+      if writesBlocks { end = (end + Self.blockBytes - 1) / Self.blockBytes * Self.blockBytes }
+      try store(UnsafeRawBufferPointer(rebasing: buffer[..<end]), at: stored - UInt64(begun))
       guard fdatasync(file) == 0 else { throw BarePipe.Failure("fdatasync") }
       stored += UInt64(count)
-      let last = (begun + count) / Self.blockBytes * Self.blockBytes
-      buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: buffer[last..<(begun + count)]))
+      if writesBlocks {
+        let last = (begun + count) / Self.blockBytes * Self.blockBytes
+        buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: buffer[last..<(begun + count)]))
+      }
       guard try waitForMajority() else { return }
       // The client may have left.
       if write(upstream, &stored, 8) != 8 { return }

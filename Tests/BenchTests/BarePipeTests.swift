@@ -6,13 +6,14 @@ import Testing
 @testable import Bench
 
 @Suite struct BarePipeTests {
-  @Test func everyMessageIsConfirmed() throws {
+  @Test(arguments: [false, true])
+  func everyMessageIsConfirmed(usesPageCache: Bool) throws {
     let directory = NSTemporaryDirectory() + "skein-pipe-\(UUID().uuidString)"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
     defer {
       do { try FileManager.default.removeItem(atPath: directory) } catch { Issue.record(error) }
     }
-    let pipe = BarePipe(bodyBytes: 100, window: 10, log: .append)
+    let pipe = BarePipe(bodyBytes: 100, window: 10, log: .append, usesPageCache: usesPageCache)
     let result = try pipe.run(messages: 100, directory: directory) { false }
     #expect(result.messages == 100 && result.confirm.count == 100)
     #expect(result.nanoseconds > 0 && result.processorTime > 0)

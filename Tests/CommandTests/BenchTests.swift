@@ -37,7 +37,9 @@ import Testing
     #expect(publish.plan.batch == 7 && publish.idle == 9 && publish.warmUp == 5)
     let paced = try Self.settings(["paced", "--rate", "500", "--seconds", "4"])
     #expect(paced.messages == 2000)
-    #expect(try Self.settings(["limit", "--log", "append"]).log == .append)
+    let limit = try Self.settings(["limit", "--log", "append", "--page-cache"])
+    #expect(limit.log == .append && limit.usesPageCache)
+    #expect(try !Self.settings(["limit"]).usesPageCache)
     #expect(try Self.settings(["many-queues"]).plan.batch == 1)
     #expect(try Self.settings(["end-to-end", "--settle-each"]).plan.settlesEach)
   }

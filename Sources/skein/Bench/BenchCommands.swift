@@ -83,7 +83,7 @@ enum BenchMode: String, CaseIterable {
       case .manyQueues: ["messages", "window", "producers", "batch", "queues", "seconds"]
       case .backlog: ["messages", "window", "producers", "backlog", "consumers", "prefetch"]
       case .failover: ["kills", "rate"]
-      case .limit: ["messages", "window", "log"]
+      case .limit: ["messages", "window", "log", "page-cache"]
       }
     let cluster: [Option] =
       switch self {
@@ -124,6 +124,7 @@ enum BenchMode: String, CaseIterable {
     Option("warm-up", "N", "messages before the measurement"),
     Option(
       "log", "KIND", "append to files that grow, or overwrite recycled ones (default recycled)"),
+    Option("page-cache", nil, "write through the page cache, not past it as nodes do"),
   ]
 
   var details: String {

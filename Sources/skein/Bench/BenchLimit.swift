@@ -7,7 +7,8 @@ enum BenchLimit {
   static func run(_ settings: BenchSettings) throws -> BenchReport {
     let directory = try BenchCluster.makeDirectory(settings)
     let pipe = BarePipe(
-      bodyBytes: settings.plan.bodyBytes, window: settings.plan.window, log: settings.log)
+      bodyBytes: settings.plan.bodyBytes, window: settings.plan.window, log: settings.log,
+      usesPageCache: settings.usesPageCache)
     let result: BarePipe.Result
     do {
       result = try pipe.run(messages: settings.messages, directory: directory) {
@@ -28,6 +29,7 @@ enum BenchLimit {
       Double(result.processorTime) / 1e9 / Double(result.messages) * 1e6
     report.bytesWrittenPerMessage = Double(settings.plan.bodyBytes + BarePipe.headBytes)
     report.further.append(.init(name: "log", value: .text(settings.log.rawValue)))
+    report.further.append(.init(name: "pageCache", value: .bool(settings.usesPageCache)))
     return report
   }
 }

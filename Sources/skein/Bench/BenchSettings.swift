@@ -17,6 +17,8 @@ struct BenchSettings: Sendable {
   var kills: Int
   var idle: Int
   var log: BarePipe.Log
+  /// Of `limit`.
+  var usesPageCache: Bool
   var nodes: Int
   var basePort: UInt16?
   /// nil: TMPDIR, else /var/tmp.
@@ -62,6 +64,7 @@ struct BenchSettings: Sendable {
     if known.contains("timeout") { plan.patience = try arguments.timeout() }
     directory = arguments.text("dir")
     warmUp = 0
+    usesPageCache = known.contains("page-cache") && arguments.flag("page-cache")
     log = .recycled
     if known.contains("log"), let text = arguments.text("log") {
       guard let kind = BarePipe.Log(rawValue: text) else {
