@@ -77,7 +77,10 @@ package final class LoadLoop {
           guard !hello.leaderAddress.isEmpty else { continue }
           leaderAddress = hello.leaderAddress
           let leader = hello.leader == hello.node ? lane : try open(hello.leaderAddress)
-          if leader !== lane { _ = try greet(leader) }
+          if leader !== lane {
+            lane.connection.close()
+            _ = try greet(leader)
+          }
           control = leader
           for address in hello.addresses { try watch(address) }
           return
@@ -244,6 +247,20 @@ package final class LoadLoop {
       statuses.append(status)
     }
     return statuses
+  }
+
+  /// What the leader says of itself and of its followers.
+  package func leaderStatus() throws(LoadError) -> NodeStatus {
+    guard case .statusReply(let status) = try ask(try leader(), .status) else {
+      throw .protocolViolation("status was not answered with a status")
+    }
+    return status
+  }
+
+  /// Lets go of the members, for who means to stop one of them: `statuses()` has none then.
+  package func closeMembers() {
+    for lane in members where lane !== control { lane.connection.close() }
+    members.removeAll()
   }
 
   private func leader() throws(LoadError) -> Lane {

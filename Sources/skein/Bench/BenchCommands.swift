@@ -6,7 +6,7 @@ import Bench
 
 enum BenchCommands {
   static let commands = [
-    publish, endToEnd, drain, paced, manyQueues, backlog, failover, limit,
+    publish, endToEnd, drain, paced, manyQueues, backlog, failover, catchUp, limit,
   ]
 
   private static let publish = command(
@@ -23,6 +23,8 @@ enum BenchCommands {
     .backlog, "publish and drain beside a large backlog, and without one for comparison")
   private static let failover = command(
     .failover, "kill the leader again and again: how long nothing is confirmed")
+  private static let catchUp = command(
+    .catchUp, "a follower that missed much comes back: how much of the usual rate is left")
   private static let limit = command(
     .limit, "what this machine could do: the same bytes and syncs and nothing else")
 
@@ -48,6 +50,10 @@ enum BenchCommands {
       return try await BenchCluster.with(settings) { cluster in
         try await BenchFailover(settings, cluster).run()
       }
+    case .catchUp:
+      return try await BenchCluster.with(settings) { cluster in
+        try await BenchCatchUp(settings, cluster).run()
+      }
     default: break
     }
     if arguments.text("endpoints") != nil {
@@ -67,6 +73,7 @@ enum BenchMode: String, CaseIterable {
   case manyQueues = "many-queues"
   case backlog
   case failover
+  case catchUp = "catch-up"
   case limit
 
   var options: [Option] {
@@ -83,12 +90,14 @@ enum BenchMode: String, CaseIterable {
       case .manyQueues: ["messages", "window", "producers", "batch", "queues", "seconds"]
       case .backlog: ["messages", "window", "producers", "backlog", "consumers", "prefetch"]
       case .failover: ["kills", "rate"]
+      case .catchUp: ["messages", "window", "producers", "batch", "warm-up"]
       case .limit: ["messages", "window", "log", "page-cache"]
       }
     let cluster: [Option] =
       switch self {
       case .limit: []
       case .failover: [Self.nodes, Self.basePort]
+      case .catchUp: [Self.nodes, Self.basePort, Self.patience]
       default: [Self.endpoints, Self.nodes, Self.basePort, Self.patience]
       }
     return Self.load.filter { $0.name == "body" || names.contains($0.name) } + cluster
@@ -138,6 +147,11 @@ enum BenchMode: String, CaseIterable {
       """
       Publishes at a rate while the leader is killed (SIGKILL), again and again; the killed node is
       started again each time. Every confirmed message must be delivered, once. Ends with 1 if not.
+      """
+    case .catchUp:
+      """
+      Measures the usual rate, kills a follower, publishes --messages that it misses, starts it again and
+      goes on publishing until it has everything. Every message is delivered and checked then.
       """
     default:
       """

@@ -25,7 +25,8 @@ struct BenchRun {
     case .drain: report = try drain(queues)
     case .manyQueues: report = try manyQueues(queues)
     case .backlog: report = try backlog(queues)
-    case .failover, .limit: throw Failure("\(settings.mode.rawValue) is measured elsewhere")
+    case .failover, .catchUp, .limit:
+      throw Failure("\(settings.mode.rawValue) is measured elsewhere")
     }
     report.lost = loop.book.lost
     report.duplicated = loop.book.duplicated

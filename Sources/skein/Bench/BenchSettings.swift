@@ -87,7 +87,7 @@ extension BenchMode {
   fileprivate var messages: UInt64 {
     switch self {
     case .publish, .endToEnd, .limit: 500_000
-    case .drain: 1_000_000
+    case .drain, .catchUp: 1_000_000
     case .paced, .failover: 10_000
     case .manyQueues: 200_000
     case .backlog: 500_000
@@ -99,7 +99,7 @@ extension BenchMode {
 
   fileprivate func warmUpMax(_ plan: LoadPlan) -> UInt64 {
     switch self {
-    case .publish, .endToEnd: 100_000
+    case .publish, .endToEnd, .catchUp: 100_000
     case .paced: 1000
     default: 0
     }
