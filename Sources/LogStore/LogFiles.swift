@@ -158,7 +158,7 @@ struct LogFiles: Sendable {
   var patches: [KeptFile] = []
   /// Entries whose records are damaged or lost and not mended.
   var damaged = EntryRanges()
-  /// Of those, the ones whose file is gone, so that no scan finds them again.
+  /// Entries that were damaged or lost and that no scan of the files in force would miss, mended or not.
   var lost = EntryRanges()
   /// Entries whose live records repairs have replaced.
   var mended = EntryRanges()

@@ -487,10 +487,16 @@ extension Opening {
     try scan.runSparse(file.range, used: file.bytes)
     report(scan.defects, lostFrom: nil)
     for range in scan.damaged.ranges { broken.insert(range) }
+    for range in scan.suspected.ranges { log.lost.insert(range) }
     guard var segment = scan.segments.first, !segment.slots.isEmpty else {
       return loseFile(file, FileNames.segment(file.number), &broken)
     }
     segment.isEnded = true
+    // Whole, but something else may have replaced them once.
+    for slot in segment.slots.indices
+    where log.lost.contains(segment.firstEntry.advanced(by: slot)) {
+      segment.slots[slot] = EntrySlot(offset: 0, payloadBytes: 0)
+    }
     log.sparse.append(.segment(segment))
   }
 
@@ -554,6 +560,7 @@ extension Opening {
     let whole = scan.damaged
     if let firstLost { place = scan.cut(before: firstLost) }
     for range in whole.through(base.index).ranges { log.damaged.insert(range) }
+    for range in scan.suspected.through(base.index).ranges { log.lost.insert(range) }
 
     var last = LogPosition(term: scan.lastTerm, index: scan.nextIndex.previous)
     let isBelowSnapshot = last.index < base.index

@@ -92,10 +92,6 @@ extension LogStore {
     let empty = done.streamCount - done.candidates.count { $0.isOfStream(log) }
     if !done.isGone.contains(true) && empty == 0 { return nil }
     let job = beginJob()
-    var sparse: [SparseFile] = done.kept.map { .kept($0) }
-    for (at, file) in done.candidates.enumerated() {
-      if done.isGone[at] { job.dead.append(file.dead) } else { sparse.append(file) }
-    }
     let staying = Set(
       done.candidates.indices.filter { !done.isGone[$0] }
         .compactMap { done.candidates[$0].segmentNumber })
@@ -104,8 +100,21 @@ extension LogStore {
       job.dead.append(SparseFile.segment(segment).dead)
     }
     log.stream.removeFirst(done.streamCount)
-    log.sparse = sparse.sorted { $0.range.first < $1.range.first }
+    // Before they are replaced: a kept file's range may hide what lay between them.
     rememberLosses(among: done.candidates)
+    var sparse: [SparseFile] = done.kept.map { .kept($0) }
+    for (at, file) in done.candidates.enumerated() {
+      guard done.isGone[at] else {
+        sparse.append(file)
+        continue
+      }
+      job.dead.append(file.dead)
+      // What was alive of them lies in a kept file now, out of repairs too.
+      log.lost.remove(file.range)
+      log.damaged.remove(file.range)
+      log.mended.remove(file.range)
+    }
+    log.sparse = sparse.sorted { $0.range.first < $1.range.first }
     dropPatches(job, staying: sparse.dropFirst(done.kept.count))
     moveFirstIndex()
     job.manifest = manifest()
@@ -124,14 +133,13 @@ extension LogStore {
     firstIndex = max(firstIndex, whole)
   }
 
-  /// Entries that damage took from the stream and of which no file tells: a scan finds that they
-  /// are missing only while the segments around them are in the stream.
-  private func rememberLosses(among candidates: [SparseFile]) {
+  /// Entries that damage took and of which no file tells: a scan of these files would not miss them.
+  func rememberLosses(among files: [SparseFile]) {
     let end = log.stream.first?.startIndex ?? last.index.next
     var losses = log.damaged
     for range in log.mended.ranges { losses.insert(range) }
     losses = losses.through(end.previous)
-    for file in candidates { losses.remove(file.range) }
+    for file in files { losses.remove(file.range) }
     for range in losses.ranges { log.lost.insert(range) }
   }
 

@@ -361,6 +361,7 @@ extension LogStore {
 
   /// The manifest of what is in force as staged.
   func manifest() -> Manifest {
+    rememberLosses(among: log.sparse)
     manifestEdition += 1
     var manifest = Manifest(node: identity.node)
     manifest.edition = manifestEdition

@@ -85,6 +85,9 @@ final class StreamScan {
   private(set) var runs: [TermRun] = []
   private(set) var memberships: [(index: LogIndex, payload: [UInt8])] = []
   private(set) var damaged = EntryRanges()
+  /// Damaged only because what is damaged behind them may have replaced them: once the files around
+  /// it are gone no scan would find that out again.
+  private(set) var suspected = EntryRanges()
   private(set) var defects: [Defect] = []
   private(set) var nextIndex: LogIndex
   private(set) var lastTerm: Term
@@ -171,7 +174,9 @@ final class StreamScan {
     }
     truncateInHand(from: range.last.next)
     if nextIndex <= range.last { lose(nextIndex, range.last) }
-    damaged.remove(EntryRange(first: .zero, last: max(range.first, LogIndex(1)).previous))
+    let before = EntryRange(first: .zero, last: max(range.first, LogIndex(1)).previous)
+    damaged.remove(before)
+    suspected.remove(before)
   }
 
   /// False if the log ends before a torn write in this segment.
@@ -382,8 +387,9 @@ final class StreamScan {
     }
     guard let first else { return }
     memberships.removeAll { $0.index >= first }
-    damage(
-      EntryRange(first: first, last: nextIndex.previous), min(firstPlace, place), by: place)
+    let range = EntryRange(first: first, last: nextIndex.previous)
+    suspected.insert(range)
+    damage(range, min(firstPlace, place), by: place)
   }
 
   private func lose(_ first: LogIndex, _ last: LogIndex, _ place: LogPlace? = nil) {
@@ -417,6 +423,7 @@ final class StreamScan {
     runs.removeAll { $0.first >= index }
     memberships.removeAll { $0.index >= index }
     damaged.remove(EntryRange(first: index, last: LogIndex(.max)))
+    suspected.remove(EntryRange(first: index, last: LogIndex(.max)))
     losses.removeAll { $0.range.first >= index }
     for at in defects.indices where !defects[at].lost.isEmpty {
       defects[at].lost.remove(EntryRange(first: index, last: LogIndex(.max)))

@@ -81,7 +81,7 @@ struct Fixture {
     }
     #expect(recovery.snapshot == nil || recovery.snapshot?.position.index == snapshot, note)
     if recovery.snapshot != nil || snapshot == .zero {
-      try checkRecords(store, recovery, note)
+      try checkRecords(live, store, recovery, note)
     }
     if let reader = store.snapshotReader() {
       while !(try reader.next().isEmpty) {}
@@ -91,17 +91,43 @@ struct Fixture {
       let position = LogPosition(term: store.hardState.term, index: store.last.index.next)
       let entry = Entry(position: position, kind: .commands, payload: [1, 2, 3])
       try store.write([.append([entry])])
-      let (again, second) = try LogStore.open(damaged.killed())
+      let disk = damaged.killed()
+      let (again, second) = try LogStore.open(disk)
       #expect(second.last == position, note)
       #expect(second.hardState == recovery.hardState, note)
       #expect(second.isMemoryLost == recovery.isMemoryLost, note)
       #expect(second.damagedEntries == recovery.damagedEntries, note)
       #expect(second.firstIndex == recovery.firstIndex, note)
       again.checkInvariants()
+      try checkLater(disk, again, recovery, note)
     }
   }
 
-  private func checkRecords(_ store: LogStore, _ recovery: Recovery, _ note: Comment) throws {
+  /// As long as nothing is repaired a further snapshot changes nothing about what is damaged, and a
+  /// cleaning nothing about what is alive.
+  private func checkLater(
+    _ disk: MemoryFileSystem, _ store: LogStore, _ before: Recovery, _ note: Comment
+  ) throws {
+    try store.run(try store.takeSnapshot(at: store.last.index))
+    let disk = disk.killed()
+    let (again, recovery) = try LogStore.open(disk)
+    #expect(recovery.damagedEntries == before.damagedEntries, note)
+    let live = live.filter { $0.entry <= before.last.index }
+    guard
+      let cleaning = again.cleaning(
+        keepFrom: again.last.index, live: { each in live.forEach(each) })
+    else { return }
+    try cleaning.execute()
+    try again.run(again.stage(cleaning))
+    again.upkeep()
+    again.checkInvariants()
+    let (last, found) = try LogStore.open(disk.killed())
+    try checkRecords(live, last, found, note)
+  }
+
+  private func checkRecords(
+    _ live: [RecordReference], _ store: LogStore, _ recovery: Recovery, _ note: Comment
+  ) throws {
     for record in live where record.entry <= store.last.index {
       do throws(LogReadError) {
         let bytes = try store.record(record)
@@ -268,6 +294,11 @@ extension DamageReport {
     #expect(recovery.damagedEntries.contains { $0.contains(LogIndex(24)) })
     #expect(!recovery.damage.isEmpty)
     #expect(throws: LogReadError.damaged(LogIndex(24))) { try store.record(live[6]) }
+    // Nor is it after a further snapshot.
+    try store.run(try store.takeSnapshot(at: LogIndex(58), bytes: 300))
+    let (again, second) = try LogStore.open(after.killed())
+    #expect(second.damagedEntries == recovery.damagedEntries)
+    #expect(throws: LogReadError.damaged(LogIndex(24))) { try again.record(live[6]) }
   }
 
   @Test("A file that ends in the padding of its last record has all of it")
@@ -392,6 +423,18 @@ extension DamageReport {
       let damaged = fixture.disk.killed()
       damaged.damage(path) { $0.removeLast($0.count - size) }
       try fixture.check(damaged, "\(path) cut to \(size)")
+    }
+  }
+
+  @Test("What a file before the stream lacks at its end is missed until repaired (seed 5436)")
+  func truncationsBeforeTheStream() throws {
+    let fixture = try Fixture()
+    for path in files(fixture.disk, "segment-").prefix(2) {
+      for size in stride(from: 0, to: fixture.disk.bytes(path).count, by: 509) {
+        let damaged = fixture.disk.killed()
+        damaged.damage(path) { $0.removeLast($0.count - size) }
+        try fixture.check(damaged, "\(path) cut to \(size)")
+      }
     }
   }
 
