@@ -1,6 +1,6 @@
 // Histories of a queue that keeps every promise, drawn from a seed: a plain model of queues,
-// consumers and leases, with unknown outcomes, deaths, overrun leases, delays, dead letters, redrives
-// and changes of leader.
+// consumers and leases, with unknown outcomes, deaths, overrun leases, delays, dead letters, redrives,
+// changes of leader, keys, priorities, times to live and purges.
 
 import Base
 
@@ -10,11 +10,27 @@ struct GoodHistory {
   static let lease: UInt64 = 1_000
   static let retryDelay: UInt64 = 40
   static let deliveriesMax: UInt64 = 3
-  static let queueNames = ["q", "r"]
+  /// Plain; with times to live and purges; with keys; with priorities.
+  static let queueNames = ["q", "r", "k", "s"]
+  private static let settings = ["k": "\"keyed\":true,", "s": "\"priorities\":3,"]
+
+  /// What a publish says of its message.
+  private struct Terms {
+    var key: String?
+    var priority: Int?
+    var ttl: UInt64?
+
+    var json: [(key: String, json: String)] {
+      key.map { [("key", "\"\($0)\"")] } ?? priority.map { [("priority", "\($0)")] }
+        ?? ttl.map { [("ttl", "\($0)")] } ?? []
+    }
+  }
 
   private struct Stored {
     var value: String
     var queue: String
+    var terms: Terms
+    var end: UInt64
     var id: Int
     var order: Int
     var attempts: UInt64 = 0
@@ -25,15 +41,25 @@ struct GoodHistory {
   }
 
   private(set) var story = Story()
+  /// Messages that went by their time to live, or by a purge.
+  private(set) var expired = 0
+  private(set) var purged = 0
+  /// Deliveries while an earlier message waited behind another of its key, or below in priority.
+  private(set) var overtaken = 0
   private var random: SeededRandom
   private var now: UInt64 = 0
   private var stored: [Stored] = []
   private var consumers = ["c1", "c2", "c3"]
   private var consumersMade = 3
-  private var producers:
-    [(name: String, unanswered: (value: String, queue: String, wasStored: Bool)?)] =
-      [("p1", nil), ("p2", nil)]
+  private struct Unanswered {
+    var value: String
+    var queue: String
+    var terms: Terms
+    var wasStored: Bool
+  }
+  private var producers: [(name: String, unanswered: Unanswered?)] = [("p1", nil), ("p2", nil)]
   private var made = 0
+  private var published: [String: (queue: String, terms: Terms)] = [:]
   private var tokens: [String: UInt64] = [:]
 
   init(seed: UInt64, steps: Int) {
@@ -45,7 +71,8 @@ struct GoodHistory {
         [
           (
             "config",
-            "{\"deadLetter\":\"d\",\"lease\":\(Self.lease),\"retryDelay\":\(Self.retryDelay),"
+            "{\(Self.settings[queue] ?? "")\"deadLetter\":\"d\",\"lease\":\(Self.lease),"
+              + "\"retryDelay\":\(Self.retryDelay),"
               + "\"retryMax\":60,\"retryJitter\":0.5,\"maxDeliveries\":\(Self.deliveriesMax)}"
           )
         ])
@@ -66,7 +93,8 @@ struct GoodHistory {
     case ..<92: settle()
     case ..<94: deliver(from: "d")
     case ..<96: killConsumer()
-    case ..<98: add("nemesis", "info", "leader-change", nil, "\(made % 3)")
+    case ..<97: add("nemesis", "info", "leader-change", nil, "\(made % 3)")
+    case ..<98: purge()
     default: redrive()
     }
   }
@@ -80,9 +108,9 @@ struct GoodHistory {
     let producer = producers[place].name
     if let open = producers[place].unanswered {
       // The retry of a publish whose outcome is unknown: stored once.
-      if !open.wasStored { store(open.value, in: open.queue, delay: 0) }
+      if !open.wasStored { store(open.value, in: open.queue, delay: 0, open.terms) }
       let id = stored.first { $0.value == open.value && $0.queue == open.queue }?.id
-      add(producer, "invoke", "publish", open.queue, open.value)
+      add(producer, "invoke", "publish", open.queue, open.value, open.terms.json)
       add(producer, "ok", "publish", open.queue, open.value, id.map { [("id", "\"\($0)\"")] } ?? [])
       producers[place].unanswered = nil
       return
@@ -90,16 +118,23 @@ struct GoodHistory {
     made += 1
     let (value, queue) = ("m\(made)", Self.queueNames.randomElement(using: &random)!)
     let delay: UInt64? = chance(10, &random) ? UInt64.random(in: 1...200, using: &random) : nil
-    add(producer, "invoke", "publish", queue, value, delay.map { [("delay", "\($0)")] } ?? [])
+    let terms = terms(for: queue)
+    published[value] = (queue, terms)
+    add(
+      producer, "invoke", "publish", queue, value,
+      terms.json + (delay.map { [("delay", "\($0)")] } ?? []))
     if chance(3, &random) {
       add(producer, "fail", "publish", queue, value)
     } else if delay == nil, chance(8, &random) {
       let wasStored = chance(50, &random)
-      if wasStored { store(value, in: queue, delay: 0) }
+      if wasStored { store(value, in: queue, delay: 0, terms) }
       add(producer, "info", "publish", queue, value)
-      if chance(60, &random) { producers[place].unanswered = (value, queue, wasStored) }
+      if chance(60, &random) {
+        producers[place].unanswered = Unanswered(
+          value: value, queue: queue, terms: terms, wasStored: wasStored)
+      }
     } else {
-      store(value, in: queue, delay: delay ?? 0)
+      store(value, in: queue, delay: delay ?? 0, terms)
       now += UInt64.random(in: 0...3, using: &random)
       add(producer, "ok", "publish", queue, value, [("id", "\"\(stored.last!.id)\"")])
     }
@@ -107,16 +142,49 @@ struct GoodHistory {
 
   private var ids = 0
 
-  private mutating func store(_ value: String, in queue: String, delay: UInt64) {
+  private mutating func terms(for queue: String) -> Terms {
+    switch queue {
+    case "r": Terms(ttl: chance(20, &random) ? UInt64.random(in: 50...2_000, using: &random) : nil)
+    case "k": Terms(key: ["a", "b", "c"].randomElement(using: &random)!)
+    case "s": Terms(priority: Int.random(in: 0...2, using: &random))
+    default: Terms()
+    }
+  }
+
+  private mutating func store(
+    _ value: String, in queue: String, delay: UInt64, _ terms: Terms = Terms()
+  ) {
     ids += 1
-    stored.append(Stored(value: value, queue: queue, id: ids, order: ids, due: now + delay))
+    stored.append(
+      Stored(
+        value: value, queue: queue, terms: terms, end: terms.ttl.map { now + $0 } ?? .max, id: ids,
+        order: ids, due: now + delay))
+  }
+
+  /// Nobody holds one of the same key, and none that came before waits.
+  private func isFirstOfKey(_ message: Stored) -> Bool {
+    guard message.terms.key != nil else { return true }
+    return !stored.contains {
+      $0.queue == message.queue && $0.terms.key == message.terms.key
+        && ($0.holder != nil || $0.order < message.order)
+    }
   }
 
   private mutating func deliver(from queue: String, by consumer: String? = nil) {
     let ready = stored.indices.filter {
       stored[$0].queue == queue && stored[$0].holder == nil && stored[$0].due <= now
+        && isFirstOfKey(stored[$0])
     }
-    guard let place = ready.min(by: { stored[$0].order < stored[$1].order }) else { return }
+    func rank(_ place: Int) -> (Int, Int) {
+      (-(stored[place].terms.priority ?? 0), stored[place].order)
+    }
+    guard let place = ready.min(by: { rank($0) < rank($1) }) else { return }
+    let (queue, order) = (stored[place].queue, stored[place].order)
+    if stored.contains(where: {
+      $0.queue == queue && $0.holder == nil && $0.due <= now && $0.order < order
+    }) {
+      overtaken += 1
+    }
     let consumer = consumer ?? consumers.randomElement(using: &random)!
     tokens[queue, default: 0] += 1
     stored[place].attempts += 1
@@ -194,6 +262,18 @@ struct GoodHistory {
     where stored[place].holder != nil && stored[place].leaseEnd <= now {
       returnMessage(place)
     }
+    let before = stored.count
+    stored.removeAll { $0.holder == nil && $0.end <= now }
+    expired += before - stored.count
+  }
+
+  /// All that nobody holds.
+  private mutating func purge() {
+    add("admin", "invoke", "purge", "r", nil)
+    let before = stored.count
+    stored.removeAll { $0.queue == "r" && $0.holder == nil }
+    purged += before - stored.count
+    add("admin", "ok", "purge", "r", nil)
   }
 
   private mutating func killConsumer() {
@@ -211,9 +291,12 @@ struct GoodHistory {
       return
     }
     let message = stored.remove(at: place)
-    let published = story.events.first { $0.f == "publish" && $0.value == message.value }!
+    let published = published[message.value]!
     add("admin", "invoke", "redrive", "d", message.value)
-    store(message.value, in: published.queue!, delay: 0)
+    // It lives as long as it must.
+    var terms = published.terms
+    terms.ttl = nil
+    store(message.value, in: published.queue, delay: 0, terms)
     add("admin", "ok", "redrive", "d", message.value)
   }
 
@@ -229,6 +312,7 @@ struct GoodHistory {
           expire()
           continue
         }
+        expire()
         deliver(from: queue)
         for held in stored.indices.reversed()
         where stored[held].holder != nil && stored[held].queue == queue {
