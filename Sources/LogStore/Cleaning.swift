@@ -35,6 +35,8 @@ package final class CleaningJob: @unchecked Sendable {
   /// Parallel to `candidates`: the file is not needed any more.
   private(set) var isGone: [Bool]
   private(set) var kept: [KeptFile] = []
+  /// Losses of which nothing is alive any more.
+  private(set) var deadLosses: [EntryRange] = []
   /// Entries whose records turned out damaged while they were read.
   package private(set) var damaged: [LogIndex] = []
 
@@ -101,7 +103,10 @@ package final class CleaningJob: @unchecked Sendable {
   private func countLive() -> [UInt64] {
     var counts = candidates.map { _ in UInt64(0) }
     var recent = 0
+    var losses = log.lost.through(keepFrom.previous)
+    defer { deadLosses = losses.ranges }
     live { record in
+      if let alive = losses.range(containing: record.entry) { losses.remove(alive) }
       guard let at = candidate(of: record.entry, near: recent) else { return }
       recent = at
       counts[at] += UInt64(FragmentHeader.recordBytes(Int(record.size)))
@@ -282,9 +287,15 @@ package final class RepairJob: @unchecked Sendable {
       directory: site.directory, fileSystem: site.fileSystem, identity: site.identity,
       firstNumber: firstNumber, fileBytesMax: site.options.segmentBytes)
     var last: RecordReference?
+    var at = ranges.startIndex
     for (record, bytes) in sorted where record != last {
       invariant(
         bytes.count == Int(record.size), "\(bytes.count) bytes for a record of \(record.size)")
+      // What a file stands for are the entries from its first to its last.
+      while at < ranges.endIndex, ranges[at].last < record.entry {
+        try writer.breakFile()
+        at += 1
+      }
       try writer.add(entry: record.entry, offset: record.offset, bytes: bytes[...])
       last = record
     }

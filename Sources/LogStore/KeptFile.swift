@@ -96,9 +96,12 @@ struct KeptFile: Equatable, Sendable {
   /// Entries around fragments that are damaged.
   var damaged = EntryRanges()
 
-  /// Notes a fragment; they come in ascending order.
-  mutating func note(_ fragment: FragmentHeader) {
-    if let last = marks.last, Int(fragment.place - last.place) < Self.markSpacing { return }
+  /// Notes a fragment; they come in ascending order. Whoever looks for one goes from mark to mark, so
+  /// damage must have one behind it.
+  mutating func note(_ fragment: FragmentHeader, behindDamage: Bool = false) {
+    if let last = marks.last, Int(fragment.place - last.place) < Self.markSpacing, !behindDamage {
+      return
+    }
     marks.append(Mark(entry: fragment.entry, offset: fragment.offset, place: fragment.place))
   }
 
@@ -301,13 +304,14 @@ extension KeptFile {
         at += 8
         continue
       }
+      let isBehindDamage = damageStart != nil
       if let start = damageStart {
         let lost = EntryRange(first: last, last: head.entry)
         kept.damaged.insert(lost)
         report("kept file \(number): bytes \(start) to \(at) are damaged", lost)
         damageStart = nil
       }
-      kept.note(head)
+      kept.note(head, behindDamage: isBehindDamage)
       let bodyAt = at + FragmentHeader.bytes
       let sum: Checksum? = data.withUnsafeBytes {
         bodyAt + Int(head.size) <= $0.count

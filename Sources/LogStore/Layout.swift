@@ -256,11 +256,14 @@ struct FileHeader: Equatable, Sendable {
     bytes.sealHeader(at: start, bytes: Self.headBytes)
   }
 
-  /// The later of the two copies in a file's first block; nil if neither is whole.
-  static func read(_ block: [UInt8]) -> FileHeader? {
+  /// The later of the two copies in a file's first block, of those that name the file with this `number`
+  /// if one does; nil if neither is whole.
+  static func read(_ block: [UInt8], number: UInt64) -> FileHeader? {
     block.withUnsafeBytes { bytes in
       let copies = [0, copyOffset].compactMap { FileHeader(in: bytes, at: $0) }
-      return copies.max { ($0.life, $0.use.rawValue) < ($1.life, $1.use.rawValue) }
+      let own = copies.filter { $0.number == number }
+      return (own.isEmpty ? copies : own)
+        .max { ($0.life, $0.use.rawValue) < ($1.life, $1.use.rawValue) }
     }
   }
 

@@ -158,10 +158,18 @@ struct LogFiles: Sendable {
   var patches: [KeptFile] = []
   /// Entries whose records are damaged or lost and not mended.
   var damaged = EntryRanges()
-  /// Entries that were damaged or lost and that no scan of the files in force would miss, mended or not.
+  /// Entries that were damaged or lost, mended or not, of which a scan of the files in force may not find
+  /// that out. Whatever a file before the stream has of them is not read.
   var lost = EntryRanges()
   /// Entries whose live records repairs have replaced.
   var mended = EntryRanges()
+
+  /// Nothing of these entries is alive, or what is lies whole in a file in force.
+  mutating func forget(_ range: EntryRange) {
+    lost.remove(range)
+    damaged.remove(range)
+    mended.remove(range)
+  }
 
   /// The segment of the stream that holds an entry.
   func streamSegment(of index: LogIndex) -> Int? {

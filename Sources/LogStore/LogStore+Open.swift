@@ -290,7 +290,7 @@ extension Opening {
     }
     guard let manifest = found.manifest, manifest.node == identity.node else { return false }
     self.manifest = manifest
-    if !found.damaged.isEmpty || !found.missing.isEmpty {
+    if !found.damaged.isEmpty || !found.missing.isEmpty || found.differ {
       try ManifestFiles.write(manifest, directory, fileSystem)
     }
     return true
@@ -304,7 +304,8 @@ extension Opening {
     for name in names {
       guard let number = FileNames.number(of: name, FileNames.segmentPrefix) else { continue }
       let file = try fileSystem.open(path(name), .read)
-      let header = FileHeader.read(try file.readUpTo(FileHeader.blockBytes, at: 0))
+      let header = FileHeader.read(
+        try file.readUpTo(FileHeader.blockBytes, at: 0), number: number)
       guard let header, header.identity == identity else {
         dead.append(.other(name: name))
         continue
@@ -328,10 +329,12 @@ extension Opening {
     }
   }
 
-  /// Of two files that say they are the same segment the one that was begun last counts.
+  /// Of two files that say they are the same segment the one counts whose head names it, and of these
+  /// the one that was begun last.
   private func addSegment(_ header: FileHeader, number: UInt64) {
     let info = SegmentFileInfo(
-      number: number, segment: header.segment, life: header.life, fileBytes: header.fileBytes,
+      number: number, hasOwnHead: header.number == number, segment: header.segment,
+      life: header.life, fileBytes: header.fileBytes,
       nextIndex: header.nextIndex, previousTerm: header.previousTerm)
     guard let old = segments[header.segment] else {
       segments[header.segment] = info
@@ -341,8 +344,10 @@ extension Opening {
       DamageReport(
         text: "files \(FileNames.segment(old.number)) and \(FileNames.segment(number)) both say "
           + "they are segment \(header.segment)", consequence: .nothingLost))
-    let loser = (old.life, number) >= (info.life, old.number) ? info : old
-    segments[header.segment] = loser == info ? old : info
+    func rank(_ info: SegmentFileInfo) -> (Int, UInt32) { (info.hasOwnHead ? 1 : 0, info.life) }
+    let isOlder = rank(info) < rank(old) || (rank(info) == rank(old) && number >= old.number)
+    let loser = isOlder ? info : old
+    segments[header.segment] = isOlder ? old : info
     dead.append(.other(name: FileNames.segment(loser.number)))
   }
 
@@ -384,7 +389,9 @@ extension Opening {
   {
     StreamScan(
       directory: directory, fileSystem: fileSystem, readBytes: options.recoveryReadBytes,
-      buffer: buffer, files: segments, first: first, nextIndex: index, previousTerm: term,
+      buffer: buffer, files: segments, first: first,
+      lowest: log.sparse.last.map { $0.range.last.next } ?? LogIndex(1), nextIndex: index,
+      previousTerm: term,
       snapshotIndex: snapshotFile?.info.position.index ?? .zero, synced: end,
       newestSynced: state.newestSegment)
   }
@@ -481,7 +488,8 @@ extension Opening {
       place: LogPlace(segment: .max, offset: .max), position: .zero)
     let scan = StreamScan(
       directory: directory, fileSystem: fileSystem, readBytes: options.recoveryReadBytes,
-      buffer: buffer, files: [info.segment: info], first: info.segment, nextIndex: info.nextIndex,
+      buffer: buffer, files: [info.segment: info], first: info.segment, lowest: file.range.first,
+      nextIndex: info.nextIndex,
       previousTerm: info.previousTerm, snapshotIndex: LogIndex(.max), synced: everything,
       newestSynced: 0)
     try scan.runSparse(file.range, used: file.bytes)
@@ -492,7 +500,7 @@ extension Opening {
       return loseFile(file, FileNames.segment(file.number), &broken)
     }
     segment.isEnded = true
-    // Whole, but something else may have replaced them once.
+    // Whole perhaps, but something else may have replaced them.
     for slot in segment.slots.indices
     where log.lost.contains(segment.firstEntry.advanced(by: slot)) {
       segment.slots[slot] = EntrySlot(offset: 0, payloadBytes: 0)
@@ -512,10 +520,7 @@ extension Opening {
     ) { text, range in
       recovery.damage.append(DamageReport(text: text, consequence: .recordsLost(range)))
     }
-    for range in kept.damaged.ranges {
-      broken.insert(range)
-      if file.form == .patch { log.mended.remove(range) }
-    }
+    loseRecords(file.form == .patch ? standsFor(kept.damaged) : kept.damaged, file.form, &broken)
     if file.form == .patch { log.patches.append(kept) } else { log.sparse.append(.kept(kept)) }
   }
 
@@ -523,9 +528,27 @@ extension Opening {
     recovery.damage.append(
       DamageReport(
         text: "\(name) is missing or damaged as a whole", consequence: .recordsLost(file.range)))
-    broken.insert(file.range)
-    log.lost.insert(file.range)
-    if file.form == .patch { log.mended.remove(file.range) }
+    let range = EntryRanges([file.range])
+    let lost = file.form == .patch ? standsFor(range) : range
+    for range in lost.ranges { log.lost.insert(range) }
+    loseRecords(lost, file.form, &broken)
+  }
+
+  private func loseRecords(
+    _ lost: EntryRanges, _ form: Manifest.Form, _ broken: inout EntryRanges
+  ) {
+    for range in lost.ranges {
+      broken.insert(range)
+      if form == .patch { log.mended.remove(range) }
+    }
+  }
+
+  /// Of the entries in a patch those that it stands for: newer patches, which are listed before it, have
+  /// theirs.
+  private func standsFor(_ entries: EntryRanges) -> EntryRanges {
+    var result = entries.subtracting(entries.subtracting(log.mended))
+    for newer in log.patches { result.remove(newer.range) }
+    return result
   }
 
   private func report(_ defects: [StreamScan.Defect], lostFrom: LogIndex?) {
@@ -550,13 +573,16 @@ extension Opening {
   private func useLog(_ scan: StreamScan, _ known: SyncedEnd) throws(StorageFailure) {
     let base = snapshotFile?.info.position ?? .zero
     forgetFilesOfStream(from: base.index.next)
+    let reached = LogPosition(term: scan.lastTerm, index: scan.nextIndex.previous)
+    let isReplaced = base.index >= manifest.streamIndex && scan.mayBeReplaced(before: base)
+    if isReplaced { dropReplaced(scan, base) }
     let firstLost = scan.damaged.ranges.first { $0.last > base.index }
       .map { max($0.first, base.index.next) }
     let scannedLast = scan.nextIndex.previous
-    let reached = LogPosition(term: scan.lastTerm, index: scannedLast)
     report(scan.defects, lostFrom: firstLost ?? max(scannedLast, base.index).next)
     var place = scan.end
-    let hasLoss = firstLost != nil || known.place > scan.end || scan.isExtentUnknown
+    let hasLoss =
+      firstLost != nil || known.place > scan.end || scan.isExtentUnknown || isReplaced
     let whole = scan.damaged
     if let firstLost { place = scan.cut(before: firstLost) }
     for range in whole.through(base.index).ranges { log.damaged.insert(range) }
@@ -565,6 +591,8 @@ extension Opening {
     var last = LogPosition(term: scan.lastTerm, index: scan.nextIndex.previous)
     let isBelowSnapshot = last.index < base.index
     if last.index <= base.index { last = base }
+    // Cut to nothing, the stream would go on with what its first segment was begun with.
+    let isCutAway = scan.firstInHand == nil && manifest.streamIndex > last.index.next
     // What was acknowledged and is not in hand any more must not be voted away. The last batch may
     // have been acknowledged too, although nothing says so yet.
     let acknowledged = max(known.position, reached)
@@ -576,7 +604,7 @@ extension Opening {
     takeStream(scan)
     try rewriteTail(from: known.place)
     recovery.last = last
-    if isBelowSnapshot { try leaveStream(base, scan) }
+    if isBelowSnapshot || isCutAway { try leaveStream(base, scan) }
     try finishState(last)
     let found = scan.memberships.filter { $0.index > base.index && $0.index <= last.index }
     for (index, payload) in found {
@@ -599,6 +627,19 @@ extension Opening {
     if isBelowSnapshot { runs = [] }
   }
 
+  /// Log matching says that entries are the same up to one of the same term. Where the log has another at
+  /// the snapshot's end, nobody knows how far back a truncation went that is lost.
+  private func dropReplaced(_ scan: StreamScan, _ base: LogPosition) {
+    let index = min(base.index, scan.nextIndex.previous)
+    let text =
+      "the log's entry \(index) is not of term \(base.term) as the snapshot's last one, \(base.index):"
+      + " what replaced it is lost"
+    _ = scan.cut(before: scan.lowest)
+    recovery.damage.append(
+      DamageReport(
+        text: text, consequence: .recordsLost(EntryRange(first: scan.lowest, last: base.index))))
+  }
+
   /// What lies behind the snapshot is in the stream or nowhere. A repair from before the first snapshot may
   /// have left a file for some of it: the log was cut there since, and has these entries again. What became
   /// of that file says nothing about them.
@@ -612,11 +653,13 @@ extension Opening {
     }
   }
 
-  /// The log ends inside what the snapshot covers: its segments become files before the stream, and
-  /// the stream begins anew behind the snapshot.
+  /// The log ends at or before the snapshot's end: its segments become files before the stream, and the
+  /// stream begins anew behind the snapshot.
   private func leaveStream(_ base: LogPosition, _ scan: StreamScan) throws(StorageFailure) {
-    let missing = EntryRange(first: scan.nextIndex, last: base.index)
-    log.damaged.insert(missing)
+    if scan.nextIndex <= base.index {
+      let first = scan.firstInHand == nil ? scan.lowest : scan.nextIndex
+      log.damaged.insert(EntryRange(first: first, last: base.index))
+    }
     for range in log.damaged.ranges { log.lost.insert(range) }
     for segment in log.stream where !segment.slots.isEmpty {
       var ended = segment
@@ -628,6 +671,7 @@ extension Opening {
     manifest.streamIndex = base.index.next
     manifest.streamPreviousTerm = base.term
     manifest.lost = log.lost.ranges
+    manifest.mended = log.mended.ranges
     manifest.files =
       log.sparse.map { LogStore.listed($0) }
       + log.patches.map { LogStore.listed($0, .patch) }
@@ -651,8 +695,9 @@ extension Opening {
   /// The cut takes away what told of damage to entries that the snapshot covers.
   private func keepLosses() throws(StorageFailure) {
     for range in log.damaged.ranges { log.lost.insert(range) }
-    if log.lost.ranges == manifest.lost { return }
+    if log.lost.ranges == manifest.lost && log.mended.ranges == manifest.mended { return }
     manifest.lost = log.lost.ranges
+    manifest.mended = log.mended.ranges
     manifest.edition += 1
     try ManifestFiles.write(manifest, directory, fileSystem)
   }
@@ -816,7 +861,13 @@ extension Opening {
     sweep()
     // The sync of a spare file's first records makes its length durable too, if it is to be written.
     for spare in spares {
-      try rewriteLength(fileSystem.open(path(FileNames.segment(spare.number)), .readWrite))
+      let name = FileNames.segment(spare.number)
+      do throws(StorageFailure) {
+        try rewriteLength(fileSystem.open(path(name), .readWrite))
+      } catch {
+        spares.removeAll { $0.number == spare.number }
+        dead.append(.other(name: name))
+      }
     }
     guard let lock else { throw StorageFailure(.lock, directory, code: 0) }
     log.damaged = log.damaged.subtracting(log.mended)

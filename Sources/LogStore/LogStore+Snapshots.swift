@@ -88,7 +88,6 @@ extension LogStore {
       dead += done.kept.map { .other(name: FileNames.kept($0.number)) }
       return nil
     }
-    for index in done.damaged { noteDamage(index) }
     let empty = done.streamCount - done.candidates.count { $0.isOfStream(log) }
     if !done.isGone.contains(true) && empty == 0 { return nil }
     let job = beginJob()
@@ -110,12 +109,11 @@ extension LogStore {
       }
       job.dead.append(file.dead)
       // What was alive of them lies in a kept file now, out of repairs too.
-      log.lost.remove(file.range)
-      log.damaged.remove(file.range)
-      log.mended.remove(file.range)
+      log.forget(file.range)
     }
+    for range in done.deadLosses { log.forget(range) }
     log.sparse = sparse.sorted { $0.range.first < $1.range.first }
-    dropPatches(job, staying: sparse.dropFirst(done.kept.count))
+    dropPatches(job)
     moveFirstIndex()
     job.manifest = manifest()
     endJob(job, saved: nil)
@@ -133,7 +131,7 @@ extension LogStore {
     firstIndex = max(firstIndex, whole)
   }
 
-  /// Entries that damage took and of which no file tells: a scan of these files would not miss them.
+  /// Entries that damage took and of which no file tells: a scan of these files would not find out.
   func rememberLosses(among files: [SparseFile]) {
     let end = log.stream.first?.startIndex ?? last.index.next
     var losses = log.damaged
@@ -143,20 +141,23 @@ extension LogStore {
     for range in losses.ranges { log.lost.insert(range) }
   }
 
-  /// Patches whose entries lie in no file from before the repair any more have been rewritten into
-  /// kept files with the rest.
-  private func dropPatches(_ job: WriteJob, staying: ArraySlice<SparseFile>) {
-    guard !log.patches.isEmpty || !log.mended.isEmpty else { return }
-    var needed = log.lost
-    for file in staying { needed.insert(file.range) }
-    for segment in log.stream {
-      if let range = segment.range { needed.insert(range) }
-    }
-    for patch in log.patches where !needed.overlaps(patch.range) {
+  /// Patches that are looked into for no entry any more.
+  private func dropPatches(_ job: WriteJob) {
+    let mended = log.mended
+    for patch in log.patches where !mended.overlaps(patch.range) {
       job.dead.append(.other(name: FileNames.kept(patch.number)))
     }
-    log.patches.removeAll { !needed.overlaps($0.range) }
-    for range in log.mended.ranges where !needed.overlaps(range) { log.mended.remove(range) }
+    log.patches.removeAll { !mended.overlaps($0.range) }
+  }
+
+  /// Notes what a cleaning has found damaged. Ask before it is staged.
+  ///
+  /// - Returns: the entries that are to be repaired.
+  package func noteDamage(foundBy job: CleaningJob) -> [LogIndex] {
+    guard job.epoch == epoch else { return [] }
+    let found = job.damaged.filter { !log.mended.contains($0) }
+    for index in found { noteDamage(index) }
+    return found
   }
 
   /// A read found damage that recovery did not see.
@@ -188,7 +189,14 @@ extension LogStore {
       return nil
     }
     let job = beginJob()
-    log.patches = done.patches + log.patches
+    // What has its entries now need not be whole any more.
+    let isReplaced = { (patch: KeptFile) in
+      done.ranges.contains { $0.first <= patch.range.first && patch.range.last <= $0.last }
+    }
+    for patch in log.patches where isReplaced(patch) {
+      job.dead.append(.other(name: FileNames.kept(patch.number)))
+    }
+    log.patches = done.patches + log.patches.filter { !isReplaced($0) }
     for range in done.ranges {
       log.mended.insert(range)
       log.damaged.remove(range)

@@ -21,7 +21,8 @@ import Consensus
 ///       72       three lists, each a u32 count and its items:
 ///                files   u8 form, u64 number, u64 segment, u32 life, u64 first entry, u64 last
 ///                        entry, u64 bytes
-///                lost    u64 first, u64 last: entries of which records were lost with their file
+///                lost    u64 first, u64 last: entries that were damaged or lost, of which a
+///                        scan of the files may not find that out
 ///                mended  u64 first, u64 last: entries whose live records repairs have replaced
 struct Manifest: Equatable, Sendable {
   static let magic: UInt32 = 0x314d_4b53

@@ -46,6 +46,8 @@ final class ScanBuffer {
 /// A log segment's file as its head describes it.
 struct SegmentFileInfo: Equatable, Sendable {
   var number: UInt64
+  /// Its head says that it is this file's.
+  var hasOwnHead: Bool
   var segment: UInt64
   var life: UInt32
   var fileBytes: UInt64
@@ -104,9 +106,12 @@ final class StreamScan {
   private var holeRecords: Int?
   private var holePlace = LogPlace.zero
 
+  /// - Parameter lowest: the first entry that may be found, at or before `nextIndex`: a truncation may go
+  ///   below where the first segment was begun.
   init(
     directory: String, fileSystem: any FileSystem, readBytes: Int, buffer: ScanBuffer,
-    files: [UInt64: SegmentFileInfo], first: UInt64, nextIndex: LogIndex, previousTerm: Term,
+    files: [UInt64: SegmentFileInfo], first: UInt64, lowest: LogIndex, nextIndex: LogIndex,
+    previousTerm: Term,
     snapshotIndex: LogIndex, synced: SyncedEnd, newestSynced: UInt64
   ) {
     self.directory = directory
@@ -114,6 +119,7 @@ final class StreamScan {
     self.readBytes = readBytes
     self.buffer = buffer
     self.files = files.filter { $0.key >= first }
+    self.lowest = min(lowest, nextIndex)
     self.nextIndex = nextIndex
     self.snapshotIndex = snapshotIndex
     self.synced = synced
@@ -125,6 +131,7 @@ final class StreamScan {
   }
 
   private let firstSegment: UInt64
+  let lowest: LogIndex
 
   /// Reads everything and stops at the end of the log.
   func run() throws(StorageFailure) {
@@ -174,6 +181,7 @@ final class StreamScan {
     }
     truncateInHand(from: range.last.next)
     if nextIndex <= range.last { lose(nextIndex, range.last) }
+    if let first = firstInHand { miss(range.first, before: first) }
     let before = EntryRange(first: .zero, last: max(range.first, LogIndex(1)).previous)
     damaged.remove(before)
     suspected.remove(before)
@@ -353,6 +361,12 @@ final class StreamScan {
     let from = holeRecords == nil ? place : holePlace
     let inHand = nextIndex
     if index < nextIndex { truncateInHand(from: index) }
+    if holeRecords != nil, firstInHand == nil {
+      // A truncation may be lost in the damage that went below where the first segment was begun.
+      let reach = UInt64(records)
+      let first = index.rawValue > reach ? LogIndex(index.rawValue - reach) : LogIndex(1)
+      miss(max(lowest, first), before: index)
+    }
     if let known = self.term(of: min(index, nextIndex).previous), known != term,
       inHand != index
         || holeRecords != nil
@@ -390,6 +404,16 @@ final class StreamScan {
     let range = EntryRange(first: first, last: nextIndex.previous)
     suspected.insert(range)
     damage(range, min(firstPlace, place), by: place)
+  }
+
+  /// The first entry that is in hand, whole or damaged.
+  var firstInHand: LogIndex? { segments.first { !$0.slots.isEmpty }?.firstEntry }
+
+  /// Of the entries from `first` to the one before `index` those are damaged that are not known to be.
+  private func miss(_ first: LogIndex, before index: LogIndex) {
+    guard first < index else { return }
+    let missing = EntryRanges([EntryRange(first: first, last: index.previous)])
+    for range in missing.subtracting(damaged).ranges { damage(range, end) }
   }
 
   private func lose(_ first: LogIndex, _ last: LogIndex, _ place: LogPlace? = nil) {
@@ -438,6 +462,13 @@ final class StreamScan {
     if index.next == nextIndex && runs.isEmpty { return lastTerm }
     if let run = runs.last(where: { $0.first <= index }), index < nextIndex { return run.term }
     return nil
+  }
+
+  /// What is in hand is, or may be, from before a truncation that was lost behind it: `position`, before
+  /// which everything is in force, does not go on with it.
+  func mayBeReplaced(before position: LogPosition) -> Bool {
+    if nextIndex <= position.index { return !runs.isEmpty && lastTerm != position.term }
+    return !damaged.contains(position.index) && term(of: position.index) != position.term
   }
 
   /// Cuts what is in hand before `index`. Gives the place from which everything goes.

@@ -102,6 +102,8 @@ package final class UpkeepJob: @unchecked Sendable {
       use: .spare, identity: identity, life: spare.life, number: spare.number,
       fileBytes: spare.fileBytes)
     try file.write([header.block()], at: 0)
+    // How long the file is goes with its last byte: its size may be of a sync that failed.
+    try file.write([[0]], at: spare.fileBytes - 1)
     try file.synchronize()
   }
 }

@@ -185,10 +185,12 @@ enum ManifestFiles {
     try fileSystem.synchronizeDirectory(directory)
   }
 
-  /// The newest whole one; nil if there is none.
+  /// The newest whole one, nil if there is none, and whether the other is an older one.
   static func read(
     _ directory: String, _ fileSystem: any FileSystem
-  ) throws(StorageFailure) -> (manifest: Manifest?, damaged: [String], missing: [String]) {
+  ) throws(StorageFailure)
+    -> (manifest: Manifest?, differ: Bool, damaged: [String], missing: [String])
+  {
     var found: [Manifest] = []
     var damaged: [String] = []
     var missing: [String] = []
@@ -206,7 +208,8 @@ enum ManifestFiles {
         missing.append(name)
       }
     }
-    return (found.max { $0.edition < $1.edition }, damaged, missing)
+    let differ = Set(found.map(\.edition)).count > 1
+    return (found.max { $0.edition < $1.edition }, differ, damaged, missing)
   }
 }
 

@@ -57,6 +57,7 @@ extension NodeLoop {
       storage.add(.snapshot(writer, request))
     case .cleaned(let job, let failure):
       if let failure { return halt("the log cannot be cleaned: \(failure)", now: now) }
+      for index in store.noteDamage(foundBy: job) { replica.entryIsDamaged(index, now: now) }
       storage.add(.cleaning(job))
     case .repaired(let job, let failure):
       if let failure { return halt("the log cannot be repaired: \(failure)", now: now) }

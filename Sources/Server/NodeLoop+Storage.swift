@@ -186,17 +186,21 @@ extension NodeLoop {
   }
 
   /// Answers a peer that lost records to damage, as far as this node has them.
-  mutating func lookUpRecords(_ references: [RecordReference], for peer: NodeID) {
+  mutating func lookUpRecords(
+    _ references: [RecordReference], for peer: NodeID, now: MonotonicTime
+  ) {
     var found: [RecordReference] = []
     var bodies: [[UInt8]] = []
     var bytes = 0
-    for reference in references {
-      guard bytes < 8 << 20,
-        case .found(let payload, let range) = records.record(reference, cache: replica.cache)
-      else { continue }
-      found.append(reference)
-      bodies.append(Array(payload[range]))
-      bytes += range.count
+    for reference in references where bytes < 8 << 20 {
+      switch records.record(reference, cache: replica.cache) {
+      case .found(let payload, let range):
+        found.append(reference)
+        bodies.append(Array(payload[range]))
+        bytes += range.count
+      case .damaged: replica.entryIsDamaged(reference.entry, now: now)
+      case .unavailable: continue
+      }
     }
     peers.send(.records(found, bodies: bodies), to: peer)
   }

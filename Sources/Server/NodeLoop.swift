@@ -263,7 +263,7 @@ struct NodeLoop: ~Copyable {
       if takeRead(ticket, isReady: false) { return }
       gateway.readFailed(ticket)
     case .lookUpRecords(let peer, let references):
-      lookUpRecords(references, for: peer)
+      lookUpRecords(references, for: peer, now: now)
     case .repair(let ranges, let references, let bodies):
       repair(ranges, references, bodies)
     case .memoryLost:

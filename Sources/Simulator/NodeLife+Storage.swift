@@ -195,9 +195,13 @@ extension NodeLife {
     var found: [RecordReference] = []
     var bodies: [[UInt8]] = []
     for reference in references {
-      guard case .found(let bytes) = record(reference) else { continue }
-      found.append(reference)
-      bodies.append(bytes)
+      switch record(reference) {
+      case .found(let bytes):
+        found.append(reference)
+        bodies.append(bytes)
+      case .damaged: replica.entryIsDamaged(reference.entry, now: localNow)
+      case .unavailable: continue
+      }
     }
     simulation.network.send(
       .records(found, bodies: bodies), from: node.place, to: simulation.place(peer))
@@ -313,6 +317,7 @@ extension NodeLife {
       storage.add(.snapshot(writer, request))
     case .cleaned(let job, let failure):
       if let failure { return haltForDisk("the log cannot be cleaned: \(failure)") }
+      for index in store.noteDamage(foundBy: job) { replica.entryIsDamaged(index, now: localNow) }
       simulation.note(.cleanings)
       storage.add(.cleaning(job))
     case .repaired(let job, let failure):

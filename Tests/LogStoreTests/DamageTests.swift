@@ -301,6 +301,165 @@ extension DamageReport {
     #expect(throws: LogReadError.damaged(LogIndex(24))) { try again.record(live[6]) }
   }
 
+  @Test(
+    "Where a lost segment had replaced entries of the snapshot, they are not served (seed 71592)",
+    arguments: [40, 33] as [UInt64])
+  func lostSegmentWithATruncation(before last: UInt64) throws {
+    let disk = MemoryFileSystem()
+    var segments: [String] = []
+    do {
+      let (store, _) = try LogStore.open(disk)
+      try store.append(1...last, bytes: 300)
+      segments = files(disk, "segment-")
+      // The first does not fit into the segment.
+      try store.write([
+        .truncate(from: LogIndex(30)),
+        .append(entries(30...30, term: 2, bytes: 12_000) + entries(31...45, term: 2, bytes: 300)),
+      ])
+      try store.run(try store.takeSnapshot(at: LogIndex(38)))
+      try store.run(store.stageMarker())
+    }
+    let after = disk.killed()
+    let newer = files(after, "segment-").filter { !segments.contains($0) }
+    let isReplaced = newer.contains {
+      after.bytes($0).range(of: payload(31, 2, bytes: 300)) != nil
+    }
+    #expect(isReplaced)
+    for name in newer { try after.remove(name) }
+    let (store, recovery) = try LogStore.open(after)
+    store.checkInvariants()
+    #expect(recovery.isMemoryLost)
+    #expect(recovery.last == LogPosition(term: Term(2), index: LogIndex(38)))
+    #expect(recovery.hardState.floor.index >= LogIndex(45))
+    #expect(recovery.damagedEntries == [EntryRange(first: LogIndex(1), last: LogIndex(38))])
+    let record = RecordReference(entry: LogIndex(31), offset: 0, size: 300)
+    #expect(throws: LogReadError.damaged(LogIndex(31))) { try store.record(record) }
+    let (_, again) = try LogStore.open(after.killed())
+    #expect(again.damagedEntries == recovery.damagedEntries)
+    #expect(again.last == recovery.last)
+  }
+
+  /// Entries 44 and 45 of term 2 in a segment that was begun with 46 of term 1.
+  private func crossing(snapshot: UInt64, keepFrom: UInt64?) throws -> MemoryFileSystem {
+    let disk = MemoryFileSystem()
+    let (store, _) = try LogStore.open(disk)
+    try store.append(1...50, bytes: 700)
+    try store.write([
+      .truncate(from: LogIndex(44)), .append(entries(44...70, term: 2, bytes: 700)),
+    ])
+    try store.run(try store.takeSnapshot(at: LogIndex(snapshot)))
+    if let keepFrom {
+      let live = (44...53).map { RecordReference(entry: LogIndex($0), offset: 0, size: 600) }
+      let cleaning = try #require(
+        store.cleaning(keepFrom: LogIndex(keepFrom)) { each in live.forEach(each) })
+      try cleaning.execute()
+      try store.run(store.stage(cleaning))
+      store.upkeep()
+    }
+    try store.run(store.stageMarker())
+    return disk.killed()
+  }
+
+  @Test(
+    "What a segment lacks below where it was begun is missed",
+    arguments: [(70, 60), (70, 50), (44, 45)] as [(UInt64, UInt64)], [1, 2] as [UInt64])
+  func lostBelowTheFirst(_ cleaned: (snapshot: UInt64, keepFrom: UInt64), count: UInt64) throws {
+    let disk = try crossing(snapshot: cleaned.snapshot, keepFrom: cleaned.keepFrom)
+    let record = payload(44, 2, bytes: 700)
+    let name = try #require(
+      files(disk, "segment-").first { disk.bytes($0).range(of: record) != nil })
+    let at = try #require(disk.bytes(name).range(of: record)) - RecordHeader.bytes
+    disk.damage(name) { bytes in
+      for place in at..<at + Int(count) * RecordHeader.recordBytes(payload: 700) {
+        bytes[place] = 0
+      }
+    }
+    let (store, recovery) = try LogStore.open(disk)
+    store.checkInvariants()
+    let base = LogIndex(cleaned.snapshot)
+    for lost in 44..<44 + count {
+      let index = LogIndex(lost)
+      if index <= base {
+        #expect(recovery.damagedEntries.contains { $0.contains(index) }, "entry \(index)")
+        #expect(throws: LogReadError.damaged(index)) {
+          try store.record(RecordReference(entry: index, offset: 0, size: 600))
+        }
+      } else {
+        #expect(recovery.last.index < index)
+        #expect(recovery.hardState.floor.index >= LogIndex(70))
+      }
+    }
+    if recovery.last.index > base { #expect(store.firstIndex <= base.next) }
+    let (_, again) = try LogStore.open(disk.killed())
+    #expect(again.damagedEntries == recovery.damagedEntries)
+    #expect(again.last == recovery.last)
+  }
+
+  @Test("Of two manifests the older one never comes back")
+  func manifestsOfTwoEditions() throws {
+    let fixture = MemoryFileSystem()
+    let (store, _) = try LogStore.open(fixture)
+    try store.append(1...90, bytes: 640)
+    try store.run(try store.takeSnapshot(at: LogIndex(40)))
+    let before = fixture.operations
+    try store.run(try store.takeSnapshot(at: LogIndex(80)))
+    for stop in 1...fixture.operations - before {
+      let disk = MemoryFileSystem()
+      do {
+        let (store, _) = try LogStore.open(disk)
+        try store.append(1...90, bytes: 640)
+        try store.run(try store.takeSnapshot(at: LogIndex(40)))
+        disk.stopAfter = disk.operations + stop
+        // The last one ends well.
+        do { try store.run(try store.takeSnapshot(at: LogIndex(80))) } catch {
+          #expect(error.detail == "stopped")
+        }
+      }
+      let killed = disk.killed()
+      let (again, first) = try LogStore.open(killed)
+      again.upkeep()
+      for name in FileNames.manifests {
+        let after = killed.killed()
+        after.flip(testDirectory + "/" + name, at: 20)
+        let (_, second) = try LogStore.open(after)
+        #expect(second.snapshot?.position == first.snapshot?.position, "\(name), stop \(stop)")
+        #expect(second.damage.allSatisfy { $0.consequence == .nothingLost }, "stop \(stop)")
+      }
+    }
+  }
+
+  @Test("A head that was written to another file costs that file alone", arguments: [512, 4096])
+  func misdirectedHead(bytes count: Int) throws {
+    let fixture = try Fixture()
+    let names = files(fixture.disk, "segment-")
+    for (from, to) in names.flatMap({ from in names.map { (from, $0) } }) where from != to {
+      let disk = fixture.disk.killed()
+      let head = Array(disk.bytes(from).prefix(count))
+      disk.damage(to) { $0.replaceSubrange(0..<count, with: head) }
+      let (store, recovery) = try LogStore.open(disk)
+      store.checkInvariants()
+      if count == 512 {
+        #expect(recovery.last == fixture.last, "\(from) over \(to)")
+        #expect(!recovery.isMemoryLost, "\(from) over \(to)")
+        #expect(recovery.damagedEntries == [], "\(from) over \(to)")
+      } else {
+        try fixture.check(fixture.disk.killed(), "undamaged")
+        #expect(store.log.sparse.count + store.log.stream.count > 0)
+        let listed =
+          store.log.stream.map(\.number)
+          + store.log.sparse.compactMap {
+            if case .segment(let segment) = $0 { segment.number } else { nil }
+          }
+        // Whoever owns the head is read all the same, unless the log was cut before it.
+        let number = FileNames.number(
+          of: String(from.dropFirst(testDirectory.count + 1)), FileNames.segmentPrefix)
+        if recovery.last == fixture.last {
+          #expect(listed.contains { $0 == number }, "\(from) over \(to)")
+        }
+      }
+    }
+  }
+
   @Test("A file that ends in the padding of its last record has all of it")
   func fileEndsInPadding() throws {
     let disk = MemoryFileSystem()

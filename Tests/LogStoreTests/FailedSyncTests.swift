@@ -132,7 +132,7 @@ import Testing
       let before = disk.operations
       disk.failSyncIn = 0
       // Made, allocated, written, not synced: the process dies before it removes the file.
-      disk.stopAfter = before + 4
+      disk.stopAfter = before + 5
       store.upkeep()
       disk.stopAfter = nil
     }

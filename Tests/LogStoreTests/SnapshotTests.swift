@@ -297,6 +297,172 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     }
   }
 
+  /// With entries 1 to 90 of 640 bytes, 16 in a segment, a snapshot at 80, and damage of `places`.
+  private func harmed(
+    _ harm: (MemoryFileSystem) throws -> Void
+  ) throws -> (disk: MemoryFileSystem, store: LogStore, recovery: Recovery) {
+    let first = MemoryFileSystem()
+    do {
+      let (store, _) = try LogStore.open(first)
+      try store.append(1...90, bytes: 640)
+      try store.run(try store.takeSnapshot(at: LogIndex(80)))
+    }
+    let disk = first.killed()
+    try harm(disk)
+    let (store, recovery) = try LogStore.open(disk)
+    return (disk, store, recovery)
+  }
+
+  private func repair(
+    _ store: LogStore, _ ranges: [EntryRange], _ live: [RecordReference]
+  ) throws {
+    let needed = live.filter { record in ranges.contains { $0.contains(record.entry) } }
+    let job = store.repair(ranges, with: needed.map { ($0, bytes($0, of: 640)) })
+    try job.execute()
+    try store.run(store.stage(job))
+    store.upkeep()
+    store.checkInvariants()
+  }
+
+  /// The first byte of an entry's record in the file that holds it.
+  private func head(
+    _ disk: MemoryFileSystem, of index: UInt64, _ prefix: String = "segment-"
+  ) throws -> (name: String, at: Int) {
+    let part = Array(payload(index, 1, bytes: 640).prefix(64))
+    for name in files(disk, prefix) {
+      if let at = disk.bytes(name).range(of: part) { return (name, at - RecordHeader.bytes) }
+    }
+    throw StorageFailure(.read, "entry \(index)", code: 2)
+  }
+
+  private func expect(
+    _ live: [RecordReference], readableIn store: LogStore, _ note: Comment
+  ) throws {
+    for record in live { #expect(try store.record(record) == bytes(record, of: 640), note) }
+  }
+
+  @Test("A repair of what a segment of the stream lacks at its ends survives cleanings")
+  func repairAtTheEndOfASegment() throws {
+    for lost in [33, 48] as [UInt64] {
+      let (disk, store, recovery) = try harmed { disk in
+        let (name, at) = try head(disk, of: lost)
+        disk.flip(name, at: at + 8)
+      }
+      #expect(recovery.damagedEntries == [EntryRange(first: LogIndex(lost), last: LogIndex(lost))])
+      let live = references(lost...lost, each: 3)
+      try repair(store, recovery.damagedEntries, live)
+      try clean(store, keepFrom: 40, live)
+      try expect(live, readableIn: store, "\(lost)")
+      let more = (live + references(34...40, each: 9)).sorted { $0.entry < $1.entry }
+      try clean(store, keepFrom: 60, more)
+      try expect(more, readableIn: store, "\(lost), cleaned twice")
+      let (again, second) = try LogStore.open(disk.killed())
+      // Those before it may be said to be damaged: they are dead.
+      #expect(!second.damagedEntries.contains { $0.last >= LogIndex(lost) })
+      try expect(more, readableIn: again, "\(lost), after a restart")
+    }
+  }
+
+  @Test("A lost patch and a log that ends below the snapshot are known after a restart")
+  func lostPatchBelowTheSnapshot() throws {
+    let (disk, store, recovery) = try harmed { disk in
+      let (name, at) = try head(disk, of: 20)
+      disk.flip(name, at: at + RecordHeader.bytes + 100)
+    }
+    try repair(store, recovery.damagedEntries, references(20...20, each: 2))
+    let after = disk.killed()
+    try after.remove(try #require(files(after, "kept-").first))
+    for name in files(after, "segment-").dropFirst(4) { try after.remove(name) }
+    let (_, first) = try LogStore.open(after)
+    #expect(first.damagedEntries.contains { $0.contains(LogIndex(20)) })
+    let (_, second) = try LogStore.open(after.killed())
+    #expect(second.damagedEntries == first.damagedEntries)
+  }
+
+  @Test("A damaged patch counts no more once its entries are repaired again")
+  func patchOfAPatch() throws {
+    let (disk, store, recovery) = try harmed { disk in
+      let (name, at) = try head(disk, of: 20)
+      disk.flip(name, at: at + RecordHeader.bytes + 100)
+    }
+    let live = references(20...20, each: 2)
+    try repair(store, recovery.damagedEntries, live)
+    let harmed = disk.killed()
+    harmed.flip(try #require(files(harmed, "kept-").first), at: FileHeader.blockBytes + 60)
+    let (again, second) = try LogStore.open(harmed)
+    #expect(second.damagedEntries == recovery.damagedEntries)
+    try repair(again, second.damagedEntries, live)
+    let (last, third) = try LogStore.open(harmed.killed())
+    #expect(third.damagedEntries == [])
+    #expect(files(harmed, "kept-").count == 1)
+    try expect(live, readableIn: last, "repaired twice")
+  }
+
+  @Test("A lost patch takes only what it stood for")
+  func patchOfTwo() throws {
+    let lost = [5, 50].map { EntryRange(first: LogIndex($0), last: LogIndex($0)) }
+    let (disk, store, recovery) = try harmed { disk in
+      for index in [5, 50] as [UInt64] {
+        let (name, at) = try head(disk, of: index)
+        disk.flip(name, at: at + RecordHeader.bytes + 100)
+      }
+    }
+    #expect(recovery.damagedEntries == lost)
+    let live = references(1...60, each: 9)
+    try repair(store, lost, live)
+    try clean(store, keepFrom: 60, live)
+    let after = disk.killed()
+    for name in files(after, "kept-") { try after.remove(name) }
+    let (again, second) = try LogStore.open(after)
+    #expect(second.damagedEntries == lost)
+    try again.run(try again.takeSnapshot(at: LogIndex(85)))
+    let (last, third) = try LogStore.open(after.killed())
+    #expect(third.damagedEntries == lost)
+    try expect(live.filter { ![5, 50].contains($0.entry.rawValue) }, readableIn: last, "others")
+  }
+
+  @Test("Losses of which nothing is alive any more are given up, with their patches")
+  func deadLosses() throws {
+    let (disk, store, recovery) = try harmed { disk in
+      try disk.remove(files(disk, "segment-")[1])
+    }
+    let live = references(17...32, each: 2)
+    try repair(store, recovery.damagedEntries, live)
+    try clean(store, keepFrom: 80, live)
+    try expect(live, readableIn: store, "alive")
+    #expect(!files(disk, "kept-").isEmpty)
+    try store.append(91...100, bytes: 640)
+    try store.run(try store.takeSnapshot(at: LogIndex(95)))
+    try store.append(101...130, bytes: 640)
+    try store.run(try store.takeSnapshot(at: LogIndex(125)))
+    try clean(store, keepFrom: 120, [])
+    #expect(files(disk, "kept-").isEmpty)
+    let (again, second) = try LogStore.open(disk.killed())
+    #expect(second.damagedEntries == [] && again.log.lost.isEmpty && again.log.mended.isEmpty)
+  }
+
+  @Test("Each record of a kept file with a damaged head is readable or known as damaged")
+  func damagedHeadInAKeptFile() throws {
+    let live = [2, 5, 9, 12, 15].map { RecordReference(entry: LogIndex($0), offset: 0, size: 64) }
+    for harmedAt in live.indices {
+      let (disk, store, _) = try harmed { _ in }
+      try clean(store, keepFrom: 60, live)
+      let after = disk.killed()
+      let name = try #require(files(after, "kept-").first)
+      let recordBytes = FragmentHeader.recordBytes(64)
+      after.flip(name, at: FileHeader.blockBytes + harmedAt * recordBytes + 9)
+      let (again, recovery) = try LogStore.open(after)
+      for record in live {
+        do throws(LogReadError) {
+          #expect(try again.record(record) == bytes(record, of: 640))
+        } catch {
+          #expect(error == .damaged(record.entry))
+          #expect(recovery.damagedEntries.contains { $0.contains(record.entry) })
+        }
+      }
+    }
+  }
+
   /// A leader's store with a snapshot, and what is alive in it.
   private func leader() throws -> (store: LogStore, live: [RecordReference]) {
     let (store, _) = try LogStore.open(MemoryFileSystem())
