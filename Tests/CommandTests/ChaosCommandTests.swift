@@ -21,6 +21,7 @@ import Testing
   @Test(arguments: [
     ["run"], ["run", "leader-kil"], ["run", "leader-kill", "--sed", "1"],
     ["run", "leader-kill", "--seed", "x"], ["run", "leader-kill", "--duration", "5"],
+    ["run", "leader-kill", "--protocol", "mqtt"],
     ["run", "leader-kill", "--rate", "fast"], ["run", "leader-kill", "more"], ["rum"],
   ])
   func wrongUsageIsRefused(words: [String]) async {

@@ -17,6 +17,7 @@ enum ChaosRunCommand {
       Option("seed", "N", "draws what comes when; the same seed is the same plan (default: drawn)"),
       Option("duration", "TIME", "for how long faults come (default: the scenario's, 60s)"),
       Option("rate", "R", "publishes a second, or max (default: the scenario's, 500)"),
+      Option("protocol", "NAME", "amqp: all load goes through AMQP (default: the scenario's)"),
       Option("report", "DIR", "write history, verdict, logs and report.html there"),
       Option("netns", nil, "a network namespace for each node (needs root)"),
       Option("no-strict", nil, "redeliveries after a change of leader are only counted"),
@@ -78,6 +79,12 @@ enum ChaosRunCommand {
       options.duration = duration
     }
     options.rate = arguments.text("rate")
+    if let name = arguments.text("protocol") {
+      guard name == "amqp" else {
+        throw arguments.usage("--protocol must be amqp, not \"\(name)\"")
+      }
+      options.speakAMQP()
+    }
     options.word = arguments.operands[0]
     options.isStrict = !arguments.flag("no-strict")
     options.usesNamespaces = arguments.flag("netns")

@@ -57,7 +57,8 @@ package struct ChaosResult: Sendable {
   package var command: String {
     "skein chaos run \(Self.shellWord(options.word)) --seed \(options.seed)"
       + " --duration \(DurationText.format(options.duration))"
-      + (options.rate.map { " --rate \($0)" } ?? "") + (options.isStrict ? "" : " --no-strict")
+      + (options.rate.map { " --rate \($0)" } ?? "") + (options.isAMQP ? " --protocol amqp" : "")
+      + (options.isStrict ? "" : " --no-strict")
       + (options.usesNamespaces ? " --netns" : "")
   }
 

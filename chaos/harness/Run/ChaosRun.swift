@@ -16,6 +16,8 @@ package struct ChaosOptions: Sendable {
   /// The scenario's name or file, as it was given.
   package var word: String
   package var isStrict = true
+  /// All load goes through AMQP.
+  package private(set) var isAMQP = false
   package var usesNamespaces = false
   /// nil looks for free ports.
   package var basePort: UInt16?
@@ -29,6 +31,12 @@ package struct ChaosOptions: Sendable {
     self.seed = seed
     word = scenario.name
     duration = scenario.duration
+  }
+
+  /// Instead of what the scenario says.
+  package mutating func speakAMQP() {
+    isAMQP = true
+    scenario.workload.speakAMQP()
   }
 }
 

@@ -65,6 +65,15 @@ package struct WorkloadPlan: Equatable, Sendable {
 
   package init() {}
 
+  /// The load goes through AMQP: as many publishers as there were. What AMQP has no word for (keys, leases,
+  /// moves and the like) is left out; the native consumers only look after their own queues.
+  package mutating func speakAMQP() {
+    amqp = max(amqp, producers)
+    producers = 0
+    moved = 0
+    redrive = nil
+  }
+
   /// Where producers publish.
   package var queueNames: [String] { (1...queues).map { "work-\($0)" } }
   /// All but the dead letters and the AMQP clients' own.

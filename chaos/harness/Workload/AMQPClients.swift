@@ -97,7 +97,10 @@ final class AMQPClients: Sendable {
   private func publish(
     on link: AMQPLink, _ state: inout Publishing, _ sent: inout UInt64, _ number: Int
   ) throws(AMQPLink.Ended) {
-    let pause = Nanoseconds(rawValue: 1_000_000_000 / (plan.rate ?? 2000) * UInt64(plan.amqp) * 2)
+    // Beside others they publish half as much.
+    let share: UInt64 = plan.producers > 0 ? 2 : 1
+    let pause = Nanoseconds(
+      rawValue: 1_000_000_000 / (plan.rate ?? 2000) * UInt64(plan.amqp) * share)
     var due = recording.clock.now
     while control.isPublishing || (!state.waiting.isEmpty && control.mayRetry) {
       let now = recording.clock.now
