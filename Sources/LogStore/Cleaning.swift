@@ -36,7 +36,7 @@ package final class CleaningJob: @unchecked Sendable {
   private(set) var isGone: [Bool]
   private(set) var kept: [KeptFile] = []
   /// Losses of which nothing is alive any more.
-  private(set) var deadLosses: [EntryRange] = []
+  private(set) var deadLosses = EntryRanges()
   /// Entries whose records turned out damaged while they were read.
   package private(set) var damaged: [LogIndex] = []
 
@@ -59,6 +59,11 @@ package final class CleaningJob: @unchecked Sendable {
     isGone = candidates.map { _ in false }
   }
 
+  /// A repair has come meanwhile.
+  func isMendedSince(_ index: LogIndex, in now: LogFiles) -> Bool {
+    now.mended.contains(index) && !log.mended.contains(index)
+  }
+
   /// Counts what is alive and rewrites what is worth it.
   package func execute() throws(StorageFailure) {
     invariant(!isExecuted, "cleaning executed twice")
@@ -74,7 +79,11 @@ package final class CleaningJob: @unchecked Sendable {
       do throws(LogReadError) {
         try rewrite(rewritten, counts, writer)
         kept = try Self.storage { () throws(StorageFailure) in try writer.finish() }
-        for at in candidates.indices { isGone[at] = counts[at] == 0 || rewritten[at] }
+        for at in candidates.indices {
+          isGone[at] = counts[at] == 0 || rewritten[at]
+          // A file that stays may hold what something else has replaced.
+          if !isGone[at] { deadLosses.remove(ranges[at]) }
+        }
         return
       } catch {
         numbers += UInt64(writer.numbers.count)
@@ -104,7 +113,7 @@ package final class CleaningJob: @unchecked Sendable {
     var counts = candidates.map { _ in UInt64(0) }
     var recent = 0
     var losses = log.lost.through(keepFrom.previous)
-    defer { deadLosses = losses.ranges }
+    defer { deadLosses = losses }
     live { record in
       if let alive = losses.range(containing: record.entry) { losses.remove(alive) }
       guard let at = candidate(of: record.entry, near: recent) else { return }
@@ -260,6 +269,9 @@ struct FragmentCopier {
 /// Brings the bytes of damaged records back. `execute` on the low-priority thread, then
 /// `LogStore.stage(_: RepairJob)`.
 package final class RepairJob: @unchecked Sendable {
+  /// So many ranges have a file of their own; large ones need several.
+  private static let filesMax = Int(CleaningJob.numbersReserved) / 2
+
   let epoch: UInt64
   /// What is mended when the job is in force.
   package let ranges: [EntryRange]
@@ -287,13 +299,14 @@ package final class RepairJob: @unchecked Sendable {
       directory: site.directory, fileSystem: site.fileSystem, identity: site.identity,
       firstNumber: firstNumber, fileBytesMax: site.options.segmentBytes)
     var last: RecordReference?
+    let ranges = EntryRanges(ranges).ranges
     var at = ranges.startIndex
     for (record, bytes) in sorted where record != last {
       invariant(
         bytes.count == Int(record.size), "\(bytes.count) bytes for a record of \(record.size)")
       // What a file stands for are the entries from its first to its last.
       while at < ranges.endIndex, ranges[at].last < record.entry {
-        try writer.breakFile()
+        if writer.numbers.count < Self.filesMax { try writer.breakFile() }
         at += 1
       }
       try writer.add(entry: record.entry, offset: record.offset, bytes: bytes[...])

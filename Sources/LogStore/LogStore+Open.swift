@@ -574,8 +574,7 @@ extension Opening {
     let base = snapshotFile?.info.position ?? .zero
     forgetFilesOfStream(from: base.index.next)
     let reached = LogPosition(term: scan.lastTerm, index: scan.nextIndex.previous)
-    let isReplaced = base.index >= manifest.streamIndex && scan.mayBeReplaced(before: base)
-    if isReplaced { dropReplaced(scan, base) }
+    let isReplaced = dropReplaced(scan, base)
     let firstLost = scan.damaged.ranges.first { $0.last > base.index }
       .map { max($0.first, base.index.next) }
     let scannedLast = scan.nextIndex.previous
@@ -592,7 +591,7 @@ extension Opening {
     let isBelowSnapshot = last.index < base.index
     if last.index <= base.index { last = base }
     // Cut to nothing, the stream would go on with what its first segment was begun with.
-    let isCutAway = scan.firstInHand == nil && manifest.streamIndex > last.index.next
+    let isCutAway = scan.firstInHand == nil && manifest.streamIndex > base.index.next
     // What was acknowledged and is not in hand any more must not be voted away. The last batch may
     // have been acknowledged too, although nothing says so yet.
     let acknowledged = max(known.position, reached)
@@ -628,16 +627,29 @@ extension Opening {
   }
 
   /// Log matching says that entries are the same up to one of the same term. Where the log has another at
-  /// the snapshot's end, nobody knows how far back a truncation went that is lost.
-  private func dropReplaced(_ scan: StreamScan, _ base: LogPosition) {
+  /// the snapshot's end, or begins behind it, nobody knows how far back a truncation went that is lost.
+  ///
+  /// - Returns: whether all of the log was dropped.
+  private func dropReplaced(_ scan: StreamScan, _ base: LogPosition) -> Bool {
     let index = min(base.index, scan.nextIndex.previous)
-    let text =
+    var text =
       "the log's entry \(index) is not of term \(base.term) as the snapshot's last one, \(base.index):"
       + " what replaced it is lost"
+    if let first = scan.firstInHand, first > base.index.next {
+      text = "the log begins with entry \(first), the snapshot ends with \(base.index)"
+    } else {
+      // Nobody else could replace what the only voter has.
+      let isAlone = snapshotFile?.info.membership.voters == [identity.node]
+      let isMissing = index < base.index
+      if isMissing && isAlone || !scan.mayBeReplaced(before: base) { return false }
+    }
     _ = scan.cut(before: scan.lowest)
+    let lost = EntryRange(first: scan.lowest, last: max(scan.lowest, base.index))
     recovery.damage.append(
       DamageReport(
-        text: text, consequence: .recordsLost(EntryRange(first: scan.lowest, last: base.index))))
+        text: text,
+        consequence: scan.lowest > base.index ? .logCutFrom(base.index.next) : .recordsLost(lost)))
+    return true
   }
 
   /// What lies behind the snapshot is in the stream or nowhere. A repair from before the first snapshot may

@@ -89,7 +89,7 @@ extension LogStore {
       return nil
     }
     let empty = done.streamCount - done.candidates.count { $0.isOfStream(log) }
-    if !done.isGone.contains(true) && empty == 0 { return nil }
+    if !done.isGone.contains(true) && empty == 0 && done.deadLosses.isEmpty { return nil }
     let job = beginJob()
     let staying = Set(
       done.candidates.indices.filter { !done.isGone[$0] }
@@ -111,7 +111,7 @@ extension LogStore {
       // What was alive of them lies in a kept file now, out of repairs too.
       log.forget(file.range)
     }
-    for range in done.deadLosses { log.forget(range) }
+    for range in done.deadLosses.ranges { log.forget(range) }
     log.sparse = sparse.sorted { $0.range.first < $1.range.first }
     dropPatches(job)
     moveFirstIndex()
@@ -155,7 +155,7 @@ extension LogStore {
   /// - Returns: the entries that are to be repaired.
   package func noteDamage(foundBy job: CleaningJob) -> [LogIndex] {
     guard job.epoch == epoch else { return [] }
-    let found = job.damaged.filter { !log.mended.contains($0) }
+    let found = job.damaged.filter { !job.isMendedSince($0, in: log) }
     for index in found { noteDamage(index) }
     return found
   }

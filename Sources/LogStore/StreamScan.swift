@@ -132,6 +132,8 @@ final class StreamScan {
 
   private let firstSegment: UInt64
   let lowest: LogIndex
+  /// Of the entry before the first in hand, as that one's record says.
+  private var beforeFirst: LogPosition?
 
   /// Reads everything and stops at the end of the log.
   func run() throws(StorageFailure) {
@@ -361,11 +363,11 @@ final class StreamScan {
     let from = holeRecords == nil ? place : holePlace
     let inHand = nextIndex
     if index < nextIndex { truncateInHand(from: index) }
-    if holeRecords != nil, firstInHand == nil {
+    if holeRecords != nil {
       // A truncation may be lost in the damage that went below where the first segment was begun.
       let reach = UInt64(records)
       let first = index.rawValue > reach ? LogIndex(index.rawValue - reach) : LogIndex(1)
-      miss(max(lowest, first), before: index)
+      miss(max(lowest, first), before: firstInHand ?? index)
     }
     if let known = self.term(of: min(index, nextIndex).previous), known != term,
       inHand != index
@@ -377,6 +379,7 @@ final class StreamScan {
       if lowest < nextIndex { suspect(from: lowest, place: from) }
     }
     if index > nextIndex { lose(nextIndex, index.previous, from) }
+    if firstInHand == nil { beforeFirst = LogPosition(term: term, index: index.previous) }
     nextIndex = index
     lastTerm = term
     holeRecords = nil
@@ -467,8 +470,19 @@ final class StreamScan {
   /// What is in hand is, or may be, from before a truncation that was lost behind it: `position`, before
   /// which everything is in force, does not go on with it.
   func mayBeReplaced(before position: LogPosition) -> Bool {
+    guard let first = firstInHand else { return false }
     if nextIndex <= position.index { return !runs.isEmpty && lastTerm != position.term }
-    return !damaged.contains(position.index) && term(of: position.index) != position.term
+    if position.index.next == first, let known = beforeFirst, known.index == position.index {
+      return known.term != position.term
+    }
+    if position.index >= first, !damaged.contains(position.index) {
+      return term(of: position.index) != position.term
+    }
+    // Leaders of its term and of later ones have it; those of earlier terms have none behind it.
+    var later = max(first, position.index.next)
+    if let hidden = damaged.range(containing: later) { later = hidden.last.next }
+    return later < nextIndex
+      ? (term(of: later) ?? .zero) < position.term : lastTerm != position.term
   }
 
   /// Cuts what is in hand before `index`. Gives the place from which everything goes.

@@ -441,6 +441,38 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     #expect(second.damagedEntries == [] && again.log.lost.isEmpty && again.log.mended.isEmpty)
   }
 
+  @Test(
+    "What a cleaning finds damaged is to be repaired, a patch too, but not what was repaired since")
+  func damageFoundByACleaning() throws {
+    let (disk, store, recovery) = try harmed { disk in
+      let (name, at) = try head(disk, of: 5)
+      disk.flip(name, at: at + RecordHeader.bytes + 100)
+    }
+    let live = references(5...6, each: 1)
+    try repair(store, recovery.damagedEntries, live)
+    // Rots while the store is open: the patch, and another record.
+    disk.flip(try #require(files(disk, "kept-").first), at: FileHeader.blockBytes + 60)
+    let (name, at) = try head(disk, of: 6)
+    disk.flip(name, at: at + RecordHeader.bytes + 100)
+    func cleaning() throws -> CleaningJob {
+      let job = try #require(
+        store.cleaning(keepFrom: LogIndex(60)) { each in live.forEach(each) })
+      try job.execute()
+      return job
+    }
+    let first = try cleaning()
+    let found = store.noteDamage(foundBy: first)
+    #expect(found.count == 1 && live.map(\.entry).contains(found[0]))
+    try store.run(store.stage(first))
+    #expect(store.damagedEntries.contains { $0.contains(found[0]) })
+    // Repaired between its execution and its end.
+    let second = try cleaning()
+    try repair(store, live.map { EntryRange(first: $0.entry, last: $0.entry) }, live)
+    #expect(store.noteDamage(foundBy: second).allSatisfy { $0 == LogIndex(5) })
+    try store.run(store.stage(second))
+    try expect(live, readableIn: store, "repaired")
+  }
+
   @Test("Each record of a kept file with a damaged head is readable or known as damaged")
   func damagedHeadInAKeptFile() throws {
     let live = [2, 5, 9, 12, 15].map { RecordReference(entry: LogIndex($0), offset: 0, size: 64) }
