@@ -635,7 +635,9 @@ extension Opening {
     var text =
       "the log's entry \(index) is not of term \(base.term) as the snapshot's last one, \(base.index):"
       + " what replaced it is lost"
-    if let first = scan.firstInHand, first > base.index.next {
+    if let first = scan.firstInHand, first > base.index.next,
+      !scan.damaged.contains(base.index.next)
+    {
       text = "the log begins with entry \(first), the snapshot ends with \(base.index)"
     } else {
       // Nobody else could replace what the only voter has.
@@ -644,11 +646,12 @@ extension Opening {
       if isMissing && isAlone || !scan.mayBeReplaced(before: base) { return false }
     }
     _ = scan.cut(before: scan.lowest)
-    let lost = EntryRange(first: scan.lowest, last: max(scan.lowest, base.index))
+    if scan.lowest <= base.index {
+      let lost = EntryRange(first: scan.lowest, last: base.index)
+      recovery.damage.append(DamageReport(text: text, consequence: .recordsLost(lost)))
+    }
     recovery.damage.append(
-      DamageReport(
-        text: text,
-        consequence: scan.lowest > base.index ? .logCutFrom(base.index.next) : .recordsLost(lost)))
+      DamageReport(text: text, consequence: .logCutFrom(base.index.next)))
     return true
   }
 

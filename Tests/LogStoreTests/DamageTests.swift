@@ -387,6 +387,7 @@ extension DamageReport {
         }
       } else {
         #expect(recovery.last.index < index)
+        #expect(recovery.damage.contains { $0.isLossOfLog })
         #expect(recovery.hardState.floor.index >= LogIndex(70))
       }
     }
