@@ -359,7 +359,8 @@ extension LogStore {
     return first
   }
 
-  /// The manifest of what is in force as staged.
+  /// The manifest of what is in force as staged. Damage of which its files would not tell the next start
+  /// is added to what is lost first.
   func manifest() -> Manifest {
     rememberLosses(among: log.sparse)
     manifestEdition += 1
