@@ -119,8 +119,8 @@ package struct ConnectionMachine: ~Copyable {
     phaseDeadline = now + settings.handshakeTimeout
   }
 
-  /// The largest frame before the client has shown who it is.
-  static let handshakeBytesMax = 16 << 10
+  /// The largest frame before the client has shown who it is, as in RabbitMQ.
+  static let handshakeBytesMax = 4 << 10
 
   // MARK: What the gateway asks
 

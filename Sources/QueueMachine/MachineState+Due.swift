@@ -185,6 +185,14 @@ extension MachineState {
     queues[queue].needsTrim = false
   }
 
+  /// To be called after something was put into the queue, or came back to it.
+  mutating func trimIfOverfull(_ queue: Int) {
+    guard queues[queue].settings.overflow == .dropOldest, queues[queue].isOverfull else { return }
+    queues[queue].needsTrim = true
+    trim(queue)
+    lowerDeadline(ofQueue: queue)
+  }
+
   /// To be called after something was put into the queue that falls due.
   mutating func lowerDeadline(ofQueue queue: Int) {
     let time = queues[queue].deadline(at: clock)

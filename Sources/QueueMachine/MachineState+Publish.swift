@@ -162,11 +162,7 @@ extension MachineState {
       }
     }
     self.stored(stored, in: queue)
-    if !isRejecting, queues[queue].isOverfull {
-      queues[queue].needsTrim = true
-      trim(queue)
-      lowerDeadline(ofQueue: queue)
-    }
+    if !isRejecting { trimIfOverfull(queue) }
     for run in runs {
       producers[producer].answer(run)
       if effects.wants(origin) {

@@ -26,6 +26,7 @@ extension MachineState {
     var message = held.message
     if wasSeen { message.set(Waiting.wasDelivered) }
     makeReady(message, in: queue)
+    trimIfOverfull(queue)
   }
 
   /// The attempt failed: out if it was the last one allowed (G8), else to be tried again after the
@@ -61,6 +62,7 @@ extension MachineState {
     } else {
       delay(message, in: queue, until: clock + wait)
     }
+    trimIfOverfull(queue)
   }
 
   /// Never again: to the dead-letter queue at once.

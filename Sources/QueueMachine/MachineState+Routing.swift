@@ -197,11 +197,7 @@ extension MachineState {
         storeOne(command, &place, in: targets, seers, keyKeepers * keyBytes, origin, &effects)
         left -= 1
       }
-      for queue in targets where queues[queue].isOverfull {
-        queues[queue].needsTrim = true
-        trim(queue)
-        lowerDeadline(ofQueue: queue)
-      }
+      for queue in targets { trimIfOverfull(queue) }
     }
     if left > 0 { storeLater(left, of: command, &place, copies: targets.count, origin, &effects) }
   }

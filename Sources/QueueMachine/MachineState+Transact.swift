@@ -172,10 +172,7 @@ extension MachineState {
     nextOrdinal += part.copies
     publishedHere += part.copies
     for queue in targets {
-      if queues[queue].settings.overflow == .dropOldest, queues[queue].isOverfull {
-        queues[queue].needsTrim = true
-        trim(queue)
-      }
+      trimIfOverfull(queue)
       markDirty(queue)
       lowerDeadline(ofQueue: queue)
     }

@@ -70,6 +70,27 @@ import Testing
     #expect(client.state == .receiving)
   }
 
+  @Test("A frame of the handshake has 4 KiB at most, as in RabbitMQ")
+  func theLargestHandshake() {
+    func startOK(padding: Int) -> [UInt8] {
+      TestFrames.method(
+        "connection.start-ok", channel: 0,
+        [
+          "mechanism": "PLAIN", "response": "\0guest\0guest", "locale": "en_US",
+          "clientProperties": .table(
+            FieldTable([("p", .text(String(repeating: "x", count: padding)))])),
+        ])
+    }
+    let padding = 4096 + Frame.overheadBytes - startOK(padding: 0).count
+    for (more, isTaken) in [(0, true), (1, false)] {
+      let client = TestConnection(FakeBroker())
+      client.send(Frame.protocolHeader)
+      let lines = client.send(startOK(padding: padding + more))
+      #expect(lines.map { $0.prefix(17) } == (isTaken ? ["0 connection.tune"] : []))
+      #expect((client.state == .finished) == !isTaken)
+    }
+  }
+
   @Test func aClientsNameIsFitForATerminal() {
     let client = TestConnection(FakeBroker())
     client.send(Frame.protocolHeader)

@@ -72,7 +72,7 @@ extension Model {
       }
       for queue in part.queues {
         let q = queuePlace(queue)!
-        if queues[q].settings.overflow == .dropOldest, isOver(q, 0, 0) { trim(q) }
+        trimIfOverfull(q)
       }
       let answers = part.records.indices.map { place in
         let id = MessageID(

@@ -302,6 +302,10 @@ struct Model {
     }
   }
 
+  mutating func trimIfOverfull(_ q: Int) {
+    if queues[q].settings.overflow == .dropOldest, isOver(q, 0, 0) { trim(q) }
+  }
+
   func level(_ message: Message, _ q: Int) -> Int {
     min(message.priority, Int(queues[q].settings.priorities) - 1)
   }
@@ -456,6 +460,7 @@ struct Model {
     var message = message
     message.wasDelivered = true
     makeReady(message, in: queue)
+    trimIfOverfull(queuePlace(queue)!)
   }
 
   /// What is too old goes with what falls due next.
@@ -520,6 +525,7 @@ struct Model {
         until: clock.addingReportingOverflow(wait).overflow
           ? .max : clock + wait)
     }
+    trimIfOverfull(queuePlace(queue)!)
   }
 
   func retryDelay(_ settings: QueueSettings, _ held: HeldMessage) -> UInt64 {
@@ -1020,7 +1026,7 @@ struct Model {
           break
         }
       }
-      if queues[q].settings.overflow == .dropOldest, isOver(q, 0, 0) { trim(q) }
+      trimIfOverfull(q)
     } else {
       for _ in new..<end { producer.answers.append(.refused(refusal ?? .queueNotFound)) }
     }

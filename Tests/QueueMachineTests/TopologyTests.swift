@@ -421,6 +421,25 @@ func table(_ entries: KeyValuePairs<String, Any>) -> [UInt8] {
     #expect(session.queue("//other:p") != .queueDeclared(ready: 0, consumers: 0))
   }
 
+  @Test("A queue's name has up to 255 bytes in every virtual host")
+  func longNamesInOtherHosts() throws {
+    let session = AMQPSession(rig)
+    let name = String(repeating: "h", count: 100)
+    session.ask { CommandWriter.addVirtualHost($0, tag: $1, name: name, into: &$2) }
+    guard let host = rig.machine.virtualHost(named: name) else {
+      Issue.record("no host")
+      return
+    }
+    func declare(_ count: Int) -> TopologyReply {
+      let order = QueueOrder(TopologyName(String(repeating: "q", count: count), in: host))
+      return session.ask { CommandWriter.declareQueue($0, tag: $1, order, into: &$2) }
+    }
+    #expect(declare(255) == .queueDeclared(ready: 0, consumers: 0))
+    #expect(declare(256) != .queueDeclared(ready: 0, consumers: 0))
+    try rig.restart()
+    #expect(rig.machine.queue(named: "//\(name):" + String(repeating: "q", count: 255)) != nil)
+  }
+
   // MARK: Taking, losing, dead letters
 
   @Test func takingHandsOutOneByOne() {

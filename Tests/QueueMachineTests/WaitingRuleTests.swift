@@ -325,6 +325,40 @@ import Testing
     #expect(rig.machine.dropped(from: dead) == 1)
   }
 
+  @Test(
+    "What comes back to a full queue makes room like what is published",
+    arguments: [
+      SettleKind.release, .negative, nil,
+    ])
+  func whatComesBackMakesRoom(kind: SettleKind?) {
+    let rig = Rig()
+    rig.declare("dead")
+    let queue = rig.declare("q") {
+      $0.lengthMax = 2
+      $0.overflow = .dropOldest
+      $0.deadLetterQueue = "dead"
+      $0.retryDelay = .zero
+    }
+    let session = rig.open(producer: 1)
+    rig.publish(session, 1, to: queue, bodies: [1, 1])
+    rig.subscribe(session, 1, queue, credit: 2)
+    rig.publish(session, 3, to: queue, bodies: [1, 1])
+    #expect(rig.summary(queue).ready == 2)
+    let kept = rig.machine.peek(queue, limit: 9).filter { $0.state == .ready }.map(\.id)
+    if let kind {
+      rig.settle(session, 1, kind, [1...2])
+    } else {
+      rig.apply {
+        CommandWriter.unsubscribe(
+          session, consumer: ConsumerID(1), tag: rig.tag(), returnHeld: true, into: &$0)
+      }
+    }
+    #expect(rig.machine.peek(queue, limit: 9).map(\.id) == kept)
+    let dead = rig.machine.peek(rig.machine.queue(named: "dead")!, limit: 9)
+    #expect(dead.compactMap { $0.deadLetter?.reason } == [.overflowed, .overflowed])
+    #expect(dead.map { $0.deadLetter?.attempts } == (kind == .negative ? [1, 1] : [0, 0]))
+  }
+
   @Test func aRecordThatCanNeverFitIsRefused() {
     let rig = Rig()
     let queue = rig.declare("q") {
