@@ -126,6 +126,8 @@ package enum ChannelRequest: Sendable {
   /// basic.qos global=false, for consumers that there are already: the most that each may hold, 0
   /// for no limit. Answer `.done`. New consumers bring theirs along in `ConsumeRequest`.
   case setConsumerPrefetch([ConsumerPrefetch])
+  /// Answer `.done` once it is known what became of the channel's publishes.
+  case awaitPublishes
   /// tx.commit: the settles and publishes of these ranges, in one log entry (G10). Answer `.done`
   /// after the returns of what was mandatory, or `.refused`, and then none of it happened.
   case commit(publishes: Range<Int>, settles: Range<Int>)

@@ -82,6 +82,8 @@ struct PendingRequest {
   enum Kind {
     case declareQueue(name: String)
     case ok(MethodID)
+    /// The client is sent these bytes.
+    case frame([UInt8])
     case messages(MethodID)
     case consume(ChannelConsumer)
     case cancel(ConsumerID)

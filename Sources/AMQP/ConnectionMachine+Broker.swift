@@ -54,6 +54,7 @@ extension ConnectionMachine {
       }
     case (.ok(let method), .done):
       if !pending.noWait { sendEmpty(method, number) }
+    case (.frame(let bytes), .done): output += bytes
     case (.messages(let method), .messages(let count)):
       if pending.noWait { break }
       if method == .queuePurgeOK {
@@ -184,7 +185,8 @@ extension ConnectionMachine {
   package mutating func returnMessage(
     _ channel: ChannelID, code: ReplyCode, content: BrokerContent, output: inout [UInt8]
   ) {
-    guard phase == .open, let place = place(of: channel), channels[place].phase == .open else {
+    // What comes before close-ok is still told.
+    guard phase == .open, let place = place(of: channel), channels[place].phase != .closing else {
       return
     }
     lend(&output) { machine in

@@ -73,7 +73,10 @@ extension ConnectionMachine {
   mutating func cancel(_ method: BasicCancel, _ place: Int) throws(Failure) {
     let tag = [UInt8](method.consumerTag)
     guard let consumer = channels[place].consumers.first(where: { $0.tag == tag }) else {
-      if !method.noWait { sendCancelOK(tag, place) }
+      if !method.noWait {
+        answerBehindPublishes(
+          BasicCancelOK(consumerTag: method.consumerTag), place, .basicCancel)
+      }
       return
     }
     ask(

@@ -335,9 +335,7 @@ extension ConnectionMachine {
       channels[place].publishedBeforeConfirm = channels[place].published
     case .confirm: break
     }
-    if !method.noWait {
-      ConfirmSelectOK().encode(channel: channels[place].number, into: &output)
-    }
+    if !method.noWait { answerBehindPublishes(ConfirmSelectOK(), place, .confirmSelect) }
   }
 }
 

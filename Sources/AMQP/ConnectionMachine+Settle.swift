@@ -57,8 +57,6 @@ extension ConnectionMachine {
     var taken: [Unsettled] = []
     channels[place].unsettled.takeAll { taken.append($0) }
     for unsettled in taken { requests.append(.requeued, unsettled, of: channels[place].id) }
-    if method == .basicRecover {
-      BasicRecoverOK().encode(channel: channels[place].number, into: &output)
-    }
+    if method == .basicRecover { answerBehindPublishes(BasicRecoverOK(), place, method) }
   }
 }

@@ -21,6 +21,18 @@ extension ConnectionMachine {
     requests.requests.append(.channel(token, channels[place].id, request))
   }
 
+  /// Answers what needs nothing of the broker, but not before it is known what became of the channel's
+  /// publishes: their returns and faults come first, as in RabbitMQ.
+  mutating func answerBehindPublishes(
+    _ answer: some MethodFields, _ place: Int, _ method: MethodID
+  ) {
+    let number = channels[place].number
+    if channels[place].published == 0 { return answer.encode(channel: number, into: &output) }
+    var frame: [UInt8] = []
+    answer.encode(channel: number, into: &frame)
+    ask(.awaitPublishes, place, method, .frame(frame))
+  }
+
   /// Has the broker do something that the client is not told of.
   mutating func order(_ request: ChannelRequest, _ place: Int) {
     requests.requests.append(.channel(makeToken(), channels[place].id, request))
@@ -250,11 +262,11 @@ extension ConnectionMachine {
 
   mutating func flow(_ method: ChannelFlow, _ place: Int) throws(Failure) {
     guard method.active else { throw .fault(Fault(.notImplemented, "active=false")) }
-    ChannelFlowOK(active: true).encode(channel: channels[place].number, into: &output)
+    answerBehindPublishes(ChannelFlowOK(active: true), place, .channelFlow)
   }
 
   /// From before 0-9-1; some clients still ask.
   mutating func grantAccess(_ method: AccessRequest, _ place: Int) throws(Failure) {
-    AccessRequestOK(ticket: 1).encode(channel: channels[place].number, into: &output)
+    answerBehindPublishes(AccessRequestOK(ticket: 1), place, .accessRequest)
   }
 }

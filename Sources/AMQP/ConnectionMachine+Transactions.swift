@@ -9,7 +9,7 @@ extension ConnectionMachine {
       throw .fault(Fault(.preconditionFailed, "cannot switch from confirm to tx mode"))
     }
     channels[place].mode = .transaction
-    TxSelectOK().encode(channel: channels[place].number, into: &output)
+    answerBehindPublishes(TxSelectOK(), place, .txSelect)
   }
 
   private func checkIsTransactional(_ place: Int) throws(Failure) {

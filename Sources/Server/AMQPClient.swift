@@ -40,6 +40,8 @@ final class AMQPClient {
   /// A request whose reply the machine of queues gives.
   enum Awaited {
     case done(RequestToken)
+    /// Decided already: only its turn is awaited.
+    case turn(RequestToken, BrokerAnswer)
     case declare(RequestToken, QueueDeclaration)
     case declareExchange(RequestToken, ExchangeDeclaration)
     case messages(RequestToken)

@@ -140,6 +140,7 @@ extension AMQPGateway {
       isRaised(consumer, of: channel, isRefused: false, client)
     case (.done(let token), .topology(.done)), (.declareExchange(let token, _), .topology(.done)):
       answer(token, .done, to: client)
+    case (.turn(let token, let decided), .topology(.done)): answer(token, decided, to: client)
     case (.declare(let token, _), .topology(.queueDeclared(let ready, let consumers))),
       (.messages(let token), .topology(.queueDeclared(let ready, let consumers))):
       answer(
@@ -365,9 +366,9 @@ extension AMQPClient.Awaited {
   /// The request that it answers; nil if nobody waits.
   fileprivate var token: RequestToken? {
     switch self {
-    case .done(let token), .declare(let token, _), .declareExchange(let token, _),
-      .messages(let token), .consume(let token, _), .cancel(let token, _, _),
-      .get(let token, _, _), .commit(let token, _, _):
+    case .done(let token), .turn(let token, _), .declare(let token, _),
+      .declareExchange(let token, _), .messages(let token), .consume(let token, _),
+      .cancel(let token, _, _), .get(let token, _, _), .commit(let token, _, _):
       token
     case .lowered, .raised, .nothing: nil
     }

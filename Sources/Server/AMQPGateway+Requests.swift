@@ -213,35 +213,38 @@ extension AMQPGateway {
         channel: channel, queue: "", noAck: true, prefetch: 0, isForReplies: true)
       client.add(state, as: consumer)
       let address = ReplyAddress(session: session, consumer: consumer).text
-      answer(token, .replyAddress(address), to: client)
+      answerBehindPublishes(token, .replyAddress(address), channel, session, client)
     case .cancel(let consumer):
       cancel(consumer, token, session, client)
     case .get(let queue, let noAck):
       get(queue, noAck, token, channel, session, client)
     case .setChannelPrefetch(let count):
       setLimit(count, of: channel, session, client)
-      answerBehindPublishes(token, channel, session, client)
+      answerBehindPublishes(token, .done, channel, session, client)
     case .setConsumerPrefetch(let limits):
       for limit in limits {
         setPrefetch(limit.count, of: limit.consumer, session, client)
       }
-      answerBehindPublishes(token, channel, session, client)
+      answerBehindPublishes(token, .done, channel, session, client)
+    case .awaitPublishes:
+      answerBehindPublishes(token, .done, channel, session, client)
     case .commit:
       stopForBug("a commit is carried out with its list")
     }
   }
 
-  /// Answers what is decided here, but not before the channel's publishes are: their faults come
-  /// first, as in RabbitMQ.
+  /// Answers what is decided here, but not before the channel's publishes are: their returns and faults
+  /// come first, as in RabbitMQ.
   private mutating func answerBehindPublishes(
-    _ token: RequestToken, _ channel: ChannelID, _ session: SessionID, _ client: AMQPClient
+    _ token: RequestToken, _ answer: BrokerAnswer, _ channel: ChannelID, _ session: SessionID,
+    _ client: AMQPClient
   ) {
     guard (0..<client.publishes.count).contains(where: { client.publishes[$0].channel == channel })
     else {
-      answer(token, .done, to: client)
+      self.answer(token, answer, to: client)
       return
     }
-    let tag = tag(.done(token), for: client)
+    let tag = tag(.turn(token, answer), for: client)
     relay.append { CommandWriter.mark(session, tag: tag, into: &$0) }
   }
 

@@ -244,6 +244,7 @@ final class FakeBroker {
           seen.append("prefetch \(change.consumer) \(change.count)")
         }
       }
+    case .awaitPublishes: seen.append("awaitPublishes")
     case .get, .commit: fatalError("answered elsewhere")
     }
     return .done

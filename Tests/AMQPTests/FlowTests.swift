@@ -50,6 +50,38 @@ import Testing
       ])
   }
 
+  @Test(
+    "What needs nothing of the broker is not answered before what was published",
+    arguments: [
+      ("confirm.select", "confirm.select-ok"), ("tx.select", "tx.select-ok"),
+      ("basic.cancel", "basic.cancel-ok consumerTag=t"),
+      ("access.request", "access.request-ok ticket=1"),
+      ("channel.flow", "channel.flow-ok active=1"), ("basic.recover", "basic.recover-ok"),
+    ])
+  func answersWaitForPublishes(method: String, answer: String) {
+    let fields: [String: TestValue] =
+      switch method {
+      case "basic.cancel": ["consumerTag": "t"]
+      case "channel.flow": ["active": true]
+      case "basic.recover": ["requeue": true]
+      default: [:]
+      }
+    let broker = FakeBroker()
+    let client = TestConnection.open(broker)
+    // With nothing published it is answered at once.
+    broker.isHolding = true
+    #expect(client.call(method, channel: 1, fields) == ["1 \(answer)"])
+    if method.hasSuffix("select") { client.call("channel.open", channel: 2) }
+    let channel: UInt16 = method.hasSuffix("select") ? 2 : 1
+    broker.release()
+    broker.isHolding = true
+    #expect(client.send(TestFrames.publish(channel: channel, key: "nowhere", "body")) == [])
+    #expect(client.call(method, channel: channel, fields) == [])
+    broker.release()
+    #expect(client.takeLines() == ["\(channel) \(answer)"])
+    #expect(broker.seen.contains("awaitPublishes"))
+  }
+
   @Test func withNothingUnreadAWaitingChannelStopsNobody() {
     let broker = FakeBroker()
     let client = TestConnection.open(broker)

@@ -265,6 +265,36 @@ private let refused: [Refused] = [
     try client.awaitConfirms(through: 1)
   }
 
+  @Test("Returns and faults of publishes come before the answers to what was sent behind them")
+  func answersComeBehindReturns() throws {
+    let cluster = try InProcessCluster()
+    try cluster.startAll()
+    let methods: [(classID: UInt16, id: UInt16, answer: UInt16, arguments: [UInt8])] = [
+      (85, 10, 11, [0]), (90, 10, 11, []), (20, 20, 21, [1]), (60, 110, 111, [1]),
+      (60, 30, 31, [1, 0x74, 0]), (60, 10, 11, [0, 0, 0, 0, 0, 1, 0]),
+      (20, 40, 41, [0, 200, 0, 0, 0, 0, 0]),
+    ]
+    // One of them is the leader; the others have a way to go.
+    for node in cluster.nodes {
+      for (classID, id, answer, arguments) in methods {
+        let client = try connect(node)
+        try client.publish("lost", key: "nowhere", mandatory: true)
+        try client.call(1, classID, id, arguments)
+        _ = try client.expect(classID, answer)
+        #expect(client.messages.map(\.body) == ["lost"], "\(classID).\(id)")
+      }
+      for (classID, id, answer, arguments) in methods.dropLast() {
+        let client = try connect(node)
+        try client.publish("lost", to: "missing", key: "")
+        try client.call(1, classID, id, arguments)
+        let fault = #expect(throws: AMQPTestClient.Failure.self) {
+          _ = try client.expect(classID, answer)
+        }
+        #expect(fault?.description.hasPrefix("closed: 404 ") == true, "\(classID).\(id)")
+      }
+    }
+  }
+
   @Test("Whoever is refused at the door hears why")
   func refusedAtTheDoor() throws {
     let cluster = try InProcessCluster(1)
