@@ -84,6 +84,19 @@ import Testing
     }
   }
 
+  @Test func twoLeadersOfATermAreSeen() throws {
+    try watch { leaders, _, say in
+      try say(1, "info: leads term 3")
+      try say(1, "info: does not lead any more")
+      try say(1, "info: leads term 3")
+      try say(2, "info: leads term 4")
+      #expect(leaders.halts.isEmpty)
+      try say(3, "info: leads term 3")
+      #expect(leaders.halts.map(\.node) == [3])
+      #expect(leaders.halts.first?.cause == "leads term 3, in which node 1 had led")
+    }
+  }
+
   /// A disk in hand, or a member that goes, explains it; what was said before and after does not.
   @Test func whoIsHarmedMayStopTakingPart() throws {
     try watch { leaders, _, say in

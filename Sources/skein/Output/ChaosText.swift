@@ -10,15 +10,15 @@ enum ChaosText {
     var text = VerdictText.text(
       result.runVerdict,
       broken: result.verdict.validity == .violated
-        ? "promises were broken" : "a node ended or stopped taking part by itself",
+        ? "promises were broken" : "a node ended, stopped or led against the rules",
       colours: colours)
     text += unknownPromises(result)
     text += faults(result, colours)
     text += elections(result)
     for exit in result.exits {
-      let what = exit.isAlive ? "takes no part any more" : "ended by itself"
+      let what = exit.isAlive ? exit.cause : "ended by itself (\(exit.cause))"
       text += Style.bad.apply("node \(exit.node) \(what)", colours: colours)
-      text += " (\(exit.cause)) after \(rounded(exit.time)) s:\n  "
+      text += " after \(rounded(exit.time)) s:\n  "
       text += exit.log.split(separator: "\n").joined(separator: "\n  ") + "\n"
     }
     if let waiting = result.waiting {

@@ -14,7 +14,7 @@ package typealias Launch =
 package struct NodeExit: Equatable, Sendable {
   package let node: Int
   package let time: Nanoseconds
-  /// `signal 6`, `exit code 1`, `stopped taking part: …`.
+  /// `signal 6`, `exit code 1`, `stopped taking part: …`, `leads term 7, in which node 1 had led`.
   package let cause: String
   /// Its last words.
   package let log: String

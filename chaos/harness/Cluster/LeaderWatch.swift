@@ -26,7 +26,8 @@ package final class LeaderWatch: Sendable {
     var changes: [Leadership] = []
     /// The term in which each node says that it leads.
     var leading: [Int: UInt64] = [:]
-    /// Nodes that live and take no part any more, though nothing was done to them that explains it.
+    /// Nodes that live and take no part any more, though nothing was done to them that explains it; and
+    /// those that led a term with another.
     var halts: [NodeExit] = []
     /// Nodes that may stop taking part: their disk is being harmed, or they are being removed.
     var excused: Set<Int> = []
@@ -70,7 +71,8 @@ package final class LeaderWatch: Sendable {
   // MARK: Halts
 
   /// Nodes whose processes live and take no part any more: their states had diverged (G14), a sync had
-  /// failed (G12). A kill or a restart would hide it, so it counts from the moment it is said.
+  /// failed (G12). A kill or a restart would hide it, so it counts from the moment it is said. Nodes that
+  /// led a term in which another had led are among them.
   var halts: [NodeExit] {
     look()
     return state.withLock { $0.halts }
@@ -127,6 +129,12 @@ package final class LeaderWatch: Sendable {
     switch known.event {
     case .leads(let term):
       leadsNoMore(node, at: time, &state)
+      // Raft's election safety (thesis §3.4): somebody voted twice, whatever came of it.
+      if let other = state.changes.first(where: { $0.term == term && $0.node != node }) {
+        let cause = "leads term \(term), in which node \(other.node) had led"
+        state.halts.append(
+          NodeExit(node: node, time: time, cause: cause, log: line, isAlive: true))
+      }
       state.leading[node] = term
       state.changes.append(Leadership(node: node, term: term, time: time))
       // In a history times never fall: there it stands when it was read.

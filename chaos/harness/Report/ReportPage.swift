@@ -52,7 +52,9 @@ struct ReportPage {
       switch result.outcome {
       case .valid: "Every promise that a history can show was kept."
       case .violated:
-        result.verdict.validity == .violated ? "Promises were broken." : "A node ended by itself."
+        result.verdict.validity == .violated
+          ? "Promises were broken."
+          : "A node ended by itself, stopped, or led in another's term."
       case .incomplete: "The run could not be brought to its end, so nobody knows."
       }
     var text = """
@@ -251,7 +253,7 @@ struct ReportPage {
     }
     return """
       <section>
-      <h2>Nodes that ended by themselves</h2>
+      <h2>Nodes that ended, stopped or led against the rules</h2>
       \(items.joined(separator: "\n"))
       </section>
 

@@ -21,7 +21,7 @@ package struct ChaosResult: Sendable {
 
   package enum Outcome: Sendable {
     case valid
-    /// A promise was broken, or a node ended by itself.
+    /// A promise was broken, or a node ended by itself or led in another's term.
     case violated
     /// It could not be brought to its end, so nobody knows.
     case incomplete
