@@ -79,6 +79,13 @@ final class AMQPClient {
     /// A consumer of direct replies: these have no queue, and are numbered here.
     var isForReplies = false
     var nextReply: UInt64 = 1
+
+    /// The most that it should hold. What needs no acknowledgement is acknowledged as it is written:
+    /// enough for a turn.
+    var wantedCredit: Int {
+      if noAck { return 2_048 }
+      return prefetch == 0 ? Int(FixedLimits.creditMax) : Int(prefetch)
+    }
   }
 
   /// The limit over all consumers of a channel (basic.qos global=true).
@@ -123,6 +130,13 @@ final class AMQPClient {
       waiting.remove(at: place)
       if place < lowered { lowered -= 1 }
     }
+  }
+
+  struct Cancelling {
+    let state: ConsumerState
+    let token: RequestToken
+    /// Still in the outbox; nil as long as more may come.
+    var unsent: Int?
   }
 
   /// A get whose message cannot be read yet.
@@ -170,6 +184,8 @@ final class AMQPClient {
   private(set) var consumers: [ConsumerID: ConsumerState] = [:]
   /// Credit that these have together.
   private(set) var creditGiven = 0
+  /// What they want, and so how much each may have.
+  private(set) var creditShares = CreditShares()
   /// Where there is one.
   var channelLimits: [ChannelID: ChannelLimit] = [:]
   /// Those with consumers that wait; others may be among them.
@@ -177,6 +193,8 @@ final class AMQPClient {
   var takers = AMQPTakers()
   /// In the order in which they were taken.
   var waitingGets: [WaitingGet] = []
+  /// Consumers that are being cancelled: what they were given before is sent before cancel-ok.
+  private(set) var cancelling: [ConsumerID: Cancelling] = [:]
   /// Consumers that were cancelled and held messages then: these go back with their channel.
   var cancelled: [ConsumerID: ChannelID] = [:]
   var outbox = Outbox()
@@ -203,14 +221,19 @@ final class AMQPClient {
 
   func add(_ state: ConsumerState, as consumer: ConsumerID) {
     consumers[consumer] = state
-    if !state.isForReplies { channelLimits[state.channel]?.sharers += 1 }
+    if state.isForReplies { return }
+    channelLimits[state.channel]?.sharers += 1
+    creditShares.add(state.wantedCredit)
   }
 
   /// - Returns: what it was; nil if there is none.
   @discardableResult func remove(_ consumer: ConsumerID) -> ConsumerState? {
     guard let state = consumers.removeValue(forKey: consumer) else { return nil }
     creditGiven -= Int(state.credit)
-    if !state.isForReplies { channelLimits[state.channel]?.sharers -= 1 }
+    if !state.isForReplies {
+      channelLimits[state.channel]?.sharers -= 1
+      creditShares.remove(state.wantedCredit)
+    }
     channelLimits[state.channel]?.unsent -= state.unsent
     if state.isWaiting { channelLimits[state.channel]?.stopWaiting(consumer) }
     return state
@@ -224,8 +247,42 @@ final class AMQPClient {
 
   /// - Returns: the consumer with it.
   func setPrefetch(_ count: UInt16, of consumer: ConsumerID) -> ConsumerState? {
+    guard let before = consumers[consumer] else { return nil }
     consumers[consumer]?.prefetch = count
+    if !before.isForReplies {
+      creditShares.remove(before.wantedCredit)
+      creditShares.add(consumers[consumer]?.wantedCredit ?? 0)
+    }
     return consumers[consumer]
+  }
+
+  /// - Returns: whether each consumer may have another share than before.
+  func reshareCredit() -> Bool { creditShares.settle() }
+
+  func startCancelling(_ consumer: ConsumerID, _ state: ConsumerState, _ token: RequestToken) {
+    cancelling[consumer] = Cancelling(state: state, token: token)
+  }
+
+  /// The consumer is given nothing any more.
+  ///
+  /// - Returns: whether all that it was given is sent.
+  func isGivenAll(_ consumer: ConsumerID) -> Bool {
+    let unsent = outbox.count(of: consumer)
+    cancelling[consumer]?.unsent = unsent
+    return unsent == 0
+  }
+
+  /// One message for the consumer left the outbox.
+  ///
+  /// - Returns: whether it was the last one before its cancel-ok.
+  func isLastBeforeCancel(of consumer: ConsumerID) -> Bool {
+    guard let unsent = cancelling[consumer]?.unsent else { return false }
+    cancelling[consumer]?.unsent = unsent - 1
+    return unsent == 1
+  }
+
+  func stopCancelling(_ consumer: ConsumerID) -> Cancelling? {
+    cancelling.removeValue(forKey: consumer)
   }
 
   /// The number for the next direct reply to the consumer; nil without it.

@@ -17,6 +17,7 @@ extension AMQPGateway {
     if !request.noAck, request.prefetch == 0, client.channelLimits[channel] == nil {
       advise(.noPrefetch(queue: request.queue))
     }
+    reshareCredit(session, client, but: request.consumer)
     // Less than one is said behind it.
     let credit = max(1, credit(for: state, client))
     client.setCredit(credit, of: request.consumer)
@@ -41,12 +42,9 @@ extension AMQPGateway {
     let given = client.creditGiven - Int(consumer.credit)
     let free = max(1, MachineLimits().creditPerSession - given)
     let limit = client.channelLimits[consumer.channel]
-    // What needs no acknowledgement is acknowledged as it is written: enough for a turn. It takes no
-    // room, but waits for it as the others do.
-    if consumer.noAck { return limit?.hasRoom == false ? 0 : UInt32(min(free, 2_048)) }
-    var wanted =
-      consumer.prefetch == 0
-      ? max(64, min(Int(FixedLimits.creditMax), free / 2)) : Int(consumer.prefetch)
+    var wanted = min(consumer.wantedCredit, client.creditShares.share)
+    // It takes no room, but waits for it as the others do.
+    if consumer.noAck { return limit?.hasRoom == false ? 0 : UInt32(min(free, wanted)) }
     if let limit {
       wanted = limit.hasRoom ? min(wanted, consumer.sent + (share ?? limit.share)) : 0
     }
@@ -62,6 +60,25 @@ extension AMQPGateway {
     let credit = credit(for: state, client)
     tell(credit, to: consumer, session, client)
     if credit == 0 { wait(consumer, client) }
+    reshareCredit(session, client)
+  }
+
+  /// To be called after the connection's consumers have changed, or what they want.
+  ///
+  /// - Parameter new: it is told by itself.
+  mutating func reshareCredit(
+    _ session: SessionID, _ client: AMQPClient, but new: ConsumerID? = nil
+  ) {
+    guard client.reshareCredit() else { return }
+    let share = client.creditShares.share
+    for consumer in client.consumers.keys.sorted() where consumer != new {
+      guard let state = client.consumers[consumer], !state.isForReplies else { continue }
+      // Under a channel's limit whoever wants more waits for its turn.
+      let isLess = Int(state.credit) > share
+      if isLess || client.channelLimits[state.channel] == nil {
+        tell(credit(for: state, client), to: consumer, session, client)
+      }
+    }
   }
 
   /// - Returns: whether that is news.
@@ -88,11 +105,13 @@ extension AMQPGateway {
       answer(token, .done, to: client)
       return
     }
+    client.startCancelling(consumer, state, token)
     let tag = tag(.cancel(token, consumer, state.channel), for: client)
     relay.append {
       CommandWriter.unsubscribe(
         session, consumer: consumer, tag: tag, returnHeld: false, into: &$0)
     }
     shareRoom(of: state.channel, session, client)
+    reshareCredit(session, client)
   }
 }

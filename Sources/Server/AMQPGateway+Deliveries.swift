@@ -60,6 +60,9 @@ extension AMQPGateway {
         cursor.withRecord(range) { record in
           write(record, item.delivery, item.consumer, client, replica, &settled)
         }
+        if !client.cancelling.isEmpty, client.isLastBeforeCancel(of: item.consumer) {
+          finishCancel(of: item.consumer, client, replica)
+        }
       case .damaged:
         replica.entryIsDamaged(item.delivery.reference.entry, now: now)
         deliverRetry = now + ClientGatewayLimits.deliverRetry
@@ -109,8 +112,8 @@ extension AMQPGateway {
     _ client: AMQPClient, _ replica: borrowing Replica, _ settled: inout SettledAtOnce
   ) {
     var isTaken = false
-    guard let state = client.consumers[consumer] else {
-      // It is being cancelled: what was on its way goes back unseen, and counts for nothing.
+    guard let state = client.consumers[consumer] ?? client.cancelling[consumer]?.state else {
+      // It is gone: what was on its way goes back unseen, and counts for nothing.
       note(delivery.delivery, of: consumer, .release, &settled, client)
       return
     }

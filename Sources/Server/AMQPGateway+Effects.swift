@@ -76,7 +76,10 @@ extension AMQPGateway {
       }
       client.waitingGets.removeAll { $0.taker == consumer }
       client.takers.queueIsGone(consumer)
+    } else if let cancelling = client.stopCancelling(consumer) {
+      answer(cancelling.token, .done, to: client)
     } else if client.remove(consumer) != nil {
+      if let session = client.openSession { reshareCredit(session, client) }
       cancelled.append((client, consumer))
     }
   }
@@ -149,10 +152,8 @@ extension AMQPGateway {
       answer(token, .messages(UInt32(clamping: count)), to: client)
     case (.consume(let token, _), .topology(.consuming)):
       answer(token, .done, to: client)
-    case (.cancel(let token, let consumer, let channel), .unsubscribed):
-      releaseUnsent(of: consumer, client)
-      keepIfHolding(consumer, of: channel, client, replica)
-      answer(token, .done, to: client)
+    case (.cancel(_, let consumer, _), .unsubscribed):
+      if client.isGivenAll(consumer) { finishCancel(of: consumer, client, replica) }
     case (.get(let token, _, let noAck), .topology(.took(let taker, let delivery, let ready))):
       let get = AMQPClient.WaitingGet(
         token: token, taker: taker, delivery: delivery, ready: ready, noAck: noAck)
@@ -191,16 +192,13 @@ extension AMQPGateway {
     }
   }
 
-  /// Hands back what a consumer that is cancelled was given and its client never saw.
-  private mutating func releaseUnsent(of consumer: ConsumerID, _ client: AMQPClient) {
-    let unsent = client.outbox.take(of: consumer)
-    guard let session = client.openSession, !unsent.isEmpty else { return }
-    var ranges: [DeliveryRange] = []
-    for delivery in unsent { ranges.add(delivery.delivery) }
-    for start in stride(from: 0, to: ranges.count, by: FixedLimits.rangesPerSettle) {
-      let part = ranges[start..<min(ranges.count, start + FixedLimits.rangesPerSettle)]
-      settle(Array(part), of: consumer, .release, session, client)
-    }
+  /// cancel-ok, behind all that the consumer was given before, as in RabbitMQ.
+  mutating func finishCancel(
+    of consumer: ConsumerID, _ client: AMQPClient, _ replica: borrowing Replica
+  ) {
+    guard let cancelling = client.stopCancelling(consumer) else { return }
+    keepIfHolding(consumer, of: cancelling.state.channel, client, replica)
+    answer(cancelling.token, .done, to: client)
   }
 
   /// A consumer that is cancelled lasts while it holds something.
@@ -220,8 +218,8 @@ extension AMQPGateway {
   ) {
     client.outbox.remove(of: consumer, in: ranges)
     let channel =
-      client.consumers[consumer]?.channel ?? client.cancelled[consumer]
-      ?? client.takers[consumer]?.channel
+      client.consumers[consumer]?.channel ?? client.cancelling[consumer]?.state.channel
+      ?? client.cancelled[consumer] ?? client.takers[consumer]?.channel
     guard let channel else { return }
     // As RabbitMQ does for a consumer that takes too long.
     let fault = Fault(

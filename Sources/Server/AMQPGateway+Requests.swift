@@ -122,6 +122,10 @@ extension AMQPGateway {
       client.remove(consumer)
       if !state.isForReplies { gone.append(consumer) }
     }
+    for (consumer, cancelling) in client.cancelling where cancelling.state.channel == channel {
+      _ = client.stopCancelling(consumer)
+      gone.append(consumer)
+    }
     gone += client.cancelled.filter { $0.value == channel }.map(\.key)
     client.cancelled = client.cancelled.filter { $0.value != channel }
     for consumer in gone {
@@ -132,6 +136,7 @@ extension AMQPGateway {
           session, consumer: consumer, tag: tag, returnHeld: true, into: &$0)
       }
     }
+    reshareCredit(session, client)
     let tag = tag(.done(token), for: client)
     relay.append { CommandWriter.mark(session, tag: tag, into: &$0) }
   }

@@ -205,6 +205,50 @@ import Testing
     #expect(try second.takeMessages(1).map(\.body) == ["4"])
   }
 
+  @Test("What a consumer was given before it was cancelled comes before cancel-ok, in order")
+  func givenComesBeforeCancelOK() throws {
+    let cluster = try InProcessCluster()
+    try cluster.startAll()
+    // One of them is the leader; the others have a way to go.
+    for (number, node) in cluster.nodes.enumerated() {
+      for noAck in [false, true] {
+        let client = try connect(node)
+        let queue = "q\(number) \(noAck)"
+        _ = try client.declare(queue)
+        let first = try client.consume(queue, noAck: noAck)
+        let second = try client.consume(queue, noAck: noAck)
+        let bodies = (0..<10).map { "\($0)" }
+        for body in bodies { try client.publish(body, key: queue) }
+        try client.cancel(first)
+        func got(_ tag: String) -> [String] {
+          client.messages.filter { $0.method.shortText(at: 0) == tag }.map(\.body)
+        }
+        let atCancel = got(first)
+        #expect(!atCancel.isEmpty)
+        while client.messages.count < 10 { _ = try client.declare(queue) }
+        #expect(got(first) == atCancel)
+        for tag in [first, second] { #expect(got(tag) == got(tag).sorted()) }
+        #expect((got(first) + got(second)).sorted() == bodies)
+        #expect(client.messages.allSatisfy { !$0.isRedelivered })
+      }
+    }
+  }
+
+  @Test("Hundreds of consumers without a prefetch share what a connection may hold")
+  func manyConsumersWithoutPrefetch() throws {
+    let (cluster, node) = try single()
+    defer { withExtendedLifetime(cluster) {} }
+    let client = try connect(node)
+    _ = try client.declare("q")
+    var tags: [String] = []
+    for number in 0..<200 { tags.append(try client.consume("q", noAck: number % 4 == 0)) }
+    for tag in tags.dropLast() { try client.cancel(tag) }
+    // The one that is left may hold as much as if it had always been alone.
+    let many = CreditShares.budget / 200 * 2
+    for number in 0..<many { try client.publish("\(number)", key: "q") }
+    #expect(try client.takeMessages(many).last?.body == "\(many - 1)")
+  }
+
   @Test("x-expires: a queue that nobody uses goes; one with a consumer stays")
   func expiringQueue() throws {
     let (cluster, node) = try single()
