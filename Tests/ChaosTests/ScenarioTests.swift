@@ -62,7 +62,7 @@ import Testing
 
   @Test(arguments: [
     ("about x\nfault kil leader", "test.chaos:2: fault: unknown fault \"kil\", did you mean kill?"),
-    ("about x\nfault kill", "test.chaos:2: target: is missing: one of node, leader, follower"),
+    ("about x\nfault kill", "test.chaos:2: target: is missing: one of node, leader, former, follower"),
     ("about x\nfault kill captain", "test.chaos:2: target: \"captain\" is none of node, leader"),
     ("about x\n\nfault kill node every", "test.chaos:3: every: has no value"),
     ("about x\nfault kill node every 3", "test.chaos:2: every: \"3\" is no time such as 500ms"),
@@ -274,6 +274,18 @@ import Testing
       seen.insert(Set(peers))
     }
     #expect(seen.count == count)
+  }
+
+  /// The leader is node 1.
+  @Test func inAStarTheOthersSeeOnlyTheLeader() {
+    let cut = rules(.star, [], members: [1, 2, 3, 4])
+    #expect(
+      Set(cut.keys)
+        == Set(
+          [2, 3, 4].flatMap { from in
+            [2, 3, 4].filter { $0 != from }.map { link(from, $0) }
+          }))
+    #expect(cut.values.allSatisfy { $0.isCut })
   }
 
   @Test func halvesSeeNothingOfEachOther() {

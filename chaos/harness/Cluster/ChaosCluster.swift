@@ -260,6 +260,9 @@ package actor ChaosCluster {
     var chosen: [Int]
     switch target {
     case .leader: chosen = leader.map { free.contains($0) ? [$0] : [] } ?? []
+    case .former:
+      let former = leaders.changes.last { $0.node != leader }?.node
+      chosen = former.map { free.contains($0) ? [$0] : [] } ?? []
     case .follower: chosen = Array(followers.prefix(1))
     case .node: chosen = Array(free.shuffled(using: &random).prefix(1))
     case .minority:

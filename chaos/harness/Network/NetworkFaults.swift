@@ -34,6 +34,12 @@ enum NetworkFaults {
     case .ring:
       let ring = members.shuffled(using: &random)
       detail = cutRing(ring, &rules)
+    case .star:
+      let centre = leader ?? members.shuffled(using: &random).first
+      for one in members where one != centre {
+        cut(between: [one], and: Set(members).subtracting([one, centre ?? one]), &rules)
+      }
+      detail = "around \(centre ?? 0)"
     case .latency, .throttle, .loss:
       var rule = LinkRule()
       if fault.line.kind == .latency {

@@ -15,6 +15,7 @@ package enum FaultKind: String, CaseIterable, Sendable {
   case oneWayOut = "one-way-out"
   case halves
   case ring
+  case star
   case cutClients = "cut-clients"
   case latency
   case throttle
@@ -40,7 +41,7 @@ package enum FaultKind: String, CaseIterable, Sendable {
       .cutClients, .halfOpen, .drop, .latency, .throttle, .loss, .diskFlip, .diskTruncate,
       .diskStale, .diskWipe, .diskFull, .diskLimit:
       true
-    case .rollingRestart, .halves, .ring, .members, .transfer, .killConsumer, .killProducer,
+    case .rollingRestart, .halves, .ring, .star, .members, .transfer, .killConsumer, .killProducer,
       .slowConsumer:
       false
     }
@@ -68,7 +69,7 @@ package enum FaultKind: String, CaseIterable, Sendable {
   /// With fewer nodes it would do nothing, or harm more disks than a minority.
   package var nodesMin: Int {
     switch self {
-    case .ring, .diskFlip, .diskTruncate, .diskStale, .diskWipe: 3
+    case .ring, .star, .diskFlip, .diskTruncate, .diskStale, .diskWipe: 3
     case .isolatePeers, .oneWayIn, .oneWayOut, .halves, .transfer: 2
     default: 1
     }
@@ -86,6 +87,8 @@ package enum FaultTarget: String, CaseIterable, Sendable {
   /// Any node, drawn.
   case node
   case leader
+  /// Who led before the one that leads now; if nobody leads, who led last.
+  case former
   /// Any other, drawn.
   case follower
   /// As many as may be missing: one of three, two of five.
@@ -97,7 +100,7 @@ package enum FaultTarget: String, CaseIterable, Sendable {
   /// How many of `nodes`.
   package func count(of nodes: Int) -> Int {
     switch self {
-    case .node, .leader, .follower: 1
+    case .node, .leader, .former, .follower: 1
     case .minority: max(1, (nodes - 1) / 2)
     case .majority: nodes / 2 + 1
     case .all: nodes

@@ -13,6 +13,7 @@ package enum ScenarioLibrary {
     ("majority-kill", PackageResources.majority_kill_chaos),
     ("all-kill", PackageResources.all_kill_chaos),
     ("elections", PackageResources.elections_chaos),
+    ("lone-voter", PackageResources.lone_voter_chaos),
     ("power-loss", PackageResources.power_loss_chaos),
     ("leader-pause", PackageResources.leader_pause_chaos),
     ("node-pause", PackageResources.node_pause_chaos),
