@@ -34,26 +34,34 @@ extension AMQPGateway {
     var cursor = RecordCursor()
     var waiting: [AMQPClient] = []
     swap(&waiting, &delivering)
+    var turn: Int?
     for client in waiting where client.phase == .open {
-      pump(client, &cursor, &records, &replica, now: now)
+      let isCutShort = !pump(client, &cursor, &records, &replica, now: now)
       shareRoom(client)
       if client.outbox.isEmpty {
         client.isDelivering = false
       } else {
         delivering.append(client)
+        if isCutShort, turn == nil { turn = delivering.count }
       }
     }
+    // The others come first next time.
+    if let turn { delivering = Array(delivering[turn...] + delivering[..<turn]) }
   }
 
+  /// - Returns: false if the rest has to wait for the loop's next turn.
   private mutating func pump(
     _ client: AMQPClient, _ cursor: inout RecordCursor, _ records: inout RecordSource,
     _ replica: inout Replica, now: MonotonicTime
-  ) {
+  ) -> Bool {
     let pendingMax = min(
       ClientGatewayLimits.deliverBytesPending, configuration.limits.clientWriteBytes / 2)
     var settled = SettledAtOnce()
     while client.connection.pendingBytes < pendingMax, let item = client.outbox.first {
-      switch cursor.locate(item.delivery.reference, replica, { records.record($0, cache: $1) }) {
+      let found = cursor.locate(item.delivery.reference, replica) {
+        records.recordThisTurn($0, cache: $1)
+      }
+      switch found {
       case .found(let range):
         client.outbox.removeFirst()
         client.countUnsent(-1, of: item.consumer)
@@ -67,15 +75,19 @@ extension AMQPGateway {
         replica.entryIsDamaged(item.delivery.reference.entry, now: now)
         deliverRetry = now + ClientGatewayLimits.deliverRetry
         finish(&settled, client)
-        return
+        return true
+      case .later:
+        finish(&settled, client)
+        return false
       case .unavailable:
         deliverRetry = now + ClientGatewayLimits.deliverRetry
         finish(&settled, client)
-        return
+        return true
       }
-      if client.phase != .open { return }
+      if client.phase != .open { return true }
     }
     finish(&settled, client)
+    return true
   }
 
   /// Deliveries of one consumer after the other that are settled as they are written: what needs no
@@ -150,6 +162,7 @@ extension AMQPGateway {
   enum GetOutcome: Hashable {
     case answered
     case damaged
+    case later
     case unavailable
   }
 
@@ -162,8 +175,9 @@ extension AMQPGateway {
     guard let taker = client.takers[get.taker], let session = client.openSession else {
       return .answered
     }
-    switch records.record(get.delivery.reference, cache: replica.cache) {
+    switch records.recordThisTurn(get.delivery.reference, cache: replica.cache) {
     case .damaged: return .damaged
+    case .later: return .later
     case .unavailable: return .unavailable
     case .found(let payload, let range):
       payload.withUnsafeBytes { bytes in
@@ -218,6 +232,9 @@ extension AMQPGateway {
         switch maybeAnswer(get, client, replica, &records) {
         case .answered: continue
         case .damaged: replica.entryIsDamaged(get.delivery.reference.entry, now: now)
+        case .later:
+          wait(get, client)
+          continue
         case .unavailable: break
         }
         deliverRetry = now + ClientGatewayLimits.deliverRetry

@@ -18,6 +18,7 @@ struct RecordCursor {
     /// In `payload`.
     case found(Range<Int>)
     case damaged
+    case later
     case unavailable
   }
 
@@ -35,6 +36,7 @@ struct RecordCursor {
       base = range.lowerBound - Int(reference.offset)
       return .found(range)
     case .damaged: return .damaged
+    case .later: return .later
     case .unavailable: return .unavailable
     }
   }
@@ -64,7 +66,7 @@ extension ClientGateway {
     records: inout RecordSource, replica: inout Replica, now: MonotonicTime
   ) {
     guard !delivering.isEmpty else { return }
-    pumpDeliveries(replica: &replica, now: now) { records.record($0, cache: $1) }
+    pumpDeliveries(replica: &replica, now: now) { records.recordThisTurn($0, cache: $1) }
   }
 
   /// - Parameter lookUp: finds a record, in the cache or the log.
@@ -76,27 +78,32 @@ extension ClientGateway {
     guard !delivering.isEmpty else { return }
     var cursor = RecordCursor()
     var kept = 0
+    var turn: Int?
     for position in delivering.indices {
       let client = delivering[position]
-      pump(client, &replica, now, &cursor, lookUp)
+      let isCutShort = !pump(client, &replica, now, &cursor, lookUp)
       if client.outbox.isEmpty {
         client.isDelivering = false
       } else {
         delivering[kept] = client
         kept += 1
+        if isCutShort, turn == nil { turn = kept }
       }
     }
     delivering.removeSubrange(kept...)
+    // The others come first next time.
+    if let turn { delivering = Array(delivering[turn...] + delivering[..<turn]) }
   }
 
+  /// - Returns: false if the rest has to wait for the loop's next turn.
   private mutating func pump(
     _ client: ClientConnection, _ replica: inout Replica, _ now: MonotonicTime,
     _ cursor: inout RecordCursor,
     _ lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
-  ) {
+  ) -> Bool {
     let pendingMax = min(
       ClientGatewayLimits.deliverBytesPending, configuration.limits.clientWriteBytes / 2)
-    guard client.takesAnswers, client.connection.pendingBytes < pendingMax else { return }
+    guard client.takesAnswers, client.connection.pendingBytes < pendingMax else { return true }
     // A local is reached without the checks that a class's property costs.
     var outbox = Outbox()
     swap(&outbox, &client.outbox)
@@ -114,12 +121,14 @@ extension ClientGateway {
         // What follows waits too, so that each consumer's order is kept.
         replica.entryIsDamaged(first.delivery.reference.entry, now: now)
         deliverRetry = now + ClientGatewayLimits.deliverRetry
-        return
+        return true
+      case .later: return false
       case .unavailable:
         deliverRetry = now + ClientGatewayLimits.deliverRetry
-        return
+        return true
       }
     }
+    return true
   }
 
   /// Writes one frame with the consumer's next messages, at least the first; returns how many.

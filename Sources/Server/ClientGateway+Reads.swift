@@ -203,6 +203,8 @@ extension ClientGateway {
       replica.entryIsDamaged(message.reference.entry, now: now)
       let detail = "message \(message.id) is damaged on this disk and being fetched; ask again"
       refuse(request, .diskFailed, detail, to: client)
+    case .later:
+      invariant(false, "a peek reads whatever the turn has read")
     case .unavailable(let reason):
       refuse(request, .diskFailed, "message \(message.id): \(reason)", to: client)
     }

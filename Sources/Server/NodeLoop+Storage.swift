@@ -199,7 +199,7 @@ extension NodeLoop {
         bodies.append(Array(payload[range]))
         bytes += range.count
       case .damaged: replica.entryIsDamaged(reference.entry, now: now)
-      case .unavailable: continue
+      case .later, .unavailable: continue
       }
     }
     peers.send(.records(found, bodies: bodies), to: peer)

@@ -142,6 +142,7 @@ struct NodeLoop: ~Copyable {
 
   /// One turn after the events were taken. True if there is more to do at once.
   private mutating func turn(now: MonotonicTime) -> Bool {
+    records.beginTurn()
     takePeerEvents(now: now)
     peers.tick(now: now, introduction: replica.introduction)
     for text in peers.takeUnresolved(now: now) { resolve(text) }
@@ -165,7 +166,7 @@ struct NodeLoop: ~Copyable {
       flush(now: now)
     }
     continueStopping(now: now)
-    return hasWritten || (isTakingPart && replica.hasMore)
+    return hasWritten || (isTakingPart && (replica.hasMore || records.isSpent))
   }
 
   /// Sends what is queued for clients and peers.

@@ -10,6 +10,8 @@ enum RecordLookup {
   case found(payload: [UInt8], range: Range<Int>)
   /// Its bytes are damaged on this disk; the replica fetches them from a peer.
   case damaged
+  /// Enough was read for this turn of the loop.
+  case later
   /// The log does not have it, which should not be: the reason.
   case unavailable(String)
 }
@@ -20,22 +22,55 @@ struct RecordSource: ~Copyable {
   /// The newest last.
   private var blocks: [PayloadBlock] = []
   private static let blocksMax = 8
+  /// Bytes that deliveries may still read from the disk in this turn.
+  private var bytesLeft = RecordSource.bytesPerTurn
+  /// A delivery was told to wait for the next turn.
+  private(set) var isSpent = false
+  /// A thousand small messages of one connection may lie in as many places of the log, each a block: read at
+  /// once they would keep the loop from everything else, heartbeats too.
+  static let bytesPerTurn = 4 << 20
 
   /// Without a store only the cache is looked through, which tests use.
   init(store: LogStore?) {
     self.store = store
   }
 
+  mutating func beginTurn() {
+    bytesLeft = Self.bytesPerTurn
+    isSpent = false
+  }
+
+  /// As `record`, as far as the turn's share of reading goes.
+  mutating func recordThisTurn(
+    _ reference: RecordReference, cache: borrowing EntryCache
+  ) -> RecordLookup {
+    if let known = knownRecord(reference, cache: cache) { return known }
+    if bytesLeft > 0 { return readRecord(reference) }
+    isSpent = true
+    return .later
+  }
+
   mutating func record(_ reference: RecordReference, cache: borrowing EntryCache) -> RecordLookup {
+    knownRecord(reference, cache: cache) ?? readRecord(reference)
+  }
+
+  private func knownRecord(
+    _ reference: RecordReference, cache: borrowing EntryCache
+  ) -> RecordLookup? {
     if let entry = cache.entry(reference.entry) {
       return lookUp(reference, in: entry.payload, from: 0)
     }
     if let place = blocks.lastIndex(where: { $0.contains(reference) }) {
       return lookUp(reference, in: blocks[place].bytes, from: blocks[place].offset)
     }
+    return nil
+  }
+
+  private mutating func readRecord(_ reference: RecordReference) -> RecordLookup {
     guard let store else { return .unavailable("entry \(reference.entry) is not in memory") }
     do {
       let block = try store.block(containing: reference)
+      bytesLeft -= block.bytes.count
       if blocks.count == Self.blocksMax { blocks.removeFirst() }
       blocks.append(block)
       return lookUp(reference, in: block.bytes, from: block.offset)

@@ -266,6 +266,36 @@ import Wire
     #expect(harness.gateway.deliverRetry == .never)
   }
 
+  @Test("Where a turn may not read everything, its share goes round")
+  func readingIsShared() throws {
+    let harness = try GatewayHarness.leading()
+    let clients = try (1...3).map { try harness.client(producer: $0) }
+    var left = 0
+    let lookUp = harness.lookUp
+    harness.lookUp = { reference, cache in
+      if left == 0 { return .later }
+      left -= 1
+      return lookUp(reference, cache)
+    }
+    for (number, client) in clients.enumerated() {
+      let queue = try client.declare("q\(number)")
+      // Each in an entry of its own.
+      for body in 1...5 { try client.publishAndWait([Self.text(body)], to: queue) }
+      try client.subscribe(1, to: queue, credit: 10)
+    }
+    for turn in 1...15 {
+      left = 1
+      let before = clients.map(\.deliveries.count).reduce(0, +)
+      // As the loop does while something is left to be read.
+      while left > 0 { harness.turn() }
+      try harness.run(until: "read") { clients.map(\.deliveries.count).reduce(0, +) > before }
+      let counts = clients.map(\.deliveries.count)
+      #expect(counts.reduce(0, +) == turn)
+      #expect(counts.max()! - counts.min()! <= 1, "\(counts)")
+    }
+    for client in clients { #expect(client.deliveries.map(\.body) == (1...5).map(Self.text)) }
+  }
+
   @Test func aLapsedDeliveryIsToldAndNotSentAnyMore() throws {
     let harness = try GatewayHarness.leading()
     let client = try harness.client()
