@@ -56,6 +56,8 @@ final class FakeBroker {
   var queueBindings: [QueueBinding] = []
   var exchangeBindings: [ExchangeBinding] = []
   var held: [Held] = []
+  /// Channels that are closed, by the number of their connection.
+  private var ended: [Int: Set<ChannelID>] = [:]
   var channelPrefetch: [ChannelID: Int] = [:]
   var replyConsumers: [String: (connection: TestConnection, consumer: ConsumerID)] = [:]
   /// Every request, in its order, for tests that look at them.
@@ -380,7 +382,11 @@ final class FakeBroker {
           $0.connection == connection.number && $0.consumer == settle.consumer
             && $0.delivery.rawValue == delivery
         })
-      else { fatalError("settled what is not held: \(settle)") }
+      else {
+        // It went back when its channel was closed for a fault of what came before.
+        if ended[connection.number, default: []].contains(settle.channel) { continue }
+        fatalError("settled what is not held: \(settle)")
+      }
       let entry = held.remove(at: place)
       if settle.outcome == .requeued { putBack(entry) }
     }
@@ -396,6 +402,7 @@ final class FakeBroker {
   }
 
   private func endChannel(_ channel: ChannelID, _ connection: TestConnection) {
+    ended[connection.number, default: []].insert(channel)
     for queue in queues.values {
       queue.consumers.removeAll {
         $0.connection.number == connection.number && $0.channel == channel

@@ -82,6 +82,21 @@ import Testing
     #expect(broker.seen.contains("awaitPublishes"))
   }
 
+  /// As the fuzzer found: the channel is closed for its publish before the acknowledgement behind it is
+  /// carried out.
+  @Test func anAcknowledgementBehindAFaultMeansNothing() {
+    let client = TestConnection.open()
+    client.call("queue.declare", ["queue": "q"])
+    client.call("basic.consume", ["queue": "q", "consumerTag": "t"])
+    #expect(client.send(TestFrames.publish(key: "q", "body")).count > 0)
+    let lines = client.send(
+      TestFrames.publish(exchange: "missing", key: "", "body")
+        + TestFrames.method("basic.ack", ["deliveryTag": 1]))
+    #expect(lines.count == 1 && lines[0].hasPrefix("1 channel.close replyCode=404"))
+    #expect(client.broker.held.isEmpty)
+    #expect(client.broker.queues["q"]?.messages.count == 1)
+  }
+
   @Test func withNothingUnreadAWaitingChannelStopsNobody() {
     let broker = FakeBroker()
     let client = TestConnection.open(broker)
