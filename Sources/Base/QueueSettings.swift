@@ -51,14 +51,14 @@ package struct QueueSettings: Hashable, Sendable {
   package init() {}
 
   /// A queue name: 1 to 255 bytes of UTF-8 without control characters. Behind the `//host:` of a queue in
-  /// another virtual host than "/" it may have as many.
+  /// another virtual host than "/", whose name has at most 100, it may have as many.
   package static func isValid(name: String) -> Bool {
     guard name.unicodeScalars.allSatisfy({ $0.value >= 32 }) else { return false }
     let bytes = name.utf8
     if (1...255).contains(bytes.count) { return true }
     guard bytes.starts(with: "//".utf8), let colon = bytes.firstIndex(of: UInt8(ascii: ":"))
     else { return false }
-    return bytes[..<colon].count <= 257 && bytes[colon...].count <= 256
+    return bytes[..<colon].count <= 102 && bytes[colon...].count <= 256
   }
 
   /// The first setting that is impossible or contradicts another, as a sentence that names it as

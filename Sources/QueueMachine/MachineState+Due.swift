@@ -2,7 +2,8 @@
 // whose time came, producers forgotten. Carried out at the beginning of an entry, by the entry's
 // stamp: first all leases by consumer and delivery, then sessions by time and id, then the queues by
 // id, of each first what is too old, by time and id, then what falls due, then what is too much, then
-// the queue itself if nobody uses it any more.
+// the queue itself if nobody uses it any more. What leases and sessions give back to a full queue makes room
+// at once.
 // Nothing is assigned before all of it is returned.
 
 import Base

@@ -51,6 +51,8 @@ final class AMQPClient {
     /// With the tags of its publishes, what was given out since its beginning; and its settles of what
     /// was taken by basic.get.
     case commit(RequestToken, publishes: Range<UInt64>, taken: [SettleRequest])
+    /// A consumer may hold so many; before it was as many as said last.
+    case told(ConsumerID, UInt32, before: UInt32)
     /// A consumer is to get nothing for now.
     case lowered(ConsumerID)
     /// A consumer was given a share of its channel's limit.
@@ -64,8 +66,11 @@ final class AMQPClient {
     var noAck: Bool
     /// As asked for: 0 is no limit.
     var prefetch: UInt16
+    var isExclusive = false
     /// What the machine of queues was told.
     var credit: UInt32 = 0
+    /// It stands in the list of those that have less than their share.
+    var isShort = false
     /// Sent and not settled, counted while its channel has a limit.
     var sent = 0
     /// In the outbox, counted while its channel has a limit.
@@ -186,6 +191,8 @@ final class AMQPClient {
   private(set) var creditGiven = 0
   /// What they want, and so how much each may have.
   private(set) var creditShares = CreditShares()
+  /// Consumers that have less than their share, since others hold more than theirs from before.
+  private var short: [ConsumerID] = []
   /// Where there is one.
   var channelLimits: [ChannelID: ChannelLimit] = [:]
   /// Those with consumers that wait; others may be among them.
@@ -256,6 +263,23 @@ final class AMQPClient {
     return consumers[consumer]
   }
 
+  func noteShort(_ consumer: ConsumerID) {
+    guard consumers[consumer]?.isShort == false else { return }
+    consumers[consumer]?.isShort = true
+    short.append(consumer)
+  }
+
+  /// Whoever has had less than its share for the longest time.
+  func takeShort() -> ConsumerID? {
+    while !short.isEmpty {
+      let consumer = short.removeFirst()
+      guard consumers[consumer] != nil else { continue }
+      consumers[consumer]?.isShort = false
+      return consumer
+    }
+    return nil
+  }
+
   /// - Returns: whether each consumer may have another share than before.
   func reshareCredit() -> Bool { creditShares.settle() }
 
@@ -284,6 +308,8 @@ final class AMQPClient {
   func stopCancelling(_ consumer: ConsumerID) -> Cancelling? {
     cancelling.removeValue(forKey: consumer)
   }
+
+  func forgetCancelling() { cancelling.removeAll() }
 
   /// The number for the next direct reply to the consumer; nil without it.
   func takeReplyNumber(of consumer: ConsumerID) -> UInt64? {

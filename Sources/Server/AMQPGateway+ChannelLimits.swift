@@ -81,7 +81,7 @@ extension AMQPGateway {
     wait(consumer, client)
   }
 
-  private mutating func lower(
+  mutating func lower(
     _ consumer: ConsumerID, _ session: SessionID, _ client: AMQPClient
   ) {
     guard tell(0, to: consumer, as: .lowered(consumer), session, client) else { return }

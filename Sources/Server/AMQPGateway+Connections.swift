@@ -178,6 +178,7 @@ extension AMQPGateway {
       client.waitingBytes = 0
       client.awaited.removeAll()
       client.outbox.removeAll()
+      client.forgetCancelling()
       client.waitingGets.removeAll()
     }
     sessions.removeAll()

@@ -12,25 +12,54 @@ extension AMQPGateway {
     _ session: SessionID, _ client: AMQPClient
   ) {
     let state = AMQPClient.ConsumerState(
-      channel: channel, queue: request.queue, noAck: request.noAck, prefetch: request.prefetch)
+      channel: channel, queue: request.queue, noAck: request.noAck, prefetch: request.prefetch,
+      isExclusive: request.isExclusive)
     client.add(state, as: request.consumer)
     if !request.noAck, request.prefetch == 0, client.channelLimits[channel] == nil {
       advise(.noPrefetch(queue: request.queue))
     }
     reshareCredit(session, client, but: request.consumer)
     // Less than one is said behind it.
-    let credit = max(1, credit(for: state, client))
-    client.setCredit(credit, of: request.consumer)
-    let tag = tag(.consume(token, request.consumer), for: client)
-    let queue = TopologyName(request.queue, in: client.host)
-    relay.append {
-      CommandWriter.consume(
-        session, tag: tag, consumer: request.consumer, queue: queue, credit: credit,
-        isExclusive: request.isExclusive, into: &$0)
-    }
+    open(request.consumer, state, credit: max(1, credit(for: state, client)), token, session, client)
     guard let limit = client.channelLimits[channel] else { return }
     if !limit.hasRoom { wait(request.consumer, client) }
     shareRoom(of: channel, session, client)
+  }
+
+  private mutating func open(
+    _ consumer: ConsumerID, _ state: AMQPClient.ConsumerState, credit: UInt32,
+    _ token: RequestToken, _ session: SessionID, _ client: AMQPClient
+  ) {
+    client.setCredit(credit, of: consumer)
+    let tag = tag(.consume(token, consumer), for: client)
+    let queue = TopologyName(state.queue, in: client.host)
+    relay.append {
+      CommandWriter.consume(
+        session, tag: tag, consumer: consumer, queue: queue, credit: credit,
+        isExclusive: state.isExclusive, into: &$0)
+    }
+    needsTurn = true
+  }
+
+  /// Others hold more than their share from before, so that it was refused its own: it gets less until
+  /// something is settled. False if there is nothing left at all.
+  mutating func openWithLess(
+    _ consumer: ConsumerID, _ token: RequestToken, _ client: AMQPClient
+  ) -> Bool {
+    guard let session = client.openSession, let state = client.consumers[consumer],
+      state.credit > 1
+    else { return false }
+    client.noteShort(consumer)
+    open(consumer, state, credit: max(1, state.credit / 4), token, session, client)
+    return true
+  }
+
+  /// Something was settled, so there may be more for one of those that have less than their share.
+  mutating func fillUp(_ client: AMQPClient) {
+    guard let session = client.openSession, let consumer = client.takeShort(),
+      let state = client.consumers[consumer], !state.isWaiting
+    else { return }
+    tell(max(state.credit, credit(for: state, client)), to: consumer, session, client)
   }
 
   /// How many messages the consumer may hold: what it holds already, and its share of what is left.
@@ -60,7 +89,6 @@ extension AMQPGateway {
     let credit = credit(for: state, client)
     tell(credit, to: consumer, session, client)
     if credit == 0 { wait(consumer, client) }
-    reshareCredit(session, client)
   }
 
   /// To be called after the connection's consumers have changed, or what they want.
@@ -73,10 +101,18 @@ extension AMQPGateway {
     let share = client.creditShares.share
     for consumer in client.consumers.keys.sorted() where consumer != new {
       guard let state = client.consumers[consumer], !state.isForReplies else { continue }
-      // Under a channel's limit whoever wants more waits for its turn.
-      let isLess = Int(state.credit) > share
-      if isLess || client.channelLimits[state.channel] == nil {
-        tell(credit(for: state, client), to: consumer, session, client)
+      let limit = client.channelLimits[state.channel]
+      let credit = credit(for: state, client)
+      if Int(state.credit) > share {
+        // Under a channel's limit whoever has nothing waits for its turn.
+        if credit == 0 {
+          lower(consumer, session, client)
+          wait(consumer, client)
+        } else {
+          tell(credit, to: consumer, session, client)
+        }
+      } else if limit == nil || state.noAck && limit?.hasRoom == true && !state.isWaiting {
+        tell(credit, to: consumer, session, client)
       }
     }
   }
@@ -84,13 +120,13 @@ extension AMQPGateway {
   /// - Returns: whether that is news.
   @discardableResult
   mutating func tell(
-    _ credit: UInt32, to consumer: ConsumerID, as awaited: AMQPClient.Awaited = .nothing,
+    _ credit: UInt32, to consumer: ConsumerID, as awaited: AMQPClient.Awaited? = nil,
     _ session: SessionID, _ client: AMQPClient
   ) -> Bool {
     guard let state = client.consumers[consumer], state.credit != credit else { return false }
     client.setCredit(credit, of: consumer)
     counters.creditsTold += 1
-    let tag = tag(awaited, for: client)
+    let tag = tag(awaited ?? .told(consumer, credit, before: state.credit), for: client)
     relay.append {
       CommandWriter.setCredit(session, consumer: consumer, tag: tag, credit: credit, into: &$0)
     }
@@ -101,9 +137,12 @@ extension AMQPGateway {
   mutating func cancel(
     _ consumer: ConsumerID, _ token: RequestToken, _ session: SessionID, _ client: AMQPClient
   ) {
-    guard let state = client.remove(consumer), !state.isForReplies else {
+    guard let state = client.remove(consumer) else {
       answer(token, .done, to: client)
       return
+    }
+    if state.isForReplies {
+      return answerBehindPublishes(token, .done, state.channel, session, client)
     }
     client.startCancelling(consumer, state, token)
     let tag = tag(.cancel(token, consumer, state.channel), for: client)

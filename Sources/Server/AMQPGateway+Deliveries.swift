@@ -36,16 +36,19 @@ extension AMQPGateway {
     swap(&waiting, &delivering)
     var turn: Int?
     for client in waiting where client.phase == .open {
+      let waited = client.outbox.count
       let isCutShort = !pump(client, &cursor, &records, &replica, now: now)
       shareRoom(client)
       if client.outbox.isEmpty {
         client.isDelivering = false
       } else {
         delivering.append(client)
-        if isCutShort, turn == nil { turn = delivering.count }
+        if isCutShort, turn == nil {
+          // Who got nothing comes first next time, else who is behind it.
+          turn = delivering.count - (client.outbox.count < waited ? 0 : 1)
+        }
       }
     }
-    // The others come first next time.
     if let turn { delivering = Array(delivering[turn...] + delivering[..<turn]) }
   }
 
@@ -75,6 +78,7 @@ extension AMQPGateway {
         replica.entryIsDamaged(item.delivery.reference.entry, now: now)
         deliverRetry = now + ClientGatewayLimits.deliverRetry
         finish(&settled, client)
+        finishCancels(client, replica)
         return true
       case .later:
         finish(&settled, client)
@@ -82,6 +86,7 @@ extension AMQPGateway {
       case .unavailable:
         deliverRetry = now + ClientGatewayLimits.deliverRetry
         finish(&settled, client)
+        finishCancels(client, replica)
         return true
       }
       if client.phase != .open { return true }

@@ -136,6 +136,12 @@ extension AMQPGateway {
   ) {
     switch (awaited, reply) {
     case (.nothing, _): return
+    case (.told(let consumer, let credit, let before), .refused):
+      if client.consumers[consumer]?.credit == credit {
+        client.setCredit(before, of: consumer)
+        client.noteShort(consumer)
+      }
+    case (.told, _): return
     case (.lowered(let consumer), _): isLowered(consumer, client)
     case (.raised(let consumer, let channel), .refused):
       isRaised(consumer, of: channel, isRefused: true, client)
@@ -171,6 +177,12 @@ extension AMQPGateway {
       let request = ChannelRequest.declareExchange(declaration)
       answer(token, answer(to: request, client, replica) ?? refusal(failure), to: client)
     case (.consume(let token, let consumer), .topology(.failed(let failure))):
+      if case .other(.tooMuchCredit, _) = failure {
+        if openWithLess(consumer, token, client) { return }
+        client.remove(consumer)
+        let text = "the connection's consumers hold as many messages as a connection may"
+        return answer(token, .refused(Fault(.preconditionFailed, text)), to: client)
+      }
       client.remove(consumer)
       answer(token, refusal(failure), to: client)
     case (.commit(let token, _, let taken), .topology(.done)):
@@ -199,6 +211,25 @@ extension AMQPGateway {
     guard let cancelling = client.stopCancelling(consumer) else { return }
     keepIfHolding(consumer, of: cancelling.state.channel, client, replica)
     answer(cancelling.token, .done, to: client)
+  }
+
+  /// What consumers that are being cancelled were given and cannot be read now goes back unseen: their
+  /// channels must not wait for it.
+  mutating func finishCancels(_ client: AMQPClient, _ replica: borrowing Replica) {
+    for (consumer, cancelling) in client.cancelling.sorted(by: { $0.key < $1.key })
+    where cancelling.unsent != nil {
+      let unsent = client.outbox.take(of: consumer)
+      if let session = client.openSession {
+        var ranges: [DeliveryRange] = []
+        for delivery in unsent { ranges.add(delivery.delivery) }
+        for start in stride(from: 0, to: ranges.count, by: FixedLimits.rangesPerSettle) {
+          let part = ranges[start..<min(ranges.count, start + FixedLimits.rangesPerSettle)]
+          settle(Array(part), of: consumer, .release, session, client)
+        }
+      }
+      finishCancel(of: consumer, client, replica)
+      needsTurn = true
+    }
   }
 
   /// A consumer that is cancelled lasts while it holds something.
@@ -368,7 +399,7 @@ extension AMQPClient.Awaited {
       .declareExchange(let token, _), .messages(let token), .consume(let token, _),
       .cancel(let token, _, _), .get(let token, _, _), .commit(let token, _, _):
       token
-    case .lowered, .raised, .nothing: nil
+    case .told, .lowered, .raised, .nothing: nil
     }
   }
 }

@@ -32,6 +32,7 @@ extension AMQPGateway {
         settle(list.settles[range], for: client)
         client.takers.settled(list.settles[range])
         makeRoom(list.settles[range], client)
+        fillUp(client)
       case .closeChannel(let token, let channel):
         closeChannel(channel, token, client)
       case .closeConnection(let token):
@@ -230,6 +231,7 @@ extension AMQPGateway {
       for limit in limits {
         setPrefetch(limit.count, of: limit.consumer, session, client)
       }
+      reshareCredit(session, client)
       answerBehindPublishes(token, .done, channel, session, client)
     case .awaitPublishes:
       answerBehindPublishes(token, .done, channel, session, client)
@@ -240,7 +242,7 @@ extension AMQPGateway {
 
   /// Answers what is decided here, but not before the channel's publishes are: their returns and faults
   /// come first, as in RabbitMQ.
-  private mutating func answerBehindPublishes(
+  mutating func answerBehindPublishes(
     _ token: RequestToken, _ answer: BrokerAnswer, _ channel: ChannelID, _ session: SessionID,
     _ client: AMQPClient
   ) {

@@ -81,17 +81,20 @@ extension ClientGateway {
     var turn: Int?
     for position in delivering.indices {
       let client = delivering[position]
+      let waited = client.outbox.count
       let isCutShort = !pump(client, &replica, now, &cursor, lookUp)
       if client.outbox.isEmpty {
         client.isDelivering = false
       } else {
         delivering[kept] = client
         kept += 1
-        if isCutShort, turn == nil { turn = kept }
+        if isCutShort, turn == nil {
+          // Who got nothing comes first next time, else who is behind it.
+          turn = kept - (client.outbox.count < waited ? 0 : 1)
+        }
       }
     }
     delivering.removeSubrange(kept...)
-    // The others come first next time.
     if let turn { delivering = Array(delivering[turn...] + delivering[..<turn]) }
   }
 

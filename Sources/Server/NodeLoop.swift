@@ -67,6 +67,7 @@ struct NodeLoop: ~Copyable {
   var desk = RelayDesk()
   var peers: PeerLinks
   var records: RecordSource
+  var isAMQPFirst = false
   var storage = StorageQueue()
   var phase = Phase.running
   var problems = NodeProblems()
@@ -143,6 +144,7 @@ struct NodeLoop: ~Copyable {
   /// One turn after the events were taken. True if there is more to do at once.
   private mutating func turn(now: MonotonicTime) -> Bool {
     records.beginTurn()
+    isAMQPFirst.toggle()
     takePeerEvents(now: now)
     peers.tick(now: now, introduction: replica.introduction)
     for text in peers.takeUnresolved(now: now) { resolve(text) }
@@ -171,8 +173,10 @@ struct NodeLoop: ~Copyable {
 
   /// Sends what is queued for clients and peers.
   private mutating func flush(now: MonotonicTime) {
+    // Both read from one share: who comes first changes from turn to turn.
+    if isAMQPFirst { amqp.pumpDeliveries(records: &records, replica: &replica, now: now) }
     gateway.pumpDeliveries(records: &records, replica: &replica, now: now)
-    amqp.pumpDeliveries(records: &records, replica: &replica, now: now)
+    if !isAMQPFirst { amqp.pumpDeliveries(records: &records, replica: &replica, now: now) }
     gateway.flush(now: now)
     amqp.flush(now: now)
     peers.flush(now: now)

@@ -35,6 +35,16 @@ struct Outbox {
     items.removeAll()
   }
 
+  /// Takes out what waits for a consumer.
+  mutating func take(of consumer: ConsumerID) -> [Delivery] {
+    var taken: [Delivery] = []
+    removeAll { item in
+      if item.consumer == consumer { taken.append(item.delivery) }
+      return item.consumer == consumer
+    }
+    return taken
+  }
+
   func count(of consumer: ConsumerID) -> Int {
     (0..<items.count).count { items[$0].consumer == consumer }
   }

@@ -45,9 +45,13 @@ struct RecordSource: ~Copyable {
     _ reference: RecordReference, cache: borrowing EntryCache
   ) -> RecordLookup {
     if let known = knownRecord(reference, cache: cache) { return known }
-    if bytesLeft > 0 { return readRecord(reference) }
-    isSpent = true
-    return .later
+    if bytesLeft <= 0 {
+      isSpent = true
+      return .later
+    }
+    let found = readRecord(reference)
+    bytesLeft -= blocks.last?.bytes.count ?? 0
+    return found
   }
 
   mutating func record(_ reference: RecordReference, cache: borrowing EntryCache) -> RecordLookup {
@@ -70,7 +74,6 @@ struct RecordSource: ~Copyable {
     guard let store else { return .unavailable("entry \(reference.entry) is not in memory") }
     do {
       let block = try store.block(containing: reference)
-      bytesLeft -= block.bytes.count
       if blocks.count == Self.blocksMax { blocks.removeFirst() }
       blocks.append(block)
       return lookUp(reference, in: block.bytes, from: block.offset)

@@ -249,6 +249,25 @@ import Testing
     #expect(try client.takeMessages(many).last?.body == "\(many - 1)")
   }
 
+  @Test("Who gets a smaller share under a limit that is used up still gets its turn")
+  func aSmallerShareUnderALimit() throws {
+    let (cluster, node) = try single()
+    defer { withExtendedLifetime(cluster) {} }
+    let client = try connect(node)
+    for queue in ["a", "b", "c"] { _ = try client.declare(queue) }
+    try client.limitChannel(to: 1)
+    try client.consume("a")
+    try client.consume("b", noAck: true)
+    try client.publish("held", key: "a")
+    let held = try #require(try client.takeMessages(1).first)
+    try client.openChannel(2)
+    for _ in 0..<120 { try client.consume("c") }
+    client.channel = 1
+    try client.ack(held.tag)
+    for number in 0..<3 { try client.publish("\(number)", key: "b") }
+    #expect(try client.takeMessages(3).map(\.body) == ["0", "1", "2"])
+  }
+
   @Test("x-expires: a queue that nobody uses goes; one with a consumer stays")
   func expiringQueue() throws {
     let (cluster, node) = try single()
