@@ -20,7 +20,8 @@ extension AMQPGateway {
     }
     reshareCredit(session, client, but: request.consumer)
     // Less than one is said behind it.
-    open(request.consumer, state, credit: max(1, credit(for: state, client)), token, session, client)
+    let credit = max(1, credit(for: state, client))
+    open(request.consumer, state, credit: credit, token, session, client)
     guard let limit = client.channelLimits[channel] else { return }
     if !limit.hasRoom { wait(request.consumer, client) }
     shareRoom(of: channel, session, client)
