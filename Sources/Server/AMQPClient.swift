@@ -180,7 +180,9 @@ final class AMQPClient {
   var lingerDeadline = MonotonicTime.never
 
   /// In the order of their tags.
-  var publishes = RingBuffer<PublishRun>()
+  private(set) var publishes = RingBuffer<PublishRun>()
+  /// How many of them each channel has.
+  private var unansweredRuns: [ChannelID: Int] = [:]
   var nextPublishTag: UInt64 = 1
   /// So many of the first run are answered.
   var firstAnswered: UInt32 = 0
@@ -223,6 +225,26 @@ final class AMQPClient {
   var openSession: SessionID? {
     if case .open(let session) = session { session } else { nil }
   }
+
+  // MARK: Publishes
+
+  func append(_ run: PublishRun) {
+    publishes.append(run)
+    unansweredRuns[run.channel, default: 0] += 1
+  }
+
+  /// The first run is answered, or nobody will.
+  func removeFirstRun() {
+    guard let run = publishes.popFirst(), let count = unansweredRuns[run.channel] else { return }
+    unansweredRuns[run.channel] = count > 1 ? count - 1 : nil
+  }
+
+  func removeRuns() {
+    publishes.removeAll()
+    unansweredRuns.removeAll()
+  }
+
+  func hasUnanswered(of channel: ChannelID) -> Bool { unansweredRuns[channel] != nil }
 
   // MARK: Consumers
 

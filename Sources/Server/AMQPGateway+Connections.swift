@@ -174,7 +174,7 @@ extension AMQPGateway {
     for token in clients.sortedKeys {
       guard let client = clients[token] else { continue }
       client.session = .ended
-      client.publishes.removeAll()
+      client.removeRuns()
       client.waitingBytes = 0
       client.awaited.removeAll()
       client.outbox.removeAll()

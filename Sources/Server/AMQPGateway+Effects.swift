@@ -192,7 +192,7 @@ extension AMQPGateway {
       // None of its publishes was carried out, so none of them is answered.
       while let run = client.publishes.first, publishes.contains(run.tag.rawValue) {
         client.waitingBytes -= run.bytes
-        _ = client.publishes.popFirst()
+        client.removeFirstRun()
       }
       answer(token, refusal(failure), to: client)
     case (_, .topology(.failed(let failure))):
@@ -318,7 +318,7 @@ extension AMQPGateway {
     client.firstAnswered += count
     if client.firstAnswered >= run.count {
       client.waitingBytes -= run.bytes
-      _ = client.publishes.popFirst()
+      client.removeFirstRun()
       client.firstAnswered = 0
     }
     body(&self, client, run, first, last)

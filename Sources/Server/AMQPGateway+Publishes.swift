@@ -23,7 +23,7 @@ extension AMQPGateway {
       client.nextPublishTag += 1
       counters.published += end - place
       let bytes = write(place..<end, of: list, session, tag)
-      client.publishes.append(
+      client.append(
         AMQPClient.PublishRun(
           tag: tag, channel: first.channel, first: first.sequence, count: UInt32(end - place),
           wantsConfirm: first.wantsConfirm && !isCommit, bytes: bytes))

@@ -246,8 +246,7 @@ extension AMQPGateway {
     _ token: RequestToken, _ answer: BrokerAnswer, _ channel: ChannelID, _ session: SessionID,
     _ client: AMQPClient
   ) {
-    guard (0..<client.publishes.count).contains(where: { client.publishes[$0].channel == channel })
-    else {
+    guard client.hasUnanswered(of: channel) else {
       self.answer(token, answer, to: client)
       return
     }
