@@ -265,6 +265,7 @@ final class AMQPClient {
     }
     channelLimits[state.channel]?.unsent -= state.unsent
     if state.isWaiting { channelLimits[state.channel]?.stopWaiting(consumer) }
+    if state.isShort { short.removeAll { $0 == consumer } }
     return state
   }
 
@@ -293,13 +294,10 @@ final class AMQPClient {
 
   /// Whoever has had less than its share for the longest time.
   func takeShort() -> ConsumerID? {
-    while !short.isEmpty {
-      let consumer = short.removeFirst()
-      guard consumers[consumer] != nil else { continue }
-      consumers[consumer]?.isShort = false
-      return consumer
-    }
-    return nil
+    guard let consumer = short.first else { return nil }
+    short.removeFirst()
+    consumers[consumer]?.isShort = false
+    return consumer
   }
 
   /// - Returns: whether each consumer may have another share than before.
