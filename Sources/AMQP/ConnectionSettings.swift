@@ -32,9 +32,9 @@ package struct ConnectionSettings: Hashable, Sendable {
   /// How long a peer may take for its part of a close.
   package var closeTimeout = Nanoseconds.seconds(10)
   /// The largest body.
-  package var messageBytesMax = 16 << 20
+  package var messageBytesMax = 32 << 20
   /// All content of one transaction.
-  package var transactionBytesMax = 32 << 20
+  package var transactionBytesMax = 48 << 20
   /// Content begun on all channels of the connection and not complete.
   package var assemblyBytesMax = 64 << 20
   package var consumersPerChannelMax = 1024

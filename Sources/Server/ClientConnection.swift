@@ -68,6 +68,9 @@ final class ClientConnection {
   /// When the last words have to be over; `.never` before.
   var lingerDeadline = MonotonicTime.never
 
+  /// What it has sent of frames that are not taken yet, as the gateway has counted it; see `countBegun`.
+  var begunBytes = 0
+
   /// By ascending tag.
   var tagged: [TaggedRequest] = []
   /// Requests taken and not answered, tagged ones included.

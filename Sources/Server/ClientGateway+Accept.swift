@@ -82,6 +82,7 @@ extension ClientGateway {
     leaveSession(client)
     client.phase = .lastWords
     client.pause = .none
+    countBegun(client)
     client.lingerDeadline = now + ClientGatewayLimits.lingerTime
     nextSweep = min(nextSweep, client.lingerDeadline)
     endingCount += 1
@@ -95,6 +96,7 @@ extension ClientGateway {
     if client.isEnding { endingCount -= 1 }
     client.phase = .closed
     client.pause = .none
+    countBegun(client)
     clients.remove(client.token)
     client.connection.close()
   }

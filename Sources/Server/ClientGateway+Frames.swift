@@ -65,7 +65,8 @@ extension ClientGateway {
     do throws(FrameError) {
       while client.takesFrames {
         let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
-        guard let frame = try FrameDecoder.next(in: rest, limit: frameBytesMax) else { break }
+        let limit = client.phase == .open ? frameBytesMax : ClientGatewayLimits.helloBytes
+        guard let frame = try FrameDecoder.next(in: rest, limit: limit) else { break }
         if client.connection.pendingBytes > outputPauseBytes {
           pause(client, .outputFull)
           break
@@ -160,9 +161,47 @@ extension ClientGateway {
       client.resumedAt = now
       nextSweep = min(nextSweep, now + configuration.timeouts.silentConnection)
       takeBytes(of: client, now: now, replica: &replica)
+      countBegun(client)
       needsTurn = true
       if client.phase != .closed { updateInterest(of: client) }
     }
+  }
+}
+
+// Frames that are begun and not taken.
+extension ClientGateway {
+  /// Notes how much of frames that are not taken the connection has sent.
+  mutating func countBegun(_ client: ClientConnection) {
+    let bytes =
+      client.phase == .closed || client.isEnding
+      ? 0 : max(0, client.connection.unreadBytes - ClientGatewayLimits.readBytesPerTurn)
+    begunBytes += bytes - client.begunBytes
+    client.begunBytes = bytes
+  }
+
+  /// To be called when something was read from the connection. Where all together have begun too much
+  /// whoever has begun most is closed: if it were only not read from, it could never finish.
+  mutating func boundBegun(after client: ClientConnection, now: MonotonicTime) {
+    countBegun(client)
+    while begunBytes > begunBytesMax, let largest = largestBegun() {
+      counters.faults += 1
+      end(
+        largest, .overloaded,
+        "the frames begun on all connections are larger than \(begunBytesMax) bytes, and this"
+          + " connection has begun most", now: now)
+      largest.connection.consume(largest.connection.unreadBytes)
+    }
+  }
+
+  private func largestBegun() -> ClientConnection? {
+    var largest: ClientConnection?
+    for token in clients.sortedKeys {
+      guard let client = clients[token], client.begunBytes > largest?.begunBytes ?? 0 else {
+        continue
+      }
+      largest = client
+    }
+    return largest
   }
 }
 

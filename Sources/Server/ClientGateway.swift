@@ -87,6 +87,10 @@ struct ClientGateway: ~Copyable {
   var nextTag: UInt64
   var isStopping = false
 
+  /// The sum over `clients`; see `countBegun`.
+  var begunBytes = 0
+  var begunBytesMax = ClientGatewayLimits.begunBytes
+
   /// To be flushed at the end of the turn.
   var touched: [ClientConnection] = []
   /// Those with something in the outbox.
@@ -204,6 +208,7 @@ struct ClientGateway: ~Copyable {
       switch client.phase {
       case .preamble, .hello, .open:
         takeBytes(of: client, now: now, replica: &replica)
+        boundBegun(after: client, now: now)
       case .draining, .lastWords, .lingering, .closed:
         client.connection.consume(client.connection.unreadBytes)
       }

@@ -8,6 +8,11 @@ enum ClientGatewayLimits {
   static let acceptsPerTurn = 64
   /// Bytes read from one connection in one turn.
   static let readBytesPerTurn = 256 << 10
+  /// The largest payload of the frame by which a client introduces itself.
+  static let helloBytes = 4_096
+  /// What all connections together may have sent of frames that are not taken yet, beyond the first
+  /// `readBytesPerTurn` of each.
+  static let begunBytes = 256 << 20
   /// Requests of one connection that wait for their reply; more are refused.
   static let waitingRequestsPerConnection = 1_024
   /// The longest time that a session outlives its connection, in `timeouts.session`.

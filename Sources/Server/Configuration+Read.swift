@@ -153,7 +153,7 @@ extension ServerConfiguration {
     let megabyte = 1 << 20
     let writes = megabyte...(4096 * megabyte)
     limits.messageBytes = section.bytes(
-      "messageBytes", in: 1024...(16 * megabyte), default: limits.messageBytes, &findings)
+      "messageBytes", in: 1024...(32 * megabyte), default: limits.messageBytes, &findings)
     limits.connections = section.count(
       "connections", in: 1...1_000_000, default: limits.connections, &findings)
     limits.sessions = section.count(

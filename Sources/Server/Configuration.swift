@@ -44,7 +44,7 @@ package struct ServerConfiguration: Hashable, Sendable {
   /// Everything that could grow has its bound here (G13).
   package struct Limits: Hashable, Sendable {
     /// Largest message: key, headers and body together, without the head of its record.
-    package var messageBytes: Int = 16 << 20
+    package var messageBytes: Int = 32 << 20
     /// Client connections at a time.
     package var connections: Int = 4096
     /// Sessions of native clients at a time, in the whole cluster.
@@ -60,7 +60,7 @@ package struct ServerConfiguration: Hashable, Sendable {
     /// Bytes on their way to one follower without an answer.
     package var replicationBytes: Int = 16 << 20
     /// Bytes waiting to be written to one client; a client that lets more pile up is closed.
-    package var clientWriteBytes: Int = 32 << 20
+    package var clientWriteBytes: Int = 64 << 20
     /// Bytes waiting to be written to one peer.
     package var peerWriteBytes: Int = 64 << 20
     /// Recent entries kept in memory, so that deliveries need not read the disk.

@@ -4,7 +4,7 @@ import Base
 
 /// A message to publish. It keeps its bytes exactly as given.
 public struct Message: Hashable, Sendable {
-  /// At most as large as the cluster allows (16 MiB unless configured otherwise).
+  /// At most as large as the cluster allows (32 MiB unless configured otherwise).
   public var body: [UInt8]
   /// In this order; names need not be unique. At most 65,535, each name at most 65,535 bytes.
   public var headers: [MessageHeader]

@@ -37,7 +37,7 @@ extension SkeinClient {
   /// between them, or none is.
   ///
   /// - Parameter batch: at least one message. Together they must fit into one frame (the largest
-  ///   message that the cluster takes, 16 MiB unless configured otherwise) and be at most 65,536,
+  ///   message that the cluster takes, 32 MiB unless configured otherwise) and be at most 65,536,
   ///   each queue's counted. Neighbours that go to the same queues are one group, of which there may
   ///   be 1,024: of messages that go to `a` and `b` by turns no more, since their order is kept.
   /// - Returns: the receipts in the order of the messages.

@@ -46,7 +46,7 @@ import Testing
 
   @Test(
     arguments: [
-      (["publish", "--body", "15"], "--body must be from 16 to 16777216, not 15"),
+      (["publish", "--body", "15"], "--body must be from 16 to 33554432, not 15"),
       (["publish", "--window", "0"], "--window must be from 1 to 65536, not 0"),
       (["drain", "--rate", "5"], "unknown option --rate"),
       (["limit", "--log", "appended"], "--log must be append or recycled, not appended"),

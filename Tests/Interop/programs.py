@@ -553,10 +553,38 @@ def queue_lifecycle():
     connection.close()
 
 
+def large_messages():
+    """20 MiB, as client libraries test with, and as much as is taken; one byte more is refused."""
+    most = 32 << 20
+    connection = connect()
+    channel = connection.channel()
+    channel.confirm_delivery()
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    bodies = [os.urandom(20 << 20), os.urandom(most)]
+    for body in bodies:
+        channel.basic_publish("", queue, body)
+    check(channel.basic_get(queue)[2] == bodies[0], "got, as it was")
+    connection.close()
+    text = fails(311, lambda c: (c.confirm_delivery(), c.basic_publish("", name("none"), bytes(most + 1))))
+    check(f"message size {most + 1} is larger than configured max size {most}" in text, text)
+
+    # All of a transaction goes into one step.
+    connection = connect()
+    channel = connection.channel()
+    queue = channel.queue_declare("", exclusive=True).method.queue
+    channel.tx_select()
+    channel.basic_publish("", queue, bodies[1])
+    channel.basic_publish("", queue, b"behind it")
+    channel.tx_commit()
+    check([body for _, _, body in drain(channel, queue, 2)] == [bodies[1], b"behind it"], "consumed")
+    connection.close()
+
+
 PROGRAMS = [
     work_queue, fair_dispatch, publish_subscribe, routing, topics, headers_exchange, rpc, confirms,
     nack_and_reject, dead_letters_again, delivery_limit, expiration, length_limit, retry_delay, priorities,
     transactions, auto_ack_and_multiple, properties_come_back, errors, queue_lifecycle,
+    large_messages,
 ]
 
 if __name__ == "__main__":

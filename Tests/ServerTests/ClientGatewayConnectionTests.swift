@@ -25,7 +25,7 @@ import Wire
     #expect(hello.leaderAddress == "node1:2")
     #expect(hello.addresses == ["node1:2"])
     #expect(hello.version == "test")
-    #expect(hello.messageBytesMax == 16 << 20)
+    #expect(hello.messageBytesMax == 32 << 20)
     #expect(hello.frameBytesMax > hello.messageBytesMax)
     // What is configured is more than the machine keeps answers to.
     #expect(harness.gateway.configuration.limits.publishesInFlight == 100_000)
@@ -53,6 +53,54 @@ import Wire
     #expect(line.hasSuffix("\r\n"))
     harness.settle()
     #expect(harness.gateway.clients.isEmpty)
+  }
+
+  @Test func whoHasNotIntroducedItselfHasNoRoomForMore() throws {
+    let harness = try GatewayHarness.leading()
+    let client = try harness.connect()
+    client.send(bytes: Preamble.clientBytes)
+    client.send(.hello(client: String(repeating: "x", count: 5_000)))
+    try harness.run(until: "closed") { client.isClosed }
+    guard case .refused(.messageTooLarge, let detail, _) = client.news.last else {
+      Issue.record("told \(client.news)")
+      return
+    }
+    #expect(detail.contains("4096"), "told: \(detail)")
+  }
+
+  @Test func framesBegunOnAllConnectionsHaveABound() throws {
+    let harness = try GatewayHarness.leading()
+    let free = ClientGatewayLimits.readBytesPerTurn
+    harness.gateway.begunBytesMax = 700_000
+    /// A publish of 8 MiB, of which only so much comes.
+    func begin(_ bytes: Int) throws -> TestClient {
+      let client = try harness.client(producer: UInt64(harness.gateway.connectionCount) + 1)
+      var frame: [UInt8] = []
+      let run = [UInt8](repeating: 0, count: 8 << 20)
+      run.withUnsafeBytes {
+        PublishView(
+          queue: QueueID(1), first: PublishSequence(1), answeredThrough: .zero, count: 1, run: $0
+        ).encode(into: &frame)
+      }
+      client.send(bytes: Array(frame[..<bytes]))
+      return client
+    }
+    // Below its free part none counts.
+    let small = try (1...4).map { _ in try begin(free) }
+    let large = try begin(free + 400_000)
+    try harness.run(until: "counted") { harness.gateway.begunBytes == 400_000 }
+    let late = try begin(free + 350_000)
+    try harness.run(until: "closed") { large.isClosed || late.isClosed }
+    #expect(large.isClosed && !late.isClosed)
+    guard case .refused(.overloaded, let detail, _) = large.news.last else {
+      Issue.record("told \(large.news)")
+      return
+    }
+    #expect(detail.contains("larger than 700000 bytes"), "told: \(detail)")
+    try harness.run(until: "all read") { harness.gateway.begunBytes == 350_000 }
+    #expect(small.allSatisfy { !$0.isClosed })
+    late.close()
+    try harness.run(until: "gone") { harness.gateway.begunBytes == 0 }
   }
 
   @Test func aPreambleInPiecesIsOne() throws {

@@ -118,8 +118,8 @@ import Transport
         "limits.messageBytes: is no amount of bytes such as \"64KiB\" or \"16MiB\""
       ),
       (
-        ["limits": #"{"messageBytes": "17MiB"}"#],
-        "limits.messageBytes: must be from 1KiB to 16MiB, not 17MiB"
+        ["limits": #"{"messageBytes": "33MiB"}"#],
+        "limits.messageBytes: must be from 1KiB to 32MiB, not 33MiB"
       ),
       (
         ["limits": #"{"connections": 2.5}"#],
@@ -131,7 +131,7 @@ import Transport
       ),
       (
         ["limits": #"{"uncommittedBytes": "20MiB"}"#],
-        "limits.uncommittedBytes: must be at least twice limits.messageBytes (16MiB)"
+        "limits.uncommittedBytes: must be at least twice limits.messageBytes (32MiB)"
       ),
       (
         ["timeouts": #"{"heartbeat": 50}"#],

@@ -39,7 +39,7 @@ struct BenchSettings: Sendable {
     }
     let least = UInt64(MessageBook.bodyBytesMin)
     plan.bodyBytes = Int(
-      try count("body", in: least...16 << 20, usually: mode.bodyBytes))
+      try count("body", in: least...32 << 20, usually: mode.bodyBytes))
     messages = try count("messages", in: 1...Self.messagesMax, usually: mode.messages)
     plan.window = Int(try count("window", in: 1...65_536, usually: mode.window))
     plan.producers = Int(try count("producers", in: 1...1000, usually: 1))

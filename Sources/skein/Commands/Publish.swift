@@ -28,7 +28,7 @@ enum Publish {
         "also", "LIST",
         "store every message in these queues too, commas between: in all of them or in none"),
       Option(
-        "atomic", nil, "store all messages in one step: all or none (together at most 16 MiB)"),
+        "atomic", nil, "store all messages in one step: all or none (together at most 32 MiB)"),
       Option("window", "N", "at most N messages unconfirmed at a time (default 10000)"),
       Option(
         "resume", "FILE",

@@ -10,7 +10,7 @@ struct PublishSource: Sendable {
   let known: UInt64
 
   /// No message may be so long.
-  private static let messageBytesMax = 17 << 20
+  private static let messageBytesMax = 33 << 20
 
   /// Calls `body` with each message.
   func forEach(_ body: (ArraySlice<UInt8>) async throws -> Void) async throws {
