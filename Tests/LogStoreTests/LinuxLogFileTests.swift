@@ -42,8 +42,10 @@ import Testing
           [UInt8](repeating: UInt8.random(in: 1...255, using: &random), count: size)
         }
         try file.write(pieces, at: UInt64(offset))
-        expected.replaceSubrange(offset..<offset + count, with: pieces.joined())
-        offset += count
+        for piece in pieces {
+          expected.replaceSubrange(offset..<offset + piece.count, with: piece)
+          offset += piece.count
+        }
         if Int.random(in: 0..<4, using: &random) == 0 {
           try file.synchronize()
           file = try system.openLog(path, .readWrite)
