@@ -174,7 +174,7 @@ extension ClientGateway {
   mutating func countBegun(_ client: ClientConnection) {
     let bytes =
       client.phase == .closed || client.isEnding
-      ? 0 : max(0, client.connection.unreadBytes - ClientGatewayLimits.readBytesPerTurn)
+      ? 0 : max(0, client.connection.unreadBytes - ClientGatewayLimits.begunBytesFree)
     begunBytes += bytes - client.begunBytes
     client.begunBytes = bytes
   }

@@ -11,8 +11,9 @@ enum ClientGatewayLimits {
   /// The largest payload of the frame by which a client introduces itself.
   static let helloBytes = 4_096
   /// What all connections together may have sent of frames that are not taken yet, beyond the first
-  /// `readBytesPerTurn` of each.
-  static let begunBytes = 256 << 20
+  /// `begunBytesFree` of each.
+  static let begunBytes = 512 << 20
+  static let begunBytesFree = 64 << 10
   /// Requests of one connection that wait for their reply; more are refused.
   static let waitingRequestsPerConnection = 1_024
   /// The longest time that a session outlives its connection, in `timeouts.session`.

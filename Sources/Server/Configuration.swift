@@ -46,7 +46,7 @@ package struct ServerConfiguration: Hashable, Sendable {
     /// Largest message: key, headers and body together, without the head of its record.
     package var messageBytes: Int = 32 << 20
     /// Client connections at a time.
-    package var connections: Int = 4096
+    package var connections: Int = 16_384
     /// Sessions of native clients at a time, in the whole cluster.
     package var sessions: Int = 10_000
     /// Queues in the cluster.

@@ -107,11 +107,13 @@ extension NodeLoop {
     guard now >= markerDeadline else { return }
     markerDeadline = .never
     if storage.isIdle { storage.add(.marker) }
-    let released = replica.releaseCache(downTo: Self.idleCacheBytes)
+    let released =
+      replica.releaseCache(downTo: Self.idleCacheBytes)
+      + records.release(downTo: Self.idleCacheBytes)
     if released >= Self.idleCacheBytes { skein_return_freed_memory() }
   }
 
-  /// Entries that an idle node keeps in memory, bytes.
+  /// What an idle node keeps in memory of entries, and of what was read of them, each, bytes.
   private static var idleCacheBytes: Int { 4 << 20 }
 
   /// Whether there is room for more is asked this often while anything is written.

@@ -16,12 +16,10 @@ enum RecordLookup {
   case unavailable(String)
 }
 
-/// Looks records up, and keeps the last few pieces that it read from the disk.
+/// Looks records up, and keeps the last pieces that it read from the disk.
 struct RecordSource: ~Copyable {
   private let store: LogStore?
-  /// The newest last.
-  private var blocks: [PayloadBlock] = []
-  private static let blocksMax = 8
+  private var blocks = BlockCache()
   /// Bytes that deliveries may still read from the disk in this turn.
   private var bytesLeft = RecordSource.bytesPerTurn
   /// A delivery was told to wait for the next turn.
@@ -49,23 +47,21 @@ struct RecordSource: ~Copyable {
       isSpent = true
       return .later
     }
-    let found = readRecord(reference)
-    bytesLeft -= blocks.last?.bytes.count ?? 0
-    return found
+    return readRecord(reference)
   }
 
   mutating func record(_ reference: RecordReference, cache: borrowing EntryCache) -> RecordLookup {
     knownRecord(reference, cache: cache) ?? readRecord(reference)
   }
 
-  private func knownRecord(
+  private mutating func knownRecord(
     _ reference: RecordReference, cache: borrowing EntryCache
   ) -> RecordLookup? {
     if let entry = cache.entry(reference.entry) {
       return lookUp(reference, in: entry.payload, from: 0)
     }
-    if let place = blocks.lastIndex(where: { $0.contains(reference) }) {
-      return lookUp(reference, in: blocks[place].bytes, from: blocks[place].offset)
+    if let block = blocks.block(containing: reference) {
+      return lookUp(reference, in: block.bytes, from: block.offset)
     }
     return nil
   }
@@ -74,8 +70,8 @@ struct RecordSource: ~Copyable {
     guard let store else { return .unavailable("entry \(reference.entry) is not in memory") }
     do {
       let block = try store.block(containing: reference)
-      if blocks.count == Self.blocksMax { blocks.removeFirst() }
-      blocks.append(block)
+      bytesLeft -= block.bytes.count
+      blocks.insert(block)
       return lookUp(reference, in: block.bytes, from: block.offset)
     } catch {
       switch error {
@@ -90,6 +86,9 @@ struct RecordSource: ~Copyable {
 
   /// The log was rewritten in part, or replaced: what was read may be of another life.
   mutating func forget() { blocks.removeAll() }
+
+  /// - Returns: how many bytes were given up.
+  mutating func release(downTo bytesMax: Int) -> Int { blocks.release(downTo: bytesMax) }
 
   private func lookUp(
     _ reference: RecordReference, in bytes: [UInt8], from offset: UInt32

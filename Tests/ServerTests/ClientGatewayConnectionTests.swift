@@ -70,7 +70,7 @@ import Wire
 
   @Test func framesBegunOnAllConnectionsHaveABound() throws {
     let harness = try GatewayHarness.leading()
-    let free = ClientGatewayLimits.readBytesPerTurn
+    let free = ClientGatewayLimits.begunBytesFree
     harness.gateway.begunBytesMax = 700_000
     /// A publish of 8 MiB, of which only so much comes.
     func begin(_ bytes: Int) throws -> TestClient {
