@@ -173,6 +173,9 @@ package struct ExchangeDeclaration: Hashable, Sendable {
   /// The argument table as sent, without its length.
   package var table: [UInt8]
 
+  /// Arguments beginning with `x-` that mean nothing, in the order sent.
+  package var unknownArguments: [String] { (try? FieldTable(table))?.unknownNames(but: []) ?? [] }
+
   package init(
     name: String, kind: ExchangeKind, isDurable: Bool, isAutoDelete: Bool, isInternal: Bool,
     alternate: String?, table: [UInt8]
@@ -237,6 +240,11 @@ package struct ConsumeRequest: Hashable, Sendable {
   package var isExclusive: Bool
   /// The most unacknowledged messages, 0 for no limit. Without meaning if `noAck`.
   package var prefetch: UInt16
+  /// Arguments beginning with `x-` that mean nothing, in the order sent.
+  package var unknownArguments: [String] = []
+
+  /// Those that mean something, if only to RabbitMQ.
+  static let knownArguments = ["x-priority", "x-cancel-on-ha-failover", "x-stream-offset"]
 }
 
 /// basic.publish with its content. Ranges are places in `BrokerRequests.bytes`.

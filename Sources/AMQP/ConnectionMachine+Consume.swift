@@ -31,7 +31,9 @@ extension ConnectionMachine {
       .consume(
         ConsumeRequest(
           consumer: consumer.id, queue: queue, noAck: method.noAck,
-          isExclusive: method.exclusive, prefetch: consumer.prefetch)), place, .basicConsume,
+          isExclusive: method.exclusive, prefetch: consumer.prefetch,
+          unknownArguments: table(method.arguments)
+            .unknownNames(but: ConsumeRequest.knownArguments))), place, .basicConsume,
       .consume(consumer), noWait: method.noWait)
   }
 

@@ -114,7 +114,7 @@ extension ConnectionMachine {
   }
 
   /// A table that was seen to be one.
-  private func table(_ bytes: UnsafeRawBufferPointer) -> FieldTable {
+  func table(_ bytes: UnsafeRawBufferPointer) -> FieldTable {
     (try? FieldTable(bytes)) ?? FieldTable()
   }
 

@@ -70,7 +70,7 @@ extension QueueDeclaration {
         current: "'\(current.isAutoDelete)'")
     }
     return Self.differing(
-      in: QueueArguments.known, arguments.table, current.arguments.table, of: resource)
+      in: QueueArguments.compared, arguments.table, current.arguments.table, of: resource)
   }
 
   fileprivate static func differing(
@@ -79,8 +79,8 @@ extension QueueDeclaration {
     // Both were checked when they came.
     guard let new = try? FieldTable(new), let current = try? FieldTable(current) else { return nil }
     for name in names {
-      let received = new[name]
-      let there = current[name]
+      let received = QueueArguments.value(of: name, in: new)
+      let there = QueueArguments.value(of: name, in: current)
       if received.isEquivalent(to: there) { continue }
       if let received, let there {
         return .inequivalent(

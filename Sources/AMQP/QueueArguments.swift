@@ -105,10 +105,7 @@ package struct QueueArguments: Hashable, Sendable {
     type = try reader.choice("x-queue-type", QueueType.init(name:), "invalid_queue_type")
     try readDeliveryLimit(&reader)
     try readOurOwn(&reader)
-    unknown = table.entries.compactMap { entry in
-      let name = String(decoding: entry.name, as: UTF8.self)
-      return name.hasPrefix("x-") && !Self.known.contains(name) ? name : nil
-    }
+    unknown = table.unknownNames(but: Self.known)
   }
 
   private mutating func readDeliveryLimit(_ reader: inout ArgumentReader) throws(Fault) {
@@ -136,19 +133,39 @@ package struct QueueArguments: Hashable, Sendable {
     "x-retry-delay", "x-retry-max-delay", "x-retry-jitter", "x-lease",
   ]
 
+  /// As `known`, each meaning once.
+  static let compared = known.filter { $0 != deliveryLimitSynonym }
+  private static let deliveryLimitSynonym = "x-max-delivery-attempts"
+
+  /// What a table says of one of `compared`, under whichever name.
+  static func value(of name: String, in table: FieldTable) -> FieldValue? {
+    table[name] ?? (name == "x-delivery-limit" ? table[deliveryLimitSynonym] : nil)
+  }
+
   /// What two declarations of a queue must have in common, in one form: the same bytes whatever the
-  /// order of the arguments, the width of their integers, and arguments that mean nothing.
+  /// order of the arguments, the width of their integers, which of two names for one thing was used, and
+  /// arguments that mean nothing.
   package var identity: [UInt8] {
     // What was declared was checked, so it can be read again.
     guard let table = try? FieldTable(table) else { return [] }
     var bytes: [UInt8] = []
-    for name in Self.known {
-      guard let value = table[name] else { continue }
+    for name in Self.compared {
+      guard let value = Self.value(of: name, in: table) else { continue }
       bytes.append(UInt8(name.utf8.count))
       bytes.append(contentsOf: name.utf8)
       (value.integer.map { .int64($0) } ?? value).encode(into: &bytes)
     }
     return bytes
+  }
+}
+
+extension FieldTable {
+  /// Names beginning with `x-` that are not among those that mean something, in the order sent.
+  func unknownNames(but known: [String]) -> [String] {
+    entries.compactMap { entry in
+      let name = String(decoding: entry.name, as: UTF8.self)
+      return name.hasPrefix("x-") && !known.contains(name) ? name : nil
+    }
   }
 }
 

@@ -166,6 +166,8 @@ final class AMQPClient {
   var isPaused = false
   /// So many of its publishes are still looked at for `skein doctor`.
   var transientLooks = 8
+  /// So many messages that it is given are still looked at for being transient.
+  var deliveryLooks = 64
   /// It has published something.
   var isPublisher = false
   /// Bytes of its publishes whose fate is not known.

@@ -15,9 +15,6 @@ extension AMQPGateway {
       channel: channel, queue: request.queue, noAck: request.noAck, prefetch: request.prefetch,
       isExclusive: request.isExclusive)
     client.add(state, as: request.consumer)
-    if !request.noAck, request.prefetch == 0, client.channelLimits[channel] == nil {
-      advise(.noPrefetch(queue: request.queue))
-    }
     reshareCredit(session, client, but: request.consumer)
     // Less than one is said behind it.
     let credit = max(1, credit(for: state, client))

@@ -141,6 +141,7 @@ extension AMQPGateway {
     }
     let queue = state.queue
     withContent(of: record, delivery, consumer, queue, client, replica) { gateway, content in
+      gateway.noteMistakes(of: content, from: queue, client, replica)
       gateway.say(to: client) { machine, output, _ in
         isTaken = machine.deliver(
           BrokerDelivery(
@@ -200,6 +201,7 @@ extension AMQPGateway {
     let delivery = get.delivery
     var isTaken = false
     withContent(of: record, delivery, get.taker, queue, client, replica) { gateway, content in
+      gateway.noteMistakes(of: content, from: queue, client, replica)
       gateway.say(to: client) { machine, output, _ in
         isTaken = machine.answerGet(
           get.token,

@@ -156,7 +156,8 @@ extension AMQPGateway {
         token, .queueDeclared(messages: UInt32(clamping: ready), consumers: consumers), to: client)
     case (.messages(let token), .topology(.messages(let count))):
       answer(token, .messages(UInt32(clamping: count)), to: client)
-    case (.consume(let token, _), .topology(.consuming)):
+    case (.consume(let token, let consumer), .topology(.consuming)):
+      noteMistakes(of: consumer, client)
       answer(token, .done, to: client)
     case (.cancel(_, let consumer, _), .unsubscribed):
       if client.isGivenAll(consumer) { finishCancel(of: consumer, client, replica) }

@@ -177,7 +177,7 @@ extension AMQPGateway {
     switch request {
     case .declareQueue, .inspectQueue, .declareExchange, .inspectExchange, .bindQueue,
       .bindExchange:
-      if case .declareQueue(let declaration) = request { noteMistakes(of: declaration) }
+      noteMistakes(of: request, client)
       if answerNeedsRead(request, client, now: now, replica) {
         reads.add(
           ReadBarrier.Read(
@@ -213,6 +213,7 @@ extension AMQPGateway {
           requester, tag: tag, exchange, ifUnused: ifUnused, into: &$0)
       }
     case .consume(let consume):
+      noteMistakes(of: request, client)
       self.consume(consume, token, channel, session, client)
     case .consumeReplies(let consumer):
       let state = AMQPClient.ConsumerState(

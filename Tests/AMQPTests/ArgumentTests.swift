@@ -206,6 +206,24 @@ import Testing
     #expect(one.identity != third.identity)
   }
 
+  @Test func twoNamesForOneThingAreTheSame() throws {
+    let names = ["x-delivery-limit", "x-max-delivery-attempts"]
+    let declarations = try names.map { name in
+      QueueDeclaration(
+        name: "q", isDurable: true, isExclusive: false, isAutoDelete: false,
+        arguments: try QueueArguments(FieldTable([(name, .int32(3))]), of: ""))
+    }
+    #expect(declarations[0].arguments.identity == declarations[1].arguments.identity)
+    #expect(declarations[0].fault(against: declarations[1], vhost: "/") == nil)
+    #expect(declarations[1].fault(against: declarations[0], vhost: "/") == nil)
+    let without = QueueDeclaration(
+      name: "q", isDurable: true, isExclusive: false, isAutoDelete: false,
+      arguments: try QueueArguments(FieldTable([("x-odd", .void)]), of: ""))
+    #expect(
+      without.fault(against: declarations[1], vhost: "/")?.text.contains(
+        "inequivalent arg 'x-delivery-limit'") == true)
+  }
+
   @Test(
     arguments: [
       (["type": "fanout"], "type", "'fanout'", "'direct'"),

@@ -363,6 +363,19 @@ import Testing
     }
     try client.consume("q", prefetch: 1)
     try client.consume("fine", prefetch: 0)
+    // By another exchange it is seen when it comes out.
+    let other = try connect(node)
+    try other.declareExchange("fan", "fanout", arguments: other.entry("x-fan", "y"))
+    _ = try other.declare("bound")
+    try other.bind("bound", to: "fan", key: "")
+    try other.publish("transient", to: "fan", key: "")
+    let fanned = try other.get("bound")
+    try other.ack(try #require(fanned).tag)
+    try other.consume("bound", arguments: other.entry("x-consumer", "y"))
+    // Who is refused has done nothing.
+    try other.openChannel(3)
+    try other.call(3, 60, 20, [0, 0] + other.short("nowhere") + [0, 0, 0, 0, 0, 0])
+    _ = try other.expect(20, 40)
     let reports = await SkeinClient.clusterStatus(
       endpoints: cluster.endpoints, timeout: .seconds(30))
     let report = try #require(reports.first)
@@ -372,6 +385,8 @@ import Testing
         == [
           AMQPAdvice.Finding.unknownArgument("x-retries", queue: "q"), .synonym(queue: "q"),
           .transientMessage(queue: "q"), .requeueLoop(queue: "q"), .noPrefetch(queue: "fine"),
+          .unknownExchangeArgument("x-fan", exchange: "fan"), .transientMessage(queue: "bound"),
+          .unknownConsumerArgument("x-consumer", queue: "bound"), .noPrefetch(queue: "bound"),
         ].map(\.sentence))
   }
 
@@ -382,5 +397,9 @@ import Testing
     }
     #expect(advice.findings.count == AMQPAdvice.countMax)
     #expect(advice.sentences.count == AMQPAdvice.countMax)
+    // No kind hides another.
+    let notes = [advice.note(.requeueLoop(queue: "q")), advice.note(.requeueLoop(queue: "q"))]
+    #expect(notes == [true, false])
+    #expect(advice.findings.count == AMQPAdvice.countMax + 1)
   }
 }

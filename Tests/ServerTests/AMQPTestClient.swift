@@ -244,8 +244,11 @@ final class AMQPTestClient {
   }
 
   /// - Returns: the consumer's tag.
-  @discardableResult func consume(_ queue: String, noAck: Bool = false) throws -> String {
-    try call(channel, 60, 20, [0, 0] + short(queue) + short("") + [noAck ? 2 : 0, 0, 0, 0, 0])
+  @discardableResult func consume(
+    _ queue: String, noAck: Bool = false, arguments: [UInt8] = []
+  ) throws -> String {
+    try call(
+      channel, 60, 20, [0, 0] + short(queue) + short("") + [noAck ? 2 : 0] + table(arguments))
     return try expect(60, 21).shortText(at: 0)
   }
 
