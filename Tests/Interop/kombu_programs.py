@@ -57,4 +57,8 @@ for node in (1, 2, 3):
     ) as connection:
         types(connection)
         simple(connection)
+    with kombu.Connection(
+        f"amqp://guest:guest@127.0.0.1:{cluster.amqp_port(node)}//", login_method="AMQPLAIN"
+    ) as connection:
+        simple(connection)
     print(f"ok      kombu through node {node}")

@@ -1,6 +1,8 @@
 # Programs as they stand in tutorials on RabbitMQ, each checking its own result, against any node of a
 # running Skein cluster: `python programs.py PORT [NAME…]`. `run` starts a cluster and calls this.
 
+import datetime
+import decimal
 import os
 import sys
 import time
@@ -321,21 +323,28 @@ def delivery_limit():
         channel.queue_bind(dead, exchange)
         channel.queue_declare(queue, durable=True, arguments={
             "x-queue-type": "quorum", argument: 3, "x-dead-letter-exchange": exchange})
-        channel.basic_publish("", queue, b"poison")
-        counts = []
-        for method, properties, _ in channel.consume(queue, inactivity_timeout=PATIENCE):
+        for number in range(10):
+            channel.basic_publish("", queue, b"%d" % number)
+        counts = {}
+        for method, properties, body in channel.consume(queue, inactivity_timeout=PATIENCE):
             if method is None:
                 break
-            counts.append((properties.headers or {}).get("x-delivery-count"))
+            counts.setdefault(body, []).append((properties.headers or {}).get("x-delivery-count"))
             channel.basic_nack(method.delivery_tag, requeue=True)
-            if len(counts) == 4:
+            if sum(len(each) for each in counts.values()) == 40:
                 break
-        check(counts == [None, 1, 2, 3], counts)
-        _, properties, _ = drain(connection.channel(), dead, 1)[0]
+        check(len(counts) == 10 and all(each == [None, 1, 2, 3] for each in counts.values()), counts)
+        begin = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
+        for _, properties, _ in drain(connection.channel(), dead, 10):
+            headers = properties.headers
+            death = headers["x-death"][0]
+            check(death["reason"] == "delivery_limit" and death["queue"] == queue, death)
+            check(death["count"] == 1 and death["exchange"] == "" and death["routing-keys"] == [queue], death)
+            check(abs(death["time"].replace(tzinfo=None) - begin) < datetime.timedelta(hours=1), death)
+            first = [headers[f"x-first-death-{part}"] for part in ("reason", "queue", "exchange")]
+            check(first == ["delivery_limit", queue, ""], first)
         channel.cancel()
         check(count(channel, queue) == 0, "still there")
-        death = properties.headers["x-death"][0]
-        check(death["reason"] == "delivery_limit" and death["queue"] == queue, death)
         channel.exchange_delete(exchange)
         connection.close()
 
@@ -397,6 +406,70 @@ def retry_delay():
     method, _, body = next(channel.consume(queue, inactivity_timeout=PATIENCE))
     check(body == b"y" and time.monotonic() - begin >= 0.4, time.monotonic() - begin)
     channel.basic_ack(method.delivery_tag)
+    connection.close()
+
+
+def lease_and_jitter():
+    """Our own arguments: who holds a message for too long loses it, and a wait drawn at random."""
+    queue = name("leased")
+    connection = connect()
+    channel = connection.channel()
+    channel.queue_declare(queue, durable=True, arguments={
+        "x-lease": 300, "x-retry-delay": 400, "x-retry-max-delay": 400,
+        "x-retry-jitter": decimal.Decimal("0.5")})
+    channel.basic_publish("", queue, b"x")
+    check(channel.basic_get(queue)[2] == b"x", "got")
+    wait_for(connection, lambda: channel.is_closed)
+    check(channel.is_closed, "the lease does not end")
+    channel = connection.channel()
+    method, _, _ = next(channel.consume(queue, inactivity_timeout=PATIENCE))
+    check(method.redelivered, "redelivered")
+    begin = time.monotonic()
+    channel.basic_nack(method.delivery_tag, requeue=True)
+    for wait in (0.2, 0.2, 0.2):
+        method, _, _ = next(channel.consume(queue, inactivity_timeout=PATIENCE))
+        waited, begin = time.monotonic() - begin, time.monotonic()
+        check(waited >= wait, waited)
+        channel.basic_nack(method.delivery_tag, requeue=True)
+    channel.queue_delete(queue)
+    connection.close()
+
+
+def recover():
+    queue = name("recovered")
+    connection = connect()
+    channel = connection.channel()
+    channel.queue_declare(queue, durable=True)
+    for number in range(3):
+        channel.basic_publish("", queue, b"%d" % number)
+    taken = [channel.basic_get(queue) for _ in range(3)]
+    check([body for _, _, body in taken] == [b"0", b"1", b"2"], taken)
+    channel.basic_ack(taken[1][0].delivery_tag)
+    channel.basic_recover(requeue=True)
+    again = [channel.basic_get(queue) for _ in range(3)]
+    check([each[2] for each in again] == [b"0", b"2", None], again)
+    check(all(method.redelivered for method, _, _ in again[:2]), again)
+    connection.close()
+
+
+def long_names():
+    """Names, keys and tags of 255 bytes."""
+    connection = connect()
+    channel = connection.channel()
+    queue, exchange, key, tag = [name(kind).ljust(255, kind) for kind in "qxkt"]
+    channel.queue_declare(queue, durable=True)
+    channel.exchange_declare(exchange, "direct")
+    channel.queue_bind(queue, exchange, key)
+    channel.basic_publish(exchange, key, b"x")
+    taken = []
+    channel.basic_consume(
+        queue, lambda _, method, properties, body: taken.append(method), consumer_tag=tag)
+    wait_for(connection, lambda: taken)
+    method = taken[0]
+    check((method.consumer_tag, method.exchange, method.routing_key) == (tag, exchange, key), method)
+    channel.basic_ack(method.delivery_tag)
+    channel.queue_delete(queue)
+    channel.exchange_delete(exchange)
     connection.close()
 
 
@@ -472,7 +545,8 @@ def properties_come_back():
         correlation_id="c", reply_to="r", message_id="m", timestamp=1_700_000_000, type="t",
         user_id="guest", app_id="a", cluster_id="k",
         headers={"int": 1, "long": 1 << 40, "text": "ü", "bytes": b"\xff\x00", "none": None,
-                 "list": [1, "two", True], "table": {"inner": {"deep": 3}}, "flag": False})
+                 "list": [1, "two", True], "table": {"inner": {"deep": 3}}, "flag": False,
+                 "decimal": decimal.Decimal("-1.25")})
     body = bytes(range(256)) * 2000
     channel.basic_publish("", queue, body, sent)
     method, got, back = drain(channel, queue, 1)[0]
@@ -582,7 +656,8 @@ def large_messages():
 
 PROGRAMS = [
     work_queue, fair_dispatch, publish_subscribe, routing, topics, headers_exchange, rpc, confirms,
-    nack_and_reject, dead_letters_again, delivery_limit, expiration, length_limit, retry_delay, priorities,
+    nack_and_reject, dead_letters_again, delivery_limit, expiration, length_limit, retry_delay,
+    lease_and_jitter, recover, long_names, priorities,
     transactions, auto_ack_and_multiple, properties_come_back, errors, queue_lifecycle,
     large_messages,
 ]

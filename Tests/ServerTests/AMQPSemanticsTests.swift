@@ -5,6 +5,7 @@ import SkeinClient
 import Testing
 
 @testable import Server
+@testable import Transport
 
 @Suite(.serialized) struct AMQPSemanticsTests {
   /// What is said of a channel or connection that is closed; empty if it is not.
@@ -388,6 +389,16 @@ import Testing
           .unknownExchangeArgument("x-fan", exchange: "fan"), .transientMessage(queue: "bound"),
           .unknownConsumerArgument("x-consumer", queue: "bound"), .noPrefetch(queue: "bound"),
         ].map(\.sentence))
+  }
+
+  /// guest with its known password is for the node's own machine only (403).
+  @Test(arguments: [
+    ("127.0.0.1:1", true), ("127.8.9.1:1", true), ("[::1]:1", true), ("[::ffff:127.0.0.1]:1", true),
+    ("10.0.0.1:1", false), ("192.0.2.127:1", false), ("[::2]:1", false),
+    ("[::ffff:10.0.0.1]:1", false), ("[127::1]:1", false),
+  ])
+  func whatIsTheOwnMachine(address: String, isLoopback: Bool) throws {
+    #expect(try SocketAddress(parsing: address).isLoopback == isLoopback)
   }
 
   @Test func adviceIsBounded() {
