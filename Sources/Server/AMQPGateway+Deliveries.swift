@@ -34,7 +34,7 @@ extension AMQPGateway {
     var cursor = RecordCursor()
     var waiting: [AMQPClient] = []
     swap(&waiting, &delivering)
-    var turn: Int?
+    var cut: (place: Int, token: UInt64, gotSomething: Bool)?
     for client in waiting where client.phase == .open {
       let waited = client.outbox.count
       let isCutShort = !pump(client, &cursor, &records, &replica, now: now)
@@ -43,13 +43,14 @@ extension AMQPGateway {
         client.isDelivering = false
       } else {
         delivering.append(client)
-        if isCutShort, turn == nil {
-          // Who got nothing comes first next time, else who is behind it.
-          turn = delivering.count - (client.outbox.count < waited ? 0 : 1)
+        if isCutShort, cut == nil {
+          cut = (delivering.count - 1, client.token, gotSomething: client.outbox.count < waited)
         }
       }
     }
-    if let turn { delivering = Array(delivering[turn...] + delivering[..<turn]) }
+    if let cut {
+      readTurns.pass(at: cut.place, cut.token, gotSomething: cut.gotSomething, in: &delivering)
+    }
   }
 
   /// - Returns: false if the rest has to wait for the loop's next turn.

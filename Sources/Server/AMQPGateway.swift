@@ -65,6 +65,7 @@ struct AMQPGateway: ~Copyable {
   var touched: [AMQPClient] = []
   /// Those with something in the outbox.
   var delivering: [AMQPClient] = []
+  var readTurns = ReadTurns()
   /// Those with channels that may have room left under their limits.
   var sharing: [AMQPClient] = []
   /// Those with gets whose messages cannot be read yet.

@@ -78,7 +78,7 @@ extension ClientGateway {
     guard !delivering.isEmpty else { return }
     var cursor = RecordCursor()
     var kept = 0
-    var turn: Int?
+    var cut: (place: Int, token: UInt64, gotSomething: Bool)?
     for position in delivering.indices {
       let client = delivering[position]
       let waited = client.outbox.count
@@ -88,14 +88,15 @@ extension ClientGateway {
       } else {
         delivering[kept] = client
         kept += 1
-        if isCutShort, turn == nil {
-          // Who got nothing comes first next time, else who is behind it.
-          turn = kept - (client.outbox.count < waited ? 0 : 1)
+        if isCutShort, cut == nil {
+          cut = (kept - 1, client.token, gotSomething: client.outbox.count < waited)
         }
       }
     }
     delivering.removeSubrange(kept...)
-    if let turn { delivering = Array(delivering[turn...] + delivering[..<turn]) }
+    if let cut {
+      readTurns.pass(at: cut.place, cut.token, gotSomething: cut.gotSomething, in: &delivering)
+    }
   }
 
   /// - Returns: false if the rest has to wait for the loop's next turn.

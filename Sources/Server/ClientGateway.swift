@@ -95,6 +95,7 @@ struct ClientGateway: ~Copyable {
   var touched: [ClientConnection] = []
   /// Those with something in the outbox.
   var delivering: [ClientConnection] = []
+  var readTurns = ReadTurns()
   /// Those of which nothing is read.
   var paused: [ClientConnection] = []
   /// Sessions whose connection closed, to be told to the machine.

@@ -101,3 +101,36 @@ struct RecordSource: ~Copyable {
     return .found(payload: bytes, range: start..<end)
   }
 }
+
+/// Whose turn it is where more is to be read for deliveries than one turn of the loop may read: who reads goes
+/// on for some turns, since what was read for it holds its next messages too, and would be gone from the
+/// cache if all others read in between.
+struct ReadTurns {
+  /// Turns that one connection reads in, then it is behind all others: they read what the cache holds.
+  var limit = BlockCache.bytesMax / RecordSource.bytesPerTurn
+  /// The token of the connection that reads, and in how many turns it did.
+  private var reader: UInt64 = 0
+  private var used = 0
+
+  /// - Parameters:
+  ///   - place: the first in `waiting` whose deliveries were cut short in this turn of the loop: those
+  ///     before it were given all that there was room for.
+  ///   - gotSomething: whether it was given any.
+  mutating func pass<Client>(
+    at place: Int, _ token: UInt64, gotSomething: Bool, in waiting: inout [Client]
+  ) {
+    guard gotSomething else {
+      // It comes before those who used up what could be read.
+      waiting.insert(waiting.remove(at: place), at: 0)
+      return
+    }
+    if reader != token {
+      reader = token
+      used = 0
+    }
+    used += 1
+    guard used >= limit else { return }
+    used = 0
+    waiting.append(waiting.remove(at: place))
+  }
+}

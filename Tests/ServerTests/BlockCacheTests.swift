@@ -63,3 +63,23 @@ import Testing
     #expect(find(record(8, 0), &cache) != nil)
   }
 }
+
+@Suite struct ReadTurnsTests {
+  @Test func whoReadsGoesOnForSomeTurns() {
+    var turns = ReadTurns()
+    turns.limit = 3
+    var waiting = ["a", "b", "c"]
+    for _ in 1...2 { turns.pass(at: 0, 1, gotSomething: true, in: &waiting) }
+    #expect(waiting == ["a", "b", "c"])
+    // Another one begins its own turns; it stays where it is, behind one that has all it needs.
+    for _ in 1...2 { turns.pass(at: 1, 2, gotSomething: true, in: &waiting) }
+    #expect(waiting == ["a", "b", "c"])
+    turns.pass(at: 1, 2, gotSomething: true, in: &waiting)
+    #expect(waiting == ["a", "c", "b"])
+    // Nothing was left to be read for it.
+    turns.pass(at: 2, 2, gotSomething: false, in: &waiting)
+    #expect(waiting == ["b", "a", "c"])
+    for _ in 1...3 { turns.pass(at: 0, 2, gotSomething: true, in: &waiting) }
+    #expect(waiting == ["a", "c", "b"])
+  }
+}
