@@ -89,10 +89,13 @@ extension ConnectionMachine {
 }
 
 extension PublishRequest {
-  /// Its further keys go into the log once more: what a transaction takes there stays below twice
-  /// its charge, which one frame between nodes holds.
+  /// Exchange, keys and content type go into the log once more: what a transaction takes there stays
+  /// below twice its charge by far, and below what one frame between nodes holds.
   fileprivate var chargeBesidesContent: Int {
-    copies.reduce(MemoryLayout<Self>.size) { $0 + MemoryLayout<[UInt8]>.size + $1.count }
+    let again = exchange.count + routingKey.count + min(properties.count, 255)
+    return copies.reduce(MemoryLayout<Self>.size + again) {
+      $0 + MemoryLayout<[UInt8]>.size + $1.count
+    }
   }
 
   /// With its bytes so many places further.

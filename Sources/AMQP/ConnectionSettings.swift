@@ -34,7 +34,7 @@ package struct ConnectionSettings: Hashable, Sendable {
   /// The largest body.
   package var messageBytesMax = 32 << 20
   /// All content of one transaction.
-  package var transactionBytesMax = 48 << 20
+  package var transactionBytesMax = 33 << 20
   /// Content begun on all channels of the connection and not complete.
   package var assemblyBytesMax = 64 << 20
   package var consumersPerChannelMax = 1024

@@ -29,11 +29,10 @@ extension ClientGateway {
       return
     }
     if client.pause == .none {
-      // A large frame of which the beginning is here gets its room at once.
+      // A large frame of which a good part is here gets its room at once.
       let needed = FrameDecoder.bytesNeeded(for: client.connection.unread)
-      if client.connection.unreadBytes > 0, needed > client.connection.unreadBytes {
-        client.connection.expect(needed)
-      }
+      let there = client.connection.unreadBytes
+      if there > 0, needed > there, there >= needed / 8 { client.connection.expect(needed) }
     }
   }
 
@@ -180,11 +179,14 @@ extension ClientGateway {
   }
 
   /// To be called when something was read from the connection. Where all together have begun too much
-  /// whoever has begun most is closed: if it were only not read from, it could never finish.
+  /// whoever has begun most is closed: if it were only not read from, it could never finish. Not one that
+  /// is not read from already, since what it sent is waited for by this node.
   mutating func boundBegun(after client: ClientConnection, now: MonotonicTime) {
     countBegun(client)
     while begunBytes > begunBytesMax, let largest = largestBegun() {
       counters.faults += 1
+      let peer = largest.connection.peer
+      log.warning("closed \(peer), which has begun the largest frame: all are too much together")
       end(
         largest, .overloaded,
         "the frames begun on all connections are larger than \(begunBytesMax) bytes, and this"
@@ -196,9 +198,9 @@ extension ClientGateway {
   private func largestBegun() -> ClientConnection? {
     var largest: ClientConnection?
     for token in clients.sortedKeys {
-      guard let client = clients[token], client.begunBytes > largest?.begunBytes ?? 0 else {
-        continue
-      }
+      guard let client = clients[token], client.pause == .none,
+        client.begunBytes > largest?.begunBytes ?? 0
+      else { continue }
       largest = client
     }
     return largest

@@ -63,6 +63,7 @@ struct ClientGateway: ~Copyable {
   /// The build, as clients are told.
   let version: String
   let poller: Poller
+  let log: NodeLog
   let pool = BufferPool()
   let connectionOptions: ConnectionOptions
   /// The largest payload of a client's frame.
@@ -130,11 +131,12 @@ struct ClientGateway: ~Copyable {
   ///
   /// - Parameter version: of the build, for people.
   init(
-    configuration: ServerConfiguration, poller: Poller, version: String
+    configuration: ServerConfiguration, poller: Poller, version: String, log: NodeLog
   ) throws(ClientGatewayError) {
     self.configuration = configuration
     self.version = version
     self.poller = poller
+    self.log = log
     frameBytesMax = configuration.limits.messageBytes + Frame.overheadBytes
     publishWindow = min(
       configuration.limits.publishesInFlight, Int(MachineLimits().unansweredMessages))

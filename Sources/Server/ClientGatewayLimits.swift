@@ -9,7 +9,7 @@ enum ClientGatewayLimits {
   /// Bytes read from one connection in one turn.
   static let readBytesPerTurn = 256 << 10
   /// The largest payload of the frame by which a client introduces itself.
-  static let helloBytes = 4_096
+  static let helloBytes = 8_192
   /// What all connections together may have sent of frames that are not taken yet, beyond the first
   /// `begunBytesFree` of each.
   static let begunBytes = 512 << 20

@@ -22,6 +22,7 @@ struct RecordSource: ~Copyable {
   private var blocks = BlockCache()
   /// Bytes that deliveries may still read from the disk in this turn.
   private var bytesLeft = RecordSource.bytesPerTurn
+  private var lastReadBytes = 0
   /// A delivery was told to wait for the next turn.
   private(set) var isSpent = false
   /// A thousand small messages of one connection may lie in as many places of the log, each a block: read at
@@ -47,7 +48,10 @@ struct RecordSource: ~Copyable {
       isSpent = true
       return .later
     }
-    return readRecord(reference)
+    let found = readRecord(reference)
+    // Also where nothing came of it: all of an entry was read to find its damage.
+    bytesLeft -= max(Int(reference.size), lastReadBytes)
+    return found
   }
 
   mutating func record(_ reference: RecordReference, cache: borrowing EntryCache) -> RecordLookup {
@@ -67,10 +71,11 @@ struct RecordSource: ~Copyable {
   }
 
   private mutating func readRecord(_ reference: RecordReference) -> RecordLookup {
+    lastReadBytes = 0
     guard let store else { return .unavailable("entry \(reference.entry) is not in memory") }
     do {
       let block = try store.block(containing: reference)
-      bytesLeft -= block.bytes.count
+      lastReadBytes = block.bytes.count
       blocks.insert(block)
       return lookUp(reference, in: block.bytes, from: block.offset)
     } catch {

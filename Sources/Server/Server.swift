@@ -34,7 +34,8 @@ package enum Server {
 
   /// The usual limit of 1024 descriptors is below the usual limit of connections.
   private static func raiseDescriptorLimit(_ configuration: ServerConfiguration, _ log: NodeLog) {
-    let needed = rlim_t(configuration.limits.connections + 1024)
+    // Those of native clients, those of AMQP's, and the node's own files.
+    let needed = rlim_t(configuration.limits.connections * 2 + 1024)
     var limit = rlimit()
     guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
     guard limit.rlim_cur < needed else { return }
@@ -63,7 +64,7 @@ extension NodeLoop {
     let peers = PeerLinks(
       configuration: configuration, listener: peerListener, poller: poller, log: log)
     let gateway = try ClientGateway(
-      configuration: configuration, poller: poller, version: Server.version)
+      configuration: configuration, poller: poller, version: Server.version, log: log)
     let amqp = try AMQPGateway(
       configuration: configuration, poller: poller, version: Server.version, log: log)
 

@@ -457,6 +457,20 @@ import Testing
       ])
   }
 
+  /// They are in the log twice: one entry must fit into one frame between nodes.
+  @Test func namesCountTwiceInATransaction() {
+    let text = String(repeating: "k", count: 255)
+    var properties = BasicProperties()
+    properties.contentType = Array(text.utf8)
+    let publish = TestFrames.publish(
+      exchange: "amq.direct", key: text, "", properties: properties.encoded)
+    let client = TestConnection.open { $0.transactionBytesMax = 10_000 }
+    client.call("tx.select")
+    var taken = 0
+    while taken < 100, client.send(publish) == [] { taken += 1 }
+    #expect(taken >= 5 && taken * 1_040 <= 10_000, "\(taken)")
+  }
+
   /// Further keys are in the log twice, as headers and as keys, and count twice.
   @Test func copiesCountInATransaction() {
     var properties = BasicProperties()

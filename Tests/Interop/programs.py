@@ -414,16 +414,20 @@ def lease_and_jitter():
     queue = name("leased")
     connection = connect()
     channel = connection.channel()
-    channel.queue_declare(queue, durable=True, arguments={
-        "x-lease": 300, "x-retry-delay": 400, "x-retry-max-delay": 400,
-        "x-retry-jitter": decimal.Decimal("0.5")})
+    channel.queue_declare(queue, durable=True, arguments={"x-lease": 300})
     channel.basic_publish("", queue, b"x")
     check(channel.basic_get(queue)[2] == b"x", "got")
     wait_for(connection, lambda: channel.is_closed)
     check(channel.is_closed, "the lease does not end")
     channel = connection.channel()
+    method, _, body = channel.basic_get(queue, auto_ack=True)
+    check(method.redelivered and body == b"x", "redelivered")
+
+    queue = name("jittered")
+    channel.queue_declare(queue, durable=True, arguments={
+        "x-retry-delay": 400, "x-retry-max-delay": 400, "x-retry-jitter": decimal.Decimal("0.5")})
+    channel.basic_publish("", queue, b"x")
     method, _, _ = next(channel.consume(queue, inactivity_timeout=PATIENCE))
-    check(method.redelivered, "redelivered")
     begin = time.monotonic()
     channel.basic_nack(method.delivery_tag, requeue=True)
     for wait in (0.2, 0.2, 0.2):

@@ -12,15 +12,15 @@ amqp-get -u "$url" -q "$queue" || code=$?
 for number in 1 2 3; do amqp-publish -u "$url" -r "$queue" -p -b "$number"; done
 [[ $(amqp-consume -u "$url" -q "$queue" -c 3 -p 1 cat) == 123 ]]
 # A queue that the broker names, bound to an exchange; what is published before it is bound is nobody's.
-amqp-consume -u "$url" -e amq.direct -r "$queue-key" -c 1 cat >"${TMPDIR:-/tmp}/$queue" &
+out=$(mktemp)
+amqp-consume -u "$url" -e amq.direct -r "$queue-key" -c 1 cat >"$out" &
 consumer=$!
+trap 'kill "$consumer" 2>/dev/null || true; rm -f "$out"' EXIT
 for ((attempt = 0; attempt < 600; attempt++)); do
   if ! kill -0 "$consumer" 2>/dev/null; then break; fi
   amqp-publish -u "$url" -e amq.direct -r "$queue-key" -b bound
   sleep 0.2
 done
-wait "$consumer"
-[[ $(cat "${TMPDIR:-/tmp}/$queue") == bound ]]
-rm "${TMPDIR:-/tmp}/$queue"
+[[ $(cat "$out") == bound ]]
 [[ $(amqp-delete-queue -u "$url" -q "$queue") == 0 ]]
 echo "ok      amqp-tools"

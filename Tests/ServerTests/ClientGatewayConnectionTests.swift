@@ -59,13 +59,13 @@ import Wire
     let harness = try GatewayHarness.leading()
     let client = try harness.connect()
     client.send(bytes: Preamble.clientBytes)
-    client.send(.hello(client: String(repeating: "x", count: 5_000)))
+    client.publish([[UInt8](repeating: 0, count: 9_000)], to: QueueID(1))
     try harness.run(until: "closed") { client.isClosed }
     guard case .refused(.messageTooLarge, let detail, _) = client.news.last else {
       Issue.record("told \(client.news)")
       return
     }
-    #expect(detail.contains("4096"), "told: \(detail)")
+    #expect(detail.contains("8192"), "told: \(detail)")
   }
 
   @Test func framesBegunOnAllConnectionsHaveABound() throws {
@@ -101,6 +101,18 @@ import Wire
     #expect(small.allSatisfy { !$0.isClosed })
     late.close()
     try harness.run(until: "gone") { harness.gateway.begunBytes == 0 }
+
+    // Who waits for this node is not closed for it.
+    let waiting = try begin(free + 500_000)
+    try harness.run(until: "counted") { harness.gateway.begunBytes == 500_000 }
+    let token = try #require(
+      harness.gateway.clients.sortedKeys.first {
+        harness.gateway.clients[$0]?.begunBytes == 500_000
+      })
+    harness.gateway.clients[token]?.pause = .noRoom
+    let next = try begin(free + 300_000)
+    try harness.run(until: "closed") { waiting.isClosed || next.isClosed }
+    #expect(next.isClosed && !waiting.isClosed)
   }
 
   @Test func aPreambleInPiecesIsOne() throws {

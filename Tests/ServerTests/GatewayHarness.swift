@@ -54,7 +54,9 @@ final class GatewayHarness {
       cluster: ClusterIdentity(rawValue: 0xabc), node: node, dataDirectory: "/nowhere",
       peerListen: endpoint, clientListen: endpoint, members: [])
     configure(&configuration)
-    gateway = try ClientGateway(configuration: configuration, poller: poller, version: "test")
+    gateway = try ClientGateway(
+      configuration: configuration, poller: poller, version: "test",
+      log: NodeLog(node: node, isQuiet: true))
     var replicaConfiguration = ReplicaConfiguration(
       consensus: ConsensusConfiguration(id: node, seed: 1), cluster: "test")
     replicaConfiguration.unappliedBytesMax = unappliedBytesMax
