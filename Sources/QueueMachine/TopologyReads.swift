@@ -153,6 +153,15 @@ extension QueueMachine {
     }
   }
 
+  /// The nodes with AMQP clients, whether they are members or not, by id.
+  package var nodesWithAMQPSessions: [NodeID] {
+    var nodes: Set<NodeID> = []
+    for slot in state.sessions.slots where state.sessions[slot].kind == .amqp {
+      if let node = state.sessions[slot].origin?.node { nodes.insert(node) }
+    }
+    return nodes.sorted()
+  }
+
   /// What happened to a message that one of the session's consumers holds; nil if nothing worth
   /// telling did, or it is no longer held.
   package func story(

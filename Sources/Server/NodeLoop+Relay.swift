@@ -142,12 +142,18 @@ extension NodeLoop {
   /// How long a node that has its first AMQP client, or no more, may not be known for that.
   private static var clientsPause: Nanoseconds { .milliseconds(100) }
 
-  /// The followers with AMQP clients, which wait for the news of what was committed.
+  /// The followers with AMQP clients, which wait for the news of what was committed, and nodes that had
+  /// some when they were removed from the cluster.
   private mutating func noteNodesWithClients(now: MonotonicTime) {
     guard now >= desk.lookAtClients else { return }
     desk.lookAtClients = now + Self.clientsPause
-    let others = replica.consensus.memberStatuses.map(\.id).filter { $0 != configuration.node }
-    replica.newsAtOnceTo = Set(others.filter { replica.machine.hasAMQPSessions(of: $0) })
+    let members = Set(replica.consensus.memberStatuses.map(\.id))
+    var others = Set(replica.machine.nodesWithAMQPSessions)
+    others.remove(configuration.node)
+    replica.newsAtOnceTo = others.intersection(members)
+    for node in others.subtracting(members) where desk.silentSince[node] == nil {
+      desk.silentSince[node] = now
+    }
   }
 
   // MARK: Nodes that are gone
@@ -166,25 +172,35 @@ extension NodeLoop {
     }
   }
 
-  /// The leader ends the AMQP sessions of a node that nobody heard of for as long as a native
-  /// client's session lives: what its clients held is others' then. A node that comes back with the
+  /// The leader ends the AMQP sessions of a node that nobody heard of, or that is no member any more, for
+  /// as long as a native client's session lives: what its clients held is others' then. A node that comes back with the
   /// same process finds its sessions ended and says so to their clients; one that was restarted has
   /// ended them itself by its first bundle.
   private mutating func endSessionsOfLostNodes(now: MonotonicTime) {
-    for member in replica.consensus.memberStatuses where member.id != configuration.node {
+    let members = replica.consensus.memberStatuses
+    for node in desk.silentSince.keys.sorted() where !members.contains(where: { $0.id == node }) {
+      endSessions(ofLost: node, now: now)
+    }
+    for member in members where member.id != configuration.node {
       let node = member.id
       if member.isConnected {
         desk.silentSince[node] = nil
         continue
       }
-      guard let since = desk.silentSince[node] else {
-        if replica.machine.hasAMQPSessions(of: node) { desk.silentSince[node] = now }
-        continue
+      if desk.silentSince[node] != nil {
+        endSessions(ofLost: node, now: now)
+      } else if replica.machine.hasAMQPSessions(of: node) {
+        desk.silentSince[node] = now
       }
-      guard now.since(since) >= configuration.timeouts.session, replica.hasRoom else { continue }
-      desk.silentSince[node] = nil
-      replica.submit(now: now) { CommandWriter.endNodeSessions(node, into: &$0) }
     }
+  }
+
+  private mutating func endSessions(ofLost node: NodeID, now: MonotonicTime) {
+    guard let since = desk.silentSince[node],
+      now.since(since) >= configuration.timeouts.session, replica.hasRoom
+    else { return }
+    desk.silentSince[node] = nil
+    replica.submit(now: now) { CommandWriter.endNodeSessions(node, into: &$0) }
   }
 
   /// When `passOn` has something to do although nothing happened.

@@ -44,7 +44,7 @@ package enum Server {
     if limit.rlim_cur < needed {
       log.warning(
         "this process may open \(limit.rlim_cur) files, and limits.connections is"
-          + " \(configuration.limits.connections)")
+          + " \(configuration.limits.connections), of native and of AMQP clients each")
     }
   }
 }

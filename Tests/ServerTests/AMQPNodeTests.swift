@@ -39,6 +39,29 @@ import Testing
     #expect(try publishers[2].declare("q") == 0)
   }
 
+  /// Found by chaos: mixed over AMQP, seed 4.
+  @Test("What clients of a removed node held goes back (G7)")
+  func nodeIsRemoved() async throws {
+    let cluster = try InProcessCluster { $0.timeouts.session = .seconds(2) }
+    try cluster.startAll()
+    let leader = try await leader(cluster)
+    let removed = try #require(cluster.nodes.first { $0 !== leader })
+    let lost = try connect(removed)
+    _ = try lost.declare("q")
+    try lost.consume("q", prefetch: 10)
+    let publisher = try connect(leader)
+    for number in 0..<10 { try publisher.publish("\(number)", key: "q") }
+    #expect(try lost.takeMessages(10).count == 10)
+    // It cannot say any more that its clients are gone.
+    removed.kill()
+    let client = try await SkeinClient.connect(endpoints: cluster.endpoints)
+    try await client.removeMember(id: Int(removed.configuration.node.rawValue))
+    await client.close()
+    try publisher.consume("q", prefetch: 10)
+    let taken = try publisher.takeMessages(10)
+    #expect(taken.map(\.body) == (0..<10).map { "\($0)" })
+  }
+
   @Test("A client of a node that survives sees a pause and nothing else (G4, G7)")
   func leaderDies() async throws {
     let cluster = try InProcessCluster()
