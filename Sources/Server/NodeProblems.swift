@@ -14,11 +14,17 @@ struct NodeProblems {
 
   init() {}
 
-  init(_ reports: [DamageReport]) {
+  /// - Parameter damaged: what is to be repaired. Damage that was repaired in an earlier life of the node is
+  ///   found again where it lies, and is nothing that anybody must wait for.
+  init(_ reports: [DamageReport], damaged: [EntryRange]) {
     for report in reports {
       switch report.consequence {
       case .nothingLost: continue
-      case .recordsLost: damage.append("\(report)")
+      case .recordsLost(let range):
+        guard damaged.contains(where: { $0.first <= range.last && range.first <= $0.last }) else {
+          continue
+        }
+        damage.append("\(report)")
       case .logCutFrom, .everythingLost, .hardStateLost: cutLog.append("\(report)")
       }
     }

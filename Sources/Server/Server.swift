@@ -88,7 +88,7 @@ extension NodeLoop {
       backgroundThread: try JobThread(name: "skein-background"),
       resolverThread: try JobThread(name: "skein-resolver"), started: now, replica: replica,
       gateway: gateway, amqp: amqp, peers: peers, records: RecordSource(store: store))
-    loop.problems = NodeProblems(recovery.damage)
+    loop.problems = NodeProblems(recovery.damage, damaged: recovery.damagedEntries)
     try loop.begin(now: now)
     return loop
   }

@@ -1,0 +1,24 @@
+// What a node says is wrong with it.
+
+import Base
+import Testing
+
+@testable import LogStore
+@testable import Server
+
+@Suite struct NodeProblemsTests {
+  /// Found by chaos: mixed over AMQP, seeds 2 and 4. Nothing was to be fetched, so nothing ever came that
+  /// would have ended it.
+  @Test func damageThatWasRepairedBeforeIsNoProblem() {
+    func range(_ first: UInt64, _ last: UInt64) -> EntryRange {
+      EntryRange(first: LogIndex(first), last: LogIndex(last))
+    }
+    let reports = [range(5, 9), range(20, 20), range(30, 40)].map {
+      DamageReport(text: "somewhere", consequence: .recordsLost($0))
+    }
+    #expect(NodeProblems(reports, damaged: []).damage.isEmpty)
+    #expect(NodeProblems(reports, damaged: [range(1, 4), range(10, 19)]).damage.isEmpty)
+    let problems = NodeProblems(reports, damaged: [range(9, 10), range(40, 41)])
+    #expect(problems.damage == [reports[0], reports[2]].map { "\($0)" })
+  }
+}
