@@ -34,22 +34,25 @@ extension AMQPGateway {
     var cursor = RecordCursor()
     var waiting: [AMQPClient] = []
     swap(&waiting, &delivering)
-    var cut: (place: Int, token: UInt64, gotSomething: Bool)?
+    var cut: (place: Int, gotSomething: Bool)?
+    var hasGiven = false
     for client in waiting where client.phase == .open {
       let waited = client.outbox.count
       let isCutShort = !pump(client, &cursor, &records, &replica, now: now)
+      let gotSomething = client.outbox.count < waited
+      hasGiven = hasGiven || gotSomething
       shareRoom(client)
       if client.outbox.isEmpty {
         client.isDelivering = false
       } else {
         delivering.append(client)
         if isCutShort, cut == nil {
-          cut = (delivering.count - 1, client.token, gotSomething: client.outbox.count < waited)
+          cut = (delivering.count - 1, gotSomething)
         }
       }
     }
-    if let cut {
-      readTurns.pass(at: cut.place, cut.token, gotSomething: cut.gotSomething, in: &delivering)
+    if let cut, hasGiven {
+      readTurns.pass(at: cut.place, gotSomething: cut.gotSomething, in: &delivering)
     }
   }
 

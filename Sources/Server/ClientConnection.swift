@@ -44,6 +44,9 @@ final class ClientConnection {
     case outputFull
     /// A large answer is due; a second one is not begun before the client has room for it.
     case answerDue
+
+    /// Whether what the client sent waits for this node to go on, not for the client.
+    var isForThisNode: Bool { self == .noRoom || self == .answerDue }
   }
 
   /// A request whose reply the queue machine will give.

@@ -78,24 +78,27 @@ extension ClientGateway {
     guard !delivering.isEmpty else { return }
     var cursor = RecordCursor()
     var kept = 0
-    var cut: (place: Int, token: UInt64, gotSomething: Bool)?
+    var cut: (place: Int, gotSomething: Bool)?
+    var hasGiven = false
     for position in delivering.indices {
       let client = delivering[position]
       let waited = client.outbox.count
       let isCutShort = !pump(client, &replica, now, &cursor, lookUp)
+      let gotSomething = client.outbox.count < waited
+      hasGiven = hasGiven || gotSomething
       if client.outbox.isEmpty {
         client.isDelivering = false
       } else {
         delivering[kept] = client
         kept += 1
         if isCutShort, cut == nil {
-          cut = (kept - 1, client.token, gotSomething: client.outbox.count < waited)
+          cut = (kept - 1, gotSomething)
         }
       }
     }
     delivering.removeSubrange(kept...)
-    if let cut {
-      readTurns.pass(at: cut.place, cut.token, gotSomething: cut.gotSomething, in: &delivering)
+    if let cut, hasGiven {
+      readTurns.pass(at: cut.place, gotSomething: cut.gotSomething, in: &delivering)
     }
   }
 

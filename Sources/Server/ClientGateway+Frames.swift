@@ -139,6 +139,9 @@ extension ClientGateway {
     updateInterest(of: client)
   }
 
+  /// Whether this node leads and takes no more commands for now (G13).
+  func lacksRoom(_ replica: borrowing Replica) -> Bool { replica.isLeader && !replica.hasRoom }
+
   /// Goes on reading where there is room again.
   mutating func resumePaused(now: MonotonicTime, replica: inout Replica) {
     guard !paused.isEmpty else { return }
@@ -148,7 +151,7 @@ extension ClientGateway {
       let canGoOn =
         switch client.pause {
         case .none: true
-        case .noRoom: replica.hasRoom || !replica.isLeader
+        case .noRoom: !lacksRoom(replica)
         case .outputFull: hasLittleOutput(client)
         case .answerDue: !client.awaitsLargeAnswer
         }
@@ -180,9 +183,15 @@ extension ClientGateway {
 
   /// To be called when something was read from the connection. Where all together have begun too much
   /// whoever has begun most is closed: if it were only not read from, it could never finish. Not one that
-  /// is not read from already, since what it sent is waited for by this node.
-  mutating func boundBegun(after client: ClientConnection, now: MonotonicTime) {
+  /// waits for this node; and while all of them do, nobody is, but more is not read.
+  mutating func boundBegun(
+    after client: ClientConnection, now: MonotonicTime, replica: borrowing Replica
+  ) {
     countBegun(client)
+    if begunBytes > begunBytesMax, lacksRoom(replica) {
+      if client.phase != .closed, client.pause == .none { pause(client, .noRoom) }
+      return
+    }
     while begunBytes > begunBytesMax, let largest = largestBegun() {
       counters.faults += 1
       let peer = largest.connection.peer
@@ -198,7 +207,7 @@ extension ClientGateway {
   private func largestBegun() -> ClientConnection? {
     var largest: ClientConnection?
     for token in clients.sortedKeys {
-      guard let client = clients[token], client.pause == .none,
+      guard let client = clients[token], !client.pause.isForThisNode,
         client.begunBytes > largest?.begunBytes ?? 0
       else { continue }
       largest = client

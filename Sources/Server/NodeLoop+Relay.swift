@@ -161,7 +161,10 @@ extension NodeLoop {
   /// The connection to a node ended or came back.
   mutating func noteConnection(_ node: NodeID, isThere: Bool, now: MonotonicTime) {
     if isThere {
-      desk.silentSince[node] = nil
+      // Who was removed is gone whether it still connects or not.
+      if replica.consensus.memberStatuses.contains(where: { $0.id == node }) {
+        desk.silentSince[node] = nil
+      }
       if replica.isLeader, let reason = desk.toldRefusal {
         peers.send(.publishesRefused(term: desk.term, reason: reason), to: node)
       }
@@ -173,9 +176,9 @@ extension NodeLoop {
   }
 
   /// The leader ends the AMQP sessions of a node that nobody heard of, or that is no member any more, for
-  /// as long as a native client's session lives: what its clients held is others' then. A node that comes back with the
-  /// same process finds its sessions ended and says so to their clients; one that was restarted has
-  /// ended them itself by its first bundle.
+  /// as long as a native client's session lives: what its clients held is others' then. A node that comes
+  /// back with the same process finds its sessions ended and says so to their clients; one that was
+  /// restarted has ended them itself by its first bundle.
   private mutating func endSessionsOfLostNodes(now: MonotonicTime) {
     let members = replica.consensus.memberStatuses
     for node in desk.silentSince.keys.sorted() where !members.contains(where: { $0.id == node }) {
@@ -197,9 +200,10 @@ extension NodeLoop {
 
   private mutating func endSessions(ofLost node: NodeID, now: MonotonicTime) {
     guard let since = desk.silentSince[node],
-      now.since(since) >= configuration.timeouts.session, replica.hasRoom
+      now.since(since) >= configuration.timeouts.session
     else { return }
     desk.silentSince[node] = nil
+    // Without regard to room: it is a few bytes, and waiting for room is no reason to look again at once.
     replica.submit(now: now) { CommandWriter.endNodeSessions(node, into: &$0) }
   }
 

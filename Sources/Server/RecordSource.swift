@@ -22,12 +22,15 @@ struct RecordSource: ~Copyable {
   private var blocks = BlockCache()
   /// Bytes that deliveries may still read from the disk in this turn.
   private var bytesLeft = RecordSource.bytesPerTurn
+  /// What the last look into the log cost.
   private var lastReadBytes = 0
   /// A delivery was told to wait for the next turn.
   private(set) var isSpent = false
   /// A thousand small messages of one connection may lie in as many places of the log, each a block: read at
   /// once they would keep the loop from everything else, heartbeats too.
   static let bytesPerTurn = 4 << 20
+  /// All of an entry was read to find its damage; how large it is, nobody says.
+  private static let damagedEntryBytes = 1 << 20
 
   /// Without a store only the cache is looked through, which tests use.
   init(store: LogStore?) {
@@ -49,7 +52,6 @@ struct RecordSource: ~Copyable {
       return .later
     }
     let found = readRecord(reference)
-    // Also where nothing came of it: all of an entry was read to find its damage.
     bytesLeft -= max(Int(reference.size), lastReadBytes)
     return found
   }
@@ -82,6 +84,7 @@ struct RecordSource: ~Copyable {
       switch error {
       case .damaged(let index):
         store.noteDamage(index)
+        lastReadBytes = Self.damagedEntryBytes
         return .damaged
       case .notInLog(let index): return .unavailable("entry \(index) is not in the log")
       case .storage(let failure): return .unavailable("\(failure)")
@@ -111,31 +114,24 @@ struct RecordSource: ~Copyable {
 /// on for some turns, since what was read for it holds its next messages too, and would be gone from the
 /// cache if all others read in between.
 struct ReadTurns {
-  /// Turns that one connection reads in, then it is behind all others: they read what the cache holds.
+  /// Turns after which those who were given all that there was room for are behind all others: these read
+  /// what the cache holds.
   var limit = BlockCache.bytesMax / RecordSource.bytesPerTurn
-  /// The token of the connection that reads, and in how many turns it did.
-  private var reader: UInt64 = 0
+  /// Turns since then in which somebody had to wait.
   private var used = 0
 
+  /// To be called after a turn of the loop in which somebody was given something and somebody had to wait.
+  /// Nobody waits for ever: each time that the order changes, who waits comes nearer to the front.
+  ///
   /// - Parameters:
-  ///   - place: the first in `waiting` whose deliveries were cut short in this turn of the loop: those
-  ///     before it were given all that there was room for.
+  ///   - place: the first in `waiting` whose deliveries were cut short in this turn of the loop.
   ///   - gotSomething: whether it was given any.
-  mutating func pass<Client>(
-    at place: Int, _ token: UInt64, gotSomething: Bool, in waiting: inout [Client]
-  ) {
-    guard gotSomething else {
-      // It comes before those who used up what could be read.
-      waiting.insert(waiting.remove(at: place), at: 0)
-      return
-    }
-    if reader != token {
-      reader = token
-      used = 0
-    }
+  mutating func pass<Client>(at place: Int, gotSomething: Bool, in waiting: inout [Client]) {
     used += 1
-    guard used >= limit else { return }
+    let served = gotSomething ? place + 1 : place
+    // Where nothing could be read for the first, what it waits for is its turn still.
+    guard used >= limit, served > 0 else { return }
     used = 0
-    waiting.append(waiting.remove(at: place))
+    waiting = Array(waiting[served...] + waiting[..<served])
   }
 }

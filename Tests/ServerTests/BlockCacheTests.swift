@@ -65,21 +65,57 @@ import Testing
 }
 
 @Suite struct ReadTurnsTests {
-  @Test func whoReadsGoesOnForSomeTurns() {
+  private func turns(_ limit: Int) -> ReadTurns {
     var turns = ReadTurns()
-    turns.limit = 3
+    turns.limit = limit
+    return turns
+  }
+
+  @Test func whoReadsGoesOnForSomeTurns() {
+    var turns = turns(3)
     var waiting = ["a", "b", "c"]
-    for _ in 1...2 { turns.pass(at: 0, 1, gotSomething: true, in: &waiting) }
+    for _ in 1...2 { turns.pass(at: 0, gotSomething: true, in: &waiting) }
     #expect(waiting == ["a", "b", "c"])
-    // Another one begins its own turns; it stays where it is, behind one that has all it needs.
-    for _ in 1...2 { turns.pass(at: 1, 2, gotSomething: true, in: &waiting) }
+    turns.pass(at: 0, gotSomething: true, in: &waiting)
+    #expect(waiting == ["b", "c", "a"])
+    // What was left of the turn was enough for b, not for all of c's.
+    for _ in 1...3 { turns.pass(at: 1, gotSomething: true, in: &waiting) }
     #expect(waiting == ["a", "b", "c"])
-    turns.pass(at: 1, 2, gotSomething: true, in: &waiting)
-    #expect(waiting == ["a", "c", "b"])
-    // Nothing was left to be read for it.
-    turns.pass(at: 2, 2, gotSomething: false, in: &waiting)
-    #expect(waiting == ["b", "a", "c"])
-    for _ in 1...3 { turns.pass(at: 0, 2, gotSomething: true, in: &waiting) }
-    #expect(waiting == ["a", "c", "b"])
+    // Nothing was left for c: it is the next.
+    for _ in 1...3 { turns.pass(at: 2, gotSomething: false, in: &waiting) }
+    #expect(waiting == ["c", "a", "b"])
+  }
+
+  @Test("Whoever reads all that it has room for, never cut short, is behind the others in the end")
+  func nobodyWaitsForEver() {
+    // The turn's share is enough for the first four of six; the fifth gets nothing, or a little.
+    for gotSomething in [false, true] {
+      var turns = turns(2)
+      var waiting = ["a", "b", "c", "d", "e", "f"]
+      var read: [String: Int] = [:]
+      for _ in 1...120 {
+        for client in waiting.prefix(4) { read[client, default: 0] += 1 }
+        turns.pass(at: 4, gotSomething: gotSomething, in: &waiting)
+      }
+      #expect(read.count == 6 && read.values.allSatisfy { $0 >= 70 }, "\(read)")
+    }
+  }
+
+  @Test("Where others took each second turn's share, it still goes round")
+  func turnsWithoutAShare() {
+    for limit in 1...5 {
+      var turns = turns(limit)
+      var waiting = ["a", "b", "c"]
+      var read: [String: Int] = [:]
+      for turn in 1...120 {
+        if turn.isMultiple(of: 2) {
+          turns.pass(at: 0, gotSomething: false, in: &waiting)
+        } else {
+          read[waiting[0], default: 0] += 1
+          turns.pass(at: 0, gotSomething: true, in: &waiting)
+        }
+      }
+      #expect(read.count == 3 && read.values.allSatisfy { $0 >= 18 }, "\(limit): \(read)")
+    }
   }
 }

@@ -113,6 +113,39 @@ import Wire
     let next = try begin(free + 300_000)
     try harness.run(until: "closed") { waiting.isClosed || next.isClosed }
     #expect(next.isClosed && !waiting.isClosed)
+    // Who does not read its answers makes this node wait, not the other way round.
+    harness.gateway.clients[token]?.pause = .outputFull
+    let last = try begin(free + 300_000)
+    try harness.run(until: "closed") { waiting.isClosed || last.isClosed }
+    #expect(waiting.isClosed && !last.isClosed)
+  }
+
+  @Test("Without room for commands nobody is closed for what is begun, and little more is read")
+  func framesBegunWithoutRoom() throws {
+    let harness = try GatewayHarness.leading(unappliedBytesMax: 256 << 10)
+    let publisher = try harness.client(producer: 1)
+    let queue = try publisher.declare("q")
+    let others = try (2...9).map { try harness.client(producer: $0) }
+    harness.holdsStores = true
+    let body = [UInt8](repeating: 7, count: 10_000)
+    for _ in 0..<60 { publisher.publish([body], to: queue) }
+    harness.settle()
+    let hasRoom = harness.replica.hasRoom
+    #expect(!hasRoom)
+    let most = 3 * ClientGatewayLimits.begunBytesFree
+    harness.gateway.begunBytesMax = most
+    let large = [UInt8](repeating: 8, count: 1 << 20)
+    for client in others { client.publish([large], to: queue) }
+    harness.settle()
+    let bound = most + 9 * ClientGatewayLimits.begunBytesFree
+    #expect((most + 1...bound).contains(harness.gateway.begunBytes))
+    #expect(others.allSatisfy { !$0.isClosed })
+    harness.gateway.begunBytesMax = ClientGatewayLimits.begunBytes
+    harness.releaseStores()
+    try harness.run(until: "all confirmed") {
+      publisher.confirmed == 60 && others.allSatisfy { $0.confirmed == 1 }
+    }
+    #expect(harness.gateway.begunBytes == 0)
   }
 
   @Test func aPreambleInPiecesIsOne() throws {
