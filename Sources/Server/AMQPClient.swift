@@ -174,6 +174,8 @@ final class AMQPClient {
   var waitingBytes = 0
   /// What it has begun and not finished, as the gateway has counted it; see `countBegun`.
   var begunBytes = 0
+  /// Before then nothing is looked up for it: what is next was not to be had.
+  var deliverRetry = MonotonicTime(0)
   /// Since when nothing is read for want of room; nil if it is not for that.
   var heldBackSince: MonotonicTime?
   /// Taken from the machine while no publishes could be carried out: from the first of these on.

@@ -35,12 +35,10 @@ extension AMQPGateway {
     var waiting: [AMQPClient] = []
     swap(&waiting, &delivering)
     var cut: (place: Int, gotSomething: Bool)?
-    var hasGiven = false
     for client in waiting where client.phase == .open {
       let waited = client.outbox.count
       let isCutShort = !pump(client, &cursor, &records, &replica, now: now)
       let gotSomething = client.outbox.count < waited
-      hasGiven = hasGiven || gotSomething
       shareRoom(client)
       if client.outbox.isEmpty {
         client.isDelivering = false
@@ -51,9 +49,16 @@ extension AMQPGateway {
         }
       }
     }
-    if let cut, hasGiven {
+    if let cut {
       readTurns.pass(at: cut.place, gotSomething: cut.gotSomething, in: &delivering)
     }
+  }
+
+  /// What is next for the client cannot be had now. It is not looked for in every turn: others would be
+  /// kept from reading by it.
+  private mutating func tryAgainLater(_ client: AMQPClient, now: MonotonicTime) {
+    client.deliverRetry = now + ClientGatewayLimits.deliverRetry
+    deliverRetry = min(deliverRetry, client.deliverRetry)
   }
 
   /// - Returns: false if the rest has to wait for the loop's next turn.
@@ -63,6 +68,10 @@ extension AMQPGateway {
   ) -> Bool {
     let pendingMax = min(
       ClientGatewayLimits.deliverBytesPending, configuration.limits.clientWriteBytes / 2)
+    guard now >= client.deliverRetry else {
+      deliverRetry = min(deliverRetry, client.deliverRetry)
+      return true
+    }
     var settled = SettledAtOnce()
     while client.connection.pendingBytes < pendingMax, let item = client.outbox.first {
       let found = cursor.locate(item.delivery.reference, replica) {
@@ -80,7 +89,7 @@ extension AMQPGateway {
         }
       case .damaged:
         replica.entryIsDamaged(item.delivery.reference.entry, now: now)
-        deliverRetry = now + ClientGatewayLimits.deliverRetry
+        tryAgainLater(client, now: now)
         finish(&settled, client)
         finishCancels(client, replica)
         return true
@@ -88,7 +97,7 @@ extension AMQPGateway {
         finish(&settled, client)
         return false
       case .unavailable:
-        deliverRetry = now + ClientGatewayLimits.deliverRetry
+        tryAgainLater(client, now: now)
         finish(&settled, client)
         finishCancels(client, replica)
         return true

@@ -44,8 +44,10 @@ final class ClientConnection {
     case outputFull
     /// A large answer is due; a second one is not begun before the client has room for it.
     case answerDue
+    /// Too much waits for this node already.
+    case crowded
 
-    /// Whether what the client sent waits for this node to go on, not for the client.
+    /// Whether what the client sent waits for this node to take it, not for the client's next bytes.
     var isForThisNode: Bool { self == .noRoom || self == .answerDue }
   }
 
@@ -73,6 +75,8 @@ final class ClientConnection {
 
   /// What it has sent of frames that are not taken yet, as the gateway has counted it; see `countBegun`.
   var begunBytes = 0
+  /// Before then nothing is looked up for it: what is next was not to be had.
+  var deliverRetry = MonotonicTime(0)
 
   /// By ascending tag.
   var tagged: [TaggedRequest] = []

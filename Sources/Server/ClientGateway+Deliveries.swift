@@ -79,13 +79,11 @@ extension ClientGateway {
     var cursor = RecordCursor()
     var kept = 0
     var cut: (place: Int, gotSomething: Bool)?
-    var hasGiven = false
     for position in delivering.indices {
       let client = delivering[position]
       let waited = client.outbox.count
       let isCutShort = !pump(client, &replica, now, &cursor, lookUp)
       let gotSomething = client.outbox.count < waited
-      hasGiven = hasGiven || gotSomething
       if client.outbox.isEmpty {
         client.isDelivering = false
       } else {
@@ -97,7 +95,7 @@ extension ClientGateway {
       }
     }
     delivering.removeSubrange(kept...)
-    if let cut, hasGiven {
+    if let cut {
       readTurns.pass(at: cut.place, gotSomething: cut.gotSomething, in: &delivering)
     }
   }
@@ -111,6 +109,10 @@ extension ClientGateway {
     let pendingMax = min(
       ClientGatewayLimits.deliverBytesPending, configuration.limits.clientWriteBytes / 2)
     guard client.takesAnswers, client.connection.pendingBytes < pendingMax else { return true }
+    guard now >= client.deliverRetry else {
+      deliverRetry = min(deliverRetry, client.deliverRetry)
+      return true
+    }
     // A local is reached without the checks that a class's property costs.
     var outbox = Outbox()
     swap(&outbox, &client.outbox)
@@ -127,15 +129,22 @@ extension ClientGateway {
       case .damaged:
         // What follows waits too, so that each consumer's order is kept.
         replica.entryIsDamaged(first.delivery.reference.entry, now: now)
-        deliverRetry = now + ClientGatewayLimits.deliverRetry
+        tryAgainLater(client, now: now)
         return true
       case .later: return false
       case .unavailable:
-        deliverRetry = now + ClientGatewayLimits.deliverRetry
+        tryAgainLater(client, now: now)
         return true
       }
     }
     return true
+  }
+
+  /// What is next for the client cannot be had now. It is not looked for in every turn: others would be
+  /// kept from reading by it.
+  private mutating func tryAgainLater(_ client: ClientConnection, now: MonotonicTime) {
+    client.deliverRetry = now + ClientGatewayLimits.deliverRetry
+    deliverRetry = min(deliverRetry, client.deliverRetry)
   }
 
   /// Writes one frame with the consumer's next messages, at least the first; returns how many.

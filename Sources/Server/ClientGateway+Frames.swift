@@ -139,19 +139,18 @@ extension ClientGateway {
     updateInterest(of: client)
   }
 
-  /// Whether this node leads and takes no more commands for now (G13).
-  func lacksRoom(_ replica: borrowing Replica) -> Bool { replica.isLeader && !replica.hasRoom }
-
   /// Goes on reading where there is room again.
   mutating func resumePaused(now: MonotonicTime, replica: inout Replica) {
     guard !paused.isEmpty else { return }
     var waiting: [ClientConnection] = []
     swap(&waiting, &paused)
+    let forThisNode = begunForThisNode(in: waiting)
     for client in waiting where client.pause != .none {
       let canGoOn =
         switch client.pause {
         case .none: true
-        case .noRoom: !lacksRoom(replica)
+        case .noRoom: replica.hasRoom || !replica.isLeader
+        case .crowded: forThisNode <= begunBytesMax
         case .outputFull: hasLittleOutput(client)
         case .answerDue: !client.awaitsLargeAnswer
         }
@@ -181,18 +180,15 @@ extension ClientGateway {
     client.begunBytes = bytes
   }
 
-  /// To be called when something was read from the connection. Where all together have begun too much
-  /// whoever has begun most is closed: if it were only not read from, it could never finish. Not one that
-  /// waits for this node; and while all of them do, nobody is, but more is not read.
-  mutating func boundBegun(
-    after client: ClientConnection, now: MonotonicTime, replica: borrowing Replica
-  ) {
+  /// To be called when something was read from the connection. What is begun has two bounds, each
+  /// `begunBytesMax`. One is for what waits for the clients' next bytes: above it whoever has begun most is
+  /// closed, since if it were only not read from it could never finish. The other is for what waits for this
+  /// node: above it, no more is read of what others have begun.
+  mutating func boundBegun(after client: ClientConnection, now: MonotonicTime) {
     countBegun(client)
-    if begunBytes > begunBytesMax, lacksRoom(replica) {
-      if client.phase != .closed, client.pause == .none { pause(client, .noRoom) }
-      return
-    }
-    while begunBytes > begunBytesMax, let largest = largestBegun() {
+    guard begunBytes > begunBytesMax else { return }
+    let forThisNode = begunForThisNode(in: paused)
+    while begunBytes - forThisNode > begunBytesMax, let largest = largestBegun() {
       counters.faults += 1
       let peer = largest.connection.peer
       log.warning("closed \(peer), which has begun the largest frame: all are too much together")
@@ -201,7 +197,16 @@ extension ClientGateway {
         "the frames begun on all connections are larger than \(begunBytesMax) bytes, and this"
           + " connection has begun most", now: now)
       largest.connection.consume(largest.connection.unreadBytes)
+      countBegun(largest)
     }
+    if forThisNode > begunBytesMax, client.begunBytes > 0, client.pause == .none, !client.isEnding {
+      pause(client, .crowded)
+    }
+  }
+
+  /// What is begun on those of `paused` that wait for this node.
+  private func begunForThisNode(in paused: [ClientConnection]) -> Int {
+    paused.reduce(0) { $0 + ($1.pause.isForThisNode ? $1.begunBytes : 0) }
   }
 
   private func largestBegun() -> ClientConnection? {

@@ -206,16 +206,12 @@ struct ClientGateway: ~Copyable {
   private mutating func read(
     from client: ClientConnection, now: MonotonicTime, replica: inout Replica
   ) {
-    // What is read while there is no room for commands stays in memory until there is.
-    let limit =
-      lacksRoom(replica)
-      ? ClientGatewayLimits.begunBytesFree : ClientGatewayLimits.readBytesPerTurn
-    switch client.connection.read(limit: limit, now: now) {
+    switch client.connection.read(limit: ClientGatewayLimits.readBytesPerTurn, now: now) {
     case .read, .full:
       switch client.phase {
       case .preamble, .hello, .open:
         takeBytes(of: client, now: now, replica: &replica)
-        boundBegun(after: client, now: now, replica: replica)
+        boundBegun(after: client, now: now)
       case .draining, .lastWords, .lingering, .closed:
         client.connection.consume(client.connection.unreadBytes)
       }

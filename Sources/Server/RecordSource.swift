@@ -29,7 +29,7 @@ struct RecordSource: ~Copyable {
   /// A thousand small messages of one connection may lie in as many places of the log, each a block: read at
   /// once they would keep the loop from everything else, heartbeats too.
   static let bytesPerTurn = 4 << 20
-  /// All of an entry was read to find its damage; how large it is, nobody says.
+  /// What a damaged entry counts for: mostly all of it was read, and how large it is nobody says.
   private static let damagedEntryBytes = 1 << 20
 
   /// Without a store only the cache is looked through, which tests use.
@@ -120,17 +120,18 @@ struct ReadTurns {
   /// Turns since then in which somebody had to wait.
   private var used = 0
 
-  /// To be called after a turn of the loop in which somebody was given something and somebody had to wait.
-  /// Nobody waits for ever: each time that the order changes, who waits comes nearer to the front.
+  /// To be called after a turn of the loop in which somebody had to wait. Nobody waits for ever: each time
+  /// that the order changes, who waits comes nearer to the front.
   ///
   /// - Parameters:
   ///   - place: the first in `waiting` whose deliveries were cut short in this turn of the loop.
   ///   - gotSomething: whether it was given any.
   mutating func pass<Client>(at place: Int, gotSomething: Bool, in waiting: inout [Client]) {
-    used += 1
     let served = gotSomething ? place + 1 : place
-    // Where nothing could be read for the first, what it waits for is its turn still.
-    guard used >= limit, served > 0 else { return }
+    // Where nothing could be read for the first, it is the first still.
+    guard served > 0 else { return }
+    used += 1
+    guard used >= limit else { return }
     used = 0
     waiting = Array(waiting[served...] + waiting[..<served])
   }

@@ -120,27 +120,36 @@ import Wire
     #expect(waiting.isClosed && !last.isClosed)
   }
 
-  @Test("Without room for commands nobody is closed for what is begun, and little more is read")
-  func framesBegunWithoutRoom() throws {
+  @Test("Where too much waits for this node nobody is closed for it, and no more is read")
+  func framesThatWaitForThisNode() throws {
     let harness = try GatewayHarness.leading(unappliedBytesMax: 256 << 10)
     let publisher = try harness.client(producer: 1)
     let queue = try publisher.declare("q")
-    let others = try (2...9).map { try harness.client(producer: $0) }
+    let others = try (2...5).map { try harness.client(producer: $0) }
+    let quiet = try harness.client(producer: 6)
     harness.holdsStores = true
     let body = [UInt8](repeating: 7, count: 10_000)
     for _ in 0..<60 { publisher.publish([body], to: queue) }
     harness.settle()
     let hasRoom = harness.replica.hasRoom
     #expect(!hasRoom)
-    let most = 3 * ClientGatewayLimits.begunBytesFree
-    harness.gateway.begunBytesMax = most
-    let large = [UInt8](repeating: 8, count: 1 << 20)
-    for client in others { client.publish([large], to: queue) }
-    harness.settle()
-    let bound = most + 9 * ClientGatewayLimits.begunBytesFree
-    #expect((most + 1...bound).contains(harness.gateway.begunBytes))
+    harness.gateway.begunBytesMax = 1 << 20
+    for (client, bytes) in zip(others, [1 << 20, 1 << 20, 400_000, 400_000]) {
+      client.publish([[UInt8](repeating: 8, count: bytes)], to: queue)
+      harness.settle()
+    }
+    func count(_ pause: ClientConnection.Pause) -> Int {
+      harness.gateway.clients.sortedKeys.count { harness.gateway.clients[$0]?.pause == pause }
+    }
+    // The first two have sent all; of the others only so much is read that it is seen.
+    #expect(count(.noRoom) == 3 && count(.crowded) == 2)
+    #expect((2 << 20..<3 << 20).contains(harness.gateway.begunBytes))
+    // Who begins no large frame is not concerned.
+    guard case .pong = try quiet.ask(.ping) else {
+      Issue.record("a ping is not answered")
+      return
+    }
     #expect(others.allSatisfy { !$0.isClosed })
-    harness.gateway.begunBytesMax = ClientGatewayLimits.begunBytes
     harness.releaseStores()
     try harness.run(until: "all confirmed") {
       publisher.confirmed == 60 && others.allSatisfy { $0.confirmed == 1 }
