@@ -304,6 +304,39 @@ import Wire
     for client in clients { #expect(client.deliveries.map(\.body) == (1...5).map(Self.text)) }
   }
 
+  @Test("What is damaged is not looked for in every turn, and others are served meanwhile")
+  func damagedHeadsCostLittle() throws {
+    let harness = try GatewayHarness.leading()
+    let clients = try (1...2).map { try harness.client(producer: $0) }
+    let queues = try clients.enumerated().map { try $0.element.declare("q\($0.offset)") }
+    let lookUp = harness.lookUp
+    var looks = 0
+    var isDamaged = true
+    for (client, queue) in zip(clients, queues) {
+      try client.publishAndWait([Self.text(1)], to: queue)
+    }
+    // All that the first client is to get is damaged: it is the only one that has anything to get yet.
+    harness.lookUp = { reference, cache in
+      if isDamaged { looks += 1 }
+      return isDamaged ? .damaged : lookUp(reference, cache)
+    }
+    try clients[0].subscribe(1, to: queues[0], credit: 10)
+    harness.settle()
+    let before = looks
+    #expect(before > 0)
+    for _ in 0..<50 { harness.turn() }
+    #expect(looks == before)
+    harness.pass(ClientGatewayLimits.deliverRetry)
+    harness.settle()
+    #expect(looks > before)
+    isDamaged = false
+    try clients[1].subscribe(1, to: queues[1], credit: 10)
+    harness.settle()
+    #expect(clients[1].deliveries.count == 1)
+    harness.pass(ClientGatewayLimits.deliverRetry)
+    try harness.run(until: "repaired") { clients[0].deliveries.count == 1 }
+  }
+
   @Test func aLapsedDeliveryIsToldAndNotSentAnyMore() throws {
     let harness = try GatewayHarness.leading()
     let client = try harness.client()
