@@ -17,7 +17,7 @@ extension AMQPGateway {
       for effect in list.effects { carryOut(effect, of: list, replica, &records, now: now) }
       tellCancelled()
     }
-    answerReads(replica: replica)
+    answerReads(replica: replica, now: now)
     carryOutDeferred(now: now, replica: &replica)
     resumePaused(now: now, replica: &replica)
   }

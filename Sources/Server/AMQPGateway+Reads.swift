@@ -12,13 +12,18 @@ import QueueMachine
 /// Reads that wait until this node's state is fresh enough. All that gather while one question is
 /// under way go with the next.
 struct ReadBarrier {
+  enum Question {
+    case request(ChannelRequest)
+    /// Credentials that this node's state did not know.
+    case login(Credentials)
+  }
+
   struct Read {
     var client: UInt64
     var token: RequestToken
-    var channel: ChannelID
-    var request: ChannelRequest
+    var asks: Question
     /// The relay's last bundle with commands from before the question.
-    var behind: UInt64
+    var behind: UInt64 = 0
   }
 
   private enum Stage {
@@ -147,13 +152,21 @@ extension AMQPGateway {
 
   /// Answers the reads for which this node's state is fresh enough; what is no longer as it seemed
   /// becomes a command.
-  mutating func answerReads(replica: borrowing Replica) {
+  mutating func answerReads(replica: borrowing Replica, now: MonotonicTime) {
     for read in reads.ready(at: replica.applied, relayed: relay.appliedThrough) {
-      guard let client = clients[read.client], let session = client.openSession else { continue }
-      if let answer = answer(to: read.request, client, replica) {
-        self.answer(read.token, answer, to: client)
-      } else {
-        order(read.request, read.token, session, client, replica)
+      guard let client = clients[read.client] else { continue }
+      switch read.asks {
+      case .login(let credentials):
+        let isKnown = mayLogIn(credentials, from: client, replica)
+        if !isKnown { noteRefusedLogin(credentials.user, client, now: now) }
+        answer(read.token, isKnown ? .done : .loginRefused, to: client)
+      case .request(let request):
+        guard let session = client.openSession else { continue }
+        if let answer = answer(to: request, client, replica) {
+          self.answer(read.token, answer, to: client)
+        } else {
+          order(request, read.token, session, client, replica)
+        }
       }
     }
   }

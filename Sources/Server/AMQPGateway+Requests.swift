@@ -12,9 +12,12 @@ extension AMQPGateway {
     for request in list.requests {
       switch request {
       case .authenticate(let token, let credentials):
-        let isKnown = mayLogIn(credentials, from: client, replica)
-        if !isKnown { noteRefusedLogin(credentials.user, client, now: now) }
-        answer(token, isKnown ? .done : .loginRefused, to: client)
+        if mayLogIn(credentials, from: client, replica) {
+          answer(token, .done, to: client)
+        } else {
+          // Somebody may have been added whom this node has not heard of yet.
+          reads.add(ReadBarrier.Read(client: client.token, token: token, asks: .login(credentials)))
+        }
       case .openVhost(let token, let name):
         openVhost(name, token, client, replica)
       case .channel(let token, let channel, .commit(let publishes, let settles)):
@@ -57,7 +60,8 @@ extension AMQPGateway {
 
   // MARK: The connection
 
-  private func mayLogIn(
+  /// Whether these are the credentials of a user in this node's state.
+  func mayLogIn(
     _ credentials: Credentials, from client: AMQPClient, _ replica: borrowing Replica
   ) -> Bool {
     if let user = replica.machine.user(named: credentials.user) {
@@ -68,7 +72,7 @@ extension AMQPGateway {
       && client.connection.peer.isLoopback
   }
 
-  private mutating func noteRefusedLogin(
+  mutating func noteRefusedLogin(
     _ user: String, _ client: AMQPClient, now: MonotonicTime
   ) {
     counters.refusedLogins += 1
@@ -181,7 +185,7 @@ extension AMQPGateway {
       if answerNeedsRead(request, client, now: now, replica) {
         reads.add(
           ReadBarrier.Read(
-            client: client.token, token: token, channel: channel, request: request,
+            client: client.token, token: token, asks: .request(request),
             behind: relay.lastSequence))
       } else {
         order(request, token, session, client, replica)

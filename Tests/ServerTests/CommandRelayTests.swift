@@ -228,8 +228,7 @@ import Testing
     var barrier = ReadBarrier()
     func read(_ number: UInt64) -> ReadBarrier.Read {
       ReadBarrier.Read(
-        client: number, token: .init(1), channel: .init(1), request: .inspectExchange(name: "x"),
-        behind: 2)
+        client: number, token: .init(1), asks: .request(.inspectExchange(name: "x")), behind: 2)
     }
     #expect(barrier.question(now: now) == nil)
     barrier.add(read(1))
