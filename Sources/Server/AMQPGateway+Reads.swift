@@ -47,6 +47,8 @@ struct ReadBarrier {
 
   mutating func add(_ read: Read) { gathered.append(read) }
 
+  var count: Int { gathered.count + underWay.count + settled.count }
+
   var nextDeadline: MonotonicTime {
     if case .asked(_, let since) = stage { return since + Self.patience }
     return .never

@@ -14,6 +14,10 @@ extension AMQPGateway {
       case .authenticate(let token, let credentials):
         if mayLogIn(credentials, from: client, replica) {
           answer(token, .done, to: client)
+        } else if replica.leader == nil || reads.count >= ClientGatewayLimits.waitingReads {
+          // Nobody can be asked; and strangers must not make what waits grow.
+          noteRefusedLogin(credentials.user, client, now: now)
+          answer(token, .loginRefused, to: client)
         } else {
           // Somebody may have been added whom this node has not heard of yet.
           reads.add(ReadBarrier.Read(client: client.token, token: token, asks: .login(credentials)))

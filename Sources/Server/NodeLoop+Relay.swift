@@ -94,7 +94,9 @@ extension NodeLoop {
         // Not now: it is asked again as one that got no answer.
         amqp.reads.isAsked(question, now: now)
       }
-    } else if peers.offer(.askIndex(request: question), to: leader) {
+    } else {
+      // Where it cannot be sent now it is asked again as well.
+      _ = peers.offer(.askIndex(request: question), to: leader)
       amqp.reads.isAsked(question, now: now)
     }
   }
