@@ -152,6 +152,8 @@ final class AMQPClient {
     /// How many more the queue has.
     var ready: UInt64
     var noAck: Bool
+    /// Before then its message is not looked up again.
+    var retryAt = MonotonicTime(0)
   }
 
   let connection: Connection

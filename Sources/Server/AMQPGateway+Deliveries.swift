@@ -248,16 +248,19 @@ extension AMQPGateway {
     for client in waiting where client.phase == .open {
       var gets: [AMQPClient.WaitingGet] = []
       swap(&gets, &client.waitingGets)
-      for get in gets {
-        switch maybeAnswer(get, client, replica, &records) {
-        case .answered: continue
-        case .damaged: replica.entryIsDamaged(get.delivery.reference.entry, now: now)
-        case .later:
-          wait(get, client)
-          continue
-        case .unavailable: break
+      for var get in gets {
+        if now >= get.retryAt {
+          switch maybeAnswer(get, client, replica, &records) {
+          case .answered: continue
+          case .damaged: replica.entryIsDamaged(get.delivery.reference.entry, now: now)
+          case .later:
+            wait(get, client)
+            continue
+          case .unavailable: break
+          }
+          get.retryAt = now + ClientGatewayLimits.deliverRetry
         }
-        deliverRetry = now + ClientGatewayLimits.deliverRetry
+        deliverRetry = min(deliverRetry, get.retryAt)
         wait(get, client)
       }
     }

@@ -206,7 +206,11 @@ struct ClientGateway: ~Copyable {
   private mutating func read(
     from client: ClientConnection, now: MonotonicTime, replica: inout Replica
   ) {
-    switch client.connection.read(limit: ClientGatewayLimits.readBytesPerTurn, now: now) {
+    // What is read while there is no room for commands stays in memory until there is.
+    let limit =
+      replica.isLeader && !replica.hasRoom
+      ? ClientGatewayLimits.begunBytesFree : ClientGatewayLimits.readBytesPerTurn
+    switch client.connection.read(limit: limit, now: now) {
     case .read, .full:
       switch client.phase {
       case .preamble, .hello, .open:
