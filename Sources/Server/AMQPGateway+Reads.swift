@@ -31,11 +31,11 @@ struct ReadBarrier {
     /// Of this node's own replica, which leads.
     case reading(ReadTicket)
     /// Of the leader.
-    case asked(UInt64, since: MonotonicTime)
+    case asked(since: MonotonicTime)
     case told(LogIndex)
   }
 
-  /// When a question counts as lost.
+  /// When a question may be lost, and is put again.
   private static let patience = Nanoseconds.milliseconds(500)
 
   private var gathered: [Read] = []
@@ -43,14 +43,17 @@ struct ReadBarrier {
   /// This node's state is fresh enough for them, but for what the relay still has.
   private var settled: [Read] = []
   private var stage = Stage.idle
-  private var nextQuestion: UInt64 = 1
+  /// The question of those under way. It keeps its number however often it is put, and to whichever
+  /// leader: each answer to it was given after the first asking, when all of them waited already, and
+  /// one that comes late still counts. Answers to an earlier process of this node must mean nothing.
+  private var number = UInt64.random(in: 1..<1 << 62)
 
   mutating func add(_ read: Read) { gathered.append(read) }
 
   var count: Int { gathered.count + underWay.count + settled.count }
 
   var nextDeadline: MonotonicTime {
-    if case .asked(_, let since) = stage { return since + Self.patience }
+    if case .asked(let since) = stage { return since + Self.patience }
     return .never
   }
 
@@ -58,19 +61,19 @@ struct ReadBarrier {
   mutating func question(now: MonotonicTime) -> UInt64? {
     switch stage {
     case .idle: break
-    case .asked(_, let since) where now.since(since) >= Self.patience: break
+    case .asked(let since) where now.since(since) >= Self.patience: break
     case .reading, .asked, .told: return nil
     }
-    if underWay.isEmpty { swap(&underWay, &gathered) }
-    guard !underWay.isEmpty else { return nil }
-    defer { nextQuestion += 1 }
-    return nextQuestion
+    if underWay.isEmpty {
+      guard !gathered.isEmpty else { return nil }
+      swap(&underWay, &gathered)
+      number += 1
+    }
+    return number
   }
 
   mutating func isReading(_ ticket: ReadTicket) { stage = .reading(ticket) }
-  mutating func isAsked(_ question: UInt64, now: MonotonicTime) {
-    stage = .asked(question, since: now)
-  }
+  mutating func isAsked(now: MonotonicTime) { stage = .asked(since: now) }
 
   /// The own replica's read is ready, or failed. False if the ticket is not one of these.
   mutating func took(_ ticket: ReadTicket, at index: LogIndex?) -> Bool {
@@ -80,7 +83,8 @@ struct ReadBarrier {
   }
 
   mutating func wasTold(_ question: UInt64, _ index: LogIndex) {
-    guard case .asked(question, _) = stage else { return }
+    guard question == number, !underWay.isEmpty else { return }
+    if case .told = stage { return }
     stage = .told(index)
   }
 

@@ -11,8 +11,9 @@ struct RelayDesk {
   var leader: NodeID?
   var term = Term.zero
   var inbox = RelayInbox()
-  /// Questions of other nodes, by the ticket of the read that answers them.
-  var questions: [(ticket: ReadTicket, node: NodeID, request: UInt64)] = []
+  /// The question of each node that waits, with the ticket of the read that answers it: others may
+  /// have the same.
+  private(set) var questions: [(ticket: ReadTicket, node: NodeID, request: UInt64)] = []
   /// Since when nothing is heard of nodes that have AMQP sessions.
   var silentSince: [NodeID: MonotonicTime] = [:]
   /// What the others were told, in this term, of why this leader takes no publishes; empty for that
@@ -22,6 +23,26 @@ struct RelayDesk {
   var refusals: [NodeID: (term: Term, reason: String)] = [:]
   /// When it is looked up again which nodes have AMQP clients.
   var lookAtClients = MonotonicTime(0)
+
+  /// A node that gets no answer asks again: what its first asking began will answer it.
+  func isWaiting(_ node: NodeID, for request: UInt64) -> Bool {
+    questions.contains { $0.node == node && $0.request == request }
+  }
+
+  /// Whoever asks something else does not wait for what it asked before.
+  mutating func add(_ request: UInt64, of node: NodeID, waitingFor ticket: ReadTicket) {
+    questions.removeAll { $0.node == node }
+    questions.append((ticket, node, request))
+  }
+
+  /// The questions that a ticket answers, which are over.
+  mutating func takeQuestions(of ticket: ReadTicket) -> [(node: NodeID, request: UInt64)] {
+    let taken = questions.filter { $0.ticket == ticket }
+    questions.removeAll { $0.ticket == ticket }
+    return taken.map { ($0.node, $0.request) }
+  }
+
+  mutating func forgetQuestions() { questions.removeAll() }
 }
 
 extension NodeLoop {
@@ -55,7 +76,7 @@ extension NodeLoop {
     desk.leader = replica.leader
     desk.term = term
     desk.inbox.forget()
-    desk.questions.removeAll()
+    desk.forgetQuestions()
     desk.silentSince.removeAll()
     desk.toldRefusal = nil
     desk.lookAtClients = now
@@ -92,12 +113,12 @@ extension NodeLoop {
         amqp.reads.isReading(ticket)
       } else {
         // Not now: it is asked again as one that got no answer.
-        amqp.reads.isAsked(question, now: now)
+        amqp.reads.isAsked(now: now)
       }
     } else {
       // Where it cannot be sent now it is asked again as well.
       _ = peers.offer(.askIndex(request: question), to: leader)
-      amqp.reads.isAsked(question, now: now)
+      amqp.reads.isAsked(now: now)
     }
   }
 
@@ -112,8 +133,10 @@ extension NodeLoop {
         log.warning(reason)
       }
     case .askIndex(let request):
-      if replica.isLeader, let ticket = replica.beginRead(now: now) {
-        desk.questions.append((ticket, node, request))
+      if replica.isLeader, !desk.isWaiting(node, for: request),
+        let ticket = replica.beginRead(now: now)
+      {
+        desk.add(request, of: node, waitingFor: ticket)
       }
     case .toldIndex(let request, let index):
       amqp.reads.wasTold(request, index)
@@ -125,18 +148,22 @@ extension NodeLoop {
     return true
   }
 
-  /// A linearizable read is ready, or failed; false if it is not one of these.
-  mutating func takeRead(_ ticket: ReadTicket, isReady: Bool) -> Bool {
-    let index = isReady ? replica.applied : nil
-    if amqp.reads.took(ticket, at: index) { return true }
-    guard let place = desk.questions.firstIndex(where: { $0.ticket == ticket }) else {
-      return false
-    }
-    let question = desk.questions.remove(at: place)
-    if let index {
+  /// A linearizable read is ready. All that were begun together share its ticket, whoever began them:
+  /// clients of both kinds here, and other nodes.
+  mutating func readIsReady(_ ticket: ReadTicket, now: MonotonicTime) {
+    let index = replica.applied
+    _ = amqp.reads.took(ticket, at: index)
+    for question in desk.takeQuestions(of: ticket) {
       peers.send(.toldIndex(request: question.request, index: index), to: question.node)
     }
-    return true
+    gateway.readReady(ticket, records: &records, replica: &replica, now: now)
+  }
+
+  /// It is not: other nodes ask again.
+  mutating func readFailed(_ ticket: ReadTicket) {
+    _ = amqp.reads.took(ticket, at: nil)
+    _ = desk.takeQuestions(of: ticket)
+    gateway.readFailed(ticket)
   }
 
   // MARK: Nodes with clients

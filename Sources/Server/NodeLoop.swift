@@ -262,11 +262,9 @@ struct NodeLoop: ~Copyable {
     case .storeSnapshotChunk(let chunk, let bytes):
       storeSnapshotChunk(chunk, bytes, now: now)
     case .readReady(let ticket):
-      if takeRead(ticket, isReady: true) { return }
-      gateway.readReady(ticket, records: &records, replica: &replica, now: now)
+      readIsReady(ticket, now: now)
     case .readFailed(let ticket):
-      if takeRead(ticket, isReady: false) { return }
-      gateway.readFailed(ticket)
+      readFailed(ticket)
     case .lookUpRecords(let peer, let references):
       lookUpRecords(references, for: peer, now: now)
     case .repair(let ranges, let references, let bodies):

@@ -224,35 +224,6 @@ import Testing
     #expect(inbox.waitingCount(of: node) == 4)
   }
 
-  @Test func readsWaitForTheIndexThatTheyWereTold() throws {
-    var barrier = ReadBarrier()
-    func read(_ number: UInt64) -> ReadBarrier.Read {
-      ReadBarrier.Read(
-        client: number, token: .init(1), asks: .request(.inspectExchange(name: "x")), behind: 2)
-    }
-    #expect(barrier.question(now: now) == nil)
-    barrier.add(read(1))
-    let asked = barrier.question(now: now)
-    let first = try #require(asked)
-    barrier.isAsked(first, now: now)
-    barrier.add(read(2))
-    // One question at a time; it is put again when no answer comes.
-    #expect(barrier.question(now: now) == nil)
-    let askedAgain = barrier.question(now: now + .seconds(1))
-    let second = try #require(askedAgain)
-    barrier.isAsked(second, now: now + .seconds(1))
-    barrier.wasTold(first, LogIndex(3))
-    #expect(barrier.ready(at: LogIndex(9), relayed: 9).isEmpty)
-    barrier.wasTold(second, LogIndex(5))
-    #expect(barrier.ready(at: LogIndex(4), relayed: 9).isEmpty)
-    // Fresh enough, but what its client sent before is not carried out.
-    #expect(barrier.ready(at: LogIndex(5), relayed: 1).isEmpty)
-    // What came meanwhile goes with the next question.
-    #expect(barrier.question(now: now) != nil)
-    #expect(barrier.ready(at: LogIndex(5), relayed: 2).map(\.client) == [1])
-    #expect(barrier.ready(at: LogIndex(5), relayed: 2).isEmpty)
-  }
-
   @Test func theLastBundleWithCommandsIsTheOpenOneOrTheOneBefore() {
     var relay = CommandRelay(node: NodeID(1), process: 7)
     #expect(relay.lastSequence == 0)
