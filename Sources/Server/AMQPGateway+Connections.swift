@@ -121,6 +121,9 @@ extension AMQPGateway {
         client.phase == .open ? client.machine.nextDeadline : client.lingerDeadline
       sweepBy(deadline)
     }
+    // Without a leader nothing else would remove what those who were late have asked.
+    let clients = clients
+    reads.keep { clients[$0.client]?.phase == .open }
   }
 
   private mutating func sweep(_ client: AMQPClient, now: MonotonicTime) {
@@ -150,6 +153,8 @@ extension AMQPGateway {
     isStopping = true
     listener = nil
     acceptPausedUntil = nil
+    // Nobody may be there any more to answer them, and their deadlines would keep the loop awake.
+    reads.forget()
     closeAll(.forced("the node is stopping"), now: now, replica: &replica)
   }
 

@@ -2,6 +2,7 @@
 // are answered from this node's own state, once that holds everything that was confirmed anywhere
 // before the question (read-index, thesis §6.4): this node asks the leader how far that is. What the
 // client itself sent before, publishes too, may still be in the relay: they wait for that as well.
+// Who may log in, and whether a virtual host is not there, is judged by such a state too.
 
 import AMQP
 import Base
@@ -14,8 +15,9 @@ import QueueMachine
 struct ReadBarrier {
   enum Question {
     case request(ChannelRequest)
-    /// Credentials that this node's state did not know.
     case login(Credentials)
+    /// One that this node did not know.
+    case vhost(String)
   }
 
   struct Read {
@@ -110,6 +112,15 @@ struct ReadBarrier {
     return reads
   }
 
+  /// Those of clients that are gone are not waited for.
+  mutating func keep(where isThere: (Read) -> Bool) {
+    gathered.removeAll { !isThere($0) }
+    settled.removeAll { !isThere($0) }
+    guard !underWay.isEmpty else { return }
+    underWay.removeAll { !isThere($0) }
+    if underWay.isEmpty { stage = .idle }
+  }
+
   /// Nobody waits any more; answers that still come mean nothing.
   mutating func forget() {
     gathered.removeAll()
@@ -163,9 +174,17 @@ extension AMQPGateway {
       guard let client = clients[read.client] else { continue }
       switch read.asks {
       case .login(let credentials):
+        guard client.phase == .open else { continue }
         let isKnown = mayLogIn(credentials, from: client, replica)
         if !isKnown { noteRefusedLogin(credentials.user, client, now: now) }
         answer(read.token, isKnown ? .done : .loginRefused, to: client)
+      case .vhost(let name):
+        guard client.phase == .open else { continue }
+        if let host = replica.machine.virtualHost(named: name) {
+          open(host, read.token, client)
+        } else {
+          refuse(read.token, .noVhost(name), client)
+        }
       case .request(let request):
         guard let session = client.openSession else { continue }
         if let answer = answer(to: request, client, replica) {

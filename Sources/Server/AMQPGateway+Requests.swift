@@ -12,18 +12,15 @@ extension AMQPGateway {
     for request in list.requests {
       switch request {
       case .authenticate(let token, let credentials):
-        if mayLogIn(credentials, from: client, replica) {
-          answer(token, .done, to: client)
-        } else if replica.leader == nil || reads.count >= ClientGatewayLimits.waitingReads {
-          // Nobody can be asked; and strangers must not make what waits grow.
-          noteRefusedLogin(credentials.user, client, now: now)
-          answer(token, .loginRefused, to: client)
-        } else {
-          // Somebody may have been added whom this node has not heard of yet.
-          reads.add(ReadBarrier.Read(client: client.token, token: token, asks: .login(credentials)))
-        }
+        // This node may not know yet who was added, whose password is another, and who was removed.
+        judgeLater(.login(credentials), token, client, now: now)
       case .openVhost(let token, let name):
-        openVhost(name, token, client, replica)
+        // One that is known is there: they are never removed.
+        if let host = replica.machine.virtualHost(named: name) {
+          open(host, token, client)
+        } else {
+          judgeLater(.vhost(name), token, client, now: now)
+        }
       case .channel(let token, let channel, .commit(let publishes, let settles)):
         commit(list, publishes, settles, token, channel, client)
       case .channel(let token, let channel, let request):
@@ -84,13 +81,23 @@ extension AMQPGateway {
     if let line = refusedLogins.line(user: user, address: address, now: now) { log.warning(line) }
   }
 
-  private mutating func openVhost(
-    _ name: String, _ token: RequestToken, _ client: AMQPClient, _ replica: borrowing Replica
+  /// Has a client that is not in yet wait until this node's state is fresh enough, at the longest until
+  /// its handshake must be over. It waits for one thing at a time; all that wait are one question.
+  private mutating func judgeLater(
+    _ question: ReadBarrier.Question, _ token: RequestToken, _ client: AMQPClient,
+    now: MonotonicTime
   ) {
-    guard let host = replica.machine.virtualHost(named: name) else {
-      refuse(token, .noVhost(name), client)
+    guard reads.count < ClientGatewayLimits.waitingReads else {
+      // Strangers must not make what waits grow. It is closed without a word, as at its handshake's
+      // deadline: clients take a refusal for the last word on their password.
+      counters.refusedConnections += 1
+      beginEnd(of: client, now: now)
       return
     }
+    reads.add(ReadBarrier.Read(client: client.token, token: token, asks: question))
+  }
+
+  mutating func open(_ host: VirtualHostID, _ token: RequestToken, _ client: AMQPClient) {
     client.host = host
     client.session = .opening(token)
     let origin = origin(of: client)

@@ -311,34 +311,6 @@ import Testing
     #expect(harness.gateway.begunBytes == 0)
   }
 
-  // MARK: Logins
-
-  @Test("Refused logins are in the log, harmless and not too many")
-  func refusedLogins() throws {
-    let harness = try AMQPHarness()
-    for _ in 0..<3 {
-      let client = try harness.connect()
-      #expect(throws: AMQPTestClient.Failure.self) { try client.open(password: "wrong") }
-    }
-    #expect(harness.gateway.counters.refusedLogins == 3)
-    var logins = RefusedLogins()
-    let now = MonotonicTime(20_000_000_000)
-    #expect(
-      logins.line(user: "anna", address: "10.0.0.1:77", now: now)
-        == "AMQP: login of user 'anna' from 10.0.0.1:77 was refused")
-    for _ in 1..<RefusedLogins.linesMax {
-      #expect(logins.line(user: "anna", address: "a", now: now) != nil)
-    }
-    for _ in 0..<7 { #expect(logins.line(user: "anna", address: "a", now: now) == nil) }
-    #expect(
-      logins.line(user: "anna", address: "a", now: now + RefusedLogins.pause)
-        == "AMQP: login of user 'anna' from a was refused; 7 others were refused before")
-    #expect(RefusedLogins.shown("a\u{1b}[2J\r\n\u{202e}b'\\") == "a?[2J???b\\'\\\\")
-    #expect(RefusedLogins.shown("Jürgen 🦢") == "Jürgen 🦢")
-    let long = RefusedLogins.shown(String(repeating: "x", count: 1_000))
-    #expect(long == String(repeating: "x", count: 64) + "…")
-  }
-
   // MARK: Limits over channels
 
   /// Takes messages one by one, as they come, and acknowledges each.

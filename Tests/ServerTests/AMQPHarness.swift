@@ -19,13 +19,18 @@ final class AMQPHarness {
   var replica: Replica
   var records = RecordSource(store: nil)
   var now = MonotonicTime(1_000_000_000)
-  /// While set, nothing is committed.
+  /// While set, nothing is committed, and how far the log is cannot be asked.
   var holdsCommands = false
+  /// How often that was asked.
+  private(set) var questions = 0
   /// What the replica noted.
   private(set) var notes: [String] = []
   private var events: [PollEvent] = []
 
-  init(_ configure: (inout ServerConfiguration) -> Void = { _ in }) throws {
+  /// - Parameter isAlone: it leads; else it is one of three and hears nothing of the others.
+  init(
+    isAlone: Bool = true, _ configure: (inout ServerConfiguration) -> Void = { _ in }
+  ) throws {
     poller = try Poller()
     let node = NodeID(1)
     let endpoint = try Endpoint(parsing: "127.0.0.1:0")
@@ -37,7 +42,9 @@ final class AMQPHarness {
       configuration: configuration, poller: poller, version: "test",
       log: NodeLog(node: node, isQuiet: true))
     let membership = Membership(
-      members: [.init(id: node, peerAddress: "node1:1", clientAddress: "node1:2")])
+      members: (1...(isAlone ? 1 : 3)).map {
+        .init(id: NodeID($0), peerAddress: "node\($0):1", clientAddress: "node\($0):2")
+      })
     replica = Replica(
       configuration: ReplicaConfiguration(
         consensus: ConsensusConfiguration(id: node, seed: 1), cluster: "test"),
@@ -48,7 +55,7 @@ final class AMQPHarness {
     // A node that is to be alone first listens for others.
     now = now + .seconds(1)
     for _ in 0..<6 { turn() }
-    try #require(isLeader)
+    try #require(isLeader == isAlone)
   }
 
   var isLeader: Bool { replica.isLeader }
@@ -76,11 +83,13 @@ final class AMQPHarness {
   private func passOn() {
     if holdsCommands { return }
     gateway.relay.close()
+    guard replica.leader != nil else { return }
     while replica.isLeader, replica.hasRoom, let bundle = gateway.relay.next() {
       replica.submit(now: now) { $0.append(contentsOf: bundle) }
       gateway.relay.didSend(now: now)
     }
     guard gateway.reads.question(now: now) != nil else { return }
+    questions += 1
     if let ticket = replica.beginRead(now: now) {
       gateway.reads.isReading(ticket)
     } else {

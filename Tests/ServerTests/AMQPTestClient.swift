@@ -90,25 +90,37 @@ final class AMQPTestClient {
   func open(
     user: String = "guest", password: String = "guest", vhost: String = "/", heartbeat: UInt8 = 0
   ) throws {
+    try sendLogin(user, password)
+    try awaitLogin(heartbeat: heartbeat)
+    try sendOpen(vhost)
+    _ = try expect(10, 41)
+    try call(1, 20, 10, [0])
+    _ = try expect(20, 11)
+  }
+
+  /// From the protocol header to connection.start-ok.
+  func sendLogin(_ user: String, _ password: String) throws {
     try write([UInt8]("AMQP".utf8) + [0, 0, 9, 1])
     _ = try expect(10, 10)
     let login = "\0\(user)\0\(password)"
-    let capabilities = ["connection.blocked", "consumer_cancel_notify"].flatMap {
-      short($0) + [UInt8(ascii: "t"), 1]
-    }
+    let capabilities = [
+      "connection.blocked", "consumer_cancel_notify", "authentication_failure_close",
+    ].flatMap { short($0) + [UInt8(ascii: "t"), 1] }
     let properties =
       short("capabilities") + [UInt8(ascii: "F")] + big(UInt64(capabilities.count), 4)
       + capabilities
     try call(
       0, 10, 11,
       big(UInt64(properties.count), 4) + properties + short("PLAIN") + long(login) + short("en_US"))
+  }
+
+  /// Up to connection.tune-ok.
+  func awaitLogin(heartbeat: UInt8 = 0) throws {
     _ = try expect(10, 30)
     try call(0, 10, 31, [7, 255, 0, 2, 0, 0, 0, heartbeat])
-    try call(0, 10, 40, short(vhost) + [0, 0])
-    _ = try expect(10, 41)
-    try call(1, 20, 10, [0])
-    _ = try expect(20, 11)
   }
+
+  func sendOpen(_ vhost: String) throws { try call(0, 10, 40, short(vhost) + [0, 0]) }
 
   /// Opens another channel, on which methods are sent from now on.
   func openChannel(_ number: UInt16) throws {

@@ -94,6 +94,24 @@ import Testing
     #expect(questions[0] != questions[1])
   }
 
+  @Test("Whoever is gone is not waited for, and the next does not wait for its answer")
+  func gone() throws {
+    var barrier = ReadBarrier()
+    for client in [1, 2] as [UInt64] { barrier.add(read(client)) }
+    let first = try asked(&barrier, at: now)
+    barrier.add(read(3))
+    barrier.add(read(4))
+    barrier.keep { $0.client == 2 || $0.client == 4 }
+    #expect(barrier.count == 2 && barrier.question(now: now) == nil)
+    barrier.keep { $0.client == 4 }
+    #expect(barrier.nextDeadline == .never)
+    let second = try asked(&barrier, at: now)
+    barrier.wasTold(first, LogIndex(3))
+    #expect(barrier.ready(at: LogIndex(3), relayed: 0).isEmpty)
+    barrier.wasTold(second, LogIndex(3))
+    #expect(barrier.ready(at: LogIndex(3), relayed: 0).map(\.client) == [4])
+  }
+
   // MARK: Who shares a ticket
 
   @Test(
