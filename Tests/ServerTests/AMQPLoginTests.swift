@@ -162,6 +162,15 @@ import Testing
     #expect(outcome { try client.awaitLogin() }.hasPrefix("connection ended: 0 "))
   }
 
+  private func port(of node: InProcessNode) throws -> UInt16 {
+    try #require(node.configuration.amqpListen?.port)
+  }
+
+  private func set(_ user: String, _ password: String, _ client: SkeinClient) async throws {
+    let hash = SHA256.digest([7] + [UInt8](password.utf8))
+    try await client.setUser(user, salt: [7], hash: hash)
+  }
+
   @Test("What was just confirmed to `skein` holds at once on every node, also while leaders change")
   func wholeNodes() async throws {
     let cluster = try InProcessCluster()
@@ -170,12 +179,10 @@ import Testing
     for round in 0..<10 {
       let (user, host) = ("user \(round % 2)", "host \(round)")
       try await client.addVirtualHost(host)
-      let password = "password \(round)"
-      let hash = SHA256.digest([7] + [UInt8](password.utf8))
-      try await client.setUser(user, salt: [7], hash: hash)
+      try await set(user, "password \(round)", client)
       for node in cluster.nodes {
-        let port = try #require(node.configuration.amqpListen?.port)
-        try AMQPTestClient(port: port).open(user: user, password: password, vhost: host)
+        let port = try port(of: node)
+        try AMQPTestClient(port: port).open(user: user, password: "password \(round)", vhost: host)
         let old = try AMQPTestClient(port: port)
         #expect(outcome { try old.open(user: user, password: "password \(round - 2)") } == refused)
       }
@@ -186,9 +193,39 @@ import Testing
       cluster.nodes.first { $0.configuration.clientListen.description == address })
     leader.kill()
     for node in cluster.nodes where node !== leader {
-      let port = try #require(node.configuration.amqpListen?.port)
-      try AMQPTestClient(port: port).open(user: "user 1", password: "password 9", vhost: "host 9")
+      try AMQPTestClient(port: port(of: node))
+        .open(user: "user 1", password: "password 9", vhost: "host 9")
     }
+  }
+
+  @Test("A node that was away lets nobody in by what it knew before")
+  func restartedNode() async throws {
+    let cluster = try InProcessCluster()
+    try cluster.startAll()
+    let client = try await SkeinClient.connect(endpoints: cluster.endpoints)
+    try await set("anna", "old", client)
+    let away = try #require(
+      cluster.nodes.first { $0.configuration.clientListen.description != client.leaderAddress })
+    try AMQPTestClient(port: port(of: away)).open(user: "anna", password: "old")
+    away.kill()
+    try await set("anna", "new", client)
+    try await set("guest", "not guest", client)
+    try await client.addVirtualHost("shop")
+    await client.close()
+    let others = cluster.nodes.filter { $0 !== away }
+    for node in others { node.kill() }
+    // It has nobody to ask until one of them is there.
+    try away.start()
+    let clients = try [("anna", "old"), ("guest", "guest"), ("anna", "new")].map {
+      let client = try AMQPTestClient(port: port(of: away))
+      try client.sendLogin($0.0, $0.1)
+      return client
+    }
+    for node in others { try node.start() }
+    let outcomes = clients.map { client in outcome { try client.awaitLogin() } }
+    #expect(outcomes == [refused, refused, "in"])
+    try clients[2].sendOpen("shop")
+    _ = try clients[2].expect(10, 41)
   }
 
   @Test("Refused logins are in the log, harmless and not too many")
