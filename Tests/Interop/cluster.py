@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import time
 
@@ -41,6 +42,19 @@ def kill(node):
 
 def restart(node):
     skein("cluster", "restart", str(node))
+
+
+def await_amqp(node):
+    """Until the node's process takes connections."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", amqp_port(node)), timeout=120).close()
+            return
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def survivor_of(node):
