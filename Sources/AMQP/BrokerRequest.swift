@@ -243,8 +243,8 @@ package struct ConsumeRequest: Hashable, Sendable {
   /// Arguments beginning with `x-` that mean nothing, in the order sent.
   package var unknownArguments: [String] = []
 
-  /// Those that mean something, if only to RabbitMQ.
-  static let knownArguments = ["x-priority", "x-cancel-on-ha-failover", "x-stream-offset"]
+  /// Those whose sender misses nothing here: no failover cancels a consumer, and no queue is a stream.
+  static let knownArguments = ["x-cancel-on-ha-failover", "x-stream-offset"]
 }
 
 /// basic.publish with its content. Ranges are places in `BrokerRequests.bytes`.

@@ -23,6 +23,8 @@ struct ClientCapabilities {
 extension ServerProperties {
   /// As connection.start has them.
   var table: FieldTable {
+    // There are no priorities of consumers, but some clients send none where they are not announced,
+    // and fail: `skein doctor` names who does.
     let capabilities = [
       "publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify",
       "connection.blocked", "consumer_priorities", "authentication_failure_close",

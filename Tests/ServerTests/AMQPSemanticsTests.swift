@@ -372,7 +372,9 @@ import Testing
     try other.publish("transient", to: "fan", key: "")
     let fanned = try other.get("bound")
     try other.ack(try #require(fanned).tag)
-    try other.consume("bound", arguments: other.entry("x-consumer", "y"))
+    // Consumers' priorities are announced, and there are none.
+    let priority = other.short("x-priority") + [UInt8(ascii: "I")] + other.big(10, 4)
+    try other.consume("bound", arguments: other.entry("x-consumer", "y") + priority)
     // Who is refused has done nothing.
     try other.openChannel(3)
     try other.call(3, 60, 20, [0, 0] + other.short("nowhere") + [0, 0, 0, 0, 0, 0])
@@ -387,7 +389,8 @@ import Testing
           AMQPAdvice.Finding.unknownArgument("x-retries", queue: "q"), .synonym(queue: "q"),
           .transientMessage(queue: "q"), .requeueLoop(queue: "q"), .noPrefetch(queue: "fine"),
           .unknownExchangeArgument("x-fan", exchange: "fan"), .transientMessage(queue: "bound"),
-          .unknownConsumerArgument("x-consumer", queue: "bound"), .noPrefetch(queue: "bound"),
+          .unknownConsumerArgument("x-consumer", queue: "bound"),
+          .unknownConsumerArgument("x-priority", queue: "bound"), .noPrefetch(queue: "bound"),
         ].map(\.sentence))
   }
 
