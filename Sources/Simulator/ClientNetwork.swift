@@ -42,6 +42,7 @@ final class ClientNetwork {
   private func delay() -> UInt64 {
     var delay = simulation.chance.skewed(simulation.plan.delay)
     if simulation.chance.permille(simulation.lossPermille) {
+      simulation.note(.lostPackets)
       delay += .milliseconds(simulation.chance.within(200...800))
     }
     return delay

@@ -16,6 +16,7 @@ package enum Happening: Int, CaseIterable, Sendable {
   case pauseKills, laggardMajorities, framesAfterNewConnection, framesOfFormerLives, victimsMoved
   case lostWrites, framesRepeated, ordersToStaleLeaders, clientHangs, hangsBeyondSession
   case swizzles, clockJumps, membersAdded, memberRejoins, membersRemoved, leadersRemoved
+  case lostPackets, driftingClocks, harmsAmongChangingMembers
   case restartsAfterFailedSync, crashesInsideSnapshot, crashesInsideRewrite
   case crashesInsideInstall, crashesInsideMembershipChange
   // What the cluster did about it.
@@ -60,7 +61,8 @@ package enum Happening: Int, CaseIterable, Sendable {
     .pauseKills, .laggardMajorities, .framesAfterNewConnection, .framesOfFormerLives,
     .victimsMoved, .lostWrites, .framesRepeated, .ordersToStaleLeaders, .clientHangs,
     .hangsBeyondSession, .readsAskedOfFormerLeaders, .statesCompared, .leasesLapsed,
-    .deadLettersRead, .outcomesAsked, .disksInspected, .latentDamage,
+    .deadLettersRead, .outcomesAsked, .disksInspected, .latentDamage, .lostPackets, .driftingClocks,
+    .harmsAmongChangingMembers,
   ]
 }
 

@@ -141,6 +141,7 @@ struct DiskDamage {
 
   private func tell(_ happening: Happening, _ text: String) {
     simulation.note(happening)
+    if simulation.plan.spares > 0 { simulation.note(.harmsAmongChangingMembers) }
     simulation.trace { "disk of \(node): \(text)" }
   }
 }

@@ -254,7 +254,10 @@ struct Nemesis {
   }
 
   func giveNewDisk(_ node: SimulatedNode) {
-    if !node.disk.names.isEmpty { simulation.note(.wipedDisks) }
+    if !node.disk.names.isEmpty {
+      simulation.note(.wipedDisks)
+      if plan.spares > 0 { simulation.note(.harmsAmongChangingMembers) }
+    }
     simulation.trace { "\(node) gets a new disk" }
     node.disk.wipe()
     node.wasHarmed = true

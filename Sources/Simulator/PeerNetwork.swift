@@ -276,6 +276,7 @@ final class PeerNetwork {
     var delay = simulation.chance.skewed(simulation.plan.delay) * clogs[pair(from, to)]
     if simulation.chance.permille(simulation.lossPermille) {
       // TCP sends again what was lost.
+      simulation.note(.lostPackets)
       delay += .milliseconds(simulation.chance.within(200...800))
     }
     return delay

@@ -120,9 +120,13 @@ struct Plan {
     spares = changesMembers ? chance.within(1...2) : 0
     let order = Self.shuffled(Array(0..<nodes), &chance)
     let canDamage = chance.permille(600)
-    // A machine that joins has no vote until it has heard everybody: with a wiped one beside it, and a
-    // healthy one removed, too few might be left who may vote.
-    victims = canDamage && !changesMembers ? Array(order.prefix(nodes / 2)) : []
+    // Where members change as few as three voters may be left, of which one is a minority. Drawn apart,
+    // so that the other runs are what they were before disks were harmed in such ones.
+    var harmed = Chance(seed: seed ^ 0x6861_726d_6564_2121)
+    let harmsChanging = changesMembers && harmed.permille(400)
+    victims =
+      changesMembers
+      ? Array(order.prefix(harmsChanging ? 1 : 0)) : canDamage ? Array(order.prefix(nodes / 2)) : []
     let seconds = chance.within(UInt64(15)...50)
     var apartFromAll = Chance(seed: seed ^ 0x6361_6c6d_6361_6c6d)
     let calm = apartFromAll.permille(100) ? apartFromAll.within(UInt64(8)...24) : 1
@@ -131,7 +135,7 @@ struct Plan {
     var faults: [(kind: FaultKind, weight: Int)] = []
     for kind in FaultKind.allCases
     where !FaultKind.laterKinds.contains(kind) && chance.permille(kind.isOfMembers ? 900 : 550) {
-      if victims.isEmpty && (kind == .damage || kind == .wipe) { continue }
+      if (victims.isEmpty || changesMembers) && (kind == .damage || kind == .wipe) { continue }
       if !changesMembers && kind.isOfMembers { continue }
       let weight = chance.within(1...6)
       if !cut.faults.contains(kind) { faults.append((kind, weight)) }
@@ -140,7 +144,12 @@ struct Plan {
     isHarsher = later.flip()
     for kind in FaultKind.laterKinds where isHarsher && later.permille(600) {
       let weight = later.within(1...6) * 2
-      if victims.isEmpty && kind == .moveVictim { continue }
+      if (victims.isEmpty || changesMembers) && kind == .moveVictim { continue }
+      if !cut.faults.contains(kind) { faults.append((kind, weight)) }
+    }
+    for kind in [FaultKind.damage, .wipe, .moveVictim] where harmsChanging && harmed.permille(700) {
+      let weight = harmed.within(1...6)
+      if kind == .moveVictim && !isHarsher { continue }
       if !cut.faults.contains(kind) { faults.append((kind, weight)) }
     }
     let hang = isHarsher && later.flip() ? later.within(1...20) : 0

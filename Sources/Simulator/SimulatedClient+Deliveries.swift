@@ -16,6 +16,11 @@ extension SimulatedClient {
         simulation.violated("G11", "\(self) got bytes that nobody published, as \(delivery.id)")
         return
       }
+      guard simulation.ledger.messages.indices.contains(value) else {
+        simulation.violated(
+          "G2", "message \(value) came as \(delivery.id) to \(self) and was never published")
+        return
+      }
       let delivered = Ledger.Delivered(
         queue: subscriptions[place].queue, token: delivery.token, id: delivery.id,
         attempt: delivery.attempt, granted: delivery.granted, leaseEnd: delivery.leaseEnd,

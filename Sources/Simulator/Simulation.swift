@@ -445,19 +445,29 @@ final class Simulation {
       [.synchronize, .synchronizeDirectory].contains(failure.operation)
     {
       if chance.flip(), node.harmedAt == nil { losePower(node) }
-    } else if node.wasHarmed {
-      // Whoever runs it empties the directory, as the message says.
+    } else if node.wasHarmed, Self.saysToEmpty(error) {
+      // Whoever runs it does what the message says.
       note(.emptiedDirectories)
       node.disk.wipe()
     } else {
-      violated("G11", "\(node) cannot start, and nobody harmed its disk: \(error)")
+      let harm = node.wasHarmed ? "only a part of its disk was harmed" : "nobody harmed its disk"
+      violated("G11", "\(node) cannot start, and \(harm): \(error)")
     }
     restart(node, after: .milliseconds(chance.within(10...1000)))
+  }
+
+  /// Whose data directory it is was lost: of all damage this alone may keep a node from starting.
+  private static func saysToEmpty(_ error: LogStoreError) -> Bool {
+    switch error {
+    case .identityDamaged, .notSkein: true
+    default: false
+    }
   }
 
   private func begin(_ node: SimulatedNode, _ store: LogStore, _ recovery: Recovery) {
     noteRecovery(recovery, of: node)
     checks.recovered(recovery, at: node)
+    if node.driftPPM != 0 { note(.driftingClocks) }
     let clockBase = UInt64.seconds(chance.within(1...1000))
     let number = nextLife
     nextLife += 1

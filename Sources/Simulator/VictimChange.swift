@@ -10,7 +10,8 @@
 // any time the run is one whose victims were the present ones from the beginning. Until that moment the
 // place stays taken, also when the machine dies again on the way.
 //
-// With members that change there are no victims at all: the plan says why.
+// With members that change there is one victim, of at least three voters. One of them that is removed and
+// joins again has a new disk and is a victim still; a mending one that is switched off keeps its place.
 
 import Base
 import Consensus
