@@ -311,7 +311,7 @@ final class Simulation {
       coverage[.failedSyncs] += node.disk.syncsFailed
       coverage[.fullDisks] += node.disk.timesFull
     }
-    if violation == nil {
+    if violation == nil, strikes.foreign == nil {
       checks.checkAtRest()
       ledger.drained()
       ledger.judge()
@@ -394,6 +394,7 @@ final class Simulation {
   /// The nemesis has chosen.
   func willStrike(_ kind: FaultKind) {
     let strike = strikes.willStrike(kind, at: now)
+    if strikes.foreign != nil { isDone = true }
     struck?(strike)
     trace { "fault \(strike)" }
   }

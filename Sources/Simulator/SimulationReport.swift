@@ -13,6 +13,9 @@ package struct SimulationReport: Sendable {
   package let history: [UInt8]
   /// The faults that came to pass.
   package let strikes: [Strike]
+  /// A single fault of the cut that is none of this seed's: another version's. The run ended there, and
+  /// the rest of the report says nothing.
+  package let foreignStrike: Strike?
 }
 
 package enum Simulator {
@@ -31,7 +34,8 @@ package enum Simulator {
     return SimulationReport(
       seed: seed, digest: simulation.digestValue, violation: simulation.violation,
       coverage: simulation.coverage, simulatedSeconds: Double(simulation.now) / 1e9,
-      history: simulation.history, strikes: simulation.strikes.happened)
+      history: simulation.history, strikes: simulation.strikes.happened,
+      foreignStrike: simulation.strikes.foreign)
   }
 
   /// The last lines of the seed's story.

@@ -45,6 +45,9 @@ struct StrikeList {
   private var next = 0
   /// What came to pass.
   private(set) var happened: [Strike] = []
+  /// One that was given and turned out as another kind: the list is of another version's run, or of one
+  /// with another cut.
+  private(set) var foreign: Strike?
   // The generators as they were at a strike of the whole run.
   private var chance: Chance
   private var laterChance: Chance
@@ -76,9 +79,13 @@ struct StrikeList {
     drawn = (chance.draws, laterChance.draws)
   }
 
-  /// The strike that began is of this kind.
+  /// The strike that began is of this kind. With the same draws before it has the kind that it had in
+  /// the whole run.
   mutating func willStrike(_ kind: FaultKind, at time: UInt64) -> Strike {
     let strike = Strike(kind: kind, time: time, draws: drawn.first, laterDraws: drawn.later)
+    if let given, next > 0, given[next - 1].kind != kind, foreign == nil {
+      foreign = given[next - 1]
+    }
     happened.append(strike)
     return strike
   }

@@ -3,6 +3,7 @@
 
 import Testing
 
+@testable import Simulator
 @testable import skein
 
 @Suite struct SimCommandTests {
@@ -23,10 +24,43 @@ import Testing
     ["--seed", "1", "--verdict", "--json"], ["--seeds", "1..2", "--verdict"],
     ["--seed", "1", "--without", "faults-but-kill@3"],
     ["--seed", "1", "--without", "client-99"], ["--seed", "1", "--without", "after-0s"],
+    ["--seeds", "1..2", "--without", "client-9"], ["--without", "client-7"],
+    ["--seeds", "1..18446744073709551614", "--without", "client-7"],
+    ["--seed", "1", "--digest", "zzz"], ["--seed", "1", "--digest", "00000000000000FF"],
+    ["--seed", "1", "--digest", "0000000000000ff"], ["--seed", "1", "--digest", "+000000000000ff"],
     ["--sed", "1"],
   ])
   func wrongUsageIsRefused(words: [String]) {
     #expect(throws: UsageError.self) { _ = try call(words) }
+  }
+
+  /// What came of the seeds, by the rule that the last of them broke.
+  private func exitCode(
+    _ rule: String?, mustReach: Bool = false, digest: String? = nil
+  ) -> ExitCode {
+    var summary = SimSummary()
+    summary.add(
+      SimulationReport(
+        seed: 1, digest: 255,
+        violation: rule.map { Violation(rule: $0, text: "why", time: 1, step: 7) },
+        coverage: Coverage(), simulatedSeconds: 1, history: [], strikes: [], foreignStrike: nil))
+    return Sim.exitCode(summary, mustReach: mustReach, digest: digest)
+  }
+
+  @Test func theExitCodeSaysWhatCameOfIt() {
+    #expect(exitCode(nil) == .fine)
+    #expect(exitCode(nil, mustReach: true) == .failed)
+    #expect(exitCode("G1") == .violated)
+    #expect(exitCode("G1", mustReach: true) == .violated)
+    #expect(exitCode("liveness") == .unknown)
+  }
+
+  @Test func aRunThatIsAnotherFailsUnlessItBreaksAPromise() {
+    let (same, other) = ("00000000000000ff", "00000000000000fe")
+    #expect(exitCode(nil, digest: same) == .fine)
+    #expect(exitCode(nil, digest: other) == .failed)
+    #expect(exitCode("G1", digest: other) == .violated)
+    #expect(exitCode("liveness", digest: other) == .unknown)
   }
 
   @Test func anUnknownFaultGetsTheNearest() {

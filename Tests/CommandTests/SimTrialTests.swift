@@ -28,6 +28,14 @@ import Testing
     #expect(failure.digest == 255)
   }
 
+  /// The list of single faults is another version's.
+  @Test func oneThatHasNoSuchFault() {
+    let error = #expect(throws: UsageError.self) {
+      _ = try SimTrial.trial(Self.struck + "foreign 3 kill@3.000000000-1-1\n", signal: 0)
+    }
+    #expect(error?.message.contains("seed 3 has no kill@3.000000000-1-1") == true)
+  }
+
   /// A process that really ends so: the line of the invariant is what it failed by.
   @Test func oneThatAborts() throws {
     let trial = try Self.outcome(

@@ -31,6 +31,25 @@ import Testing
     }
   }
 
+  /// Such a list is another version's. Run as another fault it would say nothing of what it was to repeat.
+  @Test func aStrikeOfAnotherKindIsNamed() throws {
+    let whole = Simulator.run(seed: 17)
+    #expect(whole.foreignStrike == nil)
+    var cut = PlanCut()
+    cut.strikes = whole.strikes
+    let place = whole.strikes.count / 2
+    let strike = whole.strikes[place]
+    let other = Strike(
+      kind: strike.kind == .kill ? .reset : .kill, time: strike.time, draws: strike.draws,
+      laterDraws: strike.laterDraws)
+    cut.strikes?[place] = other
+    let report = Simulator.run(seed: 17, without: cut)
+    #expect(report.foreignStrike == other)
+    #expect(report.violation == nil)
+    // Nothing goes on after it.
+    #expect(report.strikes.count == place + 1)
+  }
+
   @Test func aListIsReadAsItWasWritten() throws {
     var cut = PlanCut()
     cut.seconds = 9

@@ -8,6 +8,7 @@ import Simulator
 enum SimTrial {
   private static let struck = "struck "
   private static let held = "held"
+  private static let foreign = "foreign "
   private static let violated = "violated "
   private static let bug = "skein: invariant broken at "
 
@@ -25,7 +26,9 @@ enum SimTrial {
       if failure == nil { do { try StandardOutput.write(line + "\n") } catch { failure = error } }
     }
     let report = Simulator.run(seed: seed, without: cut, struck: { say("\(struck)\($0)") })
-    if let violation = report.violation {
+    if let strike = report.foreignStrike {
+      say("\(foreign)\(seed) \(strike)")
+    } else if let violation = report.violation {
       let digest = SimSummary.text(of: report.digest)
       say("\(violated)\(digest) \(violation.time) \(violation.rule)\n\(violation.text)")
     } else {
@@ -83,6 +86,12 @@ enum SimTrial {
     }
     let last = lines.drop { $0.hasPrefix(struck) }
     if last.first == held[...] { return Trial(failure: nil, strikes: strikes) }
+    if let first = last.first, first.hasPrefix(foreign) {
+      let words = first.dropFirst(foreign.count).split(separator: " ")
+      if words.count == 2, let seed = UInt64(words[0]), let strike = Strike(words[1]) {
+        throw Sim.foreign(strike, seed)
+      }
+    }
     if let first = last.first, first.hasPrefix(violated) {
       let words = first.dropFirst(violated.count).split(separator: " ", maxSplits: 2)
       if words.count == 3, let digest = UInt64(words[0], radix: 16), let time = Double(words[1]) {
