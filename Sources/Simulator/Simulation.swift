@@ -55,7 +55,7 @@ package struct Violation: Sendable, CustomStringConvertible {
   package let step: UInt64
   /// Nothing was broken, but nothing goes on either.
   package var isStandstill: Bool { rule == Self.liveness }
-  static let liveness = "liveness"
+  package static let liveness = "liveness"
   package var description: String { "\(rule): \(text)" }
 }
 
@@ -262,9 +262,12 @@ final class Simulation {
 
   // MARK: The run
 
-  func run() {
+  func run(beforeEach: () -> Void = {}) {
     begin()
-    while violation == nil, !isDone, goOn() {}
+    while violation == nil, !isDone {
+      beforeEach()
+      if !goOn() { break }
+    }
     end()
   }
 

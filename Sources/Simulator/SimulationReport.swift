@@ -18,6 +18,15 @@ package struct SimulationReport: Sendable {
   package let foreignStrike: Strike?
 }
 
+/// Between two events of a run.
+package struct RunMoment {
+  fileprivate let simulation: Simulation
+
+  /// The event that is about to happen, counted from 1.
+  package var step: UInt64 { simulation.coverage[.events] + 1 }
+  package var whatEverybodyWaitsFor: String { simulation.whatEverybodyWaitsFor }
+}
+
 package enum Simulator {
   /// Runs one seed from its beginning to its end.
   ///
@@ -25,12 +34,13 @@ package enum Simulator {
   ///   - cut: what of the seed's plan is left out.
   ///   - tell: is told the story, line by line as it happens.
   ///   - struck: is told of every fault before it comes to pass.
+  ///   - beforeEach: is called before every event.
   package static func run(
     seed: UInt64, without cut: PlanCut = PlanCut(), tell: ((String) -> Void)? = nil,
-    struck: ((Strike) -> Void)? = nil
+    struck: ((Strike) -> Void)? = nil, beforeEach: (RunMoment) -> Void = { _ in }
   ) -> SimulationReport {
     let simulation = Simulation(seed: seed, without: cut, tell: tell, struck: struck)
-    simulation.run()
+    simulation.run { beforeEach(RunMoment(simulation: simulation)) }
     return SimulationReport(
       seed: seed, digest: simulation.digestValue, violation: simulation.violation,
       coverage: simulation.coverage, simulatedSeconds: Double(simulation.now) / 1e9,

@@ -28,6 +28,8 @@ import Testing
     ["--seeds", "1..18446744073709551614", "--without", "client-7"],
     ["--seed", "1", "--digest", "zzz"], ["--seed", "1", "--digest", "00000000000000FF"],
     ["--seed", "1", "--digest", "0000000000000ff"], ["--seed", "1", "--digest", "+000000000000ff"],
+    ["--seeds", "1..2", "--stopped", "3:6"], ["--seed", "1", "--stopped", "1:6", "--trace"],
+    ["--seed", "1", "--stopped", "1:6", "--digest", "00000000000000ff"],
     ["--sed", "1"],
   ])
   func wrongUsageIsRefused(words: [String]) {

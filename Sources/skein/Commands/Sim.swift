@@ -18,6 +18,9 @@ enum Sim {
         "leave out faults (kill,damage), clients (client-2), time (after-9s), single faults as"
           + " --shrink and --trace name them (faults-but-kill@3.1-48-0+…)"),
       Option("verdict", nil, "say of the one seed only what --shrink wants to know"),
+      Option(
+        "stopped", "SEED:SIGNAL",
+        "tell how this seed stopped a process (which becomes this command by itself)"),
       Option("history", "FILE", "write what the clients of the one seed saw, for skein check"),
       Option("digest", "D", "what the one seed's run must come to, as in a failure's message"),
       Option("must-reach", nil, "fail if something that every long run must reach never happened"),
@@ -34,13 +37,26 @@ enum Sim {
   /// Seeds that have no meaning of their own.
   private static let seedMax = UInt64.max - 1
 
+  /// So many lines of its story are shown of a seed that fails.
+  static let lastEventsCount = 25
+
   static func run(_ arguments: Arguments) throws -> ExitCode {
     let seeds = try seeds(arguments)
     let cut = try cut(arguments, seeds)
-    if arguments.flag("verdict") { return try SimTrial.run(seeds.lowerBound, cut) }
+    if arguments.flag("verdict") {
+      return try SimTrial.run(seeds.lowerBound, cut, isTold: arguments.flag("trace"))
+    }
+    let json = arguments.flag("json")
+    if let text = arguments.text("stopped") {
+      guard let mark = SimStop.Mark(text, in: seeds) else {
+        throw arguments.usage("--stopped: \"\(text)\" is none of the seeds with a signal")
+      }
+      let runs = mark.seed - seeds.lowerBound + 1
+      return try SimStop.report(mark, cut, runs: runs, json: json)
+    }
     // Seeds are run by other processes.
     if arguments.flag("shrink") { return try shrink(seeds.lowerBound, cut) }
-    SeedAtWork.reportEnds(isCut: !cut.text.isEmpty)
+    SeedAtWork.reportEnds(as: end(seeds, cut, arguments))
     var summary = SimSummary(cut: cut)
     let progress = Progress(first: seeds.lowerBound, last: seeds.upperBound)
     for seed in seeds {
@@ -52,14 +68,27 @@ enum Sim {
       progress.show(summary)
     }
     progress.clear()
-    if let failure = summary.failure, !arguments.flag("trace") {
-      summary.lastEvents = Simulator.lastEvents(seed: failure.seed, without: cut, count: 25)
+    if let seed = summary.failure?.seed, !arguments.flag("trace") {
+      summary.failure?.lastEvents = Simulator.lastEvents(
+        seed: seed, without: cut, count: lastEventsCount)
     }
-    let json = arguments.flag("json")
     let text = json ? summary.json.text + "\n" : summary.text(seconds: progress.seconds)
     try StandardOutput.write(text)
     return exitCode(
       summary, mustReach: arguments.flag("must-reach"), digest: arguments.text("digest"))
+  }
+
+  /// What becomes of this process if a seed stops it.
+  private static func end(
+    _ seeds: ClosedRange<UInt64>, _ cut: PlanCut, _ arguments: Arguments
+  ) -> SeedAtWork.End {
+    if arguments.flag("trace") {
+      return .line(again: SimSummary.repeatCommand(seeds.lowerBound, cut, digest: nil))
+    }
+    var words = ["sim", "--seeds", "\(seeds.lowerBound)..\(seeds.upperBound)"]
+    if !cut.text.isEmpty { words += ["--without", cut.text] }
+    if arguments.flag("json") { words.append("--json") }
+    return .process(words)
   }
 
   /// A list of single faults that the seed does not have.
@@ -81,6 +110,8 @@ enum Sim {
       guard isTraced, failure == nil else { return }
       // At once, so that the story is there if an invariant ends the process.
       do { try StandardOutput.write(line + "\n") } catch { failure = error }
+    } beforeEach: {
+      SeedAtWork.reached($0.step)
     }
     if let failure { throw failure }
     if let file { try write(report.history, to: file) }
@@ -97,9 +128,7 @@ enum Sim {
           + " \(summary.digestText), not \(digest), so Skein was another version then\n")
       if summary.failure == nil { return .failed }
     }
-    if let failure = summary.failure {
-      return failure.violation.isStandstill ? .unknown : .violated
-    }
+    if let failure = summary.failure { return failure.exitCode }
     guard mustReach, !summary.coverage.missing.isEmpty else { return .fine }
     let names = summary.coverage.missing.map(\.name).joined(separator: ", ")
     StandardError.write("skein: never reached: \(names)\n")
@@ -175,15 +204,20 @@ enum Sim {
     for name in ["history", "digest"] where arguments.text(name) != nil && !isOne {
       throw arguments.usage("--\(name) needs --seed N")
     }
+    func isGiven(_ name: String) -> Bool {
+      name == "stopped" ? arguments.text(name) != nil : arguments.flag(name)
+    }
     // One says things to people that the other would not bear.
     let pairs = [
       ("trace", "json"), ("shrink", "json"), ("shrink", "trace"), ("shrink", "must-reach"),
-      ("verdict", "json"), ("verdict", "trace"), ("verdict", "must-reach"), ("verdict", "shrink"),
+      ("verdict", "json"), ("verdict", "must-reach"), ("verdict", "shrink"),
+      ("stopped", "trace"), ("stopped", "must-reach"), ("stopped", "shrink"),
+      ("stopped", "verdict"),
     ]
-    for (one, other) in pairs where arguments.flag(one) && arguments.flag(other) {
+    for (one, other) in pairs where isGiven(one) && isGiven(other) {
       throw arguments.usage("--\(one) or --\(other), not both")
     }
-    for flag in ["shrink", "verdict"] where arguments.flag(flag) {
+    for flag in ["shrink", "verdict", "stopped"] where isGiven(flag) {
       for name in ["history", "digest"] where arguments.text(name) != nil {
         throw arguments.usage("--\(flag) or --\(name), not both")
       }
@@ -213,9 +247,7 @@ struct SimSummary {
   private(set) var simulated = 0.0
   private(set) var coverage = Coverage()
   private(set) var digest: UInt64 = 0
-  private(set) var failure: (seed: UInt64, violation: Violation, digest: String)?
-  /// The end of the failing seed's story.
-  var lastEvents: [String] = []
+  var failure: SimFailure?
 
   init(cut: PlanCut = PlanCut()) { self.cut = cut }
 
@@ -224,9 +256,7 @@ struct SimSummary {
     simulated += report.simulatedSeconds
     coverage.add(report.coverage)
     digest = (digest &* 31) ^ report.digest
-    if let violation = report.violation {
-      failure = (report.seed, violation, Self.text(of: report.digest))
-    }
+    if let violation = report.violation { failure = SimFailure(violation, of: report) }
   }
 
   var digestText: String { Self.text(of: digest) }
@@ -252,18 +282,7 @@ struct SimSummary {
           Happening.allCases.map { .init(name: $0.name, value: .unsigned(coverage[$0])) })),
       .init(name: "neverReached", value: .array(coverage.missing.map { .text($0.name) })),
     ]
-    if let failure {
-      members.append(
-        .init(
-          name: "violation",
-          value: [
-            "seed": .unsigned(failure.seed), "rule": .text(failure.violation.rule),
-            "text": .text(failure.violation.text), "time": .number(failure.violation.time),
-            "step": .unsigned(failure.violation.step),
-            "lastEvents": .array(lastEvents.map { .text($0) }),
-            "repeat": .text(Self.repeatCommand(failure.seed, cut, digest: failure.digest)),
-          ]))
-    }
+    if let failure { members.append(.init(name: "violation", value: failure.json(cut))) }
     return .object(members)
   }
 
@@ -287,20 +306,7 @@ struct SimSummary {
     if runs >= 200, !missing.isEmpty {
       text += "never reached: \(missing.map(\.name).joined(separator: ", "))\n"
     }
-    if let failure {
-      if !lastEvents.isEmpty {
-        text += "what seed \(failure.seed) did last:\n"
-        text += lastEvents.map { "  \($0)\n" }.joined()
-      }
-      let what = failure.violation.isStandstill ? "gets nowhere" : "breaks a promise"
-      text +=
-        "seed \(failure.seed) \(what) after \(rounded(failure.violation.time)) simulated s, at step"
-        + " \(failure.violation.step)\n  \(failure.violation)\n"
-        + "  again: \(Self.repeatCommand(failure.seed, cut, digest: failure.digest))\n"
-    } else {
-      text += "every promise held\n"
-    }
-    return text
+    return text + (failure?.text(cut) ?? "every promise held\n")
   }
 }
 

@@ -1,6 +1,7 @@
 // A seed of `skein sim --shrink` is run by a process of its own, since what fails may be an invariant, which
-// ends it. The process says as it goes which faults strike, and at last what became of the run: lines that
-// only this file writes and reads.
+// ends it, and so is one whose story is told after it stopped the process (`SimStop`). It says as it goes
+// which faults strike, the story if that is wanted, and at last what became of the run: lines that only this
+// file and `SeedAtWork` write, and only this one reads.
 
 import Glibc
 import Simulator
@@ -10,12 +11,17 @@ enum SimTrial {
   private static let held = "held"
   private static let foreign = "foreign "
   private static let violated = "violated "
+  private static let told = "told "
+  private static let stopped = "stopped "
+  private static let waits = "waits "
   private static let bug = "skein: invariant broken at "
 
   // MARK: The process that runs the seed
 
   /// Runs one seed and says what became of it.
-  static func run(_ seed: UInt64, _ cut: PlanCut) throws -> ExitCode {
+  ///
+  /// - Parameter isTold: whether it says the story too.
+  static func run(_ seed: UInt64, _ cut: PlanCut, isTold: Bool) throws -> ExitCode {
     // An invariant that breaks is what may be looked for: no cores.
     var none = rlimit(rlim_cur: 0, rlim_max: 0)
     _ = setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &none)
@@ -25,7 +31,19 @@ enum SimTrial {
       // At once, or it is lost when the process ends.
       if failure == nil { do { try StandardOutput.write(line + "\n") } catch { failure = error } }
     }
-    let report = Simulator.run(seed: seed, without: cut, struck: { say("\(struck)\($0)") })
+    if isTold { SeedAtWork.reportEnds(as: .verdict) }
+    let report = Simulator.run(
+      seed: seed, without: cut, tell: isTold ? { say("\(told)\($0)") } : nil,
+      struck: { say("\(struck)\($0)") },
+      beforeEach: { moment in
+        guard isTold else { return }
+        SeedAtWork.reached(moment.step)
+        // Within an event it is too late to ask, and for each of them it would take too long.
+        if moment.step % 64 == 1 {
+          SeedAtWork.everybodyWaits(
+            for: "Before step \(moment.step): \(moment.whatEverybodyWaitsFor)")
+        }
+      })
     if let strike = report.foreignStrike {
       say("\(foreign)\(seed) \(strike)")
     } else if let violation = report.violation {
@@ -42,13 +60,61 @@ enum SimTrial {
 
   /// Has a process of this program run the seed.
   static func outcome(_ seed: UInt64, _ cut: PlanCut) throws -> Trial {
-    var words = ["skein", "sim", "--verdict", "--seed", "\(seed)"]
-    if !cut.text.isEmpty { words += ["--without", cut.text] }
-    return try outcome(of: words, executable: try ownExecutable())
+    try outcome(of: words(seed, cut), executable: try ownExecutable())
+  }
+
+  static func outcome(of words: [String], executable: String) throws -> Trial {
+    let (output, signal) = try output(of: words, executable: executable)
+    return try trial(output, signal: signal)
+  }
+
+  /// What became of the seed, and what it did last.
+  struct Story {
+    let trial: Trial
+    var lastEvents: [String] = []
+    /// The event in which the process ended; nil if it ended by itself.
+    var step: UInt64?
+    /// What every node waited for shortly before.
+    var waits: String?
+  }
+
+  /// Has a process of this program run the seed and tell it.
+  static func story(_ seed: UInt64, _ cut: PlanCut) throws -> Story {
+    try story(of: words(seed, cut) + ["--trace"], executable: try ownExecutable())
+  }
+
+  static func story(of words: [String], executable: String) throws -> Story {
+    let (output, signal) = try output(of: words, executable: executable)
+    var rest: [Substring] = []
+    var events: [Substring] = []
+    var step: UInt64?
+    var waiting: String?
+    for line in output.split(separator: "\n") {
+      if line.hasPrefix(told) {
+        events.append(line.dropFirst(told.count))
+      } else if line.hasPrefix(stopped) {
+        step = UInt64(line.dropFirst(stopped.count))
+      } else if line.hasPrefix(waits) {
+        waiting = String(line.dropFirst(waits.count))
+      } else {
+        rest.append(line)
+      }
+    }
+    let trial = try trial(rest.joined(separator: "\n"), signal: signal)
+    return Story(
+      trial: trial, lastEvents: events.suffix(Sim.lastEventsCount).map(String.init), step: step,
+      waits: waiting)
+  }
+
+  private static func words(_ seed: UInt64, _ cut: PlanCut) -> [String] {
+    ["skein", "sim", "--verdict", "--seed", "\(seed)"]
+      + (cut.text.isEmpty ? [] : ["--without", cut.text])
   }
 
   /// Reads what a process says, errors too, until it ends.
-  static func outcome(of words: [String], executable: String) throws -> Trial {
+  ///
+  /// - Returns: that, and the signal that ended it, 0 if it ended by itself.
+  private static func output(of words: [String], executable: String) throws -> (String, Int32) {
     var ends: [Int32] = [-1, -1]
     guard pipe(&ends) == 0 else { throw Failure.system("pipe") }
     defer { close(ends[0]) }
@@ -75,7 +141,7 @@ enum SimTrial {
     while waitpid(pid, &status, 0) < 0 {
       if errno != EINTR { throw Failure.system("waitpid") }
     }
-    return try trial(String(decoding: bytes, as: UTF8.self), signal: status & 0x7f)
+    return (String(decoding: bytes, as: UTF8.self), status & 0x7f)
   }
 
   /// - Parameter signal: that ended the process; 0 if it ended by itself.
@@ -101,18 +167,22 @@ enum SimTrial {
             digest: digest), strikes: strikes)
       }
     }
-    let ends = [SIGABRT, SIGILL, SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGPROF]
-    guard ends.contains(signal) else {
+    guard SeedAtWork.signals.contains(signal) else {
       let what = last.last.map(String.init) ?? "signal \(signal)"
       throw Failure("a run of the seed ended without a verdict, by signal \(signal): \(what)")
     }
-    return Trial(failure: stopped(last.last.map(String.init), by: signal), strikes: strikes)
+    // A backtrace may follow, or come before.
+    let line =
+      last.first { $0.hasPrefix(bug) } ?? last.first { $0.contains("Fatal error: ") } ?? last.last
+    return Trial(failure: end(line.map(String.init), by: signal), strikes: strikes)
   }
 
   /// A process that ended in the middle: by the line of an invariant, else by what the signal is.
-  private static func stopped(_ line: String?, by signal: Int32) -> Trial.Failure {
+  private static func end(_ line: String?, by signal: Int32) -> Trial.Failure {
     if signal == SIGPROF {
-      return Trial.Failure(rule: "liveness", text: "the seed does not end")
+      return Trial.Failure(
+        rule: Violation.liveness,
+        text: "the seed does not end within \(SeedAtWork.secondsMax) s of processor time")
     }
     let text = line ?? ""
     guard text.hasPrefix(bug) else {
