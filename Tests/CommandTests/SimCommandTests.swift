@@ -1,5 +1,5 @@
-// `skein sim` on the command line: what it takes, how it refuses. Thousands of seeds run in .ci/run. (Not
-// here: a run sets signal handlers.)
+// `skein sim` on the command line: what it takes, how it refuses, how it ends. Thousands of seeds run in .ci/run.
+// (Not here: a run sets signal handlers.)
 
 import Testing
 
