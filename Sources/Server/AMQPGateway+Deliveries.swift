@@ -74,10 +74,7 @@ extension AMQPGateway {
     }
     var settled = SettledAtOnce()
     while client.connection.pendingBytes < pendingMax, let item = client.outbox.first {
-      let found = cursor.locate(item.delivery.reference, replica) {
-        records.recordThisTurn($0, cache: $1)
-      }
-      switch found {
+      switch cursor.locate(item.delivery.reference, replica, &records) {
       case .found(let range):
         client.outbox.removeFirst()
         client.countUnsent(-1, of: item.consumer)

@@ -23,13 +23,12 @@ struct RecordCursor {
   }
 
   mutating func locate(
-    _ reference: RecordReference, _ replica: borrowing Replica,
-    _ lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
+    _ reference: RecordReference, _ replica: borrowing Replica, _ records: inout RecordSource
   ) -> Outcome {
     let start = base + Int(reference.offset)
     let end = start + Int(reference.size)
     if reference.entry == entry, start >= 0, end <= payload.count { return .found(start..<end) }
-    switch lookUp(reference, replica.cache) {
+    switch records.recordThisTurn(reference, cache: replica.cache) {
     case .found(let found, let range):
       entry = reference.entry
       payload = found
@@ -65,15 +64,7 @@ extension ClientGateway {
   mutating func pumpDeliveries(
     records: inout RecordSource, replica: inout Replica, now: MonotonicTime
   ) {
-    guard !delivering.isEmpty else { return }
-    pumpDeliveries(replica: &replica, now: now) { records.recordThisTurn($0, cache: $1) }
-  }
-
-  /// - Parameter lookUp: finds a record, in the cache or the log.
-  mutating func pumpDeliveries(
-    replica: inout Replica, now: MonotonicTime,
-    lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
-  ) {
+    // Who waited for it may be gone.
     deliverRetry = .never
     guard !delivering.isEmpty else { return }
     var cursor = RecordCursor()
@@ -82,7 +73,7 @@ extension ClientGateway {
     for position in delivering.indices {
       let client = delivering[position]
       let waited = client.outbox.count
-      let isCutShort = !pump(client, &replica, now, &cursor, lookUp)
+      let isCutShort = !pump(client, &replica, now, &cursor, &records)
       let gotSomething = client.outbox.count < waited
       if client.outbox.isEmpty {
         client.isDelivering = false
@@ -103,8 +94,7 @@ extension ClientGateway {
   /// - Returns: false if the rest has to wait for the loop's next turn.
   private mutating func pump(
     _ client: ClientConnection, _ replica: inout Replica, _ now: MonotonicTime,
-    _ cursor: inout RecordCursor,
-    _ lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
+    _ cursor: inout RecordCursor, _ records: inout RecordSource
   ) -> Bool {
     let pendingMax = min(
       ClientGatewayLimits.deliverBytesPending, configuration.limits.clientWriteBytes / 2)
@@ -121,10 +111,10 @@ extension ClientGateway {
     touch(client)
     while client.connection.pendingBytes < pendingMax, let first = outbox.first {
       // Looked up before the frame is begun: one without messages must not be.
-      switch cursor.locate(first.delivery.reference, replica, lookUp) {
+      switch cursor.locate(first.delivery.reference, replica, &records) {
       case .found:
         let written = writeFrame(
-          to: client, &outbox, first.consumer, clock, replica, &cursor, lookUp)
+          to: client, &outbox, first.consumer, clock, replica, &cursor, &records)
         invariant(written > 0, "no room for a frame behind \(client.connection.pendingBytes) bytes")
       case .damaged:
         // What follows waits too, so that each consumer's order is kept.
@@ -151,7 +141,7 @@ extension ClientGateway {
   private mutating func writeFrame(
     to client: ClientConnection, _ outbox: inout Outbox, _ consumer: ConsumerID,
     _ clock: MachineTime, _ replica: borrowing Replica, _ cursor: inout RecordCursor,
-    _ lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
+    _ records: inout RecordSource
   ) -> Int {
     var count = 0
     _ = client.connection.write { bytes in
@@ -160,7 +150,7 @@ extension ClientGateway {
         let size = DeliveryHeader.byteCount + Int(item.delivery.reference.size)
         let full = ClientGatewayLimits.deliverFrameBytes
         guard count == 0 || encoder.payloadBytes(in: bytes) + size <= full,
-          case .found(let range) = cursor.locate(item.delivery.reference, replica, lookUp)
+          case .found(let range) = cursor.locate(item.delivery.reference, replica, &records)
         else { break }
         cursor.write(item.delivery.header(at: clock), range, &encoder, to: &bytes)
         outbox.removeFirst()

@@ -18,7 +18,11 @@ enum RecordLookup {
 
 /// Looks records up, and keeps the last pieces that it read from the disk.
 struct RecordSource: ~Copyable {
+  typealias Search = (RecordReference, borrowing EntryCache) -> RecordLookup
+
   private let store: LogStore?
+  /// What tests have asked instead of everything else.
+  private let search: Search?
   private var blocks = BlockCache()
   /// Bytes that deliveries may still read from the disk in this turn.
   private var bytesLeft = RecordSource.bytesPerTurn
@@ -32,9 +36,16 @@ struct RecordSource: ~Copyable {
   /// What a damaged entry counts for: mostly all of it was read, and how large it is nobody says.
   private static let damagedEntryBytes = 1 << 20
 
-  /// Without a store only the cache is looked through, which tests use.
+  /// Without a store only the cache is looked through.
   init(store: LogStore?) {
     self.store = store
+    search = nil
+  }
+
+  /// For tests: `search` says what is to be had.
+  init(_ search: @escaping Search) {
+    store = nil
+    self.search = search
   }
 
   mutating func beginTurn() {
@@ -63,6 +74,7 @@ struct RecordSource: ~Copyable {
   private mutating func knownRecord(
     _ reference: RecordReference, cache: borrowing EntryCache
   ) -> RecordLookup? {
+    if let search { return search(reference, cache) }
     if let entry = cache.entry(reference.entry) {
       return lookUp(reference, in: entry.payload, from: 0)
     }

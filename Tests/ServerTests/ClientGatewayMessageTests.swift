@@ -337,6 +337,24 @@ import Wire
     try harness.run(until: "repaired") { clients[0].deliveries.count == 1 }
   }
 
+  @Test("Who waited for what is damaged may be gone: then nobody looks for it, and the loop sleeps")
+  func nothingIsLookedForWithoutAnybody() throws {
+    let harness = try GatewayHarness.leading()
+    let client = try harness.client()
+    let queue = try client.declare("q")
+    try client.publishAndWait([Self.text(1)], to: queue)
+    harness.lookUp = { _, _ in .damaged }
+    try client.subscribe(1, to: queue, credit: 10)
+    harness.settle()
+    #expect(harness.gateway.deliverRetry > harness.now)
+    #expect(harness.gateway.deliverRetry < .never)
+    _ = try client.ask(.unsubscribe(consumer: ConsumerID(1), returnHeld: true))
+    harness.settle()
+    harness.pass(ClientGatewayLimits.deliverRetry)
+    #expect(harness.gateway.deliverRetry == .never)
+    #expect(harness.gateway.nextDeadline > harness.now)
+  }
+
   @Test func aLapsedDeliveryIsToldAndNotSentAnyMore() throws {
     let harness = try GatewayHarness.leading()
     let client = try harness.client()

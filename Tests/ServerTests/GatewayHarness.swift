@@ -25,7 +25,10 @@ final class GatewayHarness {
   var holdsStores = false
   /// Who else is there and agrees to everything; the others are silent.
   var agreeingPeers: Set<NodeID> = []
-  var lookUp: (RecordReference, borrowing EntryCache) -> RecordLookup
+  /// What is to be had of the log.
+  var lookUp: RecordSource.Search
+  /// Asks `lookUp`.
+  private var records = RecordSource(store: nil)
   /// Entries that the gateway found damaged, as the replica noted them.
   var notes: [String] = []
 
@@ -73,8 +76,9 @@ final class GatewayHarness {
         founders: Checksum(of: membership.encoded()))
       replica.receive(.introduction(introduction), from: member.id, now: now)
     }
-    var records = RecordSource(store: nil)
-    lookUp = { records.record($0, cache: $1) }
+    var cached = RecordSource(store: nil)
+    lookUp = { cached.record($0, cache: $1) }
+    records = RecordSource { [unowned self] in lookUp($0, $1) }
   }
 
   /// A single node that leads.
@@ -112,7 +116,7 @@ final class GatewayHarness {
     replica.tick(now: now)
     finishTurn()
     gateway.carryOutEffects(of: &replica, now: now)
-    gateway.pumpDeliveries(replica: &replica, now: now, lookUp: lookUp)
+    gateway.pumpDeliveries(records: &records, replica: &replica, now: now)
     gateway.flush(now: now)
   }
 
