@@ -144,7 +144,7 @@ final class AMQPClient {
     var unsent: Int?
   }
 
-  /// A get whose message cannot be read yet.
+  /// A get whose message is not written yet.
   struct WaitingGet {
     var token: RequestToken
     var taker: ConsumerID
@@ -176,6 +176,8 @@ final class AMQPClient {
   var waitingBytes = 0
   /// What it has begun and not finished, as the gateway has counted it; see `countBegun`.
   var begunBytes = 0
+  /// What it has waiting to be sent, as the gateway has counted it.
+  var countedOutput = 0
   /// Before then nothing is looked up for it: what is next was not to be had.
   var deliverRetry = MonotonicTime(0)
   /// Since when nothing is read for want of room; nil if it is not for that.
@@ -208,6 +210,8 @@ final class AMQPClient {
   var takers = AMQPTakers()
   /// In the order in which they were taken.
   var waitingGets: [WaitingGet] = []
+  /// Whether they come before the consumers' messages, where there is not room for both.
+  var getsAreFirst = true
   /// Consumers that are being cancelled: what they were given before is sent before cancel-ok.
   private(set) var cancelling: [ConsumerID: Cancelling] = [:]
   /// Consumers that were cancelled and held messages then: these go back with their channel.
@@ -230,6 +234,15 @@ final class AMQPClient {
   /// The session that commands go to; nil if there is none.
   var openSession: SessionID? {
     if case .open(let session) = session { session } else { nil }
+  }
+
+  /// Deliveries and gets that are not written yet.
+  var unwrittenCount: Int { outbox.count + waitingGets.count }
+
+  /// Whether there is something to write that may be looked up.
+  func mayBeWritten(now: MonotonicTime) -> Bool {
+    guard phase == .open else { return false }
+    return !outbox.isEmpty && now >= deliverRetry || waitingGets.contains { now >= $0.retryAt }
   }
 
   // MARK: Publishes

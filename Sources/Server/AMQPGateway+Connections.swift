@@ -64,6 +64,7 @@ extension AMQPGateway {
     client.outbox.removeAll()
     client.waitingGets.removeAll()
     client.connection.close()
+    output.count(client.connection, &client.countedOutput)
   }
 
   /// The session ends with its connection: lost, unless the client closed it and that is on its way.
@@ -93,7 +94,7 @@ extension AMQPGateway {
     if needsTurn || relay.isOpen { return MonotonicTime(0) }
     return min(
       nextSweep, acceptPausedUntil ?? .never, deliverRetry,
-      min(relay.nextDeadline, reads.nextDeadline))
+      min(relay.nextDeadline, reads.nextDeadline, output.deadline))
   }
 
   /// Time passed. To be called in every turn before `passOn`.

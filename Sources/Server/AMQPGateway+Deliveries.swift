@@ -12,46 +12,62 @@ extension AMQPGateway {
   ) {
     client.outbox.append(deliveries, to: consumer)
     client.countUnsent(deliveries.count, of: consumer)
+    noteDelivering(client)
+  }
+
+  /// There is something to be written.
+  mutating func noteDelivering(_ client: AMQPClient) {
     guard !client.isDelivering else { return }
     client.isDelivering = true
     delivering.append(client)
   }
 
-  /// Writes deliveries to the connections that have room for them.
+  /// Writes deliveries, and the answers to gets, to the connections that have room for them.
   mutating func pumpDeliveries(
     records: inout RecordSource, replica: inout Replica, now: MonotonicTime
   ) {
+    // Who waited for it may be gone.
     deliverRetry = .never
-    answerWaitingGets(&records, &replica, now: now)
-    pumpOutboxes(records: &records, replica: &replica, now: now)
+    output.beginTurn()
+    pumpConnections(records: &records, replica: &replica, now: now)
+    output.endTurn(now: now)
     shareRoomLeft()
   }
 
-  private mutating func pumpOutboxes(
+  private mutating func pumpConnections(
     records: inout RecordSource, replica: inout Replica, now: MonotonicTime
   ) {
     guard !delivering.isEmpty else { return }
     var cursor = RecordCursor()
     var waiting: [AMQPClient] = []
     swap(&waiting, &delivering)
-    var cut: (place: Int, gotSomething: Bool)?
+    var cut: ReadTurns.Cut?
     for client in waiting where client.phase == .open {
-      let waited = client.outbox.count
-      let isCutShort = !pump(client, &cursor, &records, &replica, now: now)
-      let gotSomething = client.outbox.count < waited
+      let waited = client.unwrittenCount
+      let end = pump(client, &cursor, &records, &replica, now: now)
+      let gotSomething = client.unwrittenCount < waited
       shareRoom(client)
-      if client.outbox.isEmpty {
+      if gotSomething, client.connection.pendingBytes >= pendingMax {
+        // Who reads makes room for the others.
+        flush(client, now: now)
+      }
+      if client.unwrittenCount == 0 {
         client.isDelivering = false
-      } else {
-        delivering.append(client)
-        if isCutShort, cut == nil {
-          cut = (delivering.count - 1, gotSomething)
-        }
+        continue
+      }
+      delivering.append(client)
+      if gotSomething { client.getsAreFirst.toggle() }
+      if end == .output { output.noteAwaited() }
+      if end != .ownReasons, cut == nil {
+        cut = ReadTurns.Cut(place: delivering.count - 1, gotSomething: gotSomething, end: end)
       }
     }
-    if let cut {
-      readTurns.pass(at: cut.place, gotSomething: cut.gotSomething, in: &delivering)
-    }
+    if let cut { readTurns.pass(cut, in: &delivering) }
+  }
+
+  /// Deliveries are written to a connection while fewer bytes than this wait to be sent.
+  private var pendingMax: Int {
+    min(ClientGatewayLimits.deliverBytesPending, configuration.limits.clientWriteBytes / 2)
   }
 
   /// What is next for the client cannot be had now. It is not looked for in every turn: others would be
@@ -61,19 +77,42 @@ extension AMQPGateway {
     deliverRetry = min(deliverRetry, client.deliverRetry)
   }
 
-  /// - Returns: false if the rest has to wait for the loop's next turn.
   private mutating func pump(
     _ client: AMQPClient, _ cursor: inout RecordCursor, _ records: inout RecordSource,
     _ replica: inout Replica, now: MonotonicTime
-  ) -> Bool {
-    let pendingMax = min(
-      ClientGatewayLimits.deliverBytesPending, configuration.limits.clientWriteBytes / 2)
+  ) -> PumpEnd {
+    let pending = client.connection.pendingBytes
+    guard pending < pendingMax else { return .ownReasons }
+    let pendingEnd = min(pendingMax, pending + max(0, output.room))
+    defer {
+      output.wrote(client.connection.pendingBytes - pending)
+      output.count(client.connection, &client.countedOutput)
+    }
+    // Where the first has to wait for reading, the second may have what is in memory.
+    let getsAreFirst = client.getsAreFirst
+    var end = PumpEnd.ownReasons
+    if getsAreFirst { end = pumpGets(client, pendingEnd, &records, &replica, now: now) }
+    let outboxEnd = pumpOutbox(client, pendingEnd, &cursor, &records, &replica, now: now)
+    if !getsAreFirst { end = pumpGets(client, pendingEnd, &records, &replica, now: now) }
+    return end == .ownReasons ? outboxEnd : end
+  }
+
+  /// Why it is the end where something is left to write, but `pendingEnd` is reached.
+  func endOfRoom(of client: AMQPClient) -> PumpEnd {
+    client.connection.pendingBytes < pendingMax ? .output : .ownReasons
+  }
+
+  private mutating func pumpOutbox(
+    _ client: AMQPClient, _ pendingEnd: Int, _ cursor: inout RecordCursor,
+    _ records: inout RecordSource, _ replica: inout Replica, now: MonotonicTime
+  ) -> PumpEnd {
+    guard client.phase == .open, !client.outbox.isEmpty else { return .ownReasons }
     guard now >= client.deliverRetry else {
       deliverRetry = min(deliverRetry, client.deliverRetry)
-      return true
+      return .ownReasons
     }
     var settled = SettledAtOnce()
-    while client.connection.pendingBytes < pendingMax, let item = client.outbox.first {
+    while client.connection.pendingBytes < pendingEnd, let item = client.outbox.first {
       switch cursor.locate(item.delivery.reference, replica, &records) {
       case .found(let range):
         client.outbox.removeFirst()
@@ -89,20 +128,20 @@ extension AMQPGateway {
         tryAgainLater(client, now: now)
         finish(&settled, client)
         finishCancels(client, replica)
-        return true
+        return .ownReasons
       case .later:
         finish(&settled, client)
-        return false
+        return .reading
       case .unavailable:
         tryAgainLater(client, now: now)
         finish(&settled, client)
         finishCancels(client, replica)
-        return true
+        return .ownReasons
       }
-      if client.phase != .open { return true }
+      if client.phase != .open { return .ownReasons }
     }
     finish(&settled, client)
-    return true
+    return client.outbox.isEmpty ? .ownReasons : endOfRoom(of: client)
   }
 
   /// Deliveries of one consumer after the other that are settled as they are written: what needs no
@@ -173,98 +212,8 @@ extension AMQPGateway {
     }
   }
 
-  // MARK: Gets
-
-  enum GetOutcome: Hashable {
-    case answered
-    case damaged
-    case later
-    case unavailable
-  }
-
-  /// Answers a get if its message can be read.
-  mutating func maybeAnswer(
-    _ get: AMQPClient.WaitingGet, _ client: AMQPClient, _ replica: borrowing Replica,
-    _ records: inout RecordSource
-  ) -> GetOutcome {
-    // Without its channel it has gone back already.
-    guard let taker = client.takers[get.taker], let session = client.openSession else {
-      return .answered
-    }
-    switch records.recordThisTurn(get.delivery.reference, cache: replica.cache) {
-    case .damaged: return .damaged
-    case .later: return .later
-    case .unavailable: return .unavailable
-    case .found(let payload, let range):
-      payload.withUnsafeBytes { bytes in
-        let record = UnsafeRawBufferPointer(rebasing: bytes[range])
-        answer(get, with: record, from: taker.queue, session, client, replica)
-      }
-      return .answered
-    }
-  }
-
-  private mutating func answer(
-    _ get: AMQPClient.WaitingGet, with record: UnsafeRawBufferPointer, from queue: String,
-    _ session: SessionID, _ client: AMQPClient, _ replica: borrowing Replica
-  ) {
-    let delivery = get.delivery
-    var isTaken = false
-    withContent(of: record, delivery, get.taker, queue, client, replica) { gateway, content in
-      gateway.noteMistakes(of: content, from: queue, client, replica)
-      gateway.say(to: client) { machine, output, _ in
-        isTaken = machine.answerGet(
-          get.token,
-          BrokerDelivery(
-            consumer: get.taker, delivery: delivery.delivery,
-            isRedelivered: delivery.isRedelivery, content: content),
-          remaining: UInt32(clamping: get.ready), output: &output)
-      }
-    }
-    client.takers.answered(get.taker, holds: isTaken && !get.noAck)
-    counters.delivered += 1
-    if delivery.attempt > AMQPAdvice.attemptsMax { advise(.requeueLoop(queue: queue)) }
-    guard !isTaken || get.noAck else { return }
-    let one = DeliveryRange(first: delivery.delivery, last: delivery.delivery)
-    settle([one], of: get.taker, isTaken ? .acknowledge : .release, session, client)
-    needsTurn = true
-  }
-
-  /// Keeps the get until its message can be read: the record is fetched from the other nodes (G11).
-  mutating func wait(_ get: AMQPClient.WaitingGet, _ client: AMQPClient) {
-    if client.waitingGets.isEmpty { getting.append(client) }
-    client.waitingGets.append(get)
-  }
-
-  private mutating func answerWaitingGets(
-    _ records: inout RecordSource, _ replica: inout Replica, now: MonotonicTime
-  ) {
-    guard !getting.isEmpty else { return }
-    var waiting: [AMQPClient] = []
-    swap(&waiting, &getting)
-    for client in waiting where client.phase == .open {
-      var gets: [AMQPClient.WaitingGet] = []
-      swap(&gets, &client.waitingGets)
-      for var get in gets {
-        if now >= get.retryAt {
-          switch maybeAnswer(get, client, replica, &records) {
-          case .answered: continue
-          case .damaged: replica.entryIsDamaged(get.delivery.reference.entry, now: now)
-          case .later:
-            wait(get, client)
-            continue
-          case .unavailable: break
-          }
-          get.retryAt = now + ClientGatewayLimits.deliverRetry
-        }
-        deliverRetry = min(deliverRetry, get.retryAt)
-        wait(get, client)
-      }
-    }
-  }
-
   /// The message as its consumer is to see it.
-  private mutating func withContent(
+  mutating func withContent(
     of record: UnsafeRawBufferPointer, _ delivery: Delivery, _ consumer: ConsumerID,
     _ queue: String, _ client: AMQPClient, _ replica: borrowing Replica,
     _ body: (inout AMQPGateway, BrokerContent) -> Void

@@ -36,7 +36,7 @@ extension AMQPGateway {
       guard let client = sessions[session.rawValue],
         let awaited = client.awaited.removeValue(forKey: tag)
       else { return }
-      answer(awaited, with: reply, to: client, replica, &records)
+      answer(awaited, with: reply, to: client, replica)
     case .sessionOpened(let origin, let session, _, _):
       opened(origin, session)
     case .sessionOpenRefused(let origin, let refusal):
@@ -132,7 +132,7 @@ extension AMQPGateway {
 
   private mutating func answer(
     _ awaited: AMQPClient.Awaited, with reply: Reply, to client: AMQPClient,
-    _ replica: borrowing Replica, _ records: inout RecordSource
+    _ replica: borrowing Replica
   ) {
     switch (awaited, reply) {
     case (.nothing, _): return
@@ -162,9 +162,11 @@ extension AMQPGateway {
     case (.cancel(_, let consumer, _), .unsubscribed):
       if client.isGivenAll(consumer) { finishCancel(of: consumer, client, replica) }
     case (.get(let token, _, let noAck), .topology(.took(let taker, let delivery, let ready))):
-      let get = AMQPClient.WaitingGet(
-        token: token, taker: taker, delivery: delivery, ready: ready, noAck: noAck)
-      if maybeAnswer(get, client, replica, &records) != .answered { wait(get, client) }
+      // It is answered where deliveries are written, and takes turns with them.
+      client.waitingGets.append(
+        AMQPClient.WaitingGet(
+          token: token, taker: taker, delivery: delivery, ready: ready, noAck: noAck))
+      noteDelivering(client)
     case (.get(let token, let taker, _), .topology(.nothingToTake)):
       client.takers.answered(taker, holds: false)
       answer(token, .getEmpty, to: client)

@@ -13,7 +13,7 @@
 //     flush                      one system call per connection that has something
 //
 // `+Connections` is about connections, `+Requests` and `+Publishes` about what clients want,
-// `+Effects` and `+Deliveries` about what they are told, `+Reads` about answers that need no entry,
+// `+Effects`, `+Deliveries` and `+Gets` about what they are told, `+Reads` about answers that need no entry,
 // `+Consumers` and `+ChannelLimits` about how much they may hold, `+Flow` about publishers that must wait.
 
 import AMQP
@@ -63,13 +63,12 @@ struct AMQPGateway: ~Copyable {
 
   /// To be flushed at the end of the turn.
   var touched: [AMQPClient] = []
-  /// Those with something in the outbox.
+  /// Those with something in the outbox, or gets that wait for their messages.
   var delivering: [AMQPClient] = []
   var readTurns = ReadTurns()
+  var output = OutputBudget()
   /// Those with channels that may have room left under their limits.
   var sharing: [AMQPClient] = []
-  /// Those with gets whose messages cannot be read yet.
-  var getting: [AMQPClient] = []
   /// Those of which nothing is read.
   var paused: [AMQPClient] = []
   /// Requests that answers led to, to be carried out next.
@@ -269,6 +268,11 @@ struct AMQPGateway: ~Copyable {
     var more = BrokerRequests()
     let isWritten = client.connection.write { body(&client.machine, &$0, &more) }
     guard isWritten else {
+      if client.phase == .open {
+        log.warning(
+          "AMQP: closed \(client.connection.peer): \(client.connection.pendingBytes) bytes wait for it"
+            + " to read")
+      }
       drop(client)
       return
     }
@@ -314,17 +318,33 @@ struct AMQPGateway: ~Copyable {
       position += 1
     }
     touched.removeAll(keepingCapacity: true)
+    boundOutput(now: now)
   }
 
-  private mutating func flush(_ client: AMQPClient, now: MonotonicTime) {
+  /// Closes those who make others wait by not reading.
+  private mutating func boundOutput(now: MonotonicTime) {
+    for client in output.takeNonReaders(among: clients, now: now) {
+      log.warning(
+        "AMQP: closed \(client.connection.peer): \(client.countedOutput) bytes wait for it to read, and"
+          + " \(output.bytes) for all")
+      drop(client)
+    }
+    if output.isAwaited, !output.isFull { needsTurn = true }
+  }
+
+  mutating func flush(_ client: AMQPClient, now: MonotonicTime) {
     guard client.phase != .closed else { return }
     if client.phase == .open {
       // Confirms are gathered over the turn. Without room they wait for the next.
       _ = client.connection.write { client.machine.flush(output: &$0) }
       if client.machine.state == .finished { beginEnd(of: client, now: now) }
     }
-    switch client.connection.flush(now: now) {
+    let outcome = client.connection.flush(now: now)
+    output.count(client.connection, &client.countedOutput)
+    switch outcome {
     case .flushed:
+      // There is room for more, and no event will say so.
+      if client.mayBeWritten(now: now) { needsTurn = true }
       if client.phase == .lastWords {
         client.phase = .lingering
         client.connection.shutdownOutput()

@@ -75,6 +75,8 @@ final class ClientConnection {
 
   /// What it has sent of frames that are not taken yet, as the gateway has counted it; see `countBegun`.
   var begunBytes = 0
+  /// What it has waiting to be sent, as the gateway has counted it.
+  var countedOutput = 0
   /// Before then nothing is looked up for it: what is next was not to be had.
   var deliverRetry = MonotonicTime(0)
 

@@ -99,6 +99,7 @@ extension ClientGateway {
     countBegun(client)
     clients.remove(client.token)
     client.connection.close()
+    output.count(client.connection, &client.countedOutput)
   }
 
   /// The session has no connection any more; its timeout begins (G7).

@@ -66,42 +66,61 @@ extension ClientGateway {
   ) {
     // Who waited for it may be gone.
     deliverRetry = .never
+    output.beginTurn()
+    defer { output.endTurn(now: now) }
     guard !delivering.isEmpty else { return }
     var cursor = RecordCursor()
     var kept = 0
-    var cut: (place: Int, gotSomething: Bool)?
+    var cut: ReadTurns.Cut?
     for position in delivering.indices {
       let client = delivering[position]
       let waited = client.outbox.count
-      let isCutShort = !pump(client, &replica, now, &cursor, &records)
+      let end = pump(client, &replica, now, &cursor, &records)
       let gotSomething = client.outbox.count < waited
+      if gotSomething, client.connection.pendingBytes >= pendingMax {
+        // Who reads makes room for the others.
+        flush(client, now: now)
+      }
       if client.outbox.isEmpty {
         client.isDelivering = false
       } else {
         delivering[kept] = client
         kept += 1
-        if isCutShort, cut == nil {
-          cut = (kept - 1, gotSomething)
+        if end == .output { output.noteAwaited() }
+        if end != .ownReasons, cut == nil {
+          cut = ReadTurns.Cut(place: kept - 1, gotSomething: gotSomething, end: end)
         }
       }
     }
     delivering.removeSubrange(kept...)
     if let cut {
-      readTurns.pass(at: cut.place, gotSomething: cut.gotSomething, in: &delivering)
+      readTurns.pass(cut, in: &delivering)
     }
   }
 
-  /// - Returns: false if the rest has to wait for the loop's next turn.
+  /// Deliveries are written to a connection while fewer bytes than this wait to be sent.
+  private var pendingMax: Int {
+    min(ClientGatewayLimits.deliverBytesPending, configuration.limits.clientWriteBytes / 2)
+  }
+
   private mutating func pump(
     _ client: ClientConnection, _ replica: inout Replica, _ now: MonotonicTime,
     _ cursor: inout RecordCursor, _ records: inout RecordSource
-  ) -> Bool {
-    let pendingMax = min(
-      ClientGatewayLimits.deliverBytesPending, configuration.limits.clientWriteBytes / 2)
-    guard client.takesAnswers, client.connection.pendingBytes < pendingMax else { return true }
+  ) -> PumpEnd {
+    let pendingMax = pendingMax
+    let pending = client.connection.pendingBytes
+    guard client.takesAnswers, pending < pendingMax, !client.outbox.isEmpty else {
+      return .ownReasons
+    }
     guard now >= client.deliverRetry else {
       deliverRetry = min(deliverRetry, client.deliverRetry)
-      return true
+      return .ownReasons
+    }
+    guard output.room > 0 else { return .output }
+    let pendingEnd = min(pendingMax, pending + output.room)
+    defer {
+      output.wrote(client.connection.pendingBytes - pending)
+      output.count(client.connection, &client.countedOutput)
     }
     // A local is reached without the checks that a class's property costs.
     var outbox = Outbox()
@@ -109,7 +128,7 @@ extension ClientGateway {
     defer { swap(&outbox, &client.outbox) }
     let clock = replica.clock.reading(at: now)
     touch(client)
-    while client.connection.pendingBytes < pendingMax, let first = outbox.first {
+    while client.connection.pendingBytes < pendingEnd, let first = outbox.first {
       // Looked up before the frame is begun: one without messages must not be.
       switch cursor.locate(first.delivery.reference, replica, &records) {
       case .found:
@@ -120,14 +139,14 @@ extension ClientGateway {
         // What follows waits too, so that each consumer's order is kept.
         replica.entryIsDamaged(first.delivery.reference.entry, now: now)
         tryAgainLater(client, now: now)
-        return true
-      case .later: return false
+        return .ownReasons
+      case .later: return .reading
       case .unavailable:
         tryAgainLater(client, now: now)
-        return true
+        return .ownReasons
       }
     }
-    return true
+    return client.connection.pendingBytes < pendingMax ? .output : .ownReasons
   }
 
   /// What is next for the client cannot be had now. It is not looked for in every turn: others would be

@@ -9,7 +9,7 @@ extension ClientGateway {
   /// When the loop should turn again at the latest; 0 is at once.
   var nextDeadline: MonotonicTime {
     if needsTurn { return MonotonicTime(0) }
-    return min(nextSweep, acceptPausedUntil ?? .never, deliverRetry)
+    return min(nextSweep, acceptPausedUntil ?? .never, deliverRetry, output.deadline)
   }
 
   /// Time passed. To be called in every turn before `finishTurn`.

@@ -97,6 +97,7 @@ struct ClientGateway: ~Copyable {
   /// Those with something in the outbox.
   var delivering: [ClientConnection] = []
   var readTurns = ReadTurns()
+  var output = OutputBudget()
   /// Those of which nothing is read.
   var paused: [ClientConnection] = []
   /// Sessions whose connection closed, to be told to the machine.
@@ -266,12 +267,29 @@ extension ClientGateway {
       position += 1
     }
     touched.removeAll(keepingCapacity: true)
+    boundOutput(now: now)
   }
 
-  private mutating func flush(_ client: ClientConnection, now: MonotonicTime) {
+  /// Closes those who make others wait by not reading.
+  private mutating func boundOutput(now: MonotonicTime) {
+    for client in output.takeNonReaders(among: clients, now: now) {
+      log.warning(
+        "closed \(client.connection.peer): \(client.countedOutput) bytes wait for it to read, and"
+          + " \(output.bytes) for all")
+      counters.faults += 1
+      drop(client)
+    }
+    if output.isAwaited, !output.isFull { needsTurn = true }
+  }
+
+  mutating func flush(_ client: ClientConnection, now: MonotonicTime) {
     guard client.phase != .closed else { return }
-    switch client.connection.flush(now: now) {
+    let outcome = client.connection.flush(now: now)
+    output.count(client.connection, &client.countedOutput)
+    switch outcome {
     case .flushed:
+      // There is room for more, and no event will say so.
+      if !client.outbox.isEmpty, now >= client.deliverRetry { needsTurn = true }
       if client.phase == .lastWords {
         client.phase = .lingering
         client.connection.shutdownOutput()

@@ -27,6 +27,14 @@ enum ClientGatewayLimits {
   /// Deliveries are written to a connection while fewer bytes than this wait to be sent. Enough to
   /// keep a fast reader busy until the next turn; what is beyond waits as numbers in the outbox.
   static let deliverBytesPending = 1 << 20
+  /// Bytes of deliveries written in one turn of the loop, to all connections of a gateway.
+  static let deliverBytesPerTurn = 64 << 20
+  /// Deliveries are written while all connections of a gateway together have fewer bytes waiting to be sent.
+  static let outputBytes = 512 << 20
+  /// With answers, and the last message, it may be so much more: then those who have most are closed.
+  static let answerBytes = 256 << 20
+  /// Where nobody could be written a delivery for so long, those who do not read are closed.
+  static let outputPatience = Nanoseconds.seconds(5)
   /// A deliver frame takes no further message when it is this large: the write buffer is then just
   /// one chunk, which is used again.
   static let deliverFrameBytes = 60 << 10

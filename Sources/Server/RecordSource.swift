@@ -132,7 +132,26 @@ struct ReadTurns {
   /// Turns since then in which somebody had to wait.
   private var used = 0
 
-  /// To be called after a turn of the loop in which somebody had to wait. Nobody waits for ever: each time
+  /// The first in a turn of the loop whose deliveries were cut short for what all share.
+  struct Cut {
+    var place: Int
+    var gotSomething: Bool
+    var end: PumpEnd
+  }
+
+  /// To be called after a turn in which somebody was.
+  mutating func pass<Client>(_ cut: Cut, in waiting: inout [Client]) {
+    switch cut.end {
+    case .ownReasons: return
+    case .reading: pass(at: cut.place, gotSomething: cut.gotSomething, in: &waiting)
+    case .output:
+      // Nobody behind it was written anything.
+      let served = cut.gotSomething ? cut.place + 1 : cut.place
+      waiting = Array(waiting[served...] + waiting[..<served])
+    }
+  }
+
+  /// To be called after a turn of the loop in which somebody had to wait for reading. Nobody waits for ever: each time
   /// that the order changes, who waits comes nearer to the front.
   ///
   /// - Parameters:
