@@ -150,6 +150,8 @@ final class StreamScan {
       guard try scan(info) else { return }
       segment += 1
     }
+    // What has no record, behind segments that are missing, is cut away with them.
+    segments.removeAll { $0.segment > end.segment }
     if newestSynced > newest, newestSynced >= firstSegment {
       isExtentUnknown = true
       isSegmentMissing = true

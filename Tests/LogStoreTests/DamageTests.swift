@@ -194,6 +194,19 @@ extension DamageReport {
     }
   }
 
+  @Test("A segment without a record behind missing ones goes with them (seed 20593)")
+  func withoutARecordBehindMissingOnes() throws {
+    for fixture in [try Fixture(), try Fixture(hasSnapshot: false)] {
+      let names = files(fixture.disk, "segment-")
+      for name in names {
+        let disk = fixture.disk.killed()
+        for other in names where other != name { disk.names[other] = nil }
+        disk.damage(name) { $0.removeLast($0.count - 3863) }
+        try fixture.check(disk, "\(name) cut to 3863 bytes, the others missing")
+      }
+    }
+  }
+
   /// Of the last head's life the next one would be, and what lies in the file would count as the next one's.
   @Test(
     "A file whose head is older than what is in it is not used again (seeds 92 and 57182)",
