@@ -366,6 +366,38 @@ struct TestClient {
     #expect(bodies == [Array("one".utf8), Array("two".utf8)])
   }
 
+  @Test("Two nodes that lost different records, and are alone, mend each other (G11)")
+  func repairOfEachOther() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    var client = TestClient(cluster: cluster)
+    client.begin()
+    client.publish(["one"])
+    cluster.run(until: "the first confirm") { _ in client.isConfirmed(through: 1) }
+    let leader = try #require(cluster.leader)
+    let between = leader.replica?.applied ?? .zero
+    client.publish(["two"])
+    cluster.run(until: "the second confirm") { _ in client.isConfirmed(through: 2) }
+    let hurt = Array(cluster.nodes.prefix(2))
+    cluster.run(until: "applied") { _ in
+      hurt.allSatisfy { $0.replica?.applied == leader.replica?.applied }
+    }
+    for node in hurt { #expect(node.replica?.takeSnapshot() == true) }
+    cluster.step()
+    for node in cluster.nodes { cluster.crash(node) }
+    hurt[0].damaged = [LogIndex(1)...between]
+    hurt[1].damaged = [between.next...LogIndex(100)]
+    for node in hurt { cluster.start(node) }
+    cluster.run(until: "both repairs") { _ in hurt.allSatisfy { !$0.repairs.isEmpty } }
+    let bodies = try hurt.map { node in
+      try node.repairs.flatMap(\.bodies).map { body in
+        try String(
+          decoding: body.withUnsafeBytes { try MessageRecord.parts(of: $0).body }, as: UTF8.self)
+      }
+    }
+    #expect(bodies == [["one"], ["two"]])
+  }
+
   @Test("What is being repaired is not repaired again whenever it is read (seed 232259045)")
   func repairOnItsWay() throws {
     let cluster = ReplicaCluster(3)
