@@ -72,7 +72,7 @@ import Glibc
     var chunk = used
     chunk.removeAll(keepingCapacity: true)
     let capacity = chunk.capacity
-    guard capacity > 0, capacity <= BufferPool.chunkCapacityMax,
+    guard capacity >= BufferPool.bufferBytesMin, capacity <= BufferPool.chunkCapacityMax,
       keptChunkBytes + capacity <= keptBytesMax
     else { return }
     keptChunkBytes += capacity

@@ -25,13 +25,16 @@ import Glibc
     let bytes: [UInt8]
     /// The unsent part; never empty.
     var range: Range<Int>
-    /// Whether `bytes` came from the pool and goes back there.
-    let isChunk: Bool
+    /// Whether others may have `bytes` too; else they are chunks' or copies.
+    let isShared: Bool
   }
 
   /// A shared piece smaller than this is copied: an entry in the kernel's list of pieces costs more
   /// than a copy of this size, and a few bytes shall not keep a large array alive.
   @usableFromInline static let sharedBytesMin = 4096
+  /// Of a piece larger than this, once half of it is sent, the rest is copied. Whoever reads all but the last bytes
+  /// of a message would keep all of it in memory, where `pendingBytes` tells of these only.
+  private static let keptBytesMax = 2 * BufferPool.chunkBytes
   /// Pieces sent with one system call.
   private static let piecesPerCall = 64
 
@@ -64,7 +67,7 @@ import Glibc
     }
     guard pendingBytes < limit else { return false }
     seal()
-    enqueue(Piece(bytes: array, range: range, isChunk: false))
+    enqueue(Piece(bytes: array, range: range, isShared: true))
     return true
   }
 
@@ -75,12 +78,12 @@ import Glibc
     if range.count >= current.capacity / 2 {
       var full: [UInt8] = []
       swap(&full, &current)
-      enqueue(Piece(bytes: full, range: range, isChunk: true))
+      enqueue(Piece(bytes: full, range: range, isShared: false))
     } else {
       // Little in a large chunk, between two shared pieces: waiting behind a slow reader it would
       // hold memory that `pendingBytes` does not tell of.
       let copy = [UInt8](current[range])
-      enqueue(Piece(bytes: copy, range: 0..<copy.count, isChunk: false))
+      enqueue(Piece(bytes: copy, range: 0..<copy.count, isShared: false))
       current.removeAll(keepingCapacity: true)
     }
     currentStart = 0
@@ -159,20 +162,37 @@ import Glibc
       guard left >= range.count else {
         pieces[0].range = range.lowerBound + left..<range.upperBound
         sealedBytes -= left
+        shrinkFirst()
         return
       }
       left -= range.count
       sealedBytes -= range.count
-      if let done = pieces.popFirst(), done.isChunk { pool.giveChunk(done.bytes) }
+      if let done = pieces.popFirst(), !done.isShared { pool.giveChunk(done.bytes) }
     }
     currentStart += left
     if pendingBytes == 0 { release(to: pool) }
   }
 
+  private mutating func shrinkFirst() {
+    let piece = pieces[0]
+    guard !piece.isShared, piece.bytes.count > Self.keptBytesMax,
+      piece.range.count <= piece.bytes.count / 2
+    else { return }
+    let rest = [UInt8](piece.bytes[piece.range])
+    pieces[0] = Piece(bytes: rest, range: 0..<rest.count, isShared: false)
+  }
+
+  /// Memory that the unsent bytes keep, shared arrays left out: at most twice as much as these, and a little.
+  var heldBytes: Int {
+    (0..<pieces.count).reduce(current.count) {
+      pieces[$1].isShared ? $0 : $0 + pieces[$1].bytes.count
+    }
+  }
+
   /// Drops everything and gives the memory back.
   mutating func release(to pool: BufferPool) {
     while let piece = pieces.popFirst() {
-      if piece.isChunk { pool.giveChunk(piece.bytes) }
+      if !piece.isShared { pool.giveChunk(piece.bytes) }
     }
     // What a slow reader made the ring grow to is not kept for ever.
     if piecesPeak > OutboundQueue.piecesPerCall { pieces.removeAll() }

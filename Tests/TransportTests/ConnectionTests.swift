@@ -240,6 +240,25 @@ import Testing
     #expect(client.stalledSince == nil)
   }
 
+  @Test func `the last bytes of a large message do not keep all of it in memory`() throws {
+    let pair = try LoopbackPair(ConnectionOptions(outboundLimit: 64 << 20))
+    let (client, server) = (pair.client, pair.server)
+    let bytes = pattern(20 << 20)
+    #expect(client.append(bytes))
+    #expect(client.flush(now: .zeroTime) == .blocked)
+    var received: [UInt8] = []
+    while client.pendingBytes > 0 {
+      _ = server.read(now: .zeroTime)
+      received += [UInt8](server.unread)
+      server.consume(server.unreadBytes)
+      _ = client.flush(now: .zeroTime)
+      let (held, pending) = (client.outbound.heldBytes, client.pendingBytes)
+      #expect(held <= max(2 * pending, 128 << 10), "\(held) for \(pending)")
+    }
+    received += try pair.transfer(from: client, to: server, count: bytes.count - received.count)
+    #expect(received == bytes)
+  }
+
   @Test func `socket options reach the socket`() throws {
     let options = ConnectionOptions(
       keepAlive: .init(idleSeconds: 7, intervalSeconds: 3, probes: 2),
