@@ -100,6 +100,7 @@ extension AMQPGateway {
   /// Time passed. To be called in every turn before `passOn`.
   mutating func tick(now: MonotonicTime, replica: inout Replica) {
     needsTurn = false
+    output.beginTurn()
     if let until = acceptPausedUntil, now >= until {
       acceptPausedUntil = nil
       if let listener {

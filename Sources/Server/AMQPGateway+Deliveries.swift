@@ -28,9 +28,9 @@ extension AMQPGateway {
   ) {
     // Who waited for it may be gone.
     deliverRetry = .never
-    output.beginTurn()
+    output.beginWriting(to: clients.count)
     pumpConnections(records: &records, replica: &replica, now: now)
-    output.endTurn(now: now)
+    output.endWriting(now: now)
     shareRoomLeft()
   }
 
@@ -44,7 +44,9 @@ extension AMQPGateway {
     var cut: ReadTurns.Cut?
     for client in waiting where client.phase == .open {
       let waited = client.unwrittenCount
-      let end = pump(client, &cursor, &records, &replica, now: now)
+      noteRetry(of: client, now: now)
+      let end =
+        output.isTurnOver ? .output : pump(client, &cursor, &records, &replica, now: now)
       let gotSomething = client.unwrittenCount < waited
       shareRoom(client)
       if gotSomething, client.connection.pendingBytes >= pendingMax {
@@ -57,7 +59,7 @@ extension AMQPGateway {
       }
       delivering.append(client)
       if gotSomething { client.getsAreFirst.toggle() }
-      if end == .output { output.noteAwaited() }
+      if end == .output { output.noteCut(client.connection, gotSomething: gotSomething) }
       if end != .ownReasons, cut == nil {
         cut = ReadTurns.Cut(place: delivering.count - 1, gotSomething: gotSomething, end: end)
       }
@@ -77,13 +79,23 @@ extension AMQPGateway {
     deliverRetry = min(deliverRetry, client.deliverRetry)
   }
 
+  /// Has the loop turn when something is looked up again, whether there is room for it now or not.
+  private mutating func noteRetry(of client: AMQPClient, now: MonotonicTime) {
+    if now < client.deliverRetry, !client.outbox.isEmpty {
+      deliverRetry = min(deliverRetry, client.deliverRetry)
+    }
+    for get in client.waitingGets where now < get.retryAt {
+      deliverRetry = min(deliverRetry, get.retryAt)
+    }
+  }
+
   private mutating func pump(
     _ client: AMQPClient, _ cursor: inout RecordCursor, _ records: inout RecordSource,
     _ replica: inout Replica, now: MonotonicTime
   ) -> PumpEnd {
     let pending = client.connection.pendingBytes
     guard pending < pendingMax else { return .ownReasons }
-    let pendingEnd = min(pendingMax, pending + max(0, output.room))
+    let room = output.room(for: client.connection, pendingMax: pendingMax)
     defer {
       output.wrote(client.connection.pendingBytes - pending)
       output.count(client.connection, &client.countedOutput)
@@ -91,28 +103,28 @@ extension AMQPGateway {
     // Where the first has to wait for reading, the second may have what is in memory.
     let getsAreFirst = client.getsAreFirst
     var end = PumpEnd.ownReasons
-    if getsAreFirst { end = pumpGets(client, pendingEnd, &records, &replica, now: now) }
-    let outboxEnd = pumpOutbox(client, pendingEnd, &cursor, &records, &replica, now: now)
-    if !getsAreFirst { end = pumpGets(client, pendingEnd, &records, &replica, now: now) }
+    if getsAreFirst { end = pumpGets(client, room, &records, &replica, now: now) }
+    let outboxEnd = pumpOutbox(client, room, &cursor, &records, &replica, now: now)
+    if !getsAreFirst { end = pumpGets(client, room, &records, &replica, now: now) }
     return end == .ownReasons ? outboxEnd : end
   }
 
-  /// Why it is the end where something is left to write, but `pendingEnd` is reached.
+  /// Why it is the end where something is left to write, but there is no room for it.
   func endOfRoom(of client: AMQPClient) -> PumpEnd {
     client.connection.pendingBytes < pendingMax ? .output : .ownReasons
   }
 
   private mutating func pumpOutbox(
-    _ client: AMQPClient, _ pendingEnd: Int, _ cursor: inout RecordCursor,
+    _ client: AMQPClient, _ room: OutputRoom, _ cursor: inout RecordCursor,
     _ records: inout RecordSource, _ replica: inout Replica, now: MonotonicTime
   ) -> PumpEnd {
-    guard client.phase == .open, !client.outbox.isEmpty else { return .ownReasons }
-    guard now >= client.deliverRetry else {
-      deliverRetry = min(deliverRetry, client.deliverRetry)
+    guard client.phase == .open, !client.outbox.isEmpty, now >= client.deliverRetry else {
       return .ownReasons
     }
     var settled = SettledAtOnce()
-    while client.connection.pendingBytes < pendingEnd, let item = client.outbox.first {
+    while let item = client.outbox.first,
+      room.takes(Int(item.delivery.reference.size), behind: client.connection.pendingBytes)
+    {
       switch cursor.locate(item.delivery.reference, replica, &records) {
       case .found(let range):
         client.outbox.removeFirst()

@@ -17,7 +17,7 @@ extension AMQPGateway {
   /// Answers the gets whose messages can be read. The others keep their order; what is damaged is fetched
   /// from the other nodes (G11).
   mutating func pumpGets(
-    _ client: AMQPClient, _ pendingEnd: Int, _ records: inout RecordSource,
+    _ client: AMQPClient, _ room: OutputRoom, _ records: inout RecordSource,
     _ replica: inout Replica, now: MonotonicTime
   ) -> PumpEnd {
     guard client.phase == .open, !client.waitingGets.isEmpty else { return .ownReasons }
@@ -29,7 +29,8 @@ extension AMQPGateway {
     looking: while place < gets.count, client.phase == .open {
       var get = gets[place]
       if now >= get.retryAt {
-        guard client.connection.pendingBytes < pendingEnd else {
+        let size = Int(get.delivery.reference.size)
+        guard room.takes(size, behind: client.connection.pendingBytes) else {
           end = endOfRoom(of: client)
           break
         }

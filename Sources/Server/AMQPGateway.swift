@@ -329,7 +329,7 @@ struct AMQPGateway: ~Copyable {
           + " \(output.bytes) for all")
       drop(client)
     }
-    if output.isAwaited, !output.isFull { needsTurn = true }
+    if output.goesOn { needsTurn = true }
   }
 
   mutating func flush(_ client: AMQPClient, now: MonotonicTime) {

@@ -66,8 +66,8 @@ extension ClientGateway {
   ) {
     // Who waited for it may be gone.
     deliverRetry = .never
-    output.beginTurn()
-    defer { output.endTurn(now: now) }
+    output.beginWriting(to: clients.count)
+    defer { output.endWriting(now: now) }
     guard !delivering.isEmpty else { return }
     var cursor = RecordCursor()
     var kept = 0
@@ -75,7 +75,11 @@ extension ClientGateway {
     for position in delivering.indices {
       let client = delivering[position]
       let waited = client.outbox.count
-      let end = pump(client, &replica, now, &cursor, &records)
+      if now < client.deliverRetry, !client.outbox.isEmpty {
+        // Whether there is room for it now or not.
+        deliverRetry = min(deliverRetry, client.deliverRetry)
+      }
+      let end = output.isTurnOver ? .output : pump(client, &replica, now, &cursor, &records)
       let gotSomething = client.outbox.count < waited
       if gotSomething, client.connection.pendingBytes >= pendingMax {
         // Who reads makes room for the others.
@@ -86,7 +90,7 @@ extension ClientGateway {
       } else {
         delivering[kept] = client
         kept += 1
-        if end == .output { output.noteAwaited() }
+        if end == .output { output.noteCut(client.connection, gotSomething: gotSomething) }
         if end != .ownReasons, cut == nil {
           cut = ReadTurns.Cut(place: kept - 1, gotSomething: gotSomething, end: end)
         }
@@ -109,15 +113,11 @@ extension ClientGateway {
   ) -> PumpEnd {
     let pendingMax = pendingMax
     let pending = client.connection.pendingBytes
-    guard client.takesAnswers, pending < pendingMax, !client.outbox.isEmpty else {
-      return .ownReasons
-    }
-    guard now >= client.deliverRetry else {
-      deliverRetry = min(deliverRetry, client.deliverRetry)
-      return .ownReasons
-    }
-    guard output.room > 0 else { return .output }
-    let pendingEnd = min(pendingMax, pending + output.room)
+    guard client.takesAnswers, pending < pendingMax, now >= client.deliverRetry,
+      let next = client.outbox.first
+    else { return .ownReasons }
+    let room = output.room(for: client.connection, pendingMax: pendingMax)
+    guard room.takes(next.byteCount, behind: pending) else { return .output }
     defer {
       output.wrote(client.connection.pendingBytes - pending)
       output.count(client.connection, &client.countedOutput)
@@ -128,12 +128,16 @@ extension ClientGateway {
     defer { swap(&outbox, &client.outbox) }
     let clock = replica.clock.reading(at: now)
     touch(client)
-    while client.connection.pendingBytes < pendingEnd, let first = outbox.first {
+    while let first = outbox.first,
+      room.takes(first.byteCount, behind: client.connection.pendingBytes)
+    {
       // Looked up before the frame is begun: one without messages must not be.
       switch cursor.locate(first.delivery.reference, replica, &records) {
       case .found:
+        let bytesMax = room.bytes(
+          upTo: ClientGatewayLimits.deliverFrameBytes, behind: client.connection.pendingBytes)
         let written = writeFrame(
-          to: client, &outbox, first.consumer, clock, replica, &cursor, &records)
+          to: client, upTo: bytesMax, &outbox, first.consumer, clock, replica, &cursor, &records)
         invariant(written > 0, "no room for a frame behind \(client.connection.pendingBytes) bytes")
       case .damaged:
         // What follows waits too, so that each consumer's order is kept.
@@ -158,17 +162,15 @@ extension ClientGateway {
 
   /// Writes one frame with the consumer's next messages, at least the first; returns how many.
   private mutating func writeFrame(
-    to client: ClientConnection, _ outbox: inout Outbox, _ consumer: ConsumerID,
-    _ clock: MachineTime, _ replica: borrowing Replica, _ cursor: inout RecordCursor,
-    _ records: inout RecordSource
+    to client: ClientConnection, upTo bytesMax: Int, _ outbox: inout Outbox,
+    _ consumer: ConsumerID, _ clock: MachineTime, _ replica: borrowing Replica,
+    _ cursor: inout RecordCursor, _ records: inout RecordSource
   ) -> Int {
     var count = 0
     _ = client.connection.write { bytes in
       var encoder = DeliverEncoder(consumer, into: &bytes)
       while let item = outbox.first, item.consumer == consumer {
-        let size = DeliveryHeader.byteCount + Int(item.delivery.reference.size)
-        let full = ClientGatewayLimits.deliverFrameBytes
-        guard count == 0 || encoder.payloadBytes(in: bytes) + size <= full,
+        guard count == 0 || encoder.payloadBytes(in: bytes) + item.byteCount <= bytesMax,
           case .found(let range) = cursor.locate(item.delivery.reference, replica, &records)
         else { break }
         cursor.write(item.delivery.header(at: clock), range, &encoder, to: &bytes)
@@ -180,6 +182,11 @@ extension ClientGateway {
     counters.delivered += count
     return count
   }
+}
+
+extension Outbox.Item {
+  /// What it takes in a deliver frame.
+  fileprivate var byteCount: Int { DeliveryHeader.byteCount + Int(delivery.reference.size) }
 }
 
 extension Delivery {

@@ -15,6 +15,7 @@ extension ClientGateway {
   /// Time passed. To be called in every turn before `finishTurn`.
   mutating func tick(now: MonotonicTime, replica: inout Replica) {
     needsTurn = false
+    output.beginTurn()
     noticeLeadership(of: &replica, now: now)
     resumeAccepting(now: now)
     if now >= nextSweep { sweep(now: now) }

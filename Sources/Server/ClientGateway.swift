@@ -279,7 +279,7 @@ extension ClientGateway {
       counters.faults += 1
       drop(client)
     }
-    if output.isAwaited, !output.isFull { needsTurn = true }
+    if output.goesOn { needsTurn = true }
   }
 
   mutating func flush(_ client: ClientConnection, now: MonotonicTime) {

@@ -29,11 +29,12 @@ enum ClientGatewayLimits {
   static let deliverBytesPending = 1 << 20
   /// Bytes of deliveries written in one turn of the loop, to all connections of a gateway.
   static let deliverBytesPerTurn = 64 << 20
-  /// Deliveries are written while all connections of a gateway together have fewer bytes waiting to be sent.
+  /// Bytes of deliveries that wait to be sent to all connections of a gateway, but for the last message. Half
+  /// of it is for who comes first, of the other half each connection has its share.
   static let outputBytes = 512 << 20
-  /// With answers, and the last message, it may be so much more: then those who have most are closed.
+  /// With answers, and the last message, it may be so much more: then somebody is closed.
   static let answerBytes = 256 << 20
-  /// Where nobody could be written a delivery for so long, those who do not read are closed.
+  /// Where somebody gets nothing for so long, for what waits for others, some who do not read are closed.
   static let outputPatience = Nanoseconds.seconds(5)
   /// A deliver frame takes no further message when it is this large: the write buffer is then just
   /// one chunk, which is used again.

@@ -1,10 +1,12 @@
 // What all connections of a gateway together have waiting to be sent (G13). Each has a bound of its own, but
 // the sum of these for thousands that do not read is no bound for a node.
 //
-// Deliveries are written while there is room here, and no more than a share of it in one turn of the loop, or
-// heartbeats would wait for it. Who is left out comes first in the next turn. Room comes as others read. If
-// for a while nothing can be written to anybody, those are closed that have read nothing meanwhile and hold
-// more than their share; if all of them read a little, whoever holds most.
+// Half of the bound is everybody's own: what fits into a connection's share of it is written whatever others
+// have, so that nobody with small messages waits for those with large ones. The other half is for who comes
+// first, of what size their messages may be. No more than a part of it is written in one turn of the loop, or
+// heartbeats would wait for it. Who is left out comes first in the next turn. Room comes as others read.
+// If for a while there is none and somebody gets nothing, those are closed that have read nothing
+// meanwhile and hold more than their share; if all of them read a little, one of them.
 
 import Base
 import Transport
@@ -19,27 +21,54 @@ enum PumpEnd {
   case output
 }
 
+/// What may be written for one connection now, as bytes that wait for it then.
+struct OutputRoom {
+  /// Nothing more is written from here on; the last message may go beyond.
+  var end: Int
+  /// Before this what comes next is written, of whatever size.
+  var commonEnd: Int
+  /// What does not go beyond this is written too.
+  var shareEnd: Int
+
+  /// Whether a message of `size` may be written while `pending` bytes wait.
+  func takes(_ size: Int, behind pending: Int) -> Bool {
+    pending < end && (pending < commonEnd || pending + size <= shareEnd)
+  }
+
+  /// How many bytes may be added to `pending` in one go, if not more than `most` are.
+  func bytes(upTo most: Int, behind pending: Int) -> Int {
+    pending < commonEnd ? most : min(most, shareEnd - pending)
+  }
+}
+
 struct OutputBudget {
-  /// Deliveries are written while all connections together have fewer bytes waiting, so the last message
-  /// written may go beyond.
+  /// Deliveries have no more bytes waiting than this, but for the last message.
   var bytesMax = ClientGatewayLimits.outputBytes
   /// What deliveries may write in one turn; the last message may go beyond.
   var bytesPerTurn = ClientGatewayLimits.deliverBytesPerTurn
+  /// With answers, and the last message, it may be so much more: then somebody is closed at once.
+  var answerBytes = ClientGatewayLimits.answerBytes
   /// As counted when each connection was last written to or flushed.
   private(set) var bytes = 0
   private var turnBytesLeft = 0
+  private var connections = 0
   private var wasFull = false
   /// Deliveries were cut short in the last turn.
-  private(set) var isAwaited = false
-  /// Since when nothing at all was written of the deliveries that wait, for what waits already.
+  private var isAwaited = false
+  /// Of somebody who has little to read meanwhile, for what waits already.
+  private var isStarving = false
+  /// Since when there was no room for somebody who has little to read.
   private(set) var stuckSince: MonotonicTime?
 
-  /// Answers are written in any case; where they are too much somebody is closed at once.
-  private var overrunBytes: Int { bytesMax + ClientGatewayLimits.answerBytes }
-  private var isOverrun: Bool { bytes > overrunBytes }
-  var isFull: Bool { bytes >= bytesMax }
-  /// What may be written at present.
-  var room: Int { min(bytesMax - bytes, turnBytesLeft) }
+  /// Half of `bytesMax`, and what everybody has of the other half.
+  private var commonMax: Int { bytesMax / 2 }
+  private var share: Int { commonMax / (connections + 1) }
+  private var overrunBytes: Int { bytesMax + answerBytes }
+  private var isFull: Bool { bytes >= commonMax }
+  /// Nothing more is written in this turn of the loop.
+  var isTurnOver: Bool { turnBytesLeft <= 0 }
+  /// More can be written in another turn, without waiting for anybody to read.
+  var goesOn: Bool { isAwaited && (isTurnOver || !isFull) }
   /// When somebody is to be closed.
   var deadline: MonotonicTime {
     stuckSince.map { $0 + ClientGatewayLimits.outputPatience } ?? .never
@@ -52,44 +81,65 @@ struct OutputBudget {
     counted = pending
   }
 
-  mutating func beginTurn() {
-    turnBytesLeft = bytesPerTurn
+  /// To be called once in a turn of the loop, however often it writes.
+  mutating func beginTurn() { turnBytesLeft = bytesPerTurn }
+
+  mutating func beginWriting(to connections: Int) {
+    self.connections = connections
     wasFull = isFull
     isAwaited = false
+    isStarving = false
+  }
+
+  /// - Parameter pendingMax: where the connection is full.
+  func room(for connection: Connection, pendingMax: Int) -> OutputRoom {
+    let pending = connection.pendingBytes
+    return OutputRoom(
+      end: min(pendingMax, pending + max(0, turnBytesLeft)), commonEnd: pending + commonMax - bytes,
+      shareEnd: share)
   }
 
   /// So much was written for one connection.
   mutating func wrote(_ count: Int) { turnBytesLeft -= count }
 
-  mutating func noteAwaited() { isAwaited = true }
+  /// Its deliveries were cut short.
+  mutating func noteCut(_ connection: Connection, gotSomething: Bool) {
+    isAwaited = true
+    guard !isTurnOver, !gotSomething else { return }
+    if connection.pendingBytes <= share / 2 { isStarving = true }
+  }
 
-  mutating func endTurn(now: MonotonicTime) {
-    stuckSince = wasFull && isAwaited ? stuckSince ?? now : nil
+  mutating func endWriting(now: MonotonicTime) {
+    stuckSince = wasFull && isStarving ? stuckSince ?? now : nil
   }
 
   /// Who is to be closed now, so that others get something; mostly nobody.
   mutating func takeNonReaders<Client: OutputHolder>(
     among clients: borrowing IntegerMap<Client>, now: MonotonicTime
   ) -> [Client] {
-    let isStuck = now >= deadline
-    guard isStuck || isOverrun else { return [] }
+    let isOverrun = bytes > overrunBytes
+    guard isOverrun || now >= deadline else { return [] }
     stuckSince = nil
-    let holders = clients.sortedKeys.compactMap { clients[$0] }
-      .sorted { $0.countedOutput > $1.countedOutput }
-    let share = bytesMax / (holders.count + 1)
+    let patience = ClientGatewayLimits.outputPatience
+    // Nobody within its share is closed for what others have. Of the others, who has read nothing for the
+    // longest time, and of those for whom that is the same, whoever holds most.
+    let ranks = clients.sortedKeys.compactMap { clients[$0] }.map { holder in
+      let stalled = holder.connection.stalledSince.map { min(now.since($0), patience) } ?? .zero
+      let held = holder.countedOutput
+      return (
+        holder: holder, isDeaf: stalled >= patience && held > share,
+        order: (held > share ? 1 : 0, stalled.rawValue / Nanoseconds.seconds(1).rawValue, held)
+      )
+    }.sorted { $0.order > $1.order }
+    // What is made room for should last for a while.
+    let wanted = isOverrun ? overrunBytes : commonMax / 2
     var closed: [Client] = []
-    if isStuck {
-      closed = holders.filter { holder in
-        guard let since = holder.connection.stalledSince else { return false }
-        return holder.countedOutput > share
-          && now.since(since) >= ClientGatewayLimits.outputPatience
-      }
-    }
-    guard closed.isEmpty else { return closed }
-    var bytes = bytes
-    for holder in holders where closed.isEmpty || bytes > overrunBytes {
-      closed.append(holder)
-      bytes -= holder.countedOutput
+    var left = bytes
+    for rank in ranks where left > wanted {
+      // Some read: one of them is enough.
+      if !isOverrun, !rank.isDeaf, !closed.isEmpty { break }
+      closed.append(rank.holder)
+      left -= rank.holder.countedOutput
     }
     return closed
   }

@@ -145,8 +145,9 @@ struct ReadTurns {
     case .ownReasons: return
     case .reading: pass(at: cut.place, gotSomething: cut.gotSomething, in: &waiting)
     case .output:
-      // Nobody behind it was written anything.
+      // Those behind it were written little: what fits into their own shares.
       let served = cut.gotSomething ? cut.place + 1 : cut.place
+      guard served > 0 else { return }
       waiting = Array(waiting[served...] + waiting[..<served])
     }
   }

@@ -28,7 +28,7 @@ final class GatewayHarness {
   /// What is to be had of the log.
   var lookUp: RecordSource.Search
   /// Asks `lookUp`.
-  private var records = RecordSource(store: nil)
+  var records = RecordSource(store: nil)
   /// Entries that the gateway found damaged, as the replica noted them.
   var notes: [String] = []
 

@@ -39,11 +39,15 @@ import Testing
     try reader.subscribe(1, to: queue, credit: 10)
     try publisher.publishAndWait([body(1)], to: queue)
     harness.settle()
-    #expect(reader.deliveries.count == 0)
-    #expect(harness.gateway.nextDeadline <= harness.now + ClientGatewayLimits.outputPatience)
-    // Each time some are closed, and others that waited longer than the reader have their turn.
-    for _ in 0..<3 { harness.pass(ClientGatewayLimits.outputPatience) }
+    // What fits into its share does not wait for others.
     #expect(reader.deliveries.count == 1)
+    try publisher.publishAndWait([body(1 << 10)], to: queue)
+    harness.settle()
+    #expect(reader.deliveries.count == 1)
+    #expect(harness.gateway.nextDeadline <= harness.now + ClientGatewayLimits.outputPatience)
+    // Each time one is closed, and others that waited longer than the reader have their turn.
+    for _ in 0..<3 { harness.pass(ClientGatewayLimits.outputPatience) }
+    #expect(reader.deliveries.count == 2)
     #expect(harness.gateway.output.bytes < 25 << 20)
     #expect(!reader.isClosed && !publisher.isClosed)
     #expect(harness.gateway.counters.faults > 0)
@@ -51,6 +55,158 @@ import Testing
     harness.settle()
     #expect(harness.gateway.output.bytes == 0)
     #expect(harness.gateway.nextDeadline > harness.now)
+  }
+
+  @Test("Beside others that fill the bound everybody has what fits into its share, and no more")
+  func sharesAreBounded() throws {
+    let harness = try GatewayHarness.leading()
+    harness.gateway.output.bytesMax = 4 << 20
+    let publisher = try harness.client(producer: 1)
+    let hog = try harness.client(producer: 2)
+    let deaf = try (3...4).map { try harness.client(producer: $0) }
+    hog.reads = false
+    let large = try publisher.declare("large")
+    try publisher.publishAndWait([body(20 << 10)], to: large)
+    _ = hog.begin(.subscribe(consumer: ConsumerID(1), queue: large, credit: 1))
+    harness.settle()
+    #expect(harness.gateway.output.bytes > 4 << 20)
+    for (number, client) in deaf.enumerated() {
+      let queue = try publisher.declare("q\(number)")
+      for _ in 1...60 {
+        try publisher.publishAndWait([[UInt8]](repeating: body(18), count: 9), to: queue)
+      }
+      client.reads = false
+      _ = client.begin(.subscribe(consumer: ConsumerID(1), queue: queue, credit: 1_000))
+    }
+    harness.settle()
+    let share = (2 << 20) / 5
+    for client in clients(of: harness).suffix(2) {
+      #expect(!client.outbox.isEmpty)
+      let pending = client.connection.pendingBytes
+      // As it is counted: the frames' heads come on top.
+      #expect(pending > share - 19 << 10 && pending < share + 2 << 10, "\(pending)")
+    }
+    // Who has that much to read does not wait for others, and nobody is closed for it.
+    #expect(harness.gateway.output.deadline == .never)
+  }
+
+  /// Clients that do not read, each with a message of so many MiB; between the first and the others a while.
+  private func hogs(
+    _ mebibytes: [Int], _ harness: GatewayHarness, firstComesEarlier span: Nanoseconds = .zero
+  ) throws -> (theirs: [TestClient], known: [ClientConnection]) {
+    var theirs: [TestClient] = []
+    for (number, size) in mebibytes.enumerated() {
+      let client = try harness.client(producer: 10 + UInt64(number))
+      let queue = try client.declare("hog \(number)")
+      try client.publishAndWait([body(size << 10)], to: queue)
+      client.reads = false
+      _ = client.begin(.subscribe(consumer: ConsumerID(1), queue: queue, credit: 1))
+      harness.settle()
+      theirs.append(client)
+      if number == 0 { harness.pass(span) }
+    }
+    return (theirs, clients(of: harness))
+  }
+
+  @Test("Where too much waits, those go first who have stalled longest, then whoever holds most")
+  func overrun() throws {
+    let harness = try GatewayHarness.leading()
+    let (_, known) = try hogs([12, 28, 20], harness, firstComesEarlier: .seconds(2))
+    let reader = try harness.client(producer: 30)
+    // The first is not enough.
+    harness.gateway.output.bytesMax =
+      harness.gateway.output.bytes - known[0].countedOutput - 1
+    harness.gateway.output.answerBytes = 0
+    harness.settle()
+    #expect(known.map { $0.phase == .closed } == [true, true, false])
+    #expect(!reader.isClosed)
+  }
+
+  @Test(
+    "For somebody who gets nothing, of those who do not read as many are closed as must be, and one if all do",
+    arguments: [false, true])
+  func stuck(allReadALittle: Bool) throws {
+    let harness = try GatewayHarness.leading()
+    let (theirs, known) = try hogs([12, 28, 20], harness)
+    // Half of it is full, also when they have read a little.
+    harness.gateway.output.bytesMax = harness.gateway.output.bytes * 5 / 4
+    let reader = try harness.client(producer: 30)
+    let queue = try reader.declare("q")
+    try reader.publishAndWait([body(20 << 10)], to: queue)
+    try reader.subscribe(1, to: queue, credit: 1)
+    harness.settle()
+    #expect(reader.deliveries.count == 0)
+    harness.pass(.seconds(4))
+    if allReadALittle {
+      for (client, known) in zip(theirs, known) {
+        client.reads = true
+        try harness.run(until: "it has read") { known.connection.stalledSince == harness.now }
+        client.reads = false
+      }
+    }
+    harness.pass(.seconds(1))
+    #expect(known.map { $0.phase == .closed } == [false, true, !allReadALittle])
+    #expect(reader.deliveries.count == 1)
+  }
+
+  @Test("However often a turn of the loop writes, it writes no more than one turn may")
+  func turnIsOne() throws {
+    let harness = try GatewayHarness.leading()
+    let client = try harness.client()
+    harness.gateway.output.bytesPerTurn = 0
+    let queue = try client.declare("q")
+    for _ in 1...3 { try client.publishAndWait([body(61)], to: queue) }
+    try client.subscribe(1, to: queue, credit: 10)
+    harness.gateway.output.bytesPerTurn = 1
+    harness.turn()
+    let known = try #require(clients(of: harness).first)
+    #expect(known.outbox.count == 2)
+    harness.gateway.pumpDeliveries(
+      records: &harness.records, replica: &harness.replica, now: harness.now)
+    #expect(known.outbox.count == 2)
+    harness.turn()
+    #expect(known.outbox.count == 1)
+  }
+
+  @Test("Who reads at once makes room for the next in the same turn")
+  func readersMakeRoom() throws {
+    let harness = try GatewayHarness.leading { $0.limits.clientWriteBytes = 64 << 10 }
+    harness.gateway.output.bytesMax = 64 << 10
+    harness.gateway.output.bytesPerTurn = 0
+    for number in 1...2 as ClosedRange<UInt64> {
+      let client = try harness.client(producer: number)
+      let queue = try client.declare("q\(number)")
+      try client.publishAndWait([body(40)], to: queue)
+      try client.subscribe(1, to: queue, credit: 10)
+    }
+    harness.gateway.output.bytesPerTurn = 1 << 20
+    let waiting = clients(of: harness).map(\.outbox.count)
+    #expect(waiting == [1, 1])
+    harness.turn()
+    let left = clients(of: harness).map(\.outbox.count)
+    #expect(left == [0, 0])
+  }
+
+  @Test("What is to be looked up again is, also if its client has much to read meanwhile")
+  func retryOfFullClient() throws {
+    let harness = try GatewayHarness.leading()
+    let client = try harness.client()
+    let queue = try client.declare("q")
+    try client.publishAndWait([body(1)], to: queue)
+    harness.lookUp = { _, _ in .damaged }
+    try client.subscribe(1, to: queue, credit: 1)
+    let retry = harness.now + ClientGatewayLimits.deliverRetry
+    #expect(harness.gateway.deliverRetry == retry)
+    client.reads = false
+    let known = try #require(clients(of: harness).first)
+    let isTaken = known.connection.append([UInt8](repeating: 0, count: 20 << 20))
+    #expect(isTaken)
+    harness.turn()
+    #expect(harness.gateway.deliverRetry == retry)
+    // Nor is it forgotten where nothing is written at all.
+    harness.gateway.output.bytesPerTurn = 0
+    harness.turn()
+    #expect(harness.gateway.deliverRetry == retry)
   }
 
   @Test("What one turn may write goes round, and nobody is left out")
@@ -133,15 +289,73 @@ import Testing
     _ = try reader.declare("q")
     try publisher.publish("hello", key: "q")
     try publisher.awaitConfirms(through: 2)
-    try reader.consume("q", prefetch: 1)
+    try reader.consume("q", prefetch: 10)
+    #expect(try reader.takeMessages(1).map(\.body) == ["hello"])
+    // What does not fit into its share, a get's too, waits.
+    try publishLarge(1 << 20, key: "q", publisher)
+    try publisher.awaitConfirms(through: 3)
+    let getter = try harness.client()
+    _ = try getter.declare("g")
+    try publishLarge(1 << 20, key: "g", publisher)
+    try publisher.awaitConfirms(through: 4)
+    try getter.call(1, 60, 70, [0, 0] + getter.short("g") + [1])
     harness.settle()
-    #expect(harness.gateway.delivering.contains { !$0.outbox.isEmpty })
+    let waiting = harness.gateway.clients.sortedKeys.suffix(2)
+      .compactMap { harness.gateway.clients[$0]?.unwrittenCount }
+    #expect(waiting == [1, 1])
     // Each time a few are closed, and what they had goes to others that do not read, at most.
     for _ in 0..<8 { harness.pass(ClientGatewayLimits.outputPatience) }
-    #expect(try reader.takeMessages(1).map(\.body) == ["hello"])
+    #expect(try reader.takeMessages(1).map(\.body.utf8.count) == [1 << 20])
+    #expect(try getter.takeMessages(1).map(\.body.utf8.count) == [1 << 20])
     #expect(harness.gateway.output.bytes < 23 << 20)
-    #expect(harness.gateway.connectionCount < 8)
+    #expect(harness.gateway.connectionCount < 9)
     withExtendedLifetime(deaf) {}
+  }
+
+  @Test("An AMQP client that reads at once makes room for the next in the same turn")
+  func amqpReadersMakeRoom() throws {
+    let harness = try AMQPHarness { $0.limits.clientWriteBytes = 64 << 10 }
+    harness.gateway.output.bytesMax = 64 << 10
+    harness.gateway.output.bytesPerTurn = 0
+    let clients = try (1...2).map { number in
+      let client = try harness.client()
+      _ = try client.declare("q\(number)")
+      try client.selectConfirms()
+      try publishLarge(40 << 10, key: "q\(number)", client)
+      try client.awaitConfirms(through: 1)
+      try client.consume("q\(number)", prefetch: 1)
+      return client
+    }
+    harness.settle()
+    harness.gateway.output.bytesPerTurn = 1 << 20
+    #expect(harness.gateway.delivering.map(\.outbox.count) == [1, 1])
+    harness.turn()
+    #expect(harness.gateway.delivering.isEmpty)
+    withExtendedLifetime(clients) {}
+  }
+
+  @Test("What an AMQP client is to have looked up again is, also if it has much to read meanwhile")
+  func amqpRetryOfFullClient() throws {
+    for isGet in [false, true] {
+      let harness = try AMQPHarness()
+      let client = try publish(["q"], 1, harness)
+      harness.records = RecordSource { _, _ in .damaged }
+      if isGet {
+        try client.call(1, 60, 70, [0, 0] + client.short("q") + [1])
+      } else {
+        try client.consume("q", prefetch: 1)
+      }
+      harness.settle()
+      let retry = harness.now + ClientGatewayLimits.deliverRetry
+      #expect(harness.gateway.deliverRetry == retry)
+      let isTaken = try harness.known().connection.append([UInt8](repeating: 0, count: 20 << 20))
+      #expect(isTaken)
+      harness.turn()
+      #expect(harness.gateway.deliverRetry == retry)
+      harness.gateway.output.bytesPerTurn = 0
+      harness.turn()
+      #expect(harness.gateway.deliverRetry == retry)
+    }
   }
 
   /// Where the records are that deliveries ask for, as the test says.
