@@ -81,6 +81,7 @@ extension AMQPGateway {
       break
     }
     client.session = .ended
+    if reads.count > 0 { someReadersAreGone = true }
   }
 
   func origin(of client: AMQPClient) -> SessionOrigin {
@@ -109,6 +110,7 @@ extension AMQPGateway {
     }
     relay.tick(now: now)
     if now >= nextSweep { sweep(now: now) }
+    forgetReadsOfGone()
     resumePaused(now: now, replica: &replica)
     carryOutDeferred(now: now, replica: &replica)
   }
@@ -123,7 +125,12 @@ extension AMQPGateway {
         client.phase == .open ? client.machine.nextDeadline : client.lingerDeadline
       sweepBy(deadline)
     }
-    // Without a leader nothing else would remove what those who were late have asked.
+  }
+
+  /// Without a leader nothing else would remove what those have asked who come and go, or are late.
+  private mutating func forgetReadsOfGone() {
+    guard someReadersAreGone else { return }
+    someReadersAreGone = false
     let clients = clients
     reads.keep { clients[$0.client]?.phase == .open }
   }

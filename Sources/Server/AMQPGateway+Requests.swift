@@ -13,13 +13,13 @@ extension AMQPGateway {
       switch request {
       case .authenticate(let token, let credentials):
         // This node may not know yet who was added, whose password is another, and who was removed.
-        judgeLater(.login(credentials), token, client, now: now)
+        judgeLater(.login(credentials), token, client)
       case .openVhost(let token, let name):
         // One that is known is there: they are never removed.
         if let host = replica.machine.virtualHost(named: name) {
           open(host, token, client)
         } else {
-          judgeLater(.vhost(name), token, client, now: now)
+          judgeLater(.vhost(name), token, client)
         }
       case .channel(let token, let channel, .commit(let publishes, let settles)):
         commit(list, publishes, settles, token, channel, client)
@@ -82,18 +82,11 @@ extension AMQPGateway {
   }
 
   /// Has a client that is not in yet wait until this node's state is fresh enough, at the longest until
-  /// its handshake must be over. It waits for one thing at a time; all that wait are one question.
+  /// its handshake must be over. It waits for one thing at a time, so that no more of these wait than there
+  /// are connections; all that wait are one question.
   private mutating func judgeLater(
-    _ question: ReadBarrier.Question, _ token: RequestToken, _ client: AMQPClient,
-    now: MonotonicTime
+    _ question: ReadBarrier.Question, _ token: RequestToken, _ client: AMQPClient
   ) {
-    guard reads.count < ClientGatewayLimits.waitingReads else {
-      // Strangers must not make what waits grow. It is closed without a word, as at its handshake's
-      // deadline: clients take a refusal for the last word on their password.
-      counters.refusedConnections += 1
-      beginEnd(of: client, now: now)
-      return
-    }
     reads.add(ReadBarrier.Read(client: client.token, token: token, asks: question))
   }
 

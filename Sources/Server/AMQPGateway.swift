@@ -58,6 +58,8 @@ struct AMQPGateway: ~Copyable {
   var sessions = IntegerMap<AMQPClient>()
   var relay: CommandRelay
   var reads = ReadBarrier()
+  /// Somebody left while reads waited, perhaps its own.
+  var someReadersAreGone = false
   /// When clients' asking for a queue was last told as use of it. Looked up only.
   var prolonged: [QueueID: MonotonicTime] = [:]
 

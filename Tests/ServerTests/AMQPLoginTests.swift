@@ -130,25 +130,27 @@ import Testing
     #expect(harness.gateway.nextDeadline > harness.now)
   }
 
-  @Test("Logins that wait have a bound: one more is closed without a word")
+  @Test("Logins that wait are as many as connections, and others' questions keep nobody out")
   func bound() throws {
     let harness = try AMQPHarness()
-    let client = try waiting(harness, "guest", "guest")
-    // Of strangers who are gone.
-    while harness.gateway.reads.count < ClientGatewayLimits.waitingReads {
+    var client: AMQPTestClient? = try harness.client()
+    let token = try harness.known().token
+    harness.holdsCommands = true
+    // Of somebody who is in.
+    for _ in 1...10_000 {
       harness.gateway.reads.add(
-        ReadBarrier.Read(client: 1, token: .init(1), asks: .vhost("none")))
+        ReadBarrier.Read(
+          client: token, token: .init(1), asks: .request(.inspectExchange(name: "none"))))
     }
-    let late = try harness.connect()
-    try late.sendLogin("guest", "guest")
-    #expect(outcome { try late.awaitLogin() }.hasPrefix("connection ended: 0 "))
-    #expect(harness.gateway.counters.refusedConnections == 1)
-    #expect(harness.gateway.reads.count == ClientGatewayLimits.waitingReads)
-    // They do not keep others out for long.
-    harness.pass(.seconds(5))
-    #expect(harness.gateway.reads.count == 1)
+    let late = try waiting(harness, "guest", "guest")
+    #expect(harness.gateway.reads.count == 10_001 && client != nil)
+    // Whoever leaves does not wait any more.
+    client = nil
+    for _ in 0..<3 { harness.turn(waiting: .milliseconds(10)) }
+    #expect(harness.gateway.connectionCount == 1 && harness.gateway.reads.count == 1)
     harness.holdsCommands = false
-    #expect(outcome { try client.awaitLogin() } == "in")
+    #expect(outcome { try late.awaitLogin() } == "in")
+    #expect(harness.gateway.counters.refusedConnections == 0)
   }
 
   @Test("A node that stops waits for no answers, and has no deadline for them")
