@@ -11,7 +11,7 @@ import Wire
 
 @Suite struct PeerLinksTests {
   /// The links of one node, with a poller of their own.
-  private struct Ends: ~Copyable {
+  struct Ends: ~Copyable {
     let id: NodeID
     let poller: Poller
     var links: PeerLinks
@@ -21,10 +21,10 @@ import Wire
     var received: [PeerEvent] = []
     private var events: [PollEvent] = []
 
-    init(_ id: UInt32) throws {
+    init(_ id: UInt32, of cluster: ClusterIdentity = ClusterIdentity(rawValue: 0xabc)) throws {
       let endpoint = try Endpoint(parsing: "127.0.0.1:0")
       let configuration = ServerConfiguration(
-        cluster: ClusterIdentity(rawValue: 0xabc), node: NodeID(id), dataDirectory: "/nowhere",
+        cluster: cluster, node: NodeID(id), dataDirectory: "/nowhere",
         peerListen: endpoint, clientListen: endpoint, members: [])
       let poller = try Poller()
       let listener = try Listener(.loopback(port: 0))

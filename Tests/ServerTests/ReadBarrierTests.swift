@@ -3,6 +3,7 @@
 import AMQP
 import Base
 import Testing
+import Transport
 
 @testable import Consensus
 @testable import Server
@@ -122,6 +123,9 @@ import Testing
     let configuration = cluster.nodes[0].configuration
     var loop = try NodeLoop.start(
       configuration, log: NodeLog(node: configuration.node, isQuiet: true), signals: nil)
+    var second = try PeerLinksTests.Ends(2, of: configuration.cluster)
+    loop.peers.setMembers(second.knows([(2, second.address)]), now: now)
+    try loop.turnPeers(with: &second, now: now) { $0.contains { $0.isConnection } }
     let ticket = ReadTicket(number: 7)
     let other = ReadTicket(number: 8)
     let reads = [WaitingRead(token: 1, request: .init(1), question: .list)]
@@ -141,6 +145,10 @@ import Testing
     #expect((question == nil) == isReady)
     let ready = loop.amqp.reads.ready(at: loop.replica.applied, relayed: 0)
     #expect(ready.map(\.client) == (isReady ? [1] : []))
+    // What is sent behind it tells that there was nothing, where it failed.
+    loop.peers.send(.toldIndex(request: 99, index: .zero), to: NodeID(2))
+    try loop.turnPeers(with: &second, now: now) { $0.contains { $0.toldRequest == 99 } }
+    #expect(second.received.compactMap(\.toldRequest) == (isReady ? [1, 99] : [99]))
     loop.halt("for a test", now: now)
     loop.mailbox.post(.stop)
     _ = loop.runToEnd()
@@ -158,5 +166,35 @@ import Testing
     #expect(desk.takeQuestions(of: tickets[0]).map(\.request) == [9])
     #expect(desk.takeQuestions(of: tickets[1]).map(\.request) == [70])
     #expect(desk.takeQuestions(of: tickets[2]).isEmpty && desk.questions.isEmpty)
+  }
+}
+
+extension NodeLoop {
+  /// Has only the links between nodes turn, here and at another node.
+  fileprivate mutating func turnPeers(
+    with other: inout PeerLinksTests.Ends, now: MonotonicTime,
+    until isDone: ([PeerEvent]) -> Bool
+  ) throws {
+    var events: [PollEvent] = []
+    for _ in 0..<1_000 where !isDone(other.received) {
+      poller.wait(timeout: .milliseconds(1), into: &events)
+      for event in events where PeerLinks.owns(event.token) {
+        peers.handle(event, now: now, introduction: replica.introduction)
+      }
+      peers.tick(now: now, introduction: replica.introduction)
+      peers.flush(now: now)
+      other.turn()
+    }
+    let isThere = isDone(other.received)
+    try #require(isThere)
+  }
+}
+
+extension PeerEvent {
+  fileprivate var isConnection: Bool { if case .received = self { true } else { false } }
+
+  /// The question that a node was told about.
+  fileprivate var toldRequest: UInt64? {
+    if case .received(.toldIndex(let request, _), _) = self { request } else { nil }
   }
 }
