@@ -134,12 +134,13 @@ import Wire
     let hasRoom = harness.replica.hasRoom
     #expect(!hasRoom)
     harness.gateway.begunBytesMax = 1 << 20
-    for (client, bytes) in zip(others, [1 << 20, 1 << 20, 400_000, 400_000]) {
-      client.publish([[UInt8](repeating: 8, count: bytes)], to: queue)
-      harness.settle()
-    }
     func count(_ pause: ClientConnection.Pause) -> Int {
       harness.gateway.clients.sortedKeys.count { harness.gateway.clients[$0]?.pause == pause }
+    }
+    for (place, bytes) in [1 << 20, 1 << 20, 400_000, 400_000].enumerated() {
+      others[place].publish([[UInt8](repeating: 8, count: bytes)], to: queue)
+      // What it sends takes its time on the way.
+      try harness.run(until: "paused") { count(.noRoom) + count(.crowded) == place + 2 }
     }
     // The first two have sent all; of the others only so much is read that it is seen.
     #expect(count(.noRoom) == 3 && count(.crowded) == 2)
