@@ -150,7 +150,7 @@ final class StreamScan {
       guard try scan(info) else { return }
       segment += 1
     }
-    // What has no record, behind segments that are missing, is cut away with them.
+    // What has no whole record, behind segments that are missing, is cut away with them.
     segments.removeAll { $0.segment > end.segment }
     if newestSynced > newest, newestSynced >= firstSegment {
       isExtentUnknown = true

@@ -49,6 +49,7 @@ struct Administration {
     node.hardState = HardState()
     node.harmedAt = nil
     node.wasHarmed = false
+    node.isIdentityHarmed = false
     node.disk.wipe()
     simulation.restart(node, after: 1)
     propose(node)

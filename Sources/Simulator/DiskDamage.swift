@@ -23,6 +23,7 @@ struct DiskDamage {
     else { return nil }
     node.harmedAt = simulation.now
     node.wasHarmed = true
+    if name.hasSuffix("/identity") { node.isIdentityHarmed = true }
     strike(name, file)
     node.disk.measure()
     return name
@@ -141,7 +142,7 @@ struct DiskDamage {
 
   private func tell(_ happening: Happening, _ text: String) {
     simulation.note(happening)
-    if simulation.plan.spares > 0 { simulation.note(.harmsAmongChangingMembers) }
+    simulation.noteHarm(of: node)
     simulation.trace { "disk of \(node): \(text)" }
   }
 }

@@ -256,10 +256,11 @@ struct Nemesis {
   func giveNewDisk(_ node: SimulatedNode) {
     if !node.disk.names.isEmpty {
       simulation.note(.wipedDisks)
-      if plan.spares > 0 { simulation.note(.harmsAmongChangingMembers) }
+      simulation.noteHarm(of: node)
     }
     simulation.trace { "\(node) gets a new disk" }
     node.disk.wipe()
+    node.isIdentityHarmed = false
     node.wasHarmed = true
     node.harmedAt = nil
     node.hasFailedSync = false

@@ -33,6 +33,8 @@ final class SimulatedNode {
   var isVictim: Bool
   /// Its disk was harmed or replaced, and it was not seen to have all again since.
   var wasHarmed = false
+  /// The file was harmed that says whose data directory it is.
+  var isIdentityHarmed = false
   /// It has a new disk and is harmed no more: another takes its place when it has all again.
   var isMending = false
   /// The next job of this kind is the last of its process.

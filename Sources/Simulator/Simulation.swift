@@ -449,15 +449,24 @@ final class Simulation {
       [.synchronize, .synchronizeDirectory].contains(failure.operation)
     {
       if chance.flip(), node.harmedAt == nil { losePower(node) }
-    } else if node.wasHarmed, Self.saysToEmpty(error) {
+    } else if node.isIdentityHarmed, Self.saysToEmpty(error) {
       // Whoever runs it does what the message says.
       note(.emptiedDirectories)
       node.disk.wipe()
+      node.isIdentityHarmed = false
     } else {
-      let harm = node.wasHarmed ? "only a part of its disk was harmed" : "nobody harmed its disk"
+      let harm = node.wasHarmed ? "its identity was not harmed" : "nobody harmed its disk"
       violated("G11", "\(node) cannot start, and \(harm): \(error)")
     }
     restart(node, after: .milliseconds(chance.within(10...1000)))
+  }
+
+  /// Whether members have changed by now, or are about to, where a member's disk is harmed.
+  func noteHarm(of node: SimulatedNode) {
+    guard !isDraining, !node.isOut else { return }
+    if newestMembership != foundingMembership || nodes.contains(where: \.isJoining) {
+      note(.harmsAmongChangingMembers)
+    }
   }
 
   /// Whose data directory it is was lost: of all damage this alone may keep a node from starting.

@@ -119,7 +119,7 @@ import Testing
       """, SIGPROF)
     #expect(failure.exitCode == .unknown)
     #expect(failure.rule == "liveness")
-    #expect(failure.text.hasSuffix(" of processor time. Before step 4673: node 1 is down"))
+    #expect(failure.text.hasSuffix(" is used up. Before step 4673: node 1 is down"))
     #expect(failure.step == 4711)
   }
 

@@ -20,7 +20,9 @@ enum SeedAtWork {
 
   /// Processor time that one seed may use: a thousand times what it needs. The simulator looks at its own time
   /// between two events only, and a loop within one would never end.
-  static let secondsMax = 120
+  static let secondsMax = 60
+  /// The same where the story is told, after a run that took longer than it should.
+  static let storySecondsMax = 20
 
   private static let current = Atomic<UInt64>(0)
   private static let step = Atomic<UInt64>(0)
@@ -37,9 +39,9 @@ enum SeedAtWork {
   nonisolated(unsafe) private static var again: UnsafeMutablePointer<CChar>?
   nonisolated(unsafe) private static var waits: UnsafeMutablePointer<UInt8>?
 
-  static func begin(_ seed: UInt64) {
+  static func begin(_ seed: UInt64, seconds: Int = secondsMax) {
     current.store(seed, ordering: .relaxed)
-    limitTime(secondsMax)
+    limitTime(seconds)
   }
 
   private static func limitTime(_ seconds: Int) {
@@ -102,6 +104,10 @@ enum SeedAtWork {
     let seed = current.load(ordering: .relaxed)
     switch kind.load(ordering: .acquiring) {
     case .process:
+      // Before all else: another signal may end the next process.
+      put("skein: stopped in seed ")
+      put(seed)
+      put("\n")
       if let seedAndSignal, let words {
         var place = digits(of: seed, into: seedAndSignal)
         seedAndSignal[place] = 58  // :
@@ -111,9 +117,6 @@ enum SeedAtWork {
         unblock()
         _ = execv("/proc/self/exe", words)
       }
-      put("skein: stopped in seed ")
-      put(seed)
-      put("\n")
     case .line:
       put(
         number == SIGPROF

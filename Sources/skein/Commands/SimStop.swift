@@ -87,8 +87,7 @@ enum SimStop {
     _ mark: Mark, _ cut: PlanCut, runs: UInt64, json: Bool
   ) throws -> ExitCode {
     StandardError.write(
-      "skein: seed \(mark.seed) has stopped the process, by signal \(mark.signal); it runs once more,"
-        + " to tell its story\n")
+      "skein: that was signal \(mark.signal); the seed runs once more, to tell its story\n")
     let failure = failure(mark) { try SimTrial.story(mark.seed, cut) }
     let members: [JSON.Member] = [
       .init(name: "seeds", value: .unsigned(runs)),

@@ -25,7 +25,8 @@ enum SimTrial {
     // An invariant that breaks is what may be looked for: no cores.
     var none = rlimit(rlim_cur: 0, rlim_max: 0)
     _ = setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &none)
-    SeedAtWork.begin(seed)
+    SeedAtWork.begin(
+      seed, seconds: isTold ? SeedAtWork.storySecondsMax : SeedAtWork.secondsMax)
     var failure: (any Error)?
     func say(_ line: String) {
       // At once, or it is lost when the process ends.
@@ -182,7 +183,7 @@ enum SimTrial {
     if signal == SIGPROF {
       return Trial.Failure(
         rule: Violation.liveness,
-        text: "the seed does not end within \(SeedAtWork.secondsMax) s of processor time")
+        text: "the seed does not end, its processor time is used up")
     }
     let text = line ?? ""
     guard text.hasPrefix(bug) else {
