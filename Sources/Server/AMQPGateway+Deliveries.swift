@@ -42,6 +42,7 @@ extension AMQPGateway {
     var waiting: [AMQPClient] = []
     swap(&waiting, &delivering)
     var cut: ReadTurns.Cut?
+    var stuck = 0
     for client in waiting where client.phase == .open {
       let waited = client.unwrittenCount
       noteRetry(of: client, now: now)
@@ -60,11 +61,14 @@ extension AMQPGateway {
       delivering.append(client)
       if gotSomething { client.getsAreFirst.toggle() }
       if end == .output { output.noteCut(client.connection, gotSomething: gotSomething) }
-      if end != .ownReasons, cut == nil {
-        cut = ReadTurns.Cut(place: delivering.count - 1, gotSomething: gotSomething, end: end)
+      let place = delivering.count - 1
+      if cut == nil, end == .output, !gotSomething, !output.isTurnOver, stuck == place {
+        stuck += 1
+      } else if end != .ownReasons, cut == nil {
+        cut = ReadTurns.Cut(place: place, gotSomething: gotSomething, end: end)
       }
     }
-    if let cut { readTurns.pass(cut, in: &delivering) }
+    if let cut { readTurns.pass(cut, behind: stuck, in: &delivering) }
   }
 
   /// Deliveries are written to a connection while fewer bytes than this wait to be sent.

@@ -72,6 +72,7 @@ extension ClientGateway {
     var cursor = RecordCursor()
     var kept = 0
     var cut: ReadTurns.Cut?
+    var stuck = 0
     for position in delivering.indices {
       let client = delivering[position]
       let waited = client.outbox.count
@@ -91,14 +92,16 @@ extension ClientGateway {
         delivering[kept] = client
         kept += 1
         if end == .output { output.noteCut(client.connection, gotSomething: gotSomething) }
-        if end != .ownReasons, cut == nil {
+        if cut == nil, end == .output, !gotSomething, !output.isTurnOver, stuck == kept - 1 {
+          stuck = kept
+        } else if end != .ownReasons, cut == nil {
           cut = ReadTurns.Cut(place: kept - 1, gotSomething: gotSomething, end: end)
         }
       }
     }
     delivering.removeSubrange(kept...)
     if let cut {
-      readTurns.pass(cut, in: &delivering)
+      readTurns.pass(cut, behind: stuck, in: &delivering)
     }
   }
 

@@ -68,7 +68,7 @@ struct OutputBudget {
   /// Nothing more is written in this turn of the loop.
   var isTurnOver: Bool { turnBytesLeft <= 0 }
   /// More can be written in another turn, without waiting for anybody to read.
-  var goesOn: Bool { isAwaited && (isTurnOver || !isFull) }
+  var goesOn: Bool { isAwaited && (isTurnOver || !isFull) || isStarving && stuckSince == nil }
   /// When somebody is to be closed.
   var deadline: MonotonicTime {
     stuckSince.map { $0 + ClientGatewayLimits.outputPatience } ?? .never
@@ -110,7 +110,11 @@ struct OutputBudget {
   }
 
   mutating func endWriting(now: MonotonicTime) {
-    stuckSince = wasFull && isStarving ? stuckSince ?? now : nil
+    if wasFull && isStarving {
+      stuckSince = stuckSince ?? now
+    } else if !isTurnOver {
+      stuckSince = nil
+    }
   }
 
   /// Who is to be closed now, so that others get something; mostly nobody.
@@ -120,6 +124,8 @@ struct OutputBudget {
     let isOverrun = bytes > overrunBytes
     guard isOverrun || now >= deadline else { return [] }
     stuckSince = nil
+    // There is room again since it was last written.
+    guard isOverrun || isFull else { return [] }
     let patience = ClientGatewayLimits.outputPatience
     // Nobody within its share is closed for what others have. Of the others, who has read nothing for the
     // longest time, and of those for whom that is the same, whoever holds most.

@@ -140,7 +140,17 @@ struct ReadTurns {
   }
 
   /// To be called after a turn in which somebody was.
-  mutating func pass<Client>(_ cut: Cut, in waiting: inout [Client]) {
+  ///
+  /// - Parameter stuck: how many in front of all can be given nothing as long as others do not read. They stay
+  ///   there, and take nothing from those behind them.
+  mutating func pass<Client>(_ cut: Cut, behind stuck: Int = 0, in waiting: inout [Client]) {
+    if stuck > 0 {
+      var others = Array(waiting[stuck...])
+      let place = cut.place - stuck
+      pass(Cut(place: place, gotSomething: cut.gotSomething, end: cut.end), in: &others)
+      waiting.replaceSubrange(stuck..., with: others)
+      return
+    }
     switch cut.end {
     case .ownReasons: return
     case .reading: pass(at: cut.place, gotSomething: cut.gotSomething, in: &waiting)

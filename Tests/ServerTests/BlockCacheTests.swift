@@ -86,6 +86,17 @@ import Testing
     #expect(waiting == ["c", "a", "b"])
   }
 
+  @Test("Who waits for others to read stays in front, and keeps those behind it from nothing")
+  func whoIsStuckStaysInFront() {
+    var turns = turns(1)
+    var waiting = ["stuck", "a", "b", "c"]
+    for end in [PumpEnd.output, .reading] {
+      let cut = ReadTurns.Cut(place: 2, gotSomething: false, end: end)
+      turns.pass(cut, behind: 1, in: &waiting)
+    }
+    #expect(waiting == ["stuck", "c", "a", "b"])
+  }
+
   @Test("Whoever reads all that it has room for, never cut short, is behind the others in the end")
   func nobodyWaitsForEver() {
     // The turn's share is enough for the first four of six; the fifth gets nothing, or a little.
