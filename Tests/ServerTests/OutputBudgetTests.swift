@@ -149,32 +149,6 @@ import Testing
     #expect(reader.deliveries.count == 1)
   }
 
-  @Test("Those behind one that waits for others to read have their turns, one after the other")
-  func turnsBehindAStuckOne() throws {
-    let harness = try GatewayHarness.leading()
-    let (_, known) = try hogs([12], harness)
-    harness.gateway.output.bytesMax = known[0].countedOutput
-    let large = try harness.client(producer: 20)
-    let queue = try large.declare("large")
-    try large.publishAndWait([body(8 << 10)], to: queue)
-    _ = large.begin(.subscribe(consumer: ConsumerID(1), queue: queue, credit: 1))
-    harness.settle()
-    harness.gateway.output.bytesPerTurn = 0
-    var others: [TestClient] = []
-    for number in 0..<3 {
-      let client = try harness.client(producer: 30 + UInt64(number))
-      let queue = try client.declare("q\(number)")
-      for _ in 1...4 { try client.publishAndWait([body(1)], to: queue) }
-      try client.subscribe(1, to: queue, credit: 10)
-      others.append(client)
-    }
-    // A turn has room for one of their messages.
-    harness.gateway.output.bytesPerTurn = 1
-    for _ in 1...6 { harness.turn() }
-    let left = clients(of: harness).suffix(others.count).map(\.outbox.count)
-    #expect(left.allSatisfy { $0 < 4 }, "\(left)")
-  }
-
   @Test("However often a turn of the loop writes, it writes no more than one turn may")
   func turnIsOne() throws {
     let harness = try GatewayHarness.leading()
