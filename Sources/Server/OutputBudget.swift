@@ -112,7 +112,7 @@ struct OutputBudget {
   mutating func endWriting(now: MonotonicTime) {
     if wasFull && isStarving {
       stuckSince = stuckSince ?? now
-    } else if !isTurnOver {
+    } else if !isTurnOver || !wasFull {
       stuckSince = nil
     }
   }
