@@ -17,7 +17,7 @@ func layer(
 
 /// The tests of one target, which may also look at what that target imports.
 func tests(_ name: String, imports: [Target.Dependency], resources: [Resource] = []) -> Target {
-  .testTarget(name: name, dependencies: imports, resources: resources)
+  .testTarget(name: name, dependencies: imports + ["TestSupport"], resources: resources)
 }
 
 let package = Package(
@@ -66,6 +66,8 @@ let package = Package(
       ],
       exclude: ["README.md"]),
 
+    // What several of the following use, and no tests. As a test target it is built with them only.
+    .testTarget(name: "TestSupport"),
     tests("BaseTests", imports: ["Base"]),
     tests("ConsensusTests", imports: ["Base", "Consensus"], resources: [.copy("Scenarios")]),
     tests("QueueMachineTests", imports: ["Base", "QueueMachine"]),

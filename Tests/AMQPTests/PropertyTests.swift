@@ -3,6 +3,7 @@
 
 import Base
 import Foundation
+import TestSupport
 import Testing
 
 @testable import AMQP
@@ -238,7 +239,7 @@ private func repeating(_ seed: UInt64, _ test: String) -> Comment {
   }
 }
 
-@Suite struct BookTests {
+@Suite(.ownThreads) struct BookTests {
   @Test(arguments: seeds) func theBookOfTagsIsASortedList(seed: UInt64) {
     var random = SeededRandom(seed: seed)
     var book = UnsettledBook()

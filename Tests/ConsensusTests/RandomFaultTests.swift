@@ -3,6 +3,7 @@
 
 import Base
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Consensus
@@ -197,7 +198,7 @@ struct RandomRun {
   }
 }
 
-@Suite struct RandomFaultTests {
+@Suite(.ownThreads) struct RandomFaultTests {
   static let baseSeed = ProcessInfo.processInfo.environment["SKEIN_SEED"].flatMap(UInt64.init)
   static let runs = ProcessInfo.processInfo.environment["SKEIN_RUNS"].flatMap(UInt64.init) ?? 5
   static let steps = 3000

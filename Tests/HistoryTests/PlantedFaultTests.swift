@@ -6,11 +6,12 @@
 
 import Base
 import Foundation
+import TestSupport
 import Testing
 
 @testable import History
 
-@Suite struct PlantedFaultTests {
+@Suite(.ownThreads) struct PlantedFaultTests {
   static var seeds: [UInt64] {
     let environment = ProcessInfo.processInfo.environment
     if let seed = environment["SKEIN_SEED"].flatMap({ UInt64($0) }) { return [seed] }

@@ -1,6 +1,7 @@
 // Each of the eleven properties with histories written by hand: those that break it, alone and
 // hidden among other messages, and those that nearly do and are allowed.
 
+import TestSupport
 import Testing
 
 @testable import History
@@ -29,7 +30,7 @@ struct PropertyCase: CustomTestStringConvertible, Sendable {
   }
 }
 
-@Suite struct PropertyTests {
+@Suite(.ownThreads) struct PropertyTests {
   @Test(arguments: PropertyCase.all)
   func itIsJudgedAsWritten(_ history: PropertyCase) throws {
     try expect(history, Story(history.text), "alone")

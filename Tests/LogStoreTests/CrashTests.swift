@@ -2,6 +2,7 @@
 
 import Base
 import Consensus
+import TestSupport
 import Testing
 
 @testable import LogStore
@@ -67,7 +68,7 @@ extension LogStore {
   }
 }
 
-@Suite struct CrashTests {
+@Suite(.ownThreads) struct CrashTests {
   /// Runs until the disk stops answering; the model knows what was finished.
   private func runScript(_ disk: MemoryFileSystem, _ model: inout Model) throws {
     let (store, _) = try LogStore.open(disk)

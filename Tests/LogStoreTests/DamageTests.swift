@@ -3,6 +3,7 @@
 
 import Base
 import Consensus
+import TestSupport
 import Testing
 
 @testable import LogStore
@@ -152,7 +153,7 @@ extension DamageReport {
   }
 }
 
-@Suite struct DamageTests {
+@Suite(.ownThreads) struct DamageTests {
   @Test("Without its snapshot a log that gave up entries is no log (seed 97 of the simulator)")
   func snapshotOfALogWithLosses() throws {
     let disk = MemoryFileSystem()

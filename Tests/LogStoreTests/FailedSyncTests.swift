@@ -3,11 +3,12 @@
 
 import Base
 import Consensus
+import TestSupport
 import Testing
 
 @testable import LogStore
 
-@Suite struct FailedSyncTests {
+@Suite(.ownThreads) struct FailedSyncTests {
   /// Terms, votes, entries, truncations and new segments, one batch each.
   static let batches: [[LogOperation]] = {
     var batches: [[LogOperation]] = []

@@ -2,6 +2,7 @@
 
 import Base
 import Consensus
+import TestSupport
 import Testing
 
 @testable import LogStore
@@ -20,7 +21,7 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
   return Array(whole[Int(reference.offset)..<Int(reference.offset + reference.size)])
 }
 
-@Suite struct SnapshotTests {
+@Suite(.ownThreads) struct SnapshotTests {
   private func clean(
     _ store: LogStore, keepFrom: UInt64, _ live: [RecordReference]
   ) throws {

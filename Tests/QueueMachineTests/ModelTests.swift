@@ -2,6 +2,7 @@
 
 import Base
 import Foundation
+import TestSupport
 import Testing
 
 @testable import QueueMachine
@@ -136,7 +137,7 @@ struct Comparison: ~Copyable {
   }
 }
 
-@Suite struct ModelTests {
+@Suite(.ownThreads) struct ModelTests {
   /// Set to repeat one seed, or to try many.
   static let seeds: [UInt64] = {
     let environment = ProcessInfo.processInfo.environment

@@ -3,6 +3,7 @@
 
 import Base
 import Foundation
+import TestSupport
 import Testing
 
 @testable import QueueMachine
@@ -74,7 +75,7 @@ private struct NaiveTopology {
   }
 }
 
-@Suite struct TopologyModelTests {
+@Suite(.ownThreads) struct TopologyModelTests {
   @Test func routesAreThoseOfTheModel() throws {
     let environment = ProcessInfo.processInfo.environment
     let seeds = UInt64(environment["SKEIN_SEEDS"] ?? "") ?? 12

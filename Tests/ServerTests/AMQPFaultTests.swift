@@ -2,6 +2,7 @@
 // docs/amqp.md has them. Faults that a connection finds by itself are in AMQPTests.
 
 import Base
+import TestSupport
 import Testing
 
 @testable import Server
@@ -170,7 +171,7 @@ private let refused: [Refused] = [
     "PRECONDITION_FAILED - unknown exchange type 'strange'"),
 ]
 
-@Suite(.serialized) struct AMQPFaultTests {
+@Suite(.serialized, .ownThreads) struct AMQPFaultTests {
   /// Sends a call and takes its answer.
   private func carryOut(_ call: Call, _ client: AMQPTestClient) throws -> AMQPTestClient.Method {
     try client.call(1, call.classID, call.methodID, call.arguments)

@@ -4,11 +4,12 @@
 @testable import AMQP
 import Base
 import QueueMachine
+import TestSupport
 import Testing
 
 @testable import Server
 
-@Suite(.serialized) struct AMQPGatewayTests {
+@Suite(.serialized, .ownThreads) struct AMQPGatewayTests {
   // MARK: Gets
 
   @Test("Who takes by basic.get is remembered while something is held, and no longer")

@@ -1,11 +1,12 @@
 // basic.qos global=true on whole nodes: what is counted, and against which channel's limit.
 
 import Base
+import TestSupport
 import Testing
 
 @testable import Server
 
-@Suite(.serialized) struct AMQPLimitTests {
+@Suite(.serialized, .ownThreads) struct AMQPLimitTests {
   /// Two answers later everything that was decided before has come.
   func comesNothing(to client: AMQPTestClient, _ queue: String) throws -> Bool {
     for _ in 0..<2 { _ = try client.declare(queue) }

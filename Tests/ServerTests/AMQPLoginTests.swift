@@ -5,11 +5,12 @@ import AMQP
 import Base
 import QueueMachine
 import SkeinClient
+import TestSupport
 import Testing
 
 @testable import Server
 
-@Suite(.serialized) struct AMQPLoginTests {
+@Suite(.serialized, .ownThreads) struct AMQPLoginTests {
   private let refused =
     "closed: 403 ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details"
     + " see the broker logfile."

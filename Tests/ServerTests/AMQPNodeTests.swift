@@ -3,11 +3,12 @@
 import Base
 import Foundation
 import SkeinClient
+import TestSupport
 import Testing
 
 @testable import Server
 
-@Suite(.serialized) struct AMQPNodeTests {
+@Suite(.serialized, .ownThreads) struct AMQPNodeTests {
   func leader(_ cluster: InProcessCluster) async throws -> InProcessNode {
     let client = try await SkeinClient.connect(endpoints: cluster.endpoints)
     _ = try await client.listQueues()

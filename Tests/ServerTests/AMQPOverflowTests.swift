@@ -1,11 +1,12 @@
 // Publishes that are more work than one entry may do, on whole nodes.
 
 import Base
+import TestSupport
 import Testing
 
 @testable import Server
 
-@Suite(.serialized) struct AMQPOverflowTests {
+@Suite(.serialized, .ownThreads) struct AMQPOverflowTests {
   /// What a node's clients publish beyond what an entry may match goes into the next ones, through
   /// whichever node it comes: all of it, once, and in its order.
   @Test func whatIsTooMuchForAnEntryIsStoredByTheNext() throws {

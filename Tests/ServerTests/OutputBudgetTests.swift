@@ -3,12 +3,13 @@
 import Base
 import Node
 import QueueMachine
+import TestSupport
 import Testing
 
 @testable import Server
 @testable import Transport
 
-@Suite struct OutputBudgetTests {
+@Suite(.ownThreads) struct OutputBudgetTests {
   private func body(_ kibibytes: Int) -> [UInt8] { [UInt8](repeating: 7, count: kibibytes << 10) }
 
   private func clients(of harness: GatewayHarness) -> [ClientConnection] {

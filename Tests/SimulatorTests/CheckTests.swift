@@ -5,6 +5,7 @@
 import Base
 import Consensus
 import QueueMachine
+import TestSupport
 import Testing
 
 @testable import LogStore
@@ -325,7 +326,7 @@ import Testing
 }
 
 /// Equal index, equal state, in all of it (G14).
-@Suite struct WholeStateTests {
+@Suite(.ownThreads) struct WholeStateTests {
   @Test func queuesThatDifferAreSeen() throws {
     let simulation = try SessionWatchTests.running()
     let lives = simulation.nodes.compactMap(\.life)

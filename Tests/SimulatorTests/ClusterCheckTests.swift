@@ -1,6 +1,7 @@
 // The checks of logs, leaders and what leaves a node: each before something that it must not let pass.
 
 import Base
+import TestSupport
 import Testing
 
 @testable import Consensus
@@ -74,7 +75,7 @@ extension Consensus {
 }
 
 /// One leader a term, logs that match, entries that stay.
-@Suite struct LogAndLeaderTests {
+@Suite(.ownThreads) struct LogAndLeaderTests {
   @Test func twoLeadersOfATermAreSeen() throws {
     let cluster = try Cluster()
     cluster.checks.becameLeader(cluster.follower, cluster.term)
@@ -218,7 +219,7 @@ extension Consensus {
 }
 
 /// Nobody says what its disk does not have, and nobody finds there what it did not say.
-@Suite struct PromiseTests {
+@Suite(.ownThreads) struct PromiseTests {
   /// What a disk of a term, with a vote for somebody else, must not let out, and in its own term may.
   @Test(arguments: [
     PeerMessage.voteReply(VoteReply(term: Term(99), isGranted: true)),

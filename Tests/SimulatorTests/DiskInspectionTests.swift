@@ -1,10 +1,11 @@
 // What is wrong on a disk when all is at rest is seen, though nobody reads it (G11).
 
+import TestSupport
 import Testing
 
 @testable import Simulator
 
-@Suite struct DiskInspectionTests {
+@Suite(.ownThreads) struct DiskInspectionTests {
   private let simulation: Simulation
   private let node: SimulatedNode
 

@@ -1,6 +1,7 @@
 // What was kept of dead letters (G8) and what became of publishes (G4): wrong answers are seen.
 
 import Base
+import TestSupport
 import Testing
 
 @testable import QueueMachine
@@ -130,7 +131,7 @@ import Testing
 }
 
 /// What became of a publish is the same for ever (G4).
-@Suite struct PublishOutcomeTests {
+@Suite(.ownThreads) struct PublishOutcomeTests {
   private let simulation: Simulation
   private let client: SimulatedClient
   private let id = MessageID(rawValue: 1 << 20)

@@ -1,10 +1,11 @@
 // Single faults can be left out while the others stay, and a seed that fails is shrunk to what it needs.
 
+import TestSupport
 import Testing
 
 @testable import Simulator
 
-@Suite struct StrikeTests {
+@Suite(.ownThreads) struct StrikeTests {
   @Test func allFaultsOfARunAreTheRun() {
     let whole = Simulator.run(seed: 17)
     var cut = PlanCut()
@@ -76,7 +77,7 @@ import Testing
   }
 }
 
-@Suite struct ShrinkerTests {
+@Suite(.ownThreads) struct ShrinkerTests {
   /// A fault of the simulation that a loss of power finds after the leader was cut off.
   private static func planted(_ seed: UInt64, _ cut: PlanCut) -> Trial {
     let simulation = Simulation(seed: seed, without: cut)

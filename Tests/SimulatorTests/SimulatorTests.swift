@@ -3,11 +3,12 @@
 import Base
 import History
 import LogStore
+import TestSupport
 import Testing
 
 @testable import Simulator
 
-@Suite struct SimulatorTests {
+@Suite(.ownThreads) struct SimulatorTests {
   @Test(arguments: [UInt64](2...3))
   func promisesHold(seed: UInt64) {
     let report = Simulator.run(seed: seed)
@@ -30,7 +31,7 @@ import Testing
 }
 
 /// Seeds that once found something, by what they found. `.ci/run` has the others, in a release build.
-@Suite struct FormerFindings {
+@Suite(.ownThreads) struct FormerFindings {
   @Test(
     "seeds that failed once",
     arguments: [
@@ -97,7 +98,7 @@ import Testing
 }
 
 /// The history's verdict stands behind every run: a history with a fault in it must fail.
-@Suite struct VerdictTests {
+@Suite(.ownThreads) struct VerdictTests {
   @Test func theHistoryOfARunIsWholeAndValid() throws {
     let report = Simulator.run(seed: 5) { _ in }
     #expect(report.violation == nil)
@@ -173,7 +174,7 @@ import Testing
   }
 }
 
-@Suite struct SimulatedDiskTests {
+@Suite(.ownThreads) struct SimulatedDiskTests {
   private func made() throws -> (SimulatedDisk, any FileHandle) {
     let disk = SimulatedDisk()
     let file = try disk.open("/data/a", .createNew)

@@ -27,7 +27,7 @@ import Wire
     options.priorities = 4
     options.keyLimit = 2
     let declaring = Task { [options] in try await client.declareQueue("jobs", options: options) }
-    let request = await node.take(.declareQueue)
+    let request = try await node.take(.declareQueue)
     let settings = try request.read { frame -> QueueSettings in
       guard case .declareQueue("jobs", let settings) = frame else {
         throw WrongFrame(kind: request.kind)
@@ -91,7 +91,7 @@ import Wire
       id: QueueID(3), name: "jobs", settings: QueueSettings(), ready: 1, leased: 2, delayed: 3,
       consumers: 4, bytes: 5, published: 6, delivered: 7, acknowledged: 8, redelivered: 9,
       deadLettered: 10)
-    node.send(.queueSummaries([summary]), to: await node.take(.showQueue))
+    node.send(.queueSummaries([summary]), to: try await node.take(.showQueue))
     let queue = try await showing.value
     #expect(queue == QueueOverview(summary) && queue.ready == 1 && queue.deadLettered == 10)
     await client.close()
@@ -103,15 +103,17 @@ import Wire
     let pair = try Pair()
     let client = try await pair.connect()
     let deleting = Task { try await client.deleteQueue("jobs") }
-    _ = await pair.first.take(.deleteQueue)
+    _ = try await pair.first.take(.deleteQueue)
     pair.failOver()
     pair.second.send(
-      .refused(.queueNotFound, detail: "", leader: ""), to: await pair.second.take(.deleteQueue))
+      .refused(.queueNotFound, detail: "", leader: ""), to: try await pair.second.take(.deleteQueue)
+    )
     #expect(try await deleting.value == 0)
     // One that was never answered at all is refused in earnest.
     let again = Task { try await client.deleteQueue("jobs") }
     pair.second.send(
-      .refused(.queueNotFound, detail: "", leader: ""), to: await pair.second.take(.deleteQueue))
+      .refused(.queueNotFound, detail: "", leader: ""), to: try await pair.second.take(.deleteQueue)
+    )
     await #expect(throws: SkeinError.refused(.queueNotFound, detail: "")) {
       _ = try await again.value
     }
@@ -124,7 +126,7 @@ import Wire
     let pair = try Pair()
     let client = try await pair.connect()
     let transferring = Task { try await client.transferLeadership() }
-    _ = await pair.first.take(.transferLeadership)
+    _ = try await pair.first.take(.transferLeadership)
     pair.failOver()
     try await transferring.value
     _ = try await client.resolve("jobs")
@@ -137,7 +139,7 @@ import Wire
     let peeking = Task {
       try await client.peek("jobs", after: MessageIdentifier("3-1"), limit: 2)
     }
-    let request = await node.take(.peek)
+    let request = try await node.take(.peek)
     try request.read { frame in
       guard
         case .peek("jobs", MessageID(entry: LogIndex(3), ordinal: 1), 2, MessageFilter()) = frame
@@ -169,7 +171,7 @@ import Wire
     let moving = Task { try await client.redrive("dead", .reason(.expired), limit: 5, step: 3) }
     let id = MessageID(entry: LogIndex(4), ordinal: 0)
     let last = MessageID(entry: LogIndex(9), ordinal: 0)
-    let first = await node.take(.redriveQueue)
+    let first = try await node.take(.redriveQueue)
     try first.read { frame in
       guard
         case .redriveQueue(
@@ -177,7 +179,7 @@ import Wire
       else { throw WrongFrame(kind: first.kind) }
     }
     node.send(.queueRedriven(messages: 3, skipped: 1, next: id, through: last), to: first)
-    let second = await node.take(.redriveQueue)
+    let second = try await node.take(.redriveQueue)
     try second.read { frame in
       guard case .redriveQueue("dead", .reason(.expired), id, last, 2) = frame else {
         throw WrongFrame(kind: second.kind)
@@ -211,7 +213,7 @@ import Wire
               kind: .deadLettered, time: MachineTime(rawValue: 5), queue: "jobs",
               reason: .overflowed),
           ], eventsForgotten: 0, now: MachineTime(rawValue: 7), queue: "dead")),
-      to: await node.take(.showMessage))
+      to: try await node.take(.showMessage))
     let biography = try await showing.value
     #expect(biography.message.due == .nanoseconds(9) && biography.queue == "dead")
     #expect(biography.message.message.priority == 2)
@@ -237,7 +239,7 @@ import Wire
         commitIndex: LogIndex(9), appliedIndex: LogIndex(9), lastIndex: LogIndex(9),
         stateHash: 7, stateHashIndex: LogIndex(8), diskBytes: 1, memoryBytes: 2, pid: 3,
         uptime: .seconds(4), sessions: 5, connections: 6, version: "v")
-      node.send(.statusReply(status), to: await node.take(.status))
+      node.send(.statusReply(status), to: try await node.take(.status))
     }
     let reports = await asking.value
     #expect(reports.count == 3)

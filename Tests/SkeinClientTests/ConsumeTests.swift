@@ -146,14 +146,14 @@ import Wire
     node.deliver(1, [(1, "a"), (2, "b")])
     let batch = try await consumer.nextBatch()
     let acknowledging = Task { try await batch[0].acknowledge() }
-    _ = await node.take(.settle)
+    _ = try await node.take(.settle)
     node.send(
       .settleRefused(
         sequence: CommandSequence(1), consumer: ConsumerID(1), range: range(1, 1), .staleDelivery))
     node.send(.settled(through: CommandSequence(1)))
     await #expect(throws: SkeinError.leaseLost) { try await acknowledging.value }
     batch[1].acknowledgeSoon()
-    _ = await node.take(.settle)
+    _ = try await node.take(.settle)
     node.send(
       .settleRefused(
         sequence: CommandSequence(2), consumer: ConsumerID(1), range: range(2, 2), .staleDelivery))
@@ -191,10 +191,10 @@ import Wire
     pair.first.deliver(1, (1...3).map { ($0, "m") })
     let batch = try await consumer.nextBatch()
     let unanswered = Task { try await batch[0].acknowledge() }
-    _ = await pair.first.take(.settle)
+    _ = try await pair.first.take(.settle)
     pair.second.change { $0.manual = [.attachSession] }
     pair.failOver()
-    let attach = await pair.second.take(.attachSession)
+    let attach = try await pair.second.take(.attachSession)
     try attach.read { frame in
       guard case .attachSession(let request) = frame else { throw WrongFrame(kind: attach.kind) }
       #expect(
@@ -241,11 +241,11 @@ import Wire
     pair.first.deliver(1, [(1, "a"), (2, "b")])
     let batch = try await consumer.nextBatch(max: 1)
     let publishing = Task { try await client.publish(Message("p"), to: "jobs") }
-    _ = await pair.first.take(.publish)
+    _ = try await pair.first.take(.publish)
     let settling = Task { try await batch[0].acknowledge() }
-    _ = await pair.first.take(.settle)
+    _ = try await pair.first.take(.settle)
     pair.failOver(keepingSessions: false)
-    _ = await pair.second.take(.attachSession)
+    _ = try await pair.second.take(.attachSession)
     try await pair.second.take(.openSession).read { frame in
       guard case .openSession(let producer, let epoch, let next, _, _) = frame else {
         throw WrongFrame(kind: .openSession)
@@ -311,10 +311,10 @@ import Wire
     pair.first.deliver(1, [(1, "a"), (2, "b")])
     let held = try #require(try await consumer?.nextBatch(max: 2))
     consumer = nil
-    _ = await pair.first.take(.unsubscribe)
+    _ = try await pair.first.take(.unsubscribe)
     pair.second.change { $0.manual = [.attachSession] }
     pair.failOver()
-    let attach = await pair.second.take(.attachSession)
+    let attach = try await pair.second.take(.attachSession)
     try attach.read { frame in
       guard case .attachSession(let request) = frame else { throw WrongFrame(kind: attach.kind) }
       #expect(request.consumers == [.init(consumer: ConsumerID(1), received: DeliveryID(2))])
@@ -343,16 +343,16 @@ import Wire
     let client = try await pair.connect()
     let consumer = try await client.consume("jobs")
     consumer.cancel()
-    let refused = await pair.first.take(.unsubscribe)
+    let refused = try await pair.first.take(.unsubscribe)
     pair.first.send(.refused(.overloaded, detail: "", leader: ""), to: refused)
-    _ = await pair.first.take(.unsubscribe)
+    _ = try await pair.first.take(.unsubscribe)
     // The leader dies with the answer.
     pair.failOver()
-    _ = await pair.second.take(.unsubscribe)
+    _ = try await pair.second.take(.unsubscribe)
     _ = try await client.resolve("other")
     // One that it delivers to all the same is unsubscribed again.
     pair.second.deliver(1, [(1, "a")])
-    _ = await pair.second.take(.unsubscribe)
+    _ = try await pair.second.take(.unsubscribe)
     let release = try await pair.second.take(.settle).settle()
     #expect(release.kind == .release)
     pair.second.send(.settled(through: release.sequence))
@@ -381,7 +381,7 @@ import Wire
     var iterator = consumer?.makeAsyncIterator()
     _ = try await iterator?.next()
     consumer?.cancel()
-    _ = await node.take(.unsubscribe)
+    _ = try await node.take(.unsubscribe)
     iterator = nil
     let settle = try await node.take(.settle).settle()
     #expect(settle.kind == .release && settle.ranges == [range(2, 5)])
@@ -454,13 +454,13 @@ import Wire
       }
       return count
     }
-    _ = await node.take(.subscribe)
+    _ = try await node.take(.subscribe)
     node.deliver(1, [(1, "a")])
     let settle = try await node.take(.settle).settle()
     node.send(.settled(through: settle.sequence))
     task.cancel()
     #expect(try await task.value == 1)
-    _ = await node.take(.unsubscribe)
+    _ = try await node.take(.unsubscribe)
     await client.close()
   }
 
@@ -485,7 +485,7 @@ import Wire
     node.change { $0.manual = [.subscribe] }
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let consuming = Task { try await client.consume("jobs") }
-    let request = await node.take(.subscribe)
+    let request = try await node.take(.subscribe)
     node.send(.refused(.tooManyConsumers, detail: "2048", leader: ""), to: request)
     await #expect(throws: SkeinError.refused(.tooManyConsumers, detail: "2048")) {
       _ = try await consuming.value
@@ -510,7 +510,7 @@ import Wire
     try await second.send(Message("2"))
     batch[0].acknowledgeSoon()
     batch[1].extendSoon(by: .seconds(9))
-    _ = await node.take(.extend)
+    _ = try await node.take(.extend)
     _ = try await client.resolve("other")
     #expect(try await node.take(.publish).publish().bodies == ["1"])
     #expect(node.count(.publish) == 0 && node.count(.settle) == 0)

@@ -33,7 +33,7 @@ import Wire
     node.change { $0.manual = [.subscribe] }
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let consuming = Task { try await client.consume("jobs", isExclusive: true) }
-    let received = await node.take(.subscribe)
+    let received = try await node.take(.subscribe)
     node.send(.refused(.consumerExclusive, detail: "", leader: ""), to: received)
     await #expect(throws: SkeinError.refused(.consumerExclusive, detail: "")) {
       _ = try await consuming.value
@@ -59,7 +59,7 @@ import Wire
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let publishing = Task { try await client.publish(Message("1"), to: "jobs") }
-    _ = await node.take(.publish)
+    _ = try await node.take(.publish)
     node.send(.confirmed(first: PublishSequence(1), count: 1, message: MessageID(1)))
     _ = try await publishing.value
     let consumer = try await client.consume("jobs")
@@ -67,13 +67,13 @@ import Wire
       $0.sessions = []
       $0.manual = [.openSession]
     }
-    _ = await node.take(.openSession)
+    _ = try await node.take(.openSession)
     node.closeConnections()
-    let received = await node.take(.openSession)
+    let received = try await node.take(.openSession)
     node.change { $0.manual = [] }
     node.send(.refused(.producerForgotten, detail: "", leader: ""), to: received)
     // Consuming goes on without a producer.
-    _ = await node.take(.openSession)
+    _ = try await node.take(.openSession)
     do {
       _ = try await client.publish(Message("2"), to: "jobs")
       Issue.record("a forgotten producer published")

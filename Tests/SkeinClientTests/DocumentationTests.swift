@@ -25,7 +25,7 @@ import Wire
     let node = try FakeNode()
     let running = Task { try await greet(endpoints: [node.address]) }
     node.change { $0.manual = [.declareQueue] }
-    node.send(.queueReply(queue: QueueID(1), isNew: true), to: await node.take(.declareQueue))
+    node.send(.queueReply(queue: QueueID(1), isNew: true), to: try await node.take(.declareQueue))
     var published = 0
     while published < 11 {
       let publish = try await node.take(.publish).publish()
@@ -35,12 +35,12 @@ import Wire
           first: PublishSequence(publish.first), count: UInt32(publish.bodies.count),
           message: MessageID(rawValue: publish.first)))
     }
-    _ = await node.take(.subscribe)
+    _ = try await node.take(.subscribe)
     node.deliver(1, (1...11).map { ($0, "hello") })
     for _ in 1...11 {
       node.send(.settled(through: try await node.take(.settle).settle().sequence))
     }
     try await running.value
-    _ = await node.take(.closeSession)
+    _ = try await node.take(.closeSession)
   }
 }

@@ -100,9 +100,17 @@ final class FakeNode: Sendable {
     case stop
   }
 
+  /// A test that waits for a frame.
+  private struct Waiter {
+    var number: Int
+    var kind: FrameKind
+    var continuation: CheckedContinuation<Received, any Error>
+  }
+
   private struct Inbox {
     var frames: [Received] = []
-    var waiters: [(FrameKind, CheckedContinuation<Received, Never>)] = []
+    var waiters: [Waiter] = []
+    var nextWaiter = 0
   }
 
   let address: String
@@ -165,17 +173,30 @@ final class FakeNode: Sendable {
   /// Closes its listener and connections, like a killed process.
   func stop() { mailbox.post(.stop) }
 
-  /// The oldest recorded frame of a kind, waiting for it; others stay recorded.
-  func take(_ kind: FrameKind) async -> Received {
-    await withCheckedContinuation { continuation in
-      let found = inbox.withLock { inbox -> Received? in
-        if let place = inbox.frames.firstIndex(where: { $0.kind == kind }) {
-          return inbox.frames.remove(at: place)
+  /// The oldest recorded frame of a kind, waiting for it; others stay recorded. Throws
+  /// `CancellationError` when the test's time is up.
+  func take(_ kind: FrameKind) async throws -> Received {
+    let number = inbox.withLock { inbox in
+      inbox.nextWaiter += 1
+      return inbox.nextWaiter
+    }
+    return try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { continuation in
+        let found = inbox.withLock { inbox -> Result<Received, any Error>? in
+          if let place = inbox.frames.firstIndex(where: { $0.kind == kind }) {
+            return .success(inbox.frames.remove(at: place))
+          }
+          if Task.isCancelled { return .failure(CancellationError()) }
+          inbox.waiters.append(Waiter(number: number, kind: kind, continuation: continuation))
+          return nil
         }
-        inbox.waiters.append((kind, continuation))
-        return nil
+        if let found { continuation.resume(with: found) }
       }
-      if let found { continuation.resume(returning: found) }
+    } onCancel: {
+      let waiter = inbox.withLock { inbox in
+        inbox.waiters.firstIndex { $0.number == number }.map { inbox.waiters.remove(at: $0) }
+      }
+      waiter?.continuation.resume(throwing: CancellationError())
     }
   }
 
@@ -185,14 +206,14 @@ final class FakeNode: Sendable {
   }
 
   fileprivate func record(_ received: Received) {
-    let waiter = inbox.withLock { inbox -> CheckedContinuation<Received, Never>? in
-      if let place = inbox.waiters.firstIndex(where: { $0.0 == received.kind }) {
-        return inbox.waiters.remove(at: place).1
+    let waiter = inbox.withLock { inbox -> Waiter? in
+      if let place = inbox.waiters.firstIndex(where: { $0.kind == received.kind }) {
+        return inbox.waiters.remove(at: place)
       }
       inbox.frames.append(received)
       return nil
     }
-    waiter?.resume(returning: received)
+    waiter?.continuation.resume(returning: received)
   }
 
   /// What it answers by itself.

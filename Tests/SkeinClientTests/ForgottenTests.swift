@@ -26,7 +26,7 @@ import Wire
     let client = try await pair.connect()
     try await publishOne(client, pair.first)
     pair.failOver(keepingSessions: keepsSessions, forgettingPublishes: true)
-    _ = await pair.second.take(keepsSessions ? .attachSession : .openSession)
+    _ = try await pair.second.take(keepsSessions ? .attachSession : .openSession)
     _ = try await client.resolve("other")
     await #expect(
       performing: {
@@ -125,10 +125,11 @@ import Wire
     pair.first.change { $0.manual = [.closeSession] }
     let client = try await pair.connect()
     _ = try await client.consume("jobs")
-    let closing = Task { await client.close() }
-    _ = await pair.first.take(.closeSession)
+    // Not given up while this test waits for its turn.
+    let closing = Task { await client.close(within: .seconds(600)) }
+    _ = try await pair.first.take(.closeSession)
     pair.failOver()
-    _ = await pair.second.take(.closeSession)
+    _ = try await pair.second.take(.closeSession)
     await closing.value
   }
 }

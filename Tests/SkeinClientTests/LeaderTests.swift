@@ -35,7 +35,7 @@ import Wire
       try await SkeinClient.connect(
         endpoints: [pair.second.address], options: .quick)
     }
-    _ = await pair.second.take(.hello)
+    _ = try await pair.second.take(.hello)
     pair.second.send(.leaderChanged(leader: NodeID(1), address: pair.first.address))
     // The word may come when the client is between two visits: then the next hello tells.
     let one = pair.first.address
@@ -102,7 +102,7 @@ import Wire
       $0.leaderAddress = two
     }
     pair.first.change { $0.isSilent = true }
-    _ = await pair.first.take(.ping)
+    _ = try await pair.first.take(.ping)
     #expect(try await client.resolve("jobs") == QueueID(1))
     #expect(client.leaderAddress == pair.second.address)
     await client.close()
@@ -135,14 +135,14 @@ import Wire
     let client = try await pair.connect()
     pair.first.change { $0.manual = [.listQueues] }
     let listing = Task { try await client.listQueues() }
-    let request = await pair.first.take(.listQueues)
+    let request = try await pair.first.take(.listQueues)
     let two = pair.second.address
     pair.second.change {
       $0.leader = NodeID(2)
       $0.leaderAddress = two
     }
     pair.first.send(.refused(.notLeader, detail: "", leader: two), to: request)
-    let again = await pair.second.take(.listQueues)
+    let again = try await pair.second.take(.listQueues)
     pair.second.send(.queueSummaries([]), to: again)
     #expect(try await listing.value.isEmpty)
     await client.close()
@@ -154,7 +154,7 @@ import Wire
     let task = Task {
       try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     }
-    _ = await node.take(.hello)
+    _ = try await node.take(.hello)
     task.cancel()
     await #expect(throws: SkeinError.cancelled) { _ = try await task.value }
   }

@@ -18,14 +18,14 @@ import Wire
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let publishing = Task { try await client.publish(Message("hello"), to: "jobs") }
-    let received = await node.take(.publish)
+    let received = try await node.take(.publish)
     #expect(try received.publish() == (1, 0, ["hello"]))
     try confirm(node, received, id: 5 << 20)
     let receipt = try await publishing.value
     #expect(receipt.id.description == "5-0")
     #expect(receipt.reference == PublishReference(producer: client.producer, sequence: 1))
     await client.close()
-    _ = await node.take(.closeSession)
+    _ = try await node.take(.closeSession)
   }
 
   @Test func `A batch keeps its order and gets an id each`() async throws {
@@ -34,7 +34,7 @@ import Wire
     let publishing = Task {
       try await client.publish((1...50).map { Message("\($0)") }, to: "jobs")
     }
-    let received = await node.take(.publish)
+    let received = try await node.take(.publish)
     #expect(try received.publish() == (1, 0, (1...50).map(String.init)))
     try confirm(node, received, id: 7 << 20)
     #expect(try await publishing.value.map(\.id.description) == (0..<50).map { "7-\($0)" })
@@ -51,12 +51,12 @@ import Wire
     let third = Task { try await publisher.send(Message("c")) }
     var seen = 0
     while seen < 2 {
-      let received = await node.take(.publish)
+      let received = try await node.take(.publish)
       seen += try received.publish().bodies.count
       try confirm(node, received, id: 1 << 20)
     }
     #expect(try await third.value.sequence == 3)
-    try confirm(node, await node.take(.publish), id: 2 << 20)
+    try confirm(node, try await node.take(.publish), id: 2 << 20)
     try await publisher.flush()
     await client.close()
   }
@@ -150,7 +150,7 @@ import Wire
     // The answer has arrived once a later request is answered.
     _ = try await client.resolve("other")
     pair.failOver()
-    let attach = await pair.second.take(.attachSession)
+    let attach = try await pair.second.take(.attachSession)
     try attach.read { frame in
       guard case .attachSession(let request) = frame else { throw WrongFrame(kind: attach.kind) }
       #expect(request == AttachRequest(session: SessionID(100), consumers: []))
@@ -158,7 +158,7 @@ import Wire
     var again: [String] = []
     var next: UInt64 = 3
     while again.count < 3 {
-      let received = await pair.second.take(.publish)
+      let received = try await pair.second.take(.publish)
       let publish = try received.publish()
       #expect(publish.first == next && publish.answeredThrough == 2)
       next += UInt64(publish.bodies.count)
@@ -175,9 +175,9 @@ import Wire
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let publishing = Task { try await client.publish(Message("a"), to: "jobs") }
-    _ = await node.take(.publish)
+    _ = try await node.take(.publish)
     node.send(.publishRefused(first: PublishSequence(1), count: 1, .overloaded, detail: ""))
-    let again = await node.take(.publish)
+    let again = try await node.take(.publish)
     #expect(try again.publish() == (1, 0, ["a"]))
     try confirm(node, again, id: 3 << 20)
     #expect(try await publishing.value.id.description == "3-0")
@@ -197,7 +197,7 @@ import Wire
     // A second wait has its own time, though that of the publish is up.
     await #expect(throws: SkeinError.outcomeUnknown(reference)) { try await publisher.flush() }
     // What comes later is there for who asks.
-    try confirm(node, await node.take(.publish), id: 9)
+    try confirm(node, try await node.take(.publish), id: 9)
     while !hasty.shared.book.isAnswered(1) { await Task.yield() }
     #expect(try await hasty.retry(reference).id.stored.rawValue == 9)
     #expect(node.count(.publishOutcome) == 0)
@@ -209,7 +209,7 @@ import Wire
     _ client: SkeinClient, _ node: FakeNode
   ) async throws -> PublishReference {
     let publishing = Task { try await client.publish(Message("a"), to: "jobs") }
-    _ = await node.take(.publish)
+    _ = try await node.take(.publish)
     publishing.cancel()
     let reference = PublishReference(producer: client.producer, sequence: 1)
     await #expect(throws: SkeinError.outcomeUnknown(reference)) { _ = try await publishing.value }
@@ -223,7 +223,7 @@ import Wire
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let reference = try await publishUnknown(client, node)
     let asking = Task { try await client.outcome(of: reference) }
-    node.send(.outcomeReply(.notSeen), to: await node.take(.publishOutcome))
+    node.send(.outcomeReply(.notSeen), to: try await node.take(.publishOutcome))
     #expect(try await asking.value == .notSeen)
     node.send(.confirmed(first: PublishSequence(1), count: 1, message: MessageID(rawValue: 9)))
     _ = try await client.resolve("other")
@@ -266,7 +266,7 @@ import Wire
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let task = Task { try await client.publish(Message("a"), to: "jobs") }
-    let received = await node.take(.publish)
+    let received = try await node.take(.publish)
     task.cancel()
     let reference = PublishReference(producer: client.producer, sequence: 1)
     await #expect(throws: SkeinError.outcomeUnknown(reference)) { _ = try await task.value }
@@ -292,7 +292,7 @@ import Wire
     options.producer = 77
     let client = try await SkeinClient.connect(endpoints: [node.address], options: options)
     let publishing = Task { try await client.publish(Message("a"), to: "jobs") }
-    let received = await node.take(.publish)
+    let received = try await node.take(.publish)
     #expect(try received.publish() == (42, 41, ["a"]))
     try confirm(node, received, id: 1)
     #expect(try await publishing.value.reference == PublishReference(producer: 77, sequence: 42))
@@ -303,7 +303,7 @@ import Wire
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let publishing = Task { try await client.publish(Message("a"), to: "jobs") }
-    _ = await node.take(.publish)
+    _ = try await node.take(.publish)
     node.send(.producerFenced)
     await #expect(
       throws: SkeinError.outcomeUnknown(PublishReference(producer: client.producer, sequence: 1))
@@ -320,7 +320,7 @@ import Wire
     let pair = try Pair()
     let client = try await pair.connect()
     let publishing = Task { try await client.publish(Message("a"), to: "jobs") }
-    _ = await pair.first.take(.publish)
+    _ = try await pair.first.take(.publish)
     pair.second.change { $0.refusesEpochs = true }
     pair.failOver(keepingSessions: false)
     await #expect(
@@ -341,15 +341,15 @@ import Wire
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let publishing = Task { try await client.publish(Message("a"), to: "jobs") }
-    _ = await node.take(.publish)
+    _ = try await node.take(.publish)
     node.send(.publishRefused(first: PublishSequence(1), count: 1, .queueNotFound, detail: ""))
     await #expect(throws: SkeinError.refused(.queueNotFound, detail: "")) {
       _ = try await publishing.value
     }
-    _ = await node.take(.resolveQueue)
+    _ = try await node.take(.resolveQueue)
     let second = Task { try await client.publish(Message("b"), to: "jobs") }
-    _ = await node.take(.resolveQueue)
-    try confirm(node, await node.take(.publish), id: 1)
+    _ = try await node.take(.resolveQueue)
+    try confirm(node, try await node.take(.publish), id: 1)
     _ = try await second.value
     await client.close()
   }
@@ -358,12 +358,12 @@ import Wire
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let publishing = Task { try await client.publish(Message("a"), to: "jobs") }
-    let received = await node.take(.publish)
+    let received = try await node.take(.publish)
     let closing = Task { await client.close() }
     try confirm(node, received, id: 1)
     _ = try await publishing.value
     await closing.value
-    _ = await node.take(.closeSession)
+    _ = try await node.take(.closeSession)
     await #expect(throws: SkeinError.closed) {
       _ = try await client.publish(Message("b"), to: "jobs")
     }

@@ -39,7 +39,7 @@ import Wire
     let consumer = try await client.consume("jobs")
     node.deliver(1, [(1, "a")])
     let batch = try await consumer.nextBatch(max: 1)
-    _ = await node.take(.openSession)
+    _ = try await node.take(.openSession)
     let acknowledging = Task { try await batch[0].acknowledge() }
     let settle = try await node.take(.settle).settle()
     node.send(
@@ -49,7 +49,7 @@ import Wire
     await #expect(throws: SkeinError.requestUnknown("the settlement")) {
       try await acknowledging.value
     }
-    _ = await node.take(.openSession)
+    _ = try await node.take(.openSession)
     await client.close()
   }
 
@@ -107,14 +107,14 @@ import Wire
     let client = try await pair.connect()
     let messages = (1...100).map { Message("\($0) " + String(repeating: "x", count: 1000)) }
     let publishing = Task { try await client.publish(messages, to: "jobs") }
-    _ = await pair.first.take(.publish)
+    _ = try await pair.first.take(.publish)
     pair.first.send(
       .confirmed(first: PublishSequence(1), count: 3, message: MessageID(rawValue: 1)))
     _ = try await client.resolve("other")
     pair.failOver()
     var next: UInt64 = 4
     while next <= 100 {
-      let received = await pair.second.take(.publish)
+      let received = try await pair.second.take(.publish)
       #expect(received.payload.count <= 16 << 10)
       let publish = try received.publish()
       #expect(publish.first == next && publish.bodies.first?.hasPrefix("\(next) ") == true)

@@ -51,7 +51,7 @@ import Wire
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let publishing = Task { try await client.publish(Message("m"), toAll: ["a", "b", "c"]) }
-    let seen = try read(await node.take(.transact))
+    let seen = try read(try await node.take(.transact))
     #expect(seen == Seen(first: 1, holder: 0, queues: [3], bodies: [["m"]]))
     confirm(node, 1, 1, copies: 3)
     let receipt = try await publishing.value
@@ -69,7 +69,7 @@ import Wire
         OutgoingMessage(Message("2"), to: ["a", "b"]), OutgoingMessage(Message("3"), to: "a"),
       ])
     }
-    let seen = try read(await node.take(.transact))
+    let seen = try read(try await node.take(.transact))
     #expect(seen == Seen(first: 1, holder: 0, queues: [2, 1], bodies: [["1", "2"], ["3"]]))
     confirm(node, 1, 2, copies: 2)
     node.send(
@@ -87,7 +87,7 @@ import Wire
     try await publisher.send(Message("1"))
     let publishing = Task { try await client.publish(Message("2"), toAll: ["a", "b"]) }
     #expect(try await node.take(.publish).publish().first == 1)
-    #expect(try read(await node.take(.transact)).first == 2)
+    #expect(try read(try await node.take(.transact)).first == 2)
     try await publisher.send(Message("3"))
     #expect(try await node.take(.publish).publish().first == 3)
     confirm(node, 1, 1)
@@ -117,10 +117,10 @@ import Wire
     }
     let expected = Seen(
       first: 1, holder: 100, acknowledged: [range(1, 2)], queues: [1], bodies: [["x"]])
-    #expect(try read(await node.take(.transact)) == expected)
+    #expect(try read(try await node.take(.transact)) == expected)
     // The answer is lost with the leader: it goes again as it was.
     node.closeConnections()
-    #expect(try read(await node.take(.transact)) == expected)
+    #expect(try read(try await node.take(.transact)) == expected)
     confirm(node, 1, 1)
     #expect(try await publishing.value.count == 1)
     await #expect(throws: SkeinError.alreadySettled) { try await batch[0].acknowledge() }
@@ -133,10 +133,10 @@ import Wire
     let publishing = Task {
       try await batch[0].acknowledge(publishing: [OutgoingMessage(Message("x"), to: "out")])
     }
-    #expect(try read(await node.take(.transact)).holder == 100)
+    #expect(try read(try await node.take(.transact)).holder == 100)
     node.change { $0.sessions = [] }
     node.closeConnections()
-    #expect(try read(await node.take(.transact)).holder == 100)
+    #expect(try read(try await node.take(.transact)).holder == 100)
     node.send(
       .publishRefused(first: PublishSequence(1), count: 1, .staleDelivery, detail: ""))
     await #expect(throws: SkeinError.leaseLost) { try await publishing.value }
@@ -149,7 +149,7 @@ import Wire
     let publishing = Task {
       try await batch[0].acknowledge(publishing: [OutgoingMessage(Message("x"), to: "out")])
     }
-    _ = try read(await node.take(.transact))
+    _ = try read(try await node.take(.transact))
     batch[0].extendSoon(by: .seconds(9))
     try await node.take(.extend).read { frame in
       guard case .extend(let request) = frame else { throw WrongFrame(kind: .extend) }
@@ -178,9 +178,9 @@ import Wire
     let publishing = Task {
       try await first.acknowledge(publishing: [OutgoingMessage(Message("x"), to: "out")])
     }
-    _ = await node.take(.transact)
+    _ = try await node.take(.transact)
     consumer.extendAllSoon(by: .seconds(9))
-    _ = await node.take(.extend)
+    _ = try await node.take(.extend)
     // A new leader has carried it out: the delivery is not held any more before its answer comes.
     consumer.core.lapse([range(1, 1)])
     node.send(
@@ -202,12 +202,12 @@ import Wire
     while batch.count < 3 { batch += try await consumer.nextBatch(max: 3 - batch.count) }
     // 1 is done, 2 in a transaction, 3 with a task, 4 over, 5 waits to be taken.
     batch[0].acknowledgeSoon()
-    _ = await node.take(.settle)
+    _ = try await node.take(.settle)
     let second = batch[1]
     let publishing = Task {
       try await second.acknowledge(publishing: [OutgoingMessage(Message("x"), to: "out")])
     }
-    _ = await node.take(.transact)
+    _ = try await node.take(.transact)
     consumer.core.lapse([range(4, 4)])
     #expect(batch.map(\.isHeld) == [false, false, true])
     consumer.extendAllSoon(by: .seconds(9))
@@ -246,7 +246,7 @@ import Wire
     let publishing = Task {
       try await batch[1].acknowledge(publishing: [OutgoingMessage(Message("x"), to: "out")])
     }
-    _ = await node.take(.transact)
+    _ = try await node.take(.transact)
     await #expect(throws: SkeinError.alreadySettled) { try await batch[1].acknowledge() }
     node.send(.publishRefused(first: PublishSequence(1), count: 1, .queueFull, detail: "out"))
     await #expect(throws: SkeinError.refused(.queueFull, detail: "out")) {
@@ -289,8 +289,8 @@ import Wire
     let publishing = Task {
       try await batch[0].acknowledge(publishing: [OutgoingMessage(Message("x"), to: "out")])
     }
-    _ = await node.take(.extend)
-    _ = await node.take(.transact)
+    _ = try await node.take(.extend)
+    _ = try await node.take(.transact)
     confirm(node, 1, 1)
     _ = try await publishing.value
     node.send(
@@ -307,7 +307,7 @@ import Wire
     let publishing = Task {
       try await batch[0].acknowledge(publishing: [OutgoingMessage(Message("x"), to: "out")])
     }
-    _ = await node.take(.transact)
+    _ = try await node.take(.transact)
     // Another leader has carried it out: its answer comes behind what it says of the deliveries.
     node.send(.lapsed(consumer: ConsumerID(1), ranges: [range(1, 1)]))
     while batch[0].core.isHeldForTransaction(batch[0]) { await Task.yield() }
@@ -336,7 +336,7 @@ import Wire
     let publishing = Task {
       try await batch[0].acknowledge(publishing: [OutgoingMessage(Message("x"), to: "out")])
     }
-    _ = await node.take(.transact)
+    _ = try await node.take(.transact)
     node.send(.producerFenced)
     let reference = PublishReference(producer: client.producer, sequence: 1)
     await #expect(throws: SkeinError.outcomeUnknown(reference)) { try await publishing.value }
@@ -368,7 +368,7 @@ import Wire
       try await batch[0].acknowledge(
         publishing: [OutgoingMessage(Message(String(repeating: "x", count: 9000)), to: "out")])
     }
-    _ = await node.take(.transact)
+    _ = try await node.take(.transact)
     node.change {
       $0.frameBytesMax = 8 << 10
       $0.messageBytesMax = 4 << 10
@@ -388,7 +388,7 @@ import Wire
     let publishing = Task {
       try await batch[0].acknowledge(publishing: [OutgoingMessage(Message("x"), to: "out")])
     }
-    _ = await node.take(.transact)
+    _ = try await node.take(.transact)
     await client.close(within: .zero)
     let reference = PublishReference(producer: client.producer, sequence: 1)
     await #expect(throws: SkeinError.outcomeUnknown(reference)) { try await publishing.value }
@@ -402,7 +402,7 @@ import Wire
     let publishing = Task {
       try await client.acknowledge(batch, publishing: [OutgoingMessage(Message("x"), to: "out")])
     }
-    _ = await node.take(.transact)
+    _ = try await node.take(.transact)
     node.send(.lapsed(consumer: ConsumerID(1), ranges: [range(1, 1)]))
     node.send(
       .publishRefused(first: PublishSequence(1), count: 1, .staleDelivery, detail: ""))
@@ -424,14 +424,14 @@ import Wire
         OutgoingMessage(Message("1"), to: "a"), OutgoingMessage(Message("2"), to: "b"),
       ])
     }
-    let seen = try read(await node.take(.transact))
+    let seen = try read(try await node.take(.transact))
     confirm(node, 1, 1)
     // The connection breaks between the two answers; the node is short of room afterwards.
     _ = try await client.resolve("other")
     node.closeConnections()
-    #expect(try read(await node.take(.transact)) == seen)
+    #expect(try read(try await node.take(.transact)) == seen)
     node.send(.publishRefused(first: PublishSequence(1), count: 2, .overloaded, detail: ""))
-    #expect(try read(await node.take(.transact)) == seen)
+    #expect(try read(try await node.take(.transact)) == seen)
     confirm(node, 1, 1)
     node.send(.confirmed(first: PublishSequence(2), count: 1, message: MessageID(1 << 20 | 1)))
     #expect(try await publishing.value.map(\.id.description) == ["1-0", "1-1"])
@@ -450,7 +450,7 @@ import Wire
           OutgoingMessage(Message("2"), to: "a"),
         ])
     }
-    _ = await node.take(.transact)
+    _ = try await node.take(.transact)
     publishing.cancel()
     let reference = PublishReference(producer: client.producer, sequence: 1)
     await #expect(throws: SkeinError.outcomeUnknown(reference)) { _ = try await publishing.value }
@@ -480,10 +480,10 @@ import Wire
     node.send(.producerFenced)
     while client.shared.book.failure == nil { await Task.yield() }
     let retrying = Task { try await client.retry(reference) }
-    node.send(.outcomeReply(.stored(MessageID(1 << 20))), to: await node.take(.publishOutcome))
+    node.send(.outcomeReply(.stored(MessageID(1 << 20))), to: try await node.take(.publishOutcome))
     #expect(try await retrying.value.ids.map(\.description) == ["1-0", "1-1", "1-2"])
     let asking = Task { try await client.retry(reference) }
-    node.send(.outcomeReply(.refused(.staleDelivery)), to: await node.take(.publishOutcome))
+    node.send(.outcomeReply(.refused(.staleDelivery)), to: try await node.take(.publishOutcome))
     await #expect(throws: SkeinError.leaseLost) { _ = try await asking.value }
     await client.close()
   }
@@ -503,7 +503,7 @@ import Wire
     let node = try FakeNode()
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let publishing = Task { try await client.publish(Message("m"), toAll: ["a", "b"]) }
-    _ = await node.take(.transact)
+    _ = try await node.take(.transact)
     node.send(
       .publishRefused(first: PublishSequence(1), count: 1, .answerForgotten, detail: ""))
     let reference = PublishReference(producer: client.producer, sequence: 1)
