@@ -8,6 +8,12 @@ func layer(_ name: String, _ imports: [Target.Dependency] = []) -> Target {
   .target(name: name, dependencies: imports, exclude: ["README.md"])
 }
 
+func tests(
+  _ name: String, _ imports: [Target.Dependency], _ resources: [Resource] = []
+) -> Target {
+  .testTarget(name: name, dependencies: imports + ["TestSupport"], resources: resources)
+}
+
 let package = Package(
   name: "planted",
   targets: [
@@ -20,11 +26,11 @@ let package = Package(
     layer("LogStore", ["Base", "Consensus", "CLinux"]),
     layer("Simulator", ["Base", "Consensus", "QueueMachine", "Node", "LogStore", "History"]),
     .executableTarget(name: "simulate", dependencies: ["Simulator"]),
-    .testTarget(
-      name: "ConsensusTests", dependencies: ["Base", "Consensus"], resources: [.copy("Scenarios")]),
-    .testTarget(name: "QueueMachineTests", dependencies: ["Base", "QueueMachine"]),
-    .testTarget(name: "LogStoreTests", dependencies: ["Base", "Consensus", "LogStore"]),
-    .testTarget(name: "NodeTests", dependencies: ["Base", "Consensus", "QueueMachine", "Node"]),
+    .testTarget(name: "TestSupport"),
+    tests("ConsensusTests", ["Base", "Consensus"], [.copy("Scenarios")]),
+    tests("QueueMachineTests", ["Base", "QueueMachine"]),
+    tests("LogStoreTests", ["Base", "Consensus", "LogStore"]),
+    tests("NodeTests", ["Base", "Consensus", "QueueMachine", "Node"]),
   ],
   swiftLanguageModes: [.v6]
 )
