@@ -1,9 +1,10 @@
 // `Sources/AMQP/Methods.swift` is what the table says. With SKEIN_GENERATE=1 the test writes it.
 
 import Foundation
+import TestSupport
 import Testing
 
-@Suite struct MethodsFileTests {
+@Suite(.ownThreads) struct MethodsFileTests {
   private static let folder =
     String(#filePath.dropLast("/Tests/AMQPTests/MethodsFileTests.swift".count)) + "/Sources/AMQP"
 

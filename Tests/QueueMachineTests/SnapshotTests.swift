@@ -2,6 +2,7 @@
 
 import Base
 import Foundation
+import TestSupport
 import Testing
 
 @testable import QueueMachine
@@ -29,7 +30,7 @@ enum Transcript {
   }
 }
 
-@Suite struct SnapshotTests {
+@Suite(.ownThreads) struct SnapshotTests {
   /// Swift seeds its hash tables anew in every process: an order of theirs that reached the state
   /// would show here.
   @Test func anotherProcessGivesTheSameBytes() throws {

@@ -1,11 +1,12 @@
 // Exchanges and bindings over AMQP, as one node has them: what a client declares is what its messages go by.
 
 import Base
+import TestSupport
 import Testing
 
 @testable import Server
 
-@Suite(.serialized) struct AMQPTopologyTests {
+@Suite(.serialized, .ownThreads) struct AMQPTopologyTests {
   /// What of `queues` each of the messages is in, by their bodies.
   private func bodies(_ client: AMQPTestClient, in queue: String) throws -> [String] {
     var bodies: [String] = []

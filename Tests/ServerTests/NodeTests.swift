@@ -4,13 +4,14 @@
 import Base
 import Foundation
 import SkeinClient
+import TestSupport
 import Testing
 import Transport
 import Wire
 
 @testable import Server
 
-@Suite(.serialized) struct NodeTests {
+@Suite(.serialized, .ownThreads) struct NodeTests {
   var options: ClientOptions {
     var options = ClientOptions()
     options.timeout = .seconds(60)

@@ -13,7 +13,7 @@ import Testing
 @testable import Simulator
 
 /// Sessions end by their timeout alone (G7).
-@Suite struct SessionWatchTests {
+@Suite(.ownThreads) struct SessionWatchTests {
   private let session = SessionID(7)
 
   private func watch() -> SessionWatch {
@@ -210,7 +210,7 @@ import Testing
 }
 
 /// What counts as being on a disk (G1).
-@Suite struct OrderedLogTests {
+@Suite(.ownThreads) struct OrderedLogTests {
   private func ticket(_ number: UInt64) -> StoreTicket { StoreTicket(number: number) }
 
   private func position(_ index: UInt64, _ term: UInt64) -> LogPosition {
@@ -294,7 +294,7 @@ import Testing
 }
 
 /// After a failed sync nothing is written, synced or said any more (G12).
-@Suite struct FailedDiskTests {
+@Suite(.ownThreads) struct FailedDiskTests {
   @Test func aFileIsNotSyncedAgain() throws {
     let disk = SimulatedDisk()
     let file = try disk.open("/data/a", .createNew)
@@ -390,7 +390,7 @@ import Testing
 }
 
 /// Changes of members come one at a time (G2).
-@Suite struct MembershipChangeTests {
+@Suite(.ownThreads) struct MembershipChangeTests {
   @Test func aChangeBeforeTheOneBeforeItIsCommittedIsMissed() throws {
     let simulation = try SessionWatchTests.running()
     let life = try #require(simulation.leader)

@@ -50,7 +50,7 @@ import Testing
   }
 }
 
-@Suite struct PlanCutTests {
+@Suite(.ownThreads) struct PlanCutTests {
   @Test func aCutIsReadAsItWasWritten() throws {
     var cut = PlanCut()
     cut.faults = [.kill, .damage]

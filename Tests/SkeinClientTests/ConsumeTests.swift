@@ -435,7 +435,7 @@ import Wire
     let consumer = try await client.consume("jobs")
     for _ in 0..<20 {
       let waiting = Task { try await consumer.nextBatch() }
-      while consumer.core.waiterCount == 0 { await Task.yield() }
+      try await until(consumer.core.waiterCount > 0)
       waiting.cancel()
       #expect(try await waiting.value.isEmpty)
     }

@@ -446,3 +446,11 @@ struct Pair {
     try await SkeinClient.connect(endpoints: [first.address], options: options)
   }
 }
+
+/// Lets others go on until it is so, or the test is over.
+func until(_ isSo: @autoclosure () -> Bool) async throws {
+  while !isSo() {
+    try Task.checkCancellation()
+    await Task.yield()
+  }
+}

@@ -198,7 +198,7 @@ import Wire
     await #expect(throws: SkeinError.outcomeUnknown(reference)) { try await publisher.flush() }
     // What comes later is there for who asks.
     try confirm(node, try await node.take(.publish), id: 9)
-    while !hasty.shared.book.isAnswered(1) { await Task.yield() }
+    try await until(hasty.shared.book.isAnswered(1))
     #expect(try await hasty.retry(reference).id.stored.rawValue == 9)
     #expect(node.count(.publishOutcome) == 0)
     await hasty.close()
@@ -238,7 +238,7 @@ import Wire
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let reference = try await publishUnknown(client, node)
     let retrying = Task { try await client.retry(reference) }
-    while !client.shared.book.hasWaiting(for: reference.sequence) { await Task.yield() }
+    try await until(client.shared.book.hasWaiting(for: reference.sequence))
     node.send(.confirmed(first: PublishSequence(1), count: 1, message: MessageID(rawValue: 9)))
     #expect(try await retrying.value.id.stored.rawValue == 9)
     #expect(node.count(.publish) == 0 && node.count(.publishOutcome) == 0)
@@ -251,7 +251,7 @@ import Wire
     let reference = try await publishUnknown(client, node)
     for _ in 0..<20 {
       let retrying = Task { try await client.retry(reference) }
-      while !client.shared.book.hasWaiting(for: reference.sequence) { await Task.yield() }
+      try await until(client.shared.book.hasWaiting(for: reference.sequence))
       retrying.cancel()
       await #expect(throws: SkeinError.outcomeUnknown(reference)) { _ = try await retrying.value }
     }

@@ -310,7 +310,7 @@ import Wire
     _ = try await node.take(.transact)
     // Another leader has carried it out: its answer comes behind what it says of the deliveries.
     node.send(.lapsed(consumer: ConsumerID(1), ranges: [range(1, 1)]))
-    while batch[0].core.isHeldForTransaction(batch[0]) { await Task.yield() }
+    try await until(!batch[0].core.isHeldForTransaction(batch[0]))
     batch[0].extendSoon(by: .seconds(30))
     confirm(node, 1, 1)
     _ = try await publishing.value
@@ -463,7 +463,7 @@ import Wire
     let reference = try await unknown(node, client)
     confirm(node, 1, 1, copies: 3)
     node.send(.confirmed(first: PublishSequence(2), count: 1, message: MessageID(1 << 20 | 3)))
-    while !client.shared.book.isAnswered(2) { await Task.yield() }
+    try await until(client.shared.book.isAnswered(2))
     #expect(try await client.retry(reference).ids.map(\.description) == ["1-0", "1-1", "1-2"])
     let second = PublishReference(producer: reference.producer, sequence: 2)
     #expect(try await client.retry(second).ids.map(\.description) == ["1-3"])
@@ -478,7 +478,7 @@ import Wire
     let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
     let reference = try await unknown(node, client)
     node.send(.producerFenced)
-    while client.shared.book.failure == nil { await Task.yield() }
+    try await until(client.shared.book.failure != nil)
     let retrying = Task { try await client.retry(reference) }
     node.send(.outcomeReply(.stored(MessageID(1 << 20))), to: try await node.take(.publishOutcome))
     #expect(try await retrying.value.ids.map(\.description) == ["1-0", "1-1", "1-2"])
@@ -494,7 +494,7 @@ import Wire
     let reference = try await unknown(node, client, batch)
     node.send(
       .publishRefused(first: PublishSequence(1), count: 2, .staleDelivery, detail: ""))
-    while !client.shared.book.isAnswered(2) { await Task.yield() }
+    try await until(client.shared.book.isAnswered(2))
     await #expect(throws: SkeinError.leaseLost) { _ = try await client.retry(reference) }
     await client.close()
   }

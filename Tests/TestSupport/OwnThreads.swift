@@ -8,15 +8,22 @@ import Testing
 /// Runs each test of a suite on a thread of its own, as many at once as there are processors. A
 /// `.timeLimit` beside it would count the time before the test's turn comes.
 public struct OwnThreads: SuiteTrait, TestTrait, TestScoping {
+  @TaskLocal private static var hasTurn = false
+
   public var isRecursive: Bool { true }
 
   public func provideScope(
     for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
   ) async throws {
+    // A suite within a suite, or a test of its own mark: the thread is there, and a second turn could be
+    // what all who have one wait for.
+    if Self.hasTurn { return try await function() }
     await Turns.shared.take()
     let result: Result<Void, any Error>
     do {
-      try await withTaskExecutorPreference(OwnThread()) { try await function() }
+      try await withTaskExecutorPreference(OwnThread()) {
+        try await Self.$hasTurn.withValue(true) { try await function() }
+      }
       result = .success(())
     } catch {
       result = .failure(error)
