@@ -47,23 +47,28 @@ extension Checker {
     return isRedriven(facts, after: publish, before: isConfirm[0] ? later : earlier)
   }
 
-  /// The first delivery from a dead-letter queue of this very message, if it can be told: not if the
-  /// same value came to that queue by another way as well.
+  /// The first delivery from a dead-letter queue of this very message, if it can be told.
   func deadLettered(_ facts: MessageFacts) -> EventPosition? {
     var first: EventPosition?
     for other in facts.deadLetters {
-      guard firstPublish(of: other) == nil, let delivery = firstDelivery(of: other) else {
+      guard let delivery = firstDelivery(of: other), isOnlySource(of: other, facts) else {
         continue
       }
-      let sources = queues[Int(history.messages[Int(other)].queue)].sources
-      let isOnlySource = sources.allSatisfy { source in
-        guard source != facts.queue,
-          let origin = history.messageNumber(queue: source, value: facts.value)
-        else { return true }
-        return firstPublish(of: origin) == nil
-      }
-      if isOnlySource { first = min(first ?? delivery, delivery) }
+      first = min(first ?? delivery, delivery)
     }
     return first
+  }
+
+  /// Whether a dead letter can only be this very message: not if the same value came to that queue by
+  /// another way as well.
+  func isOnlySource(of other: UInt32, _ facts: MessageFacts) -> Bool {
+    if firstPublish(of: other) != nil { return false }
+    let sources = queues[Int(history.messages[Int(other)].queue)].sources
+    return sources.allSatisfy { source in
+      guard source != facts.queue,
+        let origin = history.messageNumber(queue: source, value: facts.value)
+      else { return true }
+      return firstPublish(of: origin) == nil
+    }
   }
 }

@@ -12,7 +12,7 @@ struct MessageFacts {
   /// How many copies of it may rightly be here: one of its own, one of each source.
   var copies = 0
   /// Redrives of this message alone, here or in a dead-letter queue.
-  var redrives: [Interval] = []
+  var redrives = Intervals()
   /// When it can have come to its queue at the earliest.
   var begin: EventPosition = 0
 }
@@ -33,7 +33,7 @@ extension Checker {
     countDeliveries(facts)
     judgeCopies(facts)
     judgeDeliveries(facts)
-    judgeLateSettlements(facts)
+    judgeSettlements(facts)
     if !life.publishes.isEmpty { judgeEnd(facts) }
     markDequeues(facts)
   }
@@ -65,8 +65,9 @@ extension Checker {
     facts.copies = facts.sources.count + (life.publishes.isEmpty ? 0 : 1)
     let publishes = life.publishes.prefix(1) + facts.sources.compactMap { firstPublish(of: $0) }
     facts.begin = publishes.min() ?? 0
-    facts.redrives = life.redrives
-    for other in facts.deadLetters { gatherRedrives(of: other, into: &facts.redrives) }
+    var redrives = life.redrives
+    for other in facts.deadLetters { gatherRedrives(of: other, into: &redrives) }
+    if !redrives.isEmpty { facts.redrives = Intervals(redrives) }
     return facts
   }
 
@@ -98,11 +99,13 @@ extension Checker {
   func isRedriven(
     _ facts: MessageFacts, after: EventPosition, before: EventPosition
   ) -> Bool {
-    for queue in [facts.queue] + queues[Int(facts.queue)].deadLetters {
-      let all = queues[Int(queue)].redrives
-      if all.contains(where: { $0.begin < before && $0.end > after }) { return true }
+    let queue = queues[Int(facts.queue)]
+    if queue.redrives.mayHaveHappened(after: after, before: before) { return true }
+    for other in queue.deadLetters
+    where queues[Int(other)].redrives.mayHaveHappened(after: after, before: before) {
+      return true
     }
-    return facts.redrives.contains { $0.begin < before && $0.end > after }
+    return facts.redrives.mayHaveHappened(after: after, before: before)
   }
 
   private func gatherRedrives(of message: UInt32, into redrives: inout [Interval]) {
@@ -110,7 +113,8 @@ extension Checker {
     while position != Absent.reference {
       let event = history.events[Int(position)]
       if event.action == .redrive, event.type == .invoke, outcome(position) != .fail {
-        redrives.append(interval(position))
+        redrives.append(
+          endedByDrain(interval(position), of: history.messages[Int(message)].queue))
       }
       position = event.next
     }

@@ -14,6 +14,8 @@ package struct Checker {
   var life = MessageLife()
   /// Gathered when a delivery may have been read late.
   var grantTimes: GrantTimes?
+  /// Where the history says that somebody died; gathered when that matters.
+  var deathPlaces: [EventPosition]?
   private var verdict: Verdict?
 
   /// - Parameter isStrict: whether a redelivery after a leader change is a violation (G7).
@@ -71,18 +73,29 @@ package struct Checker {
   }
 
   private mutating func gatherQueueOperations(_ message: MessageRecord) {
+    let queue = Int(message.queue)
+    var redrives: [Interval] = []
     forEachEvent(of: message) { position, event, checker in
       guard event.type == .invoke, checker.outcome(position) != .fail else { return }
       let interval = checker.interval(position)
-      let queue = Int(message.queue)
       switch event.action {
       case .purge: checker.queues[queue].purges.append(interval)
-      case .redrive: checker.queues[queue].redrives.append(interval)
+      case .redrive: redrives.append(interval)
       case .drain:
         if interval.end != Absent.reference { checker.queues[queue].drains.append(interval) }
       default: break
       }
     }
+    queues[queue].redrives = Intervals(redrives.map { endedByDrain($0, of: message.queue) })
+  }
+
+  /// A redrive whose outcome is unknown can have brought back dead letters until these were drained
+  /// after it had begun: then there was nothing left for it.
+  func endedByDrain(_ redrive: Interval, of queue: UInt32) -> Interval {
+    guard redrive.end == Absent.reference else { return redrive }
+    let drains = queues[Int(queue)].drains
+    let next = firstPlace(of: drains) { $0.begin > redrive.begin }
+    return next < drains.count ? Interval(begin: redrive.begin, end: drains[next].end) : redrive
   }
 
   private mutating func gatherConfirms() {
@@ -100,9 +113,11 @@ package struct Checker {
     for queue in queues.indices {
       let last = queues[queue].lastConfirm
       // The last one that counts: nothing that happened before its end can be hidden in the queue.
-      queues[queue].drain = queues[queue].drains.last { drain in
+      let counting = queues[queue].drains.filter { drain in
         last.map { drain.begin > $0 } ?? true
       }
+      queues[queue].drain = counting.last
+      queues[queue].firstDrain = counting.first
     }
   }
 
@@ -168,13 +183,6 @@ package struct Checker {
 
 enum Outcome: UInt8 { case ok, fail, unknown }
 
-/// When an operation that did not fail may have taken effect, by places in the history.
-struct Interval {
-  var begin: EventPosition
-  /// `Absent.reference`, later than everything, if it never certainly ended.
-  var end: EventPosition
-}
-
 /// What the whole history says about one queue.
 struct QueueFacts {
   var settings = HistoryQueueSettings()
@@ -185,15 +193,18 @@ struct QueueFacts {
   var sources: [UInt32] = []
   var purges: [Interval] = []
   /// Redrives of everything in this dead-letter queue.
-  var redrives: [Interval] = []
+  var redrives = Intervals()
+  /// Those that ended.
   var drains: [Interval] = []
   /// Whether anything may have been published to it.
   var hasPublishes = false
   var lastConfirm: EventPosition?
   /// Whether the history records an ack or reject of any of its messages.
   var hasSettlements = false
-  /// The drain that counts.
+  /// The drain that counts: the last.
   var drain: Interval?
+  /// The first one after the last confirmed publish: all that was confirmed had to be out by its end.
+  var firstDrain: Interval?
 }
 
 /// A violation, before its witness is written.

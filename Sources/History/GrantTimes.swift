@@ -17,16 +17,8 @@ struct GrantTimes {
   /// The latest event that certainly came before a lease began at `moment`; the history's first if
   /// nothing says more.
   func latestBefore(_ moment: UInt64) -> EventPosition {
-    var range = 0..<grants.count
-    while !range.isEmpty {
-      let middle = range.lowerBound + range.count / 2
-      if grants[middle].moment <= moment {
-        range = middle + 1..<range.upperBound
-      } else {
-        range = range.lowerBound..<middle
-      }
-    }
-    return range.lowerBound == 0 ? 0 : grants[range.lowerBound - 1].after
+    let place = firstPlace(of: grants) { $0.moment > moment }
+    return place == 0 ? 0 : grants[place - 1].after
   }
 }
 
@@ -40,6 +32,22 @@ extension Checker {
     let before = max(
       grantTimes?.latestBefore(event.moment) ?? delivery, life.publishes.first ?? 0)
     return min(delivery, before)
+  }
+
+  /// As `placeBeforeGrant`, for one that may have been read late whether or not it says when it was
+  /// granted: if not, it is as old as its message.
+  mutating func earliestPlace(of delivery: EventPosition, _ facts: MessageFacts) -> EventPosition {
+    let isOfAnyAge = history.events[Int(delivery)].moment == Absent.number
+    return isOfAnyAge ? min(facts.begin, delivery) : placeBeforeGrant(of: delivery)
+  }
+
+  /// Whether a delivery was certainly granted after an event: something that was asked for after it was
+  /// granted earlier. Grants of the very same time say nothing, since many events may share one.
+  mutating func isGranted(_ delivery: EventPosition, after place: EventPosition) -> Bool {
+    let event = history.events[Int(delivery)]
+    guard delivery > place, event.moment != Absent.number, event.moment > 0 else { return false }
+    if grantTimes == nil { grantTimes = gatherGrants() }
+    return (grantTimes?.latestBefore(event.moment - 1) ?? 0) > place
   }
 
   private func gatherGrants() -> GrantTimes {

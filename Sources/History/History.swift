@@ -13,7 +13,7 @@ package struct History {
   var names = StringTable()
   /// By queue, what it was declared with.
   var settings: [UInt32: HistoryQueueSettings] = [:]
-  /// By process, the first event that says it died.
+  /// By process, the first event that says it died or its session ended.
   var deaths: [UInt32: EventPosition] = [:]
   /// When new leaders began to lead.
   var leaderChanges: [EventPosition] = []

@@ -3,15 +3,17 @@
 // invokes. docs/history-format.md is the format.
 
 package struct HistoryReader {
-  private var history = History()
+  var history = History()
   /// The beginning of a line whose end has not come yet.
   private var carry: [UInt8] = []
   private var line = 0
   private var lastIndex: UInt64?
   private var lastTime: UInt64 = 0
-  private var fields = EventFields()
+  var fields = EventFields()
   /// The number of its name.
   private let nemesis: UInt32
+  /// By process, whether it was killed.
+  var killed: [Bool] = []
 
   /// No event is as long as this; a file without line breaks is no history.
   private static let lineBytesMax = 16 << 20
@@ -202,6 +204,12 @@ package struct HistoryReader {
   ) throws(LineFault) {
     let position = EventPosition(history.events.count)
     let message = Int(event.message)
+    if Int(event.process) < killed.count, killed[Int(event.process)],
+      event.type == .invoke || event.action == .deliver
+    {
+      let name = history.processes.text(event.process)
+      throw fields.fault(.process, "\(name) was killed: its name must not be used again")
+    }
     if event.action == .deliver {
       guard event.type == .ok else { throw fields.fault(.type, "a deliver is a single ok event") }
       if event.token == Absent.number { throw fields.missing(.token, begin) }
@@ -261,29 +269,6 @@ package struct HistoryReader {
       candidate = invoke.partner
     }
     return nil
-  }
-
-  private mutating func takeNemesis(
-    _ event: inout Event, _ scanner: LineScanner
-  ) throws(LineFault) {
-    let position = EventPosition(history.events.count)
-    guard fields[.f].kind != .absent else { throw fields.missing(.f, 0) }
-    event.id = try fields.text(.f, &history.names, scanner, 0)
-    let value = fields[.value]
-    if value.kind == .text || value.kind == .escapedText || value.kind == .number {
-      event.key = try fields.text(.value, &history.names, scanner, 0)
-    }
-    switch history.names.text(event.id) {
-    case "leader-change": history.leaderChanges.append(position)
-    case "client-kill", "session-end":
-      guard event.key != Absent.reference else { throw fields.missing(.value, 0) }
-      let process = try fields.text(.value, &history.processes, scanner, 0)
-      if event.type != .fail, history.deaths[process] == nil {
-        history.deaths[process] = position
-      }
-    default: break
-    }
-    history.events.append(event)
   }
 
   private mutating func takeSettings(

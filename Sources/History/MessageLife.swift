@@ -18,6 +18,8 @@ struct MessageLife {
   var deliveries: [EventPosition] = []
   /// Those whose token did not grow.
   var regressed: [EventPosition] = []
+  /// Those that came after the message had come out as a dead letter: judged as that and nothing else.
+  var doubled: [EventPosition] = []
   /// By token, then in order.
   var settlements: [Settlement] = []
   var cancels: [Interval] = []
@@ -35,6 +37,7 @@ struct MessageLife {
     firstConfirm = nil
     deliveries.removeAll(keepingCapacity: true)
     regressed.removeAll(keepingCapacity: true)
+    doubled.removeAll(keepingCapacity: true)
     settlements.removeAll(keepingCapacity: true)
     cancels.removeAll(keepingCapacity: true)
     reschedules.removeAll(keepingCapacity: true)
@@ -45,24 +48,10 @@ struct MessageLife {
 
   /// Those of one token.
   func settlements(of token: UInt64) -> ArraySlice<Settlement> {
-    let begin = place { $0.token < token }
+    let begin = firstPlace(of: settlements) { $0.token >= token }
     var end = begin
     while end < settlements.count, settlements[end].token == token { end += 1 }
     return settlements[begin..<end]
-  }
-
-  /// The first place where `isBefore` no longer holds.
-  private func place(_ isBefore: (Settlement) -> Bool) -> Int {
-    var range = 0..<settlements.count
-    while !range.isEmpty {
-      let middle = range.lowerBound + range.count / 2
-      if isBefore(settlements[middle]) {
-        range = middle + 1..<range.upperBound
-      } else {
-        range = range.lowerBound..<middle
-      }
-    }
-    return range.lowerBound
   }
 
   /// Whether the message was settled for good: acked or rejected, or perhaps so.
@@ -92,7 +81,8 @@ extension Checker {
         }
       case .redrive:
         if event.type == .invoke, checker.outcome(position) != .fail {
-          checker.life.redrives.append(checker.interval(position))
+          checker.life.redrives.append(
+            checker.endedByDrain(checker.interval(position), of: record.queue))
         }
       case .declare, .purge, .drain, .nemesis: break
       }

@@ -170,6 +170,8 @@ final class Ledger {
         queue: name(new.queue), value: Self.value(value), token: new.token.rawValue,
         attempt: new.attempt, lease: new.leaseEnd.since(new.granted).rawValue,
         granted: new.granted.rawValue, id: "\(new.id)"), to: new.holder, at: simulation.now)
+    // One that was read late may have been given to others before its lease was over.
+    if simulation.checks.sessions.isOver(new.session) { over(new.holder) }
     judge(value, new)
     judgeLeases(value, new)
     judgeTransactions(value, new)

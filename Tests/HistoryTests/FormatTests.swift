@@ -105,6 +105,23 @@ import Testing
     #expect(history.events.map(\.partner) == [3, Absent.reference, 4, 0, 2])
   }
 
+  @Test func whoWasKilledMayStillBeAnswered() throws {
+    let history = try History.parse(
+      Story(
+        """
+        0 p invoke publish q m
+        1 nemesis invoke client-kill - p
+        1 nemesis ok client-kill - p
+        2 p info publish q m
+        3 nemesis invoke client-kill - o
+        3 nemesis fail client-kill - o
+        4 o invoke publish q n
+        """
+      ).bytes)
+    #expect(history.events[0].partner == 3)
+    #expect(history.deaths.values.sorted() == [1])
+  }
+
   @Test(arguments: ["", "0 nemesis info cut - x", "0 a invoke declare q -\n0 a ok declare q -"])
   func withoutMessagesTheVerdictIsUnknown(text: String) throws {
     let verdict = try Story(text).verdict()
@@ -189,6 +206,19 @@ struct Unreadable: CustomTestStringConvertible, Sendable {
         + "\n"
         + #"{"index":1,"time":6,"process":"p","type":"ok","f":"ack","queue":"q","value":"m","token":2}"#,
       2, 1, "no open invoke"
+    ),
+    Unreadable(
+      "a name that was killed",
+      #"{"index":0,"time":6,"process":"nemesis","type":"info","f":"client-kill","value":"p"}"#
+        + "\n" + #"{"index":1,"time":6,"process":"p","type":"invoke","f":"drain","queue":"q"}"#,
+      2, 31, "was killed"
+    ),
+    Unreadable(
+      "a message read by who was killed",
+      #"{"index":0,"time":6,"process":"nemesis","type":"info","f":"client-kill","value":"p"}"#
+        + "\n"
+        + #"{"index":1,"time":6,"process":"p","type":"ok","f":"deliver","queue":"q","value":"m","token":1}"#,
+      2, 31, "was killed"
     ),
     Unreadable("a fraction", #"{"index":1,"time":6.5,"process":"p"}"#, 1, 19, "whole number"),
     Unreadable("a negative", #"{"index":-1,"time":6,"process":"p"}"#, 1, 10, "whole number"),

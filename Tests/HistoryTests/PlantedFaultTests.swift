@@ -121,7 +121,11 @@ enum PlantedFault: String, CaseIterable {
       }
       return value
     case .staleAccepted:
-      guard let value = story.nackedOnce.randomElement(using: &random) else { return nil }
+      let alive = story.nackedOnce.filter { value in
+        let holder = story.events[story.place(value, "ok", "deliver")].process
+        return !story.events.contains { $0.process == "nemesis" && $0.value == holder }
+      }
+      guard let value = alive.randomElement(using: &random) else { return nil }
       let deliveries = story.places(value, "ok", "deliver")
       let (first, second) = (story.events[deliveries[0]], story.events[deliveries[1]])
       for (offset, type) in ["invoke", "ok"].enumerated() {
@@ -143,6 +147,7 @@ enum PlantedFault: String, CaseIterable {
       var again = story.events[
         story.events.firstIndex { $0.value == value && $0.f == "deliver" && $0.queue == "d" }!]
       again.time = story.events[acked].time
+      again.process = "again"
       again["id"] = "\"again\""
       again["token"] = "\(again.token! + 100_000)"
       story.events.insert(again, at: acked + 1)

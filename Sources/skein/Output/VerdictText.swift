@@ -22,7 +22,10 @@ enum VerdictText {
     switch verdict.validity {
     case .valid:
       Style.good.apply("valid", colours: colours)
-        + ": every promise that a history can show was kept"
+        + (verdict.isStrict
+          ? ": every promise that a history can show was kept"
+          : ": what was judged was kept; redeliveries after a change of leader were only counted"
+            + " (--strict judges them)")
     case .violated: Style.bad.apply("violated", colours: colours) + ": \(broken)"
     case .unknown:
       Style.warning.apply("unknown", colours: colours) + ": nothing is wrong as far as can be seen"
@@ -36,11 +39,19 @@ enum VerdictText {
         Table.Cell(text: violation.kind.name),
         Table.Cell(text: "\(violation.count)", style: violation.count > 0 ? .bad : .faint),
         Table.Cell(
-          text: violation.kind == .lost && violation.count == 0 && !verdict.unknownReasons.isEmpty
-            ? "not known" : violation.ids.prefix(5).joined(separator: " ")),
+          text: doubt(violation, verdict) ?? violation.ids.prefix(5).joined(separator: " ")),
       ])
     }
     return table.text(colours: colours)
+  }
+
+  /// Why it means little that nothing is listed.
+  private static func doubt(_ violation: Violation, _ verdict: Verdict) -> String? {
+    switch violation.kind {
+    case .lost where violation.count == 0 && !verdict.unknownReasons.isEmpty: "not known"
+    case .failoverDuplicate where !verdict.isStrict: "not judged"
+    default: nil
+    }
   }
 
   private static func story(_ violation: Violation, _ colours: Bool) -> String {
