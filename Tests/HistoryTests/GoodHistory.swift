@@ -1,6 +1,7 @@
 // Histories of a queue that keeps every promise, drawn from a seed: a plain model of queues,
 // consumers and leases, with unknown outcomes, deaths, overrun leases, delays, dead letters, redrives,
-// changes of leader, keys, priorities, times to live and purges.
+// changes of leader, keys, priorities, times to live, purges and cancels, and of consumers that stand
+// still and read later what they were given.
 
 import Base
 
@@ -36,6 +37,8 @@ struct GoodHistory {
     var attempts: UInt64 = 0
     var due: UInt64
     var holder: String?
+    /// Its holder stands still and has not read it.
+    var isUnread = false
     var leaseEnd: UInt64 = 0
     var token: UInt64 = 0
   }
@@ -46,11 +49,17 @@ struct GoodHistory {
   private(set) var purged = 0
   /// Deliveries while an earlier message waited behind another of its key, or below in priority.
   private(set) var overtaken = 0
+  /// Deliveries that were read when somebody else had the message, or had settled it.
+  private(set) var readLate = 0
+  private(set) var cancelled = 0
   private var random: SeededRandom
   private var now: UInt64 = 0
   private var stored: [Stored] = []
   private var consumers = ["c1", "c2", "c3"]
   private var consumersMade = 3
+  /// Those that stand still, and what they have not read, in order.
+  private var standing: [String] = []
+  private var unread: [StoryEvent] = []
   private struct Unanswered {
     var value: String
     var queue: String
@@ -88,9 +97,12 @@ struct GoodHistory {
     if Int.random(in: 0..<60, using: &random) == 0 { now += Self.lease }
     expire()
     switch Int.random(in: 0..<100, using: &random) {
-    case ..<35: publish()
-    case ..<65: deliver(from: Self.queueNames.randomElement(using: &random)!)
-    case ..<92: settle()
+    case ..<33: publish()
+    case ..<61: deliver(from: Self.queueNames.randomElement(using: &random)!)
+    case ..<87: settle()
+    case ..<88: cancel()
+    case ..<90: standStill()
+    case ..<92: goOn()
     case ..<94: deliver(from: "d")
     case ..<96: killConsumer()
     case ..<97: add("nemesis", "info", "leader-change", nil, "\(made % 3)")
@@ -191,18 +203,57 @@ struct GoodHistory {
     stored[place].token = tokens[queue]!
     stored[place].holder = consumer
     stored[place].leaseEnd = now + Self.lease
+    stored[place].isUnread = standing.contains(consumer)
     let message = stored[place]
-    add(
-      consumer, "ok", "deliver", queue, message.value,
+    let event = StoryEvent(
+      now, consumer, "ok", "deliver", queue, message.value,
       [
         ("token", "\(message.token)"), ("attempt", "\(message.attempts)"),
         ("lease", "\(Self.lease)"), ("granted", "\(now + 5_000_000)"), ("id", "\"\(message.id)\""),
       ])
+    if message.isUnread { unread.append(event) } else { story.events.append(event) }
+  }
+
+  /// One of several always goes on.
+  private mutating func standStill() {
+    guard standing.isEmpty else { return }
+    standing.append(consumers.randomElement(using: &random)!)
+  }
+
+  /// It reads what it was given meanwhile.
+  private mutating func goOn() {
+    guard let consumer = standing.popLast() else { return }
+    for var event in unread where event.process == consumer {
+      event.time = now
+      story.events.append(event)
+      let place = stored.firstIndex {
+        $0.value == event.value && $0.queue == event.queue && $0.token == event.token
+          && $0.holder == consumer
+      }
+      if let place { stored[place].isUnread = false } else { readLate += 1 }
+    }
+    unread.removeAll { $0.process == consumer }
+  }
+
+  /// What waits.
+  private mutating func cancel() {
+    guard
+      let place = stored.indices.filter({ stored[$0].queue == "q" && stored[$0].holder == nil })
+        .randomElement(using: &random)
+    else { return }
+    let value = stored[place].value
+    add("admin", "invoke", "cancel", "q", value)
+    let (isUnknown, happens) = (chance(20, &random), chance(80, &random))
+    if happens { stored.remove(at: place) }
+    cancelled += happens ? 1 : 0
+    add("admin", isUnknown ? "info" : happens ? "ok" : "fail", "cancel", "q", value)
   }
 
   private mutating func settle() {
     guard
-      let place = stored.indices.filter({ stored[$0].holder != nil }).randomElement(using: &random)
+      let place = stored.indices.filter({ place in
+        stored[place].holder.map { !standing.contains($0) } ?? false
+      }).randomElement(using: &random)
     else { return }
     let action =
       ["ack", "ack", "ack", "ack", "nack", "nack", "reject", "release", "extend"]
@@ -281,6 +332,8 @@ struct GoodHistory {
     consumersMade += 1
     consumers.append("c\(consumersMade)")
     add("nemesis", "info", chance(50, &random) ? "client-kill" : "session-end", nil, dead)
+    standing.removeAll { $0 == dead }
+    unread.removeAll { $0.process == dead }
     for place in stored.indices.reversed() where stored[place].holder == dead {
       returnMessage(place)
     }
@@ -290,19 +343,25 @@ struct GoodHistory {
     guard let place = stored.firstIndex(where: { $0.queue == "d" && $0.holder == nil }) else {
       return
     }
-    let message = stored.remove(at: place)
+    let message = stored[place]
     let published = published[message.value]!
     add("admin", "invoke", "redrive", "d", message.value)
-    // It lives as long as it must.
-    var terms = published.terms
-    terms.ttl = nil
-    store(message.value, in: published.queue, delay: 0, terms)
-    add("admin", "ok", "redrive", "d", message.value)
+    let isUnknown = chance(10, &random)
+    if !isUnknown || chance(50, &random) {
+      stored.remove(at: place)
+      // It lives as long as it must.
+      var terms = published.terms
+      terms.ttl = nil
+      store(message.value, in: published.queue, delay: 0, terms)
+    }
+    add("admin", isUnknown ? "info" : "ok", "redrive", "d", message.value)
   }
 
   // MARK: The end
 
   private mutating func drain() {
+    // One that stands still reads what it was given when all is over.
+    if chance(50, &random) { goOn() }
     for queue in Self.queueNames + ["d"] {
       add("admin", "invoke", "drain", queue, nil)
       while let place = stored.firstIndex(where: { $0.queue == queue }) {
@@ -313,14 +372,15 @@ struct GoodHistory {
           continue
         }
         expire()
-        deliver(from: queue)
+        deliver(from: queue, by: consumers.first { !standing.contains($0) })
         for held in stored.indices.reversed()
-        where stored[held].holder != nil && stored[held].queue == queue {
+        where stored[held].holder != nil && !stored[held].isUnread && stored[held].queue == queue {
           settle(held, "ack", isCertain: true)
         }
       }
       add("admin", "ok", "drain", queue, nil)
     }
+    goOn()
   }
 
   private mutating func add(

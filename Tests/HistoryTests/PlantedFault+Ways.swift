@@ -1,0 +1,167 @@
+// Faults that are planted beside the plain ones: other ways to break the same promises.
+
+import Base
+
+@testable import History
+
+extension PlantedFault {
+  func plantAnotherWay(in story: inout Story, _ random: inout SeededRandom) -> String? {
+    switch self {
+    case .lostBehindDrain:
+      return story.change(one: story.simpleMessages, &random) { $0.settleBehindDrain($1) }
+    case .lostReject:
+      let rejected = story.values(living: Story.rejectedLife).filter { story.queue(of: $0) != "r" }
+      return story.change(one: rejected, &random) { story, value in
+        story.events.removeAll { $0.value == value && $0.queue == "d" }
+      }
+    case .ackedDeadLetter:
+      return story.change(one: story.simpleMessages, &random) { $0.buryAcked($1) }
+    case .deliveredAfterCancel, .deliveredAfterPurge:
+      let isCancel = self == .deliveredAfterCancel
+      return story.change(one: story.certainlyGrantedLater, &random) { story, message in
+        let removal = isCancel ? ("cancel", message) : ("purge", String?.none)
+        let confirmed = story.place(message, "ok", "publish")
+        let (time, queue) = (story.events[confirmed].time, story.events[confirmed].queue)
+        for (offset, type) in ["invoke", "ok"].enumerated() {
+          story.events.insert(
+            StoryEvent(time, "remover", type, removal.0, queue, removal.1),
+            at: confirmed + 1 + offset)
+        }
+      }
+    case .readLateGrantedLater, .readLateHeld:
+      let isHeld = self == .readLateHeld
+      return story.change(one: story.nackedOnce, &random) { $0.readLate($1, isHeld: isHeld) }
+    case .attemptStays:
+      return story.change(one: story.nackedOnce, &random) { story, value in
+        story.events[story.places(value, "ok", "deliver")[1]]["attempt"] = "1"
+      }
+    case .earlyAfterOverrun:
+      let overran = story.values(living: Story.overrunLife).filter { value in
+        let deliveries = story.places(value, "ok", "deliver")
+        return deliveries.allSatisfy { story.events[$0].queue != "d" }
+          && !story.isDead(story.events[deliveries[0]].process)
+      }
+      return story.change(one: overran, &random) { story, value in
+        let deliveries = story.places(value, "ok", "deliver")
+        let granted = story.events[deliveries[0]].granted
+        // The first wait is 40, of which chance takes half.
+        story.events[deliveries[1]]["granted"] = "\(granted + GoodHistory.lease + 19)"
+      }
+    case .strangerAccepted:
+      return story.change(one: story.simpleMessages, &random) { story, value in
+        for place in story.events.indices
+        where story.events[place].value == value && story.events[place].f == "ack" {
+          story.events[place].process = "stranger"
+        }
+      }
+    default: return nil
+    }
+  }
+}
+
+extension StoryEvent {
+  var granted: UInt64 { self["granted"].flatMap { UInt64($0) } ?? 0 }
+}
+
+extension Story {
+  private static let published = ["invoke publish", "ok publish"]
+  static let rejectedLife =
+    published + ["ok deliver", "invoke reject", "ok reject", "ok deliver", "invoke ack", "ok ack"]
+  static let overrunLife = published + ["ok deliver", "ok deliver", "invoke ack", "ok ack"]
+
+  /// Messages to which exactly this happened, in whatever queues.
+  func values(living life: [String]) -> [String] {
+    let lives = Dictionary(grouping: events.filter { $0.value != nil }, by: { $0.value! })
+    return lives.filter { $0.value.map { "\($0.type) \($0.f)" } == life }.keys.sorted()
+  }
+
+  func queue(of value: String) -> String? { events[place(value, "invoke", "publish")].queue }
+
+  func isDead(_ process: String) -> Bool {
+    events.contains { $0.process == "nemesis" && $0.value == process }
+  }
+
+  /// A redrive of it has no known outcome.
+  func mayBeRedriven(_ value: String) -> Bool { !places(value, "info", "redrive").isEmpty }
+
+  /// - Returns: which one was changed; nil if there is none.
+  mutating func change(
+    one values: [String], _ random: inout SeededRandom, _ body: (inout Story, String) -> Void
+  ) -> String? {
+    guard let value = values.randomElement(using: &random) else { return nil }
+    body(&self, value)
+    return value
+  }
+
+  // MARK: Changes
+
+  mutating func settleBehindDrain(_ value: String) {
+    let late = events.filter { $0.value == value && $0.f != "publish" }
+    events.removeAll { $0.value == value && $0.f != "publish" }
+    let time = events.last?.time ?? 0
+    for var event in late {
+      event.time = time
+      event.process = "late"
+      events.append(event)
+    }
+  }
+
+  /// It becomes a dead letter right after its ack.
+  mutating func buryAcked(_ value: String) {
+    let acked = place(value, "ok", "ack")
+    var letter = events[place(value, "ok", "deliver")]
+    letter.time = events[acked].time
+    letter.process = "undertaker"
+    letter.queue = "d"
+    letter["token"] = "\(letter.token! + 100_000)"
+    letter["granted"] = "\(letter.granted + 1)"
+    letter["id"] = "\"dead\""
+    let token = [(key: "token", json: letter["token"]!)]
+    let settled = ["invoke", "ok"].map {
+      StoryEvent(letter.time, "undertaker", $0, "ack", "d", value, token)
+    }
+    events.insert(contentsOf: [letter] + settled, at: acked + 1)
+  }
+
+  /// Of a message that was nacked, the first delivery was not nacked, but read after the second one.
+  /// - Parameter isHeld: its lease was live when the second was granted; else it was granted later, when
+  ///   that one's was over.
+  mutating func readLate(_ value: String, isHeld: Bool) {
+    let deliveries = places(value, "ok", "deliver")
+    var first = events[deliveries[0]]
+    let second = events[deliveries[1]]
+    first.process = "late"
+    first.time = second.time
+    if isHeld {
+      first["lease"] = "\(second.granted - first.granted + 1)"
+    } else {
+      first["granted"] = "\(second.granted + GoodHistory.lease)"
+    }
+    events.insert(first, at: deliveries[1] + 1)
+    events.remove(at: deliveries[0])
+    // Nor did anybody begin to lead.
+    events.removeAll { $0.value == value && $0.f == "nack" || $0.f == "leader-change" }
+  }
+
+  /// Messages of which something shows that they were granted after their confirm: another one, published
+  /// after that and granted before. Nobody died meanwhile.
+  var certainlyGrantedLater: [String] {
+    var published: [String: Int] = [:]
+    for (place, event) in events.enumerated()
+    where event.f == "publish" && published[event.value!] == nil {
+      published[event.value!] = place
+    }
+    let others = events.filter { $0.f == "deliver" && $0.queue != "d" }
+      .map { (published: published[$0.value!]!, granted: $0.granted) }
+    return simpleMessages.filter { value in
+      let (confirmed, delivered) = (place(value, "ok", "publish"), place(value, "ok", "deliver"))
+      let lasts = place(value, "invoke", "publish")..<delivered
+      let hasSomebodyDied = events[lasts].contains {
+        $0.f == "client-kill" || $0.f == "session-end"
+      }
+      let granted = events[delivered].granted
+      return !hasSomebodyDied
+        && others.contains { $0.published > confirmed && $0.granted < granted }
+    }
+  }
+}
