@@ -84,7 +84,8 @@ let package = Package(
     tests("SkeinClientTests", imports: ["Base", "Wire", "Transport", "SkeinClient"]),
     tests("HistoryTests", imports: ["Base", "History"]),
     tests(
-      "CommandTests", imports: ["Base", "Wire", "Server", "SkeinClient", "Bench", "skein"]),
+      "CommandTests",
+      imports: ["Base", "Wire", "Server", "SkeinClient", "History", "Bench", "skein"]),
     tests("BenchTests", imports: ["Base", "Wire", "Transport", "Bench"]),
     tests("SimulatorTests", imports: ["Base", "History", "LogStore", "Simulator"]),
     tests(

@@ -22,8 +22,8 @@ package struct HistoryReader {
 
   /// Makes room for the events of a file of `bytes` bytes, so that memory is not copied on the way.
   package mutating func reserve(bytes: Int) {
-    // Real histories have 120 to 200 bytes an event.
-    history.events.reserveCapacity(bytes / 140)
+    // Real histories have 120 to 200 bytes an event. What is not used takes no memory.
+    history.events.reserveCapacity(bytes / 110)
   }
 
   // MARK: Lines

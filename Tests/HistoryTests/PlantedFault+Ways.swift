@@ -144,7 +144,7 @@ extension Story {
   }
 
   /// Messages of which something shows that they were granted after their confirm: another one, published
-  /// after that and granted before. Nobody died meanwhile.
+  /// after that and granted before. Nobody died meanwhile, and nobody had had them.
   var certainlyGrantedLater: [String] {
     var published: [String: Int] = [:]
     for (place, event) in events.enumerated()
@@ -160,7 +160,7 @@ extension Story {
         $0.f == "client-kill" || $0.f == "session-end"
       }
       let granted = events[delivered].granted
-      return !hasSomebodyDied
+      return !hasSomebodyDied && events[delivered]["attempt"] == "1"
         && others.contains { $0.published > confirmed && $0.granted < granted }
     }
   }
