@@ -226,18 +226,18 @@ struct ReportPage {
 
   private static func meaning(_ kind: ViolationKind) -> String {
     switch kind {
-    case .lost: "a confirmed message that never came out"
-    case .resurrected: "delivered after it was acknowledged"
+    case .lost: "a confirmed message that never came out, or too late"
+    case .resurrected: "delivered after it was acknowledged, or gone otherwise"
     case .unexpected: "delivered and never published"
     case .heldTwice: "two consumers hold it at once"
     case .failoverDuplicate: "delivered again for nothing but a new leader"
     case .early: "delivered before its time"
     case .tokenRegress: "a fencing token that did not grow"
-    case .staleAccepted: "an acknowledgement that came too late, and counted"
+    case .staleAccepted: "an acknowledgement too late or not its holder's, and it counted"
     case .outOfOrder: "one producer's messages overtaking each other"
     case .deadLetterDoubled: "a dead letter that exists twice"
     case .confirmedTwice: "one publish stored twice"
-    case .attempts: "attempts counted anew, or more than the queue allows"
+    case .attempts: "attempts counted anew or not at all, or more than the queue allows"
     }
   }
 
