@@ -127,6 +127,86 @@ import Testing
     }
   }
 
+  /// Beside the log: two slots of the hard state twice, the manifest twice, a snapshot, a kept file, and who
+  /// the data belongs to.
+  private func others() -> [String: [UInt8]] {
+    let identity = StoreIdentity(cluster: "c", node: NodeID(1))
+    var state = [UInt8](repeating: 0, count: Int(StateSlots.fileBytes))
+    for slot in 0..<2 {
+      for copy in 0..<2 {
+        var record = StateRecord(node: NodeID(1))
+        record.save = UInt64(slot + 1)
+        let offset = Int(StateSlots.offset(slot: slot, copy: copy))
+        state.replaceSubrange(offset..<offset + StateRecord.bytes, with: record.encoded())
+      }
+    }
+    let manifest = Manifest(node: NodeID(1)).encoded()
+    let head = FileHeader(use: .kept, identity: identity, life: 1, number: 7, fileBytes: 8192)
+    return [
+      "identity": IdentityFile.encoded(identity), "state": state, "manifest": manifest,
+      "manifest-copy": manifest, "snapshot-0000000004": [UInt8](repeating: 9, count: 500),
+      "kept-0000000007": head.block() + [UInt8](repeating: 5, count: 4096),
+      "LOCK": [0x31], "snapshot-0000000005.tmp": [1, 2, 3],
+    ]
+  }
+
+  /// Whatever the seed draws, one file is harmed where it means something; all kinds of files are, the log
+  /// in half of the cases, and never what does not matter.
+  @Test(arguments: [true, false]) func everyKindOfFileIsHarmed(_ flips: Bool) throws {
+    var met: [String: Int] = [:]
+    for draw in 1...300 as ClosedRange<UInt64> {
+      try inDirectory { directory, file in
+        var files = others()
+        files["segment-0000000001"] = reused(segment(9, life: 2, records: 5))
+        for (name, bytes) in files { try ClusterFiles.write(bytes, to: "\(directory)/\(name)") }
+        let damage = try #require(
+          try flips
+            ? DiskFaults.flip(in: directory, draw: draw)
+            : DiskFaults.truncate(in: directory, draw: draw))
+        let changed = try files.filter { name, bytes in
+          try ClusterFiles.read("\(directory)/\(name)") != bytes
+        }
+        let name = try #require(changed.keys.first)
+        #expect(changed.count == 1 && damage.text.contains(name))
+        #expect(damage.isOfIdentity == (name == "identity"))
+        met[name, default: 0] += 1
+        try expectNoticed(name, try ClusterFiles.read("\(directory)/\(name)"), flips: flips)
+      }
+    }
+    #expect(met["LOCK"] == nil && met["snapshot-0000000005.tmp"] == nil)
+    #expect(met.count == 7, "\(met)")
+    let ofLog = met["segment-0000000001"] ?? 0
+    #expect(ofLog > 100 && ofLog < 200, "\(met)")
+  }
+
+  /// What was harmed is not as it was to who reads it.
+  private func expectNoticed(_ name: String, _ bytes: [UInt8], flips: Bool) throws {
+    switch name {
+    case "identity": #expect(IdentityFile.decode(bytes) == nil)
+    case "state":
+      let copies = StateSlots.copies(in: bytes).count
+      #expect(flips ? copies == 3 : copies < 4)
+    case "manifest", "manifest-copy": #expect(Manifest.decode(bytes) == nil)
+    default: break
+    }
+  }
+
+  /// What of a directory is looked at to see whether anything is written there.
+  @Test func aFileThatChangedIsNamed() throws {
+    try inDirectory { directory, file in
+      try ClusterFiles.write("x", to: file)
+      try ClusterFiles.write("x", to: directory + "/ballast")
+      let old = try DiskFaults.fingerprint(of: directory)
+      try ClusterFiles.write("xx", to: directory + "/ballast")
+      #expect(DiskFaults.changes(old, try DiskFaults.fingerprint(of: directory)).isEmpty)
+      try ClusterFiles.write("xx", to: file)
+      try ClusterFiles.write("", to: directory + "/new")
+      #expect(
+        DiskFaults.changes(old, try DiskFaults.fingerprint(of: directory))
+          == ["new", "segment-0000000001"])
+    }
+  }
+
   @Test func whatWouldChangeNothingIsNotDone() throws {
     try inDirectory { directory, file in
       #expect(try DiskFaults.flip(in: directory, draw: 5) == nil)

@@ -162,6 +162,19 @@ import Testing
     }
   }
 
+  /// What `skein chaos list` says that a machine must have.
+  @Test func whatAScenarioNeedsIsSaid() throws {
+    for name in ScenarioLibrary.names {
+      let needs = try ScenarioLibrary.scenario(name).needs
+      switch name {
+      case "packet-loss", "packet-reorder", "packet-duplicate":
+        #expect(needs == ["root", "--netns", "netem"])
+      case "power-loss", "disk-full": #expect(needs == ["root"])
+      default: #expect(needs.isEmpty)
+      }
+    }
+  }
+
   @Test func anUnknownNameGetsTheNearest() {
     #expect(throws: ChaosError.self) { _ = try ScenarioLibrary.scenario("leader-kil") }
     do { _ = try ScenarioLibrary.scenario("leader-kil") } catch {

@@ -20,9 +20,13 @@ package struct NodeExit: Equatable, Sendable {
   package let log: String
   /// The process lived on.
   package var isAlive = false
+  /// The promise that it broke, such as `G12`, where that is known.
+  package var promise: String?
 
   /// It said why it could not start: a port in use, a directory that is none.
-  var wasRefused: Bool { cause == "exit code 1" }
+  var wasRefused: Bool { cause == Self.refusal }
+
+  static let refusal = "exit code 1"
 }
 
 package actor ChaosCluster {
@@ -118,6 +122,31 @@ package actor ChaosCluster {
     let pid = try processes.start { try launch(words, places.logFile(node)) }
     nodes[node]?.pid = pid
     nodes[node]?.isPaused = false
+  }
+
+  private static let refusalMax = Duration.seconds(10)
+
+  /// Starts a node that cannot start, and has it stopped if it does.
+  /// - Returns: whether it refused.
+  func isRefused(_ node: Int) async throws -> Bool {
+    try await start(node)
+    guard let pid = nodes[node]?.pid else { return true }
+    let status = await waitForEnd(pid, atMost: Self.refusalMax)
+    guard let status else {
+      await stop(node)
+      return false
+    }
+    _ = takeProcess(node)
+    await ended(node)
+    return Self.cause(status) == NodeExit.refusal
+  }
+
+  /// A node that is in a fault's hands has ended by itself.
+  func noteIfEnded(_ node: Int) async {
+    guard let pid = nodes[node]?.pid, let status = processes.endStatus(pid) else { return }
+    note(node, Self.cause(status))
+    _ = takeProcess(node)
+    await ended(node)
   }
 
   /// SIGKILL, and waits for the end.
@@ -226,6 +255,14 @@ package actor ChaosCluster {
     noted.append(NodeExit(node: node, time: clock.now, cause: cause, log: logEnd(node)))
   }
 
+  /// What the node did is against a promise.
+  func noteBreach(_ text: String, by node: Int, of promise: String) {
+    noted.append(
+      NodeExit(
+        node: node, time: clock.now, cause: text, log: logEnd(node), isAlive: true,
+        promise: promise))
+  }
+
   /// Of a status of waitpid(2).
   private static func cause(_ status: Int32) -> String {
     status & 0x7f == 0 ? "exit code \((status >> 8) & 0xff)" : "signal \(status & 0x7f)"
@@ -297,6 +334,10 @@ package actor ChaosCluster {
 
   // MARK: Health
 
+  func overview(of node: Int) async throws(SkeinError) -> NodeOverview {
+    try await SkeinClient.status(of: network.directAddress(node), timeout: Self.statusTimeout)
+  }
+
   /// What is still wrong; nil when all members are up, agree on a leader and have caught up.
   func trouble() async -> String? {
     for node in members where nodes[node]?.pid == nil { return "node \(node) does not run" }
@@ -304,8 +345,7 @@ package actor ChaosCluster {
     for node in members {
       let overview: NodeOverview
       do throws(SkeinError) {
-        overview = try await SkeinClient.status(
-          of: network.directAddress(node), timeout: Self.statusTimeout)
+        overview = try await self.overview(of: node)
       } catch {
         return "node \(node) does not answer: \(error)"
       }

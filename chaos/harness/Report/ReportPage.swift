@@ -220,6 +220,8 @@ struct ReportPage {
     case .kept: "<span class=\"good\">kept</span>"
     case .broken(let count, let names):
       "<span class=\"bad\">broken</span>: \(names), \(HTML.count(count)) messages"
+    case .brokenByNodes(let count):
+      "<span class=\"bad\">broken</span> by a node, \(count == 1 ? "once" : "\(count) times")"
     case .unknown(let why): "not known: \(HTML.escaped(why))"
     }
   }
@@ -253,7 +255,7 @@ struct ReportPage {
     }
     return """
       <section>
-      <h2>Nodes that ended, stopped or led against the rules</h2>
+      <h2>Nodes that ended, stopped, led or went on against the rules</h2>
       \(items.joined(separator: "\n"))
       </section>
 

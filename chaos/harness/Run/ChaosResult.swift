@@ -50,7 +50,8 @@ package struct ChaosResult: Sendable {
   package var promises: [PromiseReport] {
     PromiseReport.all(
       of: runVerdict, trouble: trouble,
-      faults: Set(faults.filter { $0.skipped == nil }.map(\.fault.line.kind)))
+      faults: Set(faults.filter { $0.skipped == nil }.map(\.fault.line.kind)),
+      breaches: exits.compactMap(\.promise))
   }
 
   /// The command that does the same again.
@@ -135,7 +136,7 @@ package struct ChaosResult: Sendable {
     let judgement =
       switch promise.judgement {
       case .kept: "kept"
-      case .broken: "broken"
+      case .broken, .brokenByNodes: "broken"
       case .unknown: "unknown"
       }
     return "\"\(promise.name)\":\"\(judgement)\""
@@ -143,7 +144,8 @@ package struct ChaosResult: Sendable {
 
   private static func json(_ exit: NodeExit) -> String {
     "{\"node\":\(exit.node),\"time\":\(JSONText.number(exit.time.seconds))"
-      + ",\"cause\":\(JSONText.quoted(exit.cause)),\"log\":\(JSONText.quoted(exit.log))}"
+      + ",\"cause\":\(JSONText.quoted(exit.cause)),\"log\":\(JSONText.quoted(exit.log))"
+      + ",\"promise\":\(exit.promise.map(JSONText.quoted) ?? "null")}"
   }
 }
 
