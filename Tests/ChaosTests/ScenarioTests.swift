@@ -162,6 +162,15 @@ import Testing
     }
   }
 
+  /// It says that it draws from all but those.
+  @Test func aMixOfAllLacksOnlyWhatItSays() throws {
+    let drawn = Set(try ScenarioLibrary.scenario("mixed").faults.map(\.kind))
+    let left = FaultKind.allCases.filter { !drawn.contains($0) }
+    #expect(left.allSatisfy { $0.needsDisk || $0.needsNamespaces || $0 == .diskLimit }, "\(left)")
+    let text = try #require(ScenarioLibrary.text("mixed"))
+    for kind in left { #expect(text.contains(kind.rawValue), "\(kind.rawValue)") }
+  }
+
   /// What `skein chaos list` says that a machine must have.
   @Test func whatAScenarioNeedsIsSaid() throws {
     for name in ScenarioLibrary.names {

@@ -34,11 +34,11 @@ package actor ChaosCluster {
   nonisolated let leaders: LeaderWatch
   private let launch: Launch
   private let processes: NodeProcesses
-  private let network: any NetworkControl
+  let network: any NetworkControl
   private let clock: RunClock
   /// Each node has a file system of its own, so large.
   private let diskBytes: UInt64?
-  private var nodes: [Int: Node] = [:]
+  var nodes: [Int: Node] = [:]
   private var noted: [NodeExit] = []
   private var nextNode: Int
   /// The node whose disk is being harmed.
@@ -55,7 +55,7 @@ package actor ChaosCluster {
 
   private static let stopMax = Duration.seconds(12)
   /// Asking a node how it is.
-  private static let statusTimeout = Duration.milliseconds(500)
+  static let statusTimeout = Duration.milliseconds(500)
 
   init(
     places: ClusterPlaces, leaders: LeaderWatch, network: any NetworkControl,
@@ -329,50 +329,6 @@ package actor ChaosCluster {
     if let node = diskInHand, taken.contains(node) {
       diskInHand = nil
       leaders.excuseNoMore(node)
-    }
-  }
-
-  // MARK: Health
-
-  func overview(of node: Int) async throws(SkeinError) -> NodeOverview {
-    try await SkeinClient.status(of: network.directAddress(node), timeout: Self.statusTimeout)
-  }
-
-  /// What is still wrong; nil when all members are up, agree on a leader and have caught up.
-  func trouble() async -> String? {
-    for node in members where nodes[node]?.pid == nil { return "node \(node) does not run" }
-    var leader: NodeOverview?
-    for node in members {
-      let overview: NodeOverview
-      do throws(SkeinError) {
-        overview = try await self.overview(of: node)
-      } catch {
-        return "node \(node) does not answer: \(error)"
-      }
-      if let problem = overview.problems.first { return "node \(node): \(problem)" }
-      if overview.role == .leader, overview.term >= leader?.term ?? 0 { leader = overview }
-      if overview.role != .leader, overview.role != .follower {
-        return "node \(node) is a \(overview.role.rawValue)"
-      }
-    }
-    guard let leader else { return "no node leads" }
-    for peer in leader.peers {
-      if !peer.isConnected { return "node \(peer.id) is not connected to the leader" }
-      if peer.lag > 1000 { return "node \(peer.id) is \(peer.lag) entries behind" }
-    }
-    if leader.peers.count != members.count - 1 {
-      return "the leader knows \(leader.peers.count + 1) members instead of \(members.count)"
-    }
-    return nil
-  }
-
-  /// - Returns: nil once all is well, else what was still wrong when the time was up.
-  func waitUntilHealthy(atMost limit: Duration) async -> String? {
-    let start = ContinuousClock.now
-    while true {
-      guard let trouble = await trouble() else { return nil }
-      if ContinuousClock.now - start > limit { return trouble }
-      do { try await Task.sleep(for: .milliseconds(50)) } catch { return trouble }
     }
   }
 

@@ -70,27 +70,6 @@ extension FaultActor {
     _ = try DiskFaults.wipe(directory)
   }
 
-  /// The node leads while its directory may not grow: what leads is what takes publishes.
-  private func limitDisk(_ fault: PlannedFault, _ node: Int) async throws {
-    // A limit is no reason to stop.
-    cluster.leaders.excuseNoMore(node)
-    await cluster.stop(node)
-    try await cluster.limitDisk(node, true)
-    try await cluster.start(node)
-    let admin = try await administrator()
-    do throws(SkeinError) {
-      try await until(clock.now + .seconds(5)) { () async throws(SkeinError) in
-        try await admin.transferLeadership(to: node)
-      }
-    } catch {
-      // Then the limit is not reached, which is said.
-    }
-    await admin.close(within: .seconds(1))
-    await last(fault)
-    await cluster.stop(node)
-    try await cluster.limitDisk(node, false)
-  }
-
   /// - Returns: what was done; nil if nothing is changed.
   private func damage(
     _ fault: PlannedFault, _ directory: String, _ old: DiskFaults.OldFile?

@@ -1,4 +1,4 @@
-// A full disk, and the demands on the node that has it (FullDiskWatch).
+// A full disk, or one of which no more may be used, and the demands on the node that has it (FullDiskWatch).
 
 import Base
 import SkeinClient
@@ -16,28 +16,8 @@ extension FaultActor {
     let probe = try await RoomProbe(client: try await administrator())
     let left = fault.draw.isMultiple(of: 2) ? Self.nearlyFullBytes : 0
     var detail = try DiskFaults.fill(directory, leaving: left)
-    var watch = FullDiskWatch(fullSince: clock.now)
-    var files: [String: String]?
-    var stoppedAt: Nanoseconds?
-    var isProbed = false
-    while clock.now < begin + fault.end, !Task.isCancelled {
-      if let sight = await look(at: node) {
-        watch.see(sight)
-        if watch.word == .stopped { stoppedAt = stoppedAt ?? clock.now }
-        if watch.word != .nothing, !isProbed {
-          isProbed = true
-          if let reason = await probe.drain() { watch.notDrained(reason) }
-          let isConfirmed = await probe.publish()
-          if isConfirmed, let after = await look(at: node) {
-            watch.confirmed(before: sight, after: after)
-          }
-        }
-      }
-      if let stoppedAt, files == nil, clock.now > stoppedAt + Self.lastWritesMax {
-        files = try DiskFaults.fingerprint(of: directory)
-      }
-      do { try await Task.sleep(for: Self.lookInterval) } catch { break }
-    }
+    var watch = FullDiskWatch(mustSay: true)
+    let files = try await observe(fault, node, probe, &watch)
     if let files {
       watch.filesChanged(DiskFaults.changes(files, try DiskFaults.fingerprint(of: directory)))
     }
@@ -49,6 +29,60 @@ extension FaultActor {
     if watch.word == .nothing, watch.breaches.isEmpty {
       records[place].skipped = "the node did not need the disk meanwhile"
     }
+  }
+
+  /// The node leads while its directory may not grow: what leads is what takes publishes.
+  func limitDisk(_ fault: PlannedFault, _ node: Int) async throws {
+    // A limit is no reason to stop.
+    cluster.leaders.excuseNoMore(node)
+    let probe = try await RoomProbe(client: try await administrator())
+    await cluster.stop(node)
+    try await cluster.limitDisk(node, true)
+    try await cluster.start(node)
+    let admin = try await administrator()
+    do throws(SkeinError) {
+      try await until(clock.now + .seconds(5)) { () async throws(SkeinError) in
+        try await admin.transferLeadership(to: node)
+      }
+    } catch {
+      // Then the limit is not reached, which is said.
+    }
+    await admin.close(within: .seconds(1))
+    var watch = FullDiskWatch(mustSay: false)
+    _ = try await observe(fault, node, probe, &watch)
+    await probe.close()
+    for breach in watch.breaches { await cluster.noteBreach(breach, by: node, of: "G13") }
+    await cluster.stop(node)
+    try await cluster.limitDisk(node, false)
+  }
+
+  /// Looks at the node until the fault is over, and once it has said something tries what must go on and what
+  /// must not.
+  /// - Returns: its files, some time after it had stopped; nil if it has not.
+  private func observe(
+    _ fault: PlannedFault, _ node: Int, _ probe: RoomProbe, _ watch: inout FullDiskWatch
+  ) async throws -> [String: String]? {
+    var files: [String: String]?
+    var stoppedAt: Nanoseconds?
+    var isProbed = false
+    while clock.now < begin + fault.end, !Task.isCancelled {
+      if let sight = await look(at: node) {
+        watch.see(sight)
+        if watch.word == .stopped { stoppedAt = stoppedAt ?? clock.now }
+        if watch.word != .nothing, !isProbed {
+          isProbed = true
+          if let reason = await probe.drain() { watch.notDrained(reason) }
+          if await probe.publish(), let after = await look(at: node) {
+            watch.confirmed(before: sight, after: after)
+          }
+        }
+      }
+      if let stoppedAt, files == nil, clock.now > stoppedAt + Self.lastWritesMax {
+        files = try DiskFaults.fingerprint(of: cluster.places.dataDirectory(node))
+      }
+      do { try await Task.sleep(for: Self.lookInterval) } catch { break }
+    }
+    return files
   }
 
   /// There is room again: who only refused takes publishes again, who stopped is started.

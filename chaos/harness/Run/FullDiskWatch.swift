@@ -29,7 +29,8 @@ struct FullDiskWatch {
     }
   }
 
-  private let isFullSince: Nanoseconds
+  /// It is full, and not only near a limit that may not be reached.
+  private let mustSay: Bool
   private(set) var word = Word.nothing
   /// What it did that it must not, for people.
   private(set) var breaches: [String] = []
@@ -42,7 +43,7 @@ struct FullDiskWatch {
   /// So long after it has room it may refuse publishes.
   static let returnMax = Nanoseconds.seconds(10)
 
-  init(fullSince: Nanoseconds) { isFullSince = fullSince }
+  init(mustSay: Bool) { self.mustSay = mustSay }
 
   /// While the disk is full.
   mutating func see(_ sight: Sight) {
@@ -52,7 +53,7 @@ struct FullDiskWatch {
     }
     last = sight
     if sight.word != .nothing { word = sight.word }
-    if word == .nothing, let writesSince, sight.time > writesSince + Self.sayMax {
+    if mustSay, word == .nothing, let writesSince, sight.time > writesSince + Self.sayMax {
       breach(
         "has written for \(DurationText.format(Self.sayMax)) since and did not say that its disk is full"
       )
