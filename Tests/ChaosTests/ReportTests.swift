@@ -94,7 +94,12 @@ import Testing
     let run = try #require(object["run"] as? [String: Any])
     #expect(run["outcome"] as? String == "violated")
     #expect(run["trouble"] as? String == "it \"broke\"")
-    #expect((run["faults"] as? [Any])?.count == 2)
+    let faults = try #require(run["faults"] as? [[String: Any]])
+    #expect(faults.count == 2)
+    // What the fault cost: from confirm to confirm, and until the next leader.
+    #expect(faults[0]["gapMs"] as? Double == 510)
+    #expect(faults[0]["electionMs"] as? Double == 50)
+    #expect(faults[1]["gapMs"] is NSNull && faults[1]["electionMs"] is NSNull)
     #expect((run["nodeExits"] as? [[String: Any]])?.first?["cause"] as? String == "signal 6")
   }
 

@@ -115,9 +115,10 @@ struct ReportPage {
     <h2>What happened</h2>
     <div class="wide">\(TimelineFigure(result: result, width: 1000).svg)</div>
     <div class="narrow">\(TimelineFigure(result: result, width: 380).svg)</div>
-    <p class="key"><i class="confirmed"></i>confirmed <i class="delivered"></i>delivered
-    <i class="median"></i>median to confirm <i class="high"></i>99 of 100
-    <i class="band"></i>a fault (numbers as in the table below)</p>
+    <p class="key"><span><i class="confirmed"></i>confirmed</span>
+    <span><i class="delivered"></i>delivered</span> <span><i class="median"></i>median to confirm</span>
+    <span><i class="high"></i>99 of 100</span>
+    <span><i class="band"></i>a fault (numbers as in the table below)</span></p>
     </section>
 
     """

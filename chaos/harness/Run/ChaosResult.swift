@@ -114,7 +114,13 @@ package struct ChaosResult: Sendable {
     text += ",\"electionMs\":\(JSONText.distribution(elections.map(\.milliseconds)))"
     text += ",\"latencyMs\":{\"p50\":\(milliseconds(0.5)),\"p99\":\(milliseconds(0.99))"
     text += ",\"max\":\(JSONText.number(Double(series.latencies.max.rawValue) / 1e6))}"
-    text += ",\"faults\":[\(faults.map(Self.json).joined(separator: ","))]"
+    let elections = Dictionary(
+      elections.map { ($0.fault.fault.number, $0.milliseconds) },
+      uniquingKeysWith: { one, _ in one })
+    let records = faults.map {
+      Self.json($0, gap: gap(of: $0), election: elections[$0.fault.number])
+    }
+    text += ",\"faults\":[\(records.joined(separator: ","))]"
     text += ",\"nodeExits\":[\(exits.map(Self.json).joined(separator: ","))]"
     return text + "}}"
   }
@@ -123,12 +129,16 @@ package struct ChaosResult: Sendable {
     series.latencies.quantile(share).map { JSONText.number(Double($0.rawValue) / 1e6) } ?? "null"
   }
 
-  private static func json(_ fault: FaultRecord) -> String {
+  private static func json(_ fault: FaultRecord, gap: Double?, election: Double?) -> String {
     var text =
       "{\"fault\":\(JSONText.quoted(fault.name)),\"victims\":\(JSONText.quoted(fault.victims))"
     text += ",\"start\":\(JSONText.number(fault.start.seconds))"
     text += ",\"end\":\(fault.end.map { JSONText.number($0.seconds) } ?? "null")"
     text += ",\"detail\":\(JSONText.quoted(fault.detail))"
+    // Of what was not done there is no price.
+    let gap = fault.skipped == nil ? gap : nil
+    text += ",\"gapMs\":\(gap.map(JSONText.number) ?? "null")"
+    text += ",\"electionMs\":\(election.map(JSONText.number) ?? "null")"
     return text + ",\"skipped\":\(fault.skipped.map(JSONText.quoted) ?? "null")}"
   }
 
