@@ -171,6 +171,24 @@ import Testing
     }
   }
 
+  /// A crash, and power that was lost, leave torn tails, which are no damage.
+  @Test func damageOnADiskThatNobodyHarmedIsABreach() throws {
+    try watch { leaders, _, say in
+      leaders.diskIsHarmed(1)
+      try say(1, "warning: damage: segment 3 is cut short")
+      #expect(leaders.halts.isEmpty)
+      try say(2, "info: damage: no warning")
+      try say(2, "warning: damage: the state file is of term 0, the log of term 1")
+      try say(2, "warning: damage: the state file is of term 0, the log of term 1")
+      #expect(leaders.halts.map(\.node) == [2])
+      #expect(leaders.halts.first?.promise == "G11")
+      #expect(
+        leaders.halts.first?.cause
+          == "finds damage on a disk that nobody harmed: the state file is of term 0, the log of term 1"
+      )
+    }
+  }
+
   @Test func aLeadershipEndsWithItsNode() throws {
     try watch { leaders, _, say in
       try say(1, "info: leads term 3")

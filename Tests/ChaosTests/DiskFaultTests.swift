@@ -14,7 +14,8 @@ import Testing
 
   /// The head, and so many records of 104 bytes behind it.
   private func segment(
-    _ number: UInt64, use: FileUse = .log, life: UInt32 = 1, records: Int, file: UInt64 = 1
+    _ number: UInt64, use: FileUse = .log, life: UInt32 = 1, records: Int, file: UInt64 = 1,
+    syncedLag: Int? = nil
   ) -> [UInt8] {
     var head = FileHeader(
       use: use, identity: StoreIdentity(cluster: "c", node: NodeID(1)), life: life, number: file,
@@ -25,12 +26,20 @@ import Testing
       let place = LogPlace(segment: number, offset: UInt32(bytes.count))
       var header = RecordHeader(
         kind: .commands, term: Term(1), index: LogIndex(UInt64(record + 1)), previousTerm: Term(1),
-        place: place, life: life, synced: SyncedEnd())
+        place: place, life: life,
+        synced: syncedLag.map { synced(number, record - $0) } ?? SyncedEnd())
       header.payloadBytes = 5
       header.append(to: &bytes)
       bytes += [1, 2, 3, 4, UInt8(truncatingIfNeeded: life), 0, 0, 0]
     }
     return bytes
+  }
+
+  /// All before record `record` of the segment is synced.
+  private func synced(_ segment: UInt64, _ record: Int) -> SyncedEnd {
+    var end = SyncedEnd()
+    end.place = LogPlace(segment: segment, offset: UInt32(4096 + max(0, record) * 104))
+    return end
   }
 
   private func padded(_ bytes: [UInt8]) -> [UInt8] {
@@ -114,6 +123,28 @@ import Testing
       #expect(SegmentFile(file, stale)?.records.count == 50)
       let changed = try #require(stale.indices.first { stale[$0] != now[$0] })
       #expect(changed >= 4096 + 50 * 104)
+    }
+  }
+
+  /// What a record behind it says to be synced, in the segment that the log has reached, is no torn tail.
+  @Test(arguments: 1...40 as ClosedRange<UInt64>)
+  func damageToWhatWasSyncedMustBeFound(_ draw: UInt64) throws {
+    try inDirectory { directory, file in
+      let newest = padded(segment(9, records: 10, syncedLag: 3))
+      #expect(try #require(SegmentFile(file, newest)).syncedEnd == 4096 + 6 * 104)
+      try ClusterFiles.write(newest, to: file)
+      let older = directory + "/segment-0000000002"
+      let old = padded(segment(8, records: 10, file: 2, syncedLag: 3))
+      try ClusterFiles.write(old, to: older)
+      let flip = try #require(try DiskFaults.flip(in: directory, draw: draw))
+      let now = try ClusterFiles.read(file)
+      let place = newest.indices.first { now[$0] != newest[$0] }
+      #expect(flip.mustBeFound == place.map { $0 < 4096 + 6 * 104 } ?? false)
+      try ClusterFiles.write(newest, to: file)
+      try ClusterFiles.write(old, to: older)
+      let cut = try #require(try DiskFaults.truncate(in: directory, draw: draw))
+      let left = try ClusterFiles.read(file).count
+      #expect(cut.mustBeFound == (left < 4096 + 6 * 104))
     }
   }
 

@@ -314,6 +314,7 @@ package actor ChaosCluster {
     if isDisk, let node = chosen.first {
       diskInHand = node
       leaders.excuse(node)
+      leaders.diskIsHarmed(node)
     }
     return chosen
   }

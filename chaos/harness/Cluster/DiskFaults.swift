@@ -13,6 +13,8 @@ enum DiskFaults {
     let text: String
     /// Nothing says any more whose data the directory holds.
     var isOfIdentity = false
+    /// The log said before that what is harmed was synced: it must not be taken for a torn tail.
+    var mustBeFound = false
   }
 
   /// Turns one bit of a record of the log, or of what another file says.
@@ -36,7 +38,8 @@ enum DiskFaults {
     let bit = UInt8.random(in: 0...7, using: &random)
     try overwrite(victim.path, at: offset, with: [byte ^ (1 << bit)])
     return Damage(
-      text: "bit \(bit) of byte \(offset) of \(name(victim.path))", isOfIdentity: victim.isIdentity)
+      text: "bit \(bit) of byte \(offset) of \(name(victim.path))",
+      isOfIdentity: victim.isIdentity, mustBeFound: offset < victim.syncedEnd)
   }
 
   /// Cuts a file short, so that some of what it says is lost.
@@ -49,7 +52,7 @@ enum DiskFaults {
     guard Glibc.truncate(victim.path, off_t(left)) == 0 else { throw .system(victim.path) }
     return Damage(
       text: "\(name(victim.path)) cut from \(size) to \(left) bytes",
-      isOfIdentity: victim.isIdentity)
+      isOfIdentity: victim.isIdentity, mustBeFound: left < victim.syncedEnd)
   }
 
   /// A file of the log as it is now.
@@ -164,14 +167,21 @@ enum DiskFaults {
     /// Cut here or behind it loses nothing.
     let end: Int
     var isIdentity = false
+    /// Of the segment that the log has reached: before this all was synced. 0 of others, which may hold
+    /// nothing any more that the node looks at when it starts.
+    var syncedEnd = 0
   }
 
   /// A file of the log every second time, else one of another kind, if there is one.
   private static func victim(
     in directory: String, _ random: inout SeededRandom
   ) throws(ChaosError) -> Victim? {
-    let logs = try written(in: directory).map {
-      Victim(path: $0.path, parts: $0.records, end: $0.end)
+    let segments = try written(in: directory)
+    let newest = segments.map(\.number).max()
+    let logs = segments.map {
+      Victim(
+        path: $0.path, parts: $0.records, end: $0.end,
+        syncedEnd: $0.number == newest ? $0.syncedEnd : 0)
     }
     let isOther = Bool.random(using: &random)
     let kinds = try otherKinds(in: directory)

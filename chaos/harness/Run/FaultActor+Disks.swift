@@ -20,6 +20,7 @@ extension FaultActor {
     let directory = cluster.places.dataDirectory(node)
     let place = begin(fault, text(nodes))
     let logBytes = cluster.places.logBytes(node)
+    var mustBeFound = false
     if fault.line.kind == .diskFull {
       try await fillDisk(fault, node, place)
     } else if fault.line.kind == .diskLimit {
@@ -30,6 +31,7 @@ extension FaultActor {
       if fault.line.kind == .diskStale { await last(fault) }
       await cluster.kill(node)
       let damage = try damage(fault, directory, old)
+      mustBeFound = damage?.mustBeFound == true
       if let damage {
         records[place].detail = damage.text
       } else {
@@ -53,6 +55,9 @@ extension FaultActor {
       }
     } else if let said = cluster.places.warning("damage", by: node, from: logBytes) {
       records[place].detail += "; the node: \(said)"
+    } else if mustBeFound {
+      let done = records[place].detail
+      await cluster.noteBreach("took damage for a torn tail: \(done)", by: node, of: "G11")
     }
     end(place)
     await cluster.letGo(nodes)
