@@ -103,6 +103,16 @@ import Testing
     #expect((run["nodeExits"] as? [[String: Any]])?.first?["cause"] as? String == "signal 6")
   }
 
+  /// After the last confirm, 1.5 s after the beginning, a run that broke off has waited until its end.
+  @Test func whatNeverCameBackIsALongGap() throws {
+    let fault = FaultRecord(
+      fault: FaultPlan(
+        try ScenarioLibrary.scenario("leader-kill"), seed: 3, duration: .seconds(10)
+      ).faults[0], start: .milliseconds(1600), victims: "2")
+    #expect(try result(faults: [fault]).gap(of: fault) == nil)
+    #expect(try result(trouble: "it broke off", faults: [fault]).gap(of: fault) == 500)
+  }
+
   /// What a run says, in its three forms: how it ended, the JSON, the page.
   private func said(_ result: ChaosResult) throws -> (valid: String, page: String) {
     let object = try #require(
@@ -146,7 +156,7 @@ import Testing
     #expect(result.outcome == .violated && result.runVerdict.validity == .violated)
     let (valid, page) = try said(result)
     #expect(valid == "0" || valid == "false")
-    #expect(page.contains("A node ended by itself, "))
+    #expect(page.contains("A node ended, stopped, led or went on against the rules. "))
   }
 
   @Test("Nothing is called kept of a run that broke off")

@@ -54,7 +54,7 @@ struct ReportPage {
       case .violated:
         result.verdict.validity == .violated
           ? "Promises were broken."
-          : "A node ended by itself, stopped, or led in another's term."
+          : "A node ended, stopped, led or went on against the rules."
       case .incomplete: "The run could not be brought to its end, so nobody knows."
       }
     var text = """

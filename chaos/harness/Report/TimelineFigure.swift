@@ -22,7 +22,11 @@ struct TimelineFigure {
     self.width = width
   }
 
-  private var length: Double { max(1, Double(result.series.bins.count) * 0.1) }
+  /// Until the last thing that happened, be it a fault after which nothing came any more.
+  private var length: Double {
+    let faults = result.faults.map { ($0.end ?? $0.start).seconds }
+    return max(1, Double(result.series.bins.count) * 0.1, faults.max() ?? 0)
+  }
   private var throughputTop: Double { bandTop + 22 }
   private var latencyTop: Double { throughputTop + panelHeight + panelGap }
   private var laneTop: Double { latencyTop + panelHeight + panelGap }

@@ -21,7 +21,7 @@ package struct ChaosResult: Sendable {
 
   package enum Outcome: Sendable {
     case valid
-    /// A promise was broken, or a node ended by itself or led in another's term.
+    /// A promise was broken, or a node ended, stopped, led or went on against the rules.
     case violated
     /// It could not be brought to its end, so nobody knows.
     case incomplete
@@ -93,7 +93,12 @@ package struct ChaosResult: Sendable {
   /// Nil if there was none worth to be kept.
   package func gap(of fault: FaultRecord) -> Double? {
     let next = faults.filter { $0.skipped == nil && $0.start > fault.start }.map(\.start).min()
-    return series.gaps.filter { $0.end > fault.start && $0.start < next ?? .init(rawValue: .max) }
+    var gaps = series.gaps
+    // A run that broke off may have had no confirm any more. After one that did not, nobody publishes.
+    if trouble != nil, let last = series.lastConfirm {
+      gaps.append(TimeSeries.Gap(start: last, end: length))
+    }
+    return gaps.filter { $0.end > fault.start && $0.start < next ?? .init(rawValue: .max) }
       .map(\.milliseconds).max()
   }
 
