@@ -103,6 +103,18 @@ import Testing
     #expect((run["nodeExits"] as? [[String: Any]])?.first?["cause"] as? String == "signal 6")
   }
 
+  /// The last confirm before the second fault was at 990 ms, the first after it at 1500.
+  @Test func aGapIsThatOfTheFaultThatBroughtIt() throws {
+    let plan = FaultPlan(
+      try ScenarioLibrary.scenario("leader-kill"), seed: 3, duration: .seconds(10))
+    let faults = [100, 1000].enumerated().map { place, time in
+      FaultRecord(fault: plan.faults[place], start: .milliseconds(UInt64(time)), victims: "2")
+    }
+    let result = try result(faults: faults)
+    #expect(result.gap(of: faults[0]) == nil)
+    #expect(result.gap(of: faults[1]) == 510)
+  }
+
   /// After the last confirm, 1.5 s after the beginning, a run that broke off has waited until its end.
   @Test func whatNeverCameBackIsALongGap() throws {
     let fault = FaultRecord(

@@ -98,8 +98,13 @@ package struct ChaosResult: Sendable {
     if trouble != nil, let last = series.lastConfirm {
       gaps.append(TimeSeries.Gap(start: last, end: length))
     }
-    return gaps.filter { $0.end > fault.start && $0.start < next ?? .init(rawValue: .max) }
-      .map(\.milliseconds).max()
+    // What the next fault brought begins with the last confirm before it.
+    return gaps.filter { $0.end > fault.start }.map { gap in
+      TimeSeries.Gap(start: gap.start, end: next.map { min($0, gap.end) } ?? gap.end)
+    }.filter {
+      $0.end > $0.start && $0.end.rawValue - $0.start.rawValue >= TimeSeries.gapMin.rawValue
+    }
+    .map(\.milliseconds).max()
   }
 
   /// `verdict.json`: what `skein check --json` says, and the run beside it. Whether it is valid is
