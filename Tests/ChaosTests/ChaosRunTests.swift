@@ -37,6 +37,67 @@ import Testing
     #expect(ChaosRun.harmlessness([record, done]) == nil)
   }
 
+  /// The proxies see no packets, and namespaces have no proxies: that is said before anything is begun.
+  @Test(arguments: [
+    (
+      "packet-loss", false,
+      "loss: proxies see no packets: it needs --netns, as root, and netem in the kernel"
+    ),
+    (
+      "packet-reorder", false,
+      "reorder: proxies see no packets: it needs --netns, as root, and netem in the kernel"
+    ),
+    ("throttled-links", true, "throttle: only the proxies can do it: without --netns"),
+  ])
+  func aRunOfWhichNothingCanBeDoneDoesNotStart(
+    name: String, usesNamespaces: Bool, reason: String
+  ) async throws {
+    let place = try ClusterFiles.makeTemporaryDirectory(in: NSTemporaryDirectory())
+    defer { try? FileManager.default.removeItem(atPath: place) }
+    var options = ChaosOptions(scenario: try ScenarioLibrary.scenario(name), seed: 1)
+    options.usesNamespaces = usesNamespaces
+    options.temporary = place
+    let run = ChaosRun(options) { _, _ in throw ChaosError("nothing is to be started") }
+    let message = "no fault of \(name) can be done: \(reason)"
+    #expect(run.misuse == message)
+    let error = await #expect(throws: ChaosError.self) { _ = try await run.run { _ in } }
+    #expect(error?.description == message)
+    #expect(try ClusterFiles.names(in: place).isEmpty)
+  }
+
+  /// Where something is left, that is done.
+  @Test func whatCannotBeDoneIsNamedBesideWhatCan() throws {
+    var options = ChaosOptions(scenario: try ScenarioLibrary.scenario("mixed"), seed: 1)
+    options.duration = .seconds(3600)
+    options.usesNamespaces = true
+    let run = ChaosRun(options) { _, _ in throw ChaosError("nothing is to be started") }
+    #expect(run.misuse == nil)
+    #expect(run.refusals.map(\.kind) == [.throttle, .drop, .halfOpen])
+  }
+
+  /// What a killed harness had on disk goes with the next run; what runs, or was kept, stays.
+  @Test func onlyWhatKilledRunsLeftIsRemoved() throws {
+    let place = try ClusterFiles.makeTemporaryDirectory(in: NSTemporaryDirectory())
+    defer { try? FileManager.default.removeItem(atPath: place) }
+    let running = try RunDirectory(in: place)
+    let kept = try RunDirectory(in: place)
+    try kept.keep()
+    let killed = try RunDirectory(in: place)
+    let killedPath = killed.path
+    try ClusterFiles.write("x", to: killedPath + "/node-1.json")
+    // As the kernel does for a process that ends.
+    _ = consume killed
+    try ClusterFiles.makeDirectory(place + "/skein-chaos-begins")
+    try ClusterFiles.makeDirectory(place + "/other")
+    try ClusterFiles.write("", to: place + "/other/running")
+    try RunDirectory.removeRemains(in: place)
+    let left = try ClusterFiles.names(in: place).map { "\(place)/\($0)" }
+    #expect(
+      Set(left) == [running.path, kept.path, place + "/skein-chaos-begins", place + "/other"])
+    try running.remove()
+    #expect(access(running.path, F_OK) != 0)
+  }
+
   /// Nothing of a run stays that could not even begin.
   @Test func whatCannotStartLeavesNoDirectory() async throws {
     let place = try ClusterFiles.makeTemporaryDirectory(in: NSTemporaryDirectory())
@@ -107,6 +168,24 @@ import Testing
       try say(2, "error: stopped taking part: a sync failed")
       leaders.excuse(2)
       #expect(leaders.halts.map(\.cause) == ["stopped taking part: a sync failed"])
+    }
+  }
+
+  /// A crash, and power that was lost, leave torn tails, which are no damage.
+  @Test func damageOnADiskThatNobodyHarmedIsABreach() throws {
+    try watch { leaders, _, say in
+      leaders.diskIsHarmed(1)
+      try say(1, "warning: damage: segment 3 is cut short")
+      #expect(leaders.halts.isEmpty)
+      try say(2, "info: damage: no warning")
+      try say(2, "warning: damage: the state file is of term 0, the log of term 1")
+      try say(2, "warning: damage: the state file is of term 0, the log of term 1")
+      #expect(leaders.halts.map(\.node) == [2])
+      #expect(leaders.halts.first?.promise == "G11")
+      #expect(
+        leaders.halts.first?.cause
+          == "finds damage on a disk that nobody harmed: the state file is of term 0, the log of term 1"
+      )
     }
   }
 

@@ -1,5 +1,5 @@
-// What the network of namespaces does to whom: the words for tc(8), and what is cleared away. What needs
-// root is run by .ci/run.
+// What the network of namespaces does to whom: the words for tc(8), and the addresses that a run takes. What
+// needs root is run by .ci/run.
 
 import Base
 import Testing
@@ -18,7 +18,7 @@ import Testing
   /// The links of node 2 are harmed; what node 1 sends to node 3 and to clients is not.
   @Test func onlyTheNamedLinksAreShaped() throws {
     var line = FaultLine(kind: .loss, target: .node)
-    line.lossPercent = 10
+    line.percent = 10
     let fault = PlannedFault(line: line, start: .zero, end: .seconds(1), draw: 1)
     let rules = NetworkFaults.rules(fault, nodes: [2], members: [1, 2, 3], leader: 1).rules
     let ways = rules.filter { $0.key.from == .node(1) }.map { link, rule in
@@ -34,14 +34,29 @@ import Testing
         + " match ip dst node(2)/32 flowid 1:2")
   }
 
-  /// Netem lets nothing overtake where nothing is delayed.
-  @Test func lostPacketsComeWithSomeTwiceAndSomeTooEarly() throws {
-    let way = TrafficShape.Way(from: "a", to: "b", rule: loss(5))
-    let commands = try TrafficShape.commands([way], on: device)
+  /// Each of the kinds does what it is named for, and nothing else.
+  @Test(arguments: [
+    (FaultKind.loss, "netem loss 7.0%"), (.duplicate, "netem duplicate 7.0%"),
+    // Netem lets nothing overtake where nothing is delayed.
+    (.reorder, "netem delay 5000us 0us reorder 7.0%"), (.latency, "netem delay 20000us 10000us"),
+  ])
+  func packetsAreHarmedAsTheFaultSays(_ kind: FaultKind, _ words: String) throws {
+    var line = FaultLine(kind: kind, target: .node)
+    line.percent = 7
+    let fault = PlannedFault(line: line, start: .zero, end: .seconds(1), draw: 1)
+    let rules = NetworkFaults.rules(fault, nodes: [2], members: [1, 2, 3], leader: 1).rules
+    #expect(rules.count == 6)
+    let rule = try #require(rules[Link(from: .node(2), to: .clients)])
+    #expect(rules.values.allSatisfy { $0 == rule })
+    let commands = try TrafficShape.commands([.init(from: "a", to: "b", rule: rule)], on: device)
+    #expect(commands[1].joined(separator: " ").hasSuffix(" handle 20: " + words))
+  }
+
+  /// What is tried out before a run is what its faults need.
+  @Test func theTrialUsesAllThatFaultsNeed() throws {
+    let words = try TrafficShape.trial(on: device).joined()
     #expect(
-      commands[1].joined(separator: " ")
-        == "tc -n skc7n1 qdisc add dev eth0 parent 1:2 handle 20: netem delay 1000us 0us loss 5.0%"
-        + " duplicate 1% reorder 1%")
+      ["prio", "netem", "u32", "delay", "loss", "duplicate", "reorder"].allSatisfy(words.contains))
   }
 
   @Test func eachHarmHasABandOfItsOwn() throws {
@@ -69,13 +84,19 @@ import Testing
     #expect(throws: ChaosError.self) { try TrafficShape.commands(many, on: own) }
   }
 
-  /// Of runs that were killed; those of others, and of runs that are on, stay.
-  @Test func remainsAreThoseOfDeadRuns() {
-    let names = [
-      "skc12", "skc12n1", "skc12n29", "skc34", "skc34n1", "skc", "skcn1", "skc12nx", "skc12n1n2",
-      "other12",
-    ]
-    #expect(
-      NamespaceNetwork.remains(of: names) { $0 == 34 } == ["skc12", "skc12n1", "skc12n29"])
+  /// Where the machine has a way to already, a run does not go; two runs begin with different ones.
+  @Test func aRunTakesANetworkThatNobodyHas() {
+    let routes = """
+      Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT
+      eth0 00000000 0100000A 0003 0 0 0 00000000 0 0 0
+      eth0 0001CA0A 00000000 0001 0 0 0 00FFFFFF 0 0 0
+      skc7 0000CB0A 02FECB0A 0003 0 0 0 0000FFFF 0 0 0
+      eth1 0000CC0B 00000000 0001 0 0 0 0000FFFF 0 0 0
+
+      """
+    let free = NamespaceNetwork.freeNetworks(routes: routes, from: 102)
+    #expect(free.prefix(2) == [204, 205] && free.last == 201)
+    #expect(Set(free) == Set(200...249).subtracting([202, 203]))
+    #expect(NamespaceNetwork.freeNetworks(routes: routes, from: 105).first == 205)
   }
 }

@@ -94,8 +94,35 @@ import Testing
     let run = try #require(object["run"] as? [String: Any])
     #expect(run["outcome"] as? String == "violated")
     #expect(run["trouble"] as? String == "it \"broke\"")
-    #expect((run["faults"] as? [Any])?.count == 2)
+    let faults = try #require(run["faults"] as? [[String: Any]])
+    #expect(faults.count == 2)
+    // What the fault cost: from confirm to confirm, and until the next leader.
+    #expect(faults[0]["gapMs"] as? Double == 510)
+    #expect(faults[0]["electionMs"] as? Double == 50)
+    #expect(faults[1]["gapMs"] is NSNull && faults[1]["electionMs"] is NSNull)
     #expect((run["nodeExits"] as? [[String: Any]])?.first?["cause"] as? String == "signal 6")
+  }
+
+  /// The last confirm before the second fault was at 990 ms, the first after it at 1500.
+  @Test func aGapIsThatOfTheFaultThatBroughtIt() throws {
+    let plan = FaultPlan(
+      try ScenarioLibrary.scenario("leader-kill"), seed: 3, duration: .seconds(10))
+    let faults = [100, 1000].enumerated().map { place, time in
+      FaultRecord(fault: plan.faults[place], start: .milliseconds(UInt64(time)), victims: "2")
+    }
+    let result = try result(faults: faults)
+    #expect(result.gap(of: faults[0]) == nil)
+    #expect(result.gap(of: faults[1]) == 510)
+  }
+
+  /// After the last confirm, 1.5 s after the beginning, a run that broke off has waited until its end.
+  @Test func whatNeverCameBackIsALongGap() throws {
+    let fault = FaultRecord(
+      fault: FaultPlan(
+        try ScenarioLibrary.scenario("leader-kill"), seed: 3, duration: .seconds(10)
+      ).faults[0], start: .milliseconds(1600), victims: "2")
+    #expect(try result(faults: [fault]).gap(of: fault) == nil)
+    #expect(try result(trouble: "it broke off", faults: [fault]).gap(of: fault) == 500)
   }
 
   /// What a run says, in its three forms: how it ended, the JSON, the page.
@@ -141,7 +168,7 @@ import Testing
     #expect(result.outcome == .violated && result.runVerdict.validity == .violated)
     let (valid, page) = try said(result)
     #expect(valid == "0" || valid == "false")
-    #expect(page.contains("A node ended by itself, "))
+    #expect(page.contains("A node ended, stopped, led or went on against the rules. "))
   }
 
   @Test("Nothing is called kept of a run that broke off")

@@ -162,6 +162,28 @@ import Testing
     }
   }
 
+  /// It says that it draws from all but those.
+  @Test func aMixOfAllLacksOnlyWhatItSays() throws {
+    let drawn = Set(try ScenarioLibrary.scenario("mixed").faults.map(\.kind))
+    let left = FaultKind.allCases.filter { !drawn.contains($0) }
+    #expect(left.allSatisfy { $0.needsDisk || $0.needsNamespaces || $0 == .diskLimit }, "\(left)")
+    let text = try #require(ScenarioLibrary.text("mixed"))
+    for kind in left { #expect(text.contains(kind.rawValue), "\(kind.rawValue)") }
+  }
+
+  /// What `skein chaos list` says that a machine must have.
+  @Test func whatAScenarioNeedsIsSaid() throws {
+    for name in ScenarioLibrary.names {
+      let needs = try ScenarioLibrary.scenario(name).needs
+      switch name {
+      case "packet-loss", "packet-reorder", "packet-duplicate":
+        #expect(needs == ["root", "--netns", "netem"])
+      case "power-loss", "disk-full": #expect(needs == ["root"])
+      default: #expect(needs.isEmpty)
+      }
+    }
+  }
+
   @Test func anUnknownNameGetsTheNearest() {
     #expect(throws: ChaosError.self) { _ = try ScenarioLibrary.scenario("leader-kil") }
     do { _ = try ScenarioLibrary.scenario("leader-kil") } catch {

@@ -14,12 +14,13 @@ enum ChaosList {
       try StandardOutput.write(JSON.array(scenarios.map(json)).text + "\n")
       return .fine
     }
-    var table = Table(["scenario", ">nodes", "what happens", "attacks"])
+    var table = Table(["scenario", ">nodes", "what happens", "attacks", "needs"])
     for scenario in scenarios {
       table.add([
         Table.Cell(text: scenario.name, style: .strong), Table.Cell(text: "\(scenario.nodes)"),
         Table.Cell(text: scenario.about),
         Table.Cell(text: scenario.attacks.joined(separator: " "), style: .faint),
+        Table.Cell(text: scenario.needs.joined(separator: " "), style: .faint),
       ])
     }
     try StandardOutput.write(table.text(colours: Terminal.hasColours))
@@ -32,6 +33,7 @@ enum ChaosList {
       "attacks": .array(scenario.attacks.map { .text($0) }),
       "nodes": .integer(exactly: scenario.nodes),
       "seconds": .number(Double(scenario.duration.rawValue) / 1e9),
+      "needs": .array(scenario.needs.map { .text($0) }),
       "faults": .array(scenario.faults.map { .text($0.name) }),
     ]
   }

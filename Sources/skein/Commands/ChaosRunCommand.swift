@@ -37,9 +37,14 @@ enum ChaosRunCommand {
   static func run(_ arguments: Arguments) async throws -> ExitCode {
     let options = try options(arguments)
     let executable = try ownExecutable()
+    try takeOwnMounts(options, executable: executable)
     let starter = try SpawnThread()
     let run = ChaosRun(options) { words, logFile in
       try starter.run { try launch(words, logFile: logFile, executable: executable) }
+    }
+    if let misuse = run.misuse { throw arguments.usage(misuse) }
+    for (kind, reason) in run.refusals {
+      StandardError.write("chaos: \(kind.rawValue) is left out: \(reason)\n")
     }
     StandardError.write(
       "chaos: \(options.scenario.name), seed \(options.seed), \(run.plan.faults.count) faults in"
@@ -57,6 +62,15 @@ enum ChaosRunCommand {
     case .violated: return .violated
     case .incomplete: return .unknown
     }
+  }
+
+  /// What a run as root mounts shall go with it, however it ends.
+  private static func takeOwnMounts(_ options: ChaosOptions, executable: String) throws {
+    guard geteuid() == 0, options.usesNamespaces || options.scenario.diskBytes != nil else {
+      return
+    }
+    try OwnMounts.enter(executable: executable)
+    if options.usesNamespaces { try OwnMounts.hideNamespaceNames() }
   }
 
   private static func options(_ arguments: Arguments) throws -> ChaosOptions {

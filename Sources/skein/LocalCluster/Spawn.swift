@@ -103,7 +103,7 @@ private func merged(_ changes: [String]) -> [String] {
 }
 
 /// Texts as C wants a list of them: pointers, the last one null.
-private final class CStrings {
+final class CStrings {
   let pointers: [UnsafeMutablePointer<CChar>?]
 
   init(_ texts: [String]) {

@@ -10,7 +10,7 @@ enum ChaosText {
     var text = VerdictText.text(
       result.runVerdict,
       broken: result.verdict.validity == .violated
-        ? "promises were broken" : "a node ended, stopped or led against the rules",
+        ? "promises were broken" : "a node ended, stopped, led or went on against the rules",
       colours: colours)
     text += unknownPromises(result)
     text += faults(result, colours)

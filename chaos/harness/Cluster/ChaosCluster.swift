@@ -20,9 +20,13 @@ package struct NodeExit: Equatable, Sendable {
   package let log: String
   /// The process lived on.
   package var isAlive = false
+  /// The promise that it broke, such as `G12`, where that is known.
+  package var promise: String?
 
   /// It said why it could not start: a port in use, a directory that is none.
-  var wasRefused: Bool { cause == "exit code 1" }
+  var wasRefused: Bool { cause == Self.refusal }
+
+  static let refusal = "exit code 1"
 }
 
 package actor ChaosCluster {
@@ -30,11 +34,11 @@ package actor ChaosCluster {
   nonisolated let leaders: LeaderWatch
   private let launch: Launch
   private let processes: NodeProcesses
-  private let network: any NetworkControl
+  let network: any NetworkControl
   private let clock: RunClock
   /// Each node has a file system of its own, so large.
   private let diskBytes: UInt64?
-  private var nodes: [Int: Node] = [:]
+  var nodes: [Int: Node] = [:]
   private var noted: [NodeExit] = []
   private var nextNode: Int
   /// The node whose disk is being harmed.
@@ -51,7 +55,7 @@ package actor ChaosCluster {
 
   private static let stopMax = Duration.seconds(12)
   /// Asking a node how it is.
-  private static let statusTimeout = Duration.milliseconds(500)
+  static let statusTimeout = Duration.milliseconds(500)
 
   init(
     places: ClusterPlaces, leaders: LeaderWatch, network: any NetworkControl,
@@ -118,6 +122,31 @@ package actor ChaosCluster {
     let pid = try processes.start { try launch(words, places.logFile(node)) }
     nodes[node]?.pid = pid
     nodes[node]?.isPaused = false
+  }
+
+  private static let refusalMax = Duration.seconds(10)
+
+  /// Starts a node that cannot start, and has it stopped if it does.
+  /// - Returns: whether it refused.
+  func isRefused(_ node: Int) async throws -> Bool {
+    try await start(node)
+    guard let pid = nodes[node]?.pid else { return true }
+    let status = await waitForEnd(pid, atMost: Self.refusalMax)
+    guard let status else {
+      await stop(node)
+      return false
+    }
+    _ = takeProcess(node)
+    await ended(node)
+    return Self.cause(status) == NodeExit.refusal
+  }
+
+  /// A node that is in a fault's hands has ended by itself.
+  func noteIfEnded(_ node: Int) async {
+    guard let pid = nodes[node]?.pid, let status = processes.endStatus(pid) else { return }
+    note(node, Self.cause(status))
+    _ = takeProcess(node)
+    await ended(node)
   }
 
   /// SIGKILL, and waits for the end.
@@ -226,6 +255,14 @@ package actor ChaosCluster {
     noted.append(NodeExit(node: node, time: clock.now, cause: cause, log: logEnd(node)))
   }
 
+  /// What the node did is against a promise.
+  func noteBreach(_ text: String, by node: Int, of promise: String) {
+    noted.append(
+      NodeExit(
+        node: node, time: clock.now, cause: text, log: logEnd(node), isAlive: true,
+        promise: promise))
+  }
+
   /// Of a status of waitpid(2).
   private static func cause(_ status: Int32) -> String {
     status & 0x7f == 0 ? "exit code \((status >> 8) & 0xff)" : "signal \(status & 0x7f)"
@@ -277,6 +314,7 @@ package actor ChaosCluster {
     if isDisk, let node = chosen.first {
       diskInHand = node
       leaders.excuse(node)
+      leaders.diskIsHarmed(node)
     }
     return chosen
   }
@@ -292,47 +330,6 @@ package actor ChaosCluster {
     if let node = diskInHand, taken.contains(node) {
       diskInHand = nil
       leaders.excuseNoMore(node)
-    }
-  }
-
-  // MARK: Health
-
-  /// What is still wrong; nil when all members are up, agree on a leader and have caught up.
-  func trouble() async -> String? {
-    for node in members where nodes[node]?.pid == nil { return "node \(node) does not run" }
-    var leader: NodeOverview?
-    for node in members {
-      let overview: NodeOverview
-      do throws(SkeinError) {
-        overview = try await SkeinClient.status(
-          of: network.directAddress(node), timeout: Self.statusTimeout)
-      } catch {
-        return "node \(node) does not answer: \(error)"
-      }
-      if let problem = overview.problems.first { return "node \(node): \(problem)" }
-      if overview.role == .leader, overview.term >= leader?.term ?? 0 { leader = overview }
-      if overview.role != .leader, overview.role != .follower {
-        return "node \(node) is a \(overview.role.rawValue)"
-      }
-    }
-    guard let leader else { return "no node leads" }
-    for peer in leader.peers {
-      if !peer.isConnected { return "node \(peer.id) is not connected to the leader" }
-      if peer.lag > 1000 { return "node \(peer.id) is \(peer.lag) entries behind" }
-    }
-    if leader.peers.count != members.count - 1 {
-      return "the leader knows \(leader.peers.count + 1) members instead of \(members.count)"
-    }
-    return nil
-  }
-
-  /// - Returns: nil once all is well, else what was still wrong when the time was up.
-  func waitUntilHealthy(atMost limit: Duration) async -> String? {
-    let start = ContinuousClock.now
-    while true {
-      guard let trouble = await trouble() else { return nil }
-      if ContinuousClock.now - start > limit { return trouble }
-      do { try await Task.sleep(for: .milliseconds(50)) } catch { return trouble }
     }
   }
 

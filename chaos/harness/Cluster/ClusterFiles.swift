@@ -27,8 +27,10 @@ enum ClusterFiles {
   }
 
   /// A new directory of its own in `parent`.
-  static func makeTemporaryDirectory(in parent: String) throws(ChaosError) -> String {
-    var template = Array("\(parent)/skein-chaos-\(String(repeating: "X", count: 6))".utf8CString)
+  static func makeTemporaryDirectory(
+    in parent: String, prefix: String = "skein-"
+  ) throws(ChaosError) -> String {
+    var template = Array("\(parent)/\(prefix)\(String(repeating: "X", count: 6))".utf8CString)
     guard let path = mkdtemp(&template) else { throw .system(parent) }
     return String(cString: path)
   }

@@ -31,6 +31,8 @@ package final class LeaderWatch: Sendable {
     var halts: [NodeExit] = []
     /// Nodes that may stop taking part: their disk is being harmed, or they are being removed.
     var excused: Set<Int> = []
+    /// Nodes that may speak of damage: their disk was harmed some time, or it was said once already.
+    var damaged: Set<Int> = []
   }
 
   /// How often the logs are looked at.
@@ -82,6 +84,13 @@ package final class LeaderWatch: Sendable {
   func excuse(_ node: Int) {
     look()
     state.withLock { state in _ = state.excused.insert(node) }
+  }
+
+  /// From now on the node may find damage on its disk. One that finds some without this takes what a crash
+  /// left for damage, or has relied on what it never synced (G11).
+  func diskIsHarmed(_ node: Int) {
+    look()
+    state.withLock { state in _ = state.damaged.insert(node) }
   }
 
   func excuseNoMore(_ node: Int) {
@@ -140,6 +149,12 @@ package final class LeaderWatch: Sendable {
       // In a history times never fall: there it stands when it was read.
       recording.leaderChange(to: node)
     case .leadsNoMore: leadsNoMore(node, at: time, &state)
+    case .damaged(let text):
+      guard state.damaged.insert(node).inserted else { return }
+      state.halts.append(
+        NodeExit(
+          node: node, time: time, cause: "finds damage on a disk that nobody harmed: \(text)",
+          log: line, isAlive: true, promise: "G11"))
     case .halted(let reason):
       if state.excused.contains(node) { return }
       state.halts.append(
@@ -157,14 +172,16 @@ package final class LeaderWatch: Sendable {
   }
 }
 
-/// A line such as `2026-11-20T22:00:00.123Z node 2 info: leads term 7`, if it is about leading or about
-/// taking part no more.
+/// A line such as `2026-11-20T22:00:00.123Z node 2 info: leads term 7`, if it is about leading, about
+/// taking part no more, or about damage.
 struct LogLine: Equatable {
   enum Event: Equatable {
     case leads(term: UInt64)
     case leadsNoMore
     /// The process lives, to say why it takes no part any more.
     case halted(reason: String)
+    /// It found something on its disk that should not be so.
+    case damaged(String)
   }
 
   /// Since 1970.
@@ -176,7 +193,10 @@ struct LogLine: Equatable {
     guard words.count == 5, words[1] == "node", let time = Self.time(words[0])
     else { return nil }
     let halt = "stopped taking part: "
-    if words[3] == "error:", words[4].hasPrefix(halt) {
+    let damage = "damage: "
+    if words[3] == "warning:", words[4].hasPrefix(damage) {
+      event = .damaged(String(words[4].dropFirst(damage.count)))
+    } else if words[3] == "error:", words[4].hasPrefix(halt) {
       event = .halted(reason: String(words[4].dropFirst(halt.count)))
     } else if words[3] != "info:" {
       return nil

@@ -9,6 +9,8 @@ struct SegmentFile {
   let number: UInt64
   /// The records, without what fills them up to a multiple of 8 bytes; ascending, one behind the other.
   let records: [Range<Int>]
+  /// Before this all of the segment was on the disk for certain, as one of the records says.
+  let syncedEnd: Int
 
   /// The block at the beginning.
   static let headBytes = 4096
@@ -31,6 +33,9 @@ struct SegmentFile {
       offset += (count + 7) & ~7
     }
     if records.isEmpty { return nil }
+    syncedEnd =
+      records.map(\.lowerBound).filter { Self.number(bytes, at: $0 + 64, bytes: 8) == head.segment }
+      .map { Int(Self.number(bytes, at: $0 + 72, bytes: 4)) }.max() ?? 0
     self.path = path
     number = head.segment
     self.records = records

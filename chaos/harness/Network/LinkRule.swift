@@ -28,8 +28,11 @@ package struct LinkRule: Equatable, Sendable {
   /// Up to so much more, drawn anew for each piece; the order stays.
   package var jitter = Nanoseconds.zero
   package var bytesPerSecond: UInt64?
-  /// Percent of packets; only in network namespaces.
+  /// Percent of packets that get lost, that come twice, that overtake those before them; only in network
+  /// namespaces.
   package var lossPercent = 0.0
+  package var duplicatePercent = 0.0
+  package var reorderPercent = 0.0
 
   package init() {}
 
@@ -46,6 +49,8 @@ package struct LinkRule: Equatable, Sendable {
     jitter = max(jitter, other.jitter)
     bytesPerSecond = [bytesPerSecond, other.bytesPerSecond].compactMap { $0 }.min()
     lossPercent = max(lossPercent, other.lossPercent)
+    duplicatePercent = max(duplicatePercent, other.duplicatePercent)
+    reorderPercent = max(reorderPercent, other.reorderPercent)
   }
 }
 

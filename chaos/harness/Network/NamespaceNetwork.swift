@@ -1,10 +1,12 @@
 // The network of a run as root: a network namespace for each node, and one between them that routes.
 // What is cut there is a real blackhole: packets vanish, in one direction, and nobody is told.
 //
-//     root namespace ── hub ── node 1        10.231.254.2 ── 10.231.N.1 ── 10.231.N.2 (all traffic)
-//                        ├──── node 2                                      10.231.N.3 (the harness)
+//     root namespace ── hub ── node 1        10.X.254.2 ── 10.X.N.1 ── 10.X.N.2 (all traffic)
+//                        ├──── node 2                                  10.X.N.3 (the harness)
 //
-// All of it carries the process id in its name and is gone when the run is.
+// All of it carries the process id in its name and is gone when the run is; X is a number that no other run
+// has. `skein chaos` keeps the names in a mount namespace of its own, so that they go with it even if it is
+// killed.
 
 import Base
 import Glibc
@@ -13,6 +15,10 @@ import Synchronization
 final class NamespaceNetwork: NetworkControl {
   private let places: ClusterPlaces
   private let prefix: String
+  /// `10.X`.
+  private let network: String
+  /// Why packets cannot be delayed or lost; nil if they can, or nobody wants it.
+  private let shapingTrouble: String?
   private let state = Mutex(State())
 
   private struct State {
@@ -25,31 +31,72 @@ final class NamespaceNetwork: NetworkControl {
   }
 
   private var hub: String { prefix }
-  private static let clients = "10.231.254.2"
+  private var clients: String { "\(network).254.2" }
 
   /// Makes the hub. Needs root.
-  init(places: ClusterPlaces) throws(ChaosError) {
-    self.places = places
-    prefix = "skc\(getpid())"
+  /// - Parameter shapes: packets are to be delayed or lost.
+  init(places: ClusterPlaces, shapes: Bool) throws(ChaosError) {
     guard geteuid() == 0 else { throw ChaosError("--netns needs root") }
-    Self.removeRemains()
-    try ip("netns", "add", hub)
+    let prefix = "skc\(getpid())"
+    try Self.ip("netns", "add", prefix)
     do throws(ChaosError) {
-      try inside(hub, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
-      try ip("link", "add", prefix, "type", "veth", "peer", "name", "root", "netns", hub)
-      try ip("addr", "add", "\(Self.clients)/24", "dev", prefix)
-      try ip("link", "set", prefix, "up")
-      try ip("-n", hub, "addr", "add", "10.231.254.1/24", "dev", "root")
-      try ip("-n", hub, "link", "set", "root", "up")
-      try ip("route", "add", "10.231.0.0/16", "via", "10.231.254.1")
+      try Self.check(
+        ["ip", "netns", "exec", prefix, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])
+      try Self.ip("link", "add", prefix, "type", "veth", "peer", "name", "root", "netns", prefix)
+      try Self.ip("link", "set", prefix, "up")
+      network = try Self.connect(hub: prefix)
+      shapingTrouble = shapes ? try Self.shapingTrouble(in: prefix) : nil
     } catch {
-      removeAll()
+      Self.remove(hub: prefix, nodes: [])
       throw error
     }
+    self.prefix = prefix
+    self.places = places
   }
 
-  private func namespace(_ node: Int) -> String { "\(prefix)n\(node)" }
-  private func host(_ node: Int) -> String { "10.231.\(node).2" }
+  /// Gives the hub and the harness addresses in a network that nobody here has a way to.
+  /// - Returns: `10.X`.
+  private static func connect(hub: String) throws(ChaosError) -> String {
+    var failure = ChaosError("all networks from 10.200 to 10.249 are in use")
+    let routes = (try? ClusterFiles.read("/proc/net/route")) ?? []
+    for number in freeNetworks(routes: String(decoding: routes, as: UTF8.self), from: getpid()) {
+      let network = "10.\(number)"
+      do throws(ChaosError) {
+        try ip("addr", "add", "\(network).254.2/24", "dev", hub)
+        try ip("-n", hub, "addr", "add", "\(network).254.1/24", "dev", "root")
+        try ip("-n", hub, "link", "set", "root", "up")
+        // Refused if another run was first.
+        try ip("route", "add", "\(network).0.0/16", "via", "\(network).254.1")
+        return network
+      } catch {
+        failure = error
+        _ = SystemCommand.run(["ip", "addr", "flush", "dev", hub])
+        _ = SystemCommand.run(["ip", "-n", hub, "addr", "flush", "dev", "root"])
+      }
+    }
+    throw failure
+  }
+
+  private static let networkCount = 50
+
+  /// The X for which there is no route into 10.X.
+  /// - Parameter routes: as in /proc/net/route: a head, then lines whose second word is the destination, in
+  ///   hexadecimal digits, its first byte last.
+  static func freeNetworks(routes: String, from process: pid_t) -> [Int] {
+    let taken = routes.split(separator: "\n").dropFirst().compactMap { line -> Int? in
+      let words = line.split(whereSeparator: \.isWhitespace)
+      guard words.count > 1, let address = UInt32(words[1], radix: 16), address & 0xff == 10
+      else { return nil }
+      return Int(address >> 8 & 0xff)
+    }
+    // The first one that is tried differs from process to process.
+    return (0..<networkCount).map { 200 + (Int(process) + $0) % networkCount }
+      .filter { !taken.contains($0) }
+  }
+
+  private func namespace(_ node: Int) -> String { Self.namespace(prefix, node) }
+  private static func namespace(_ hub: String, _ node: Int) -> String { "\(hub)n\(node)" }
+  private func host(_ node: Int) -> String { "\(network).\(node).2" }
 
   // MARK: Addresses
 
@@ -57,7 +104,7 @@ final class NamespaceNetwork: NetworkControl {
   func clientAddress(_ node: Int) -> String { "\(host(node)):7400" }
   func peerListenAddress(_ node: Int) -> String { "0.0.0.0:7450" }
   func clientListenAddress(_ node: Int) -> String { "0.0.0.0:7400" }
-  func directAddress(_ node: Int) -> String { "10.231.\(node).3:7400" }
+  func directAddress(_ node: Int) -> String { "\(network).\(node).3:7400" }
 
   func commandPrefix(_ node: Int) -> [String] {
     ["/usr/bin/env", "ip", "netns", "exec", namespace(node)]
@@ -75,18 +122,18 @@ final class NamespaceNetwork: NetworkControl {
 
   private func make(_ node: Int) throws(ChaosError) {
     let name = namespace(node)
-    try ip("netns", "add", name)
-    try ip(
+    try Self.ip("netns", "add", name)
+    try Self.ip(
       "link", "add", "n\(node)", "netns", hub, "type", "veth", "peer", "name", "eth0", "netns", name
     )
-    try ip("-n", hub, "addr", "add", "10.231.\(node).1/24", "dev", "n\(node)")
-    try ip("-n", hub, "link", "set", "n\(node)", "up")
+    try Self.ip("-n", hub, "addr", "add", "\(network).\(node).1/24", "dev", "n\(node)")
+    try Self.ip("-n", hub, "link", "set", "n\(node)", "up")
     for host in 2...3 {
-      try ip("-n", name, "addr", "add", "10.231.\(node).\(host)/24", "dev", "eth0")
+      try Self.ip("-n", name, "addr", "add", "\(network).\(node).\(host)/24", "dev", "eth0")
     }
-    try ip("-n", name, "link", "set", "lo", "up")
-    try ip("-n", name, "link", "set", "eth0", "up")
-    try ip("-n", name, "route", "add", "default", "via", "10.231.\(node).1")
+    try Self.ip("-n", name, "link", "set", "lo", "up")
+    try Self.ip("-n", name, "link", "set", "eth0", "up")
+    try Self.ip("-n", name, "route", "add", "default", "via", "\(network).\(node).1")
   }
 
   // A process that is not there refuses by itself.
@@ -96,12 +143,30 @@ final class NamespaceNetwork: NetworkControl {
   // MARK: Harm
 
   func refusal(of kind: FaultKind) -> String? {
+    Self.refusal(of: kind) ?? (kind.isShaped ? shapingTrouble : nil)
+  }
+
+  /// Known without one.
+  static func refusal(of kind: FaultKind) -> String? {
     switch kind {
-    case .throttle, .drop, .halfOpen: "only by the proxies: without --netns"
+    case .throttle, .drop, .halfOpen: "only the proxies can do it: without --netns"
     // A namespace brings copies of all mounts: a file system would live on in the others'.
-    case .powerLoss: "only without --netns"
+    case .powerLoss: "a node in a namespace keeps the others' file systems: without --netns"
     default: nil
     }
+  }
+
+  /// Why packets cannot be delayed or lost here; nil if they can. Tried out where nobody sends anything.
+  private static func shapingTrouble(in hub: String) throws(ChaosError) -> String? {
+    let device = TrafficShape.Device(namespace: hub, name: "lo")
+    for words in try TrafficShape.trial(on: device) {
+      if let failure = SystemCommand.run(words) {
+        return "tc (iproute2) or the kernel's netem, prio or u32 is missing:"
+          + " \(words.joined(separator: " ")): \(failure)"
+      }
+    }
+    _ = SystemCommand.run(TrafficShape.removal(from: device))
+    return nil
   }
 
   func set(_ rules: [Link: LinkRule]) async throws(ChaosError) {
@@ -116,7 +181,7 @@ final class NamespaceNetwork: NetworkControl {
   }
 
   private func rule(_ verb: String, _ link: Link) throws(ChaosError) {
-    try ip(
+    try Self.ip(
       "-n", hub, "rule", verb, "from", address(link.from), "to", address(link.to), "priority",
       "100",
       "blackhole")
@@ -125,7 +190,7 @@ final class NamespaceNetwork: NetworkControl {
   private func address(_ party: Party) -> String {
     switch party {
     case .node(let node): host(node)
-    case .clients: Self.clients
+    case .clients: clients
     }
   }
 
@@ -145,9 +210,7 @@ final class NamespaceNetwork: NetworkControl {
       if !commands.isEmpty { state.shaped.insert(device) }
       for words in commands {
         if let failure = SystemCommand.run(words) {
-          throw ChaosError(
-            "the kernel has no netem or prio, it seems: \(words.joined(separator: " ")): \(failure)"
-          )
+          throw ChaosError("\(words.joined(separator: " ")): \(failure)")
         }
       }
     }
@@ -173,45 +236,20 @@ final class NamespaceNetwork: NetworkControl {
   private func removeAll() {
     state.withLock { state in
       state.isOver = true
-      // Each may be missing already; the links go with the namespaces they lead to.
-      for node in state.nodes.sorted() {
-        _ = SystemCommand.run(["ip", "netns", "del", namespace(node)])
-      }
-      _ = SystemCommand.run(["ip", "link", "del", prefix])
-      _ = SystemCommand.run(["ip", "netns", "del", hub])
+      Self.remove(hub: hub, nodes: state.nodes.sorted())
     }
   }
 
-  /// What runs left behind that were killed before they could take it down.
-  private static func removeRemains() {
-    // The directory is there once a namespace has a name.
-    let names = (try? ClusterFiles.names(in: "/run/netns")) ?? []
-    for name in remains(of: names, isAlive: { kill($0, 0) == 0 || errno != ESRCH }) {
-      // The link of that name is the hub's.
-      if !name.dropFirst(3).contains("n") { _ = SystemCommand.run(["ip", "link", "del", name]) }
-      _ = SystemCommand.run(["ip", "netns", "del", name])
-    }
+  /// Each may be missing already; the links go with the namespaces they lead to.
+  private static func remove(hub: String, nodes: [Int]) {
+    for node in nodes { _ = SystemCommand.run(["ip", "netns", "del", namespace(hub, node)]) }
+    _ = SystemCommand.run(["ip", "link", "del", hub])
+    _ = SystemCommand.run(["ip", "netns", "del", hub])
   }
 
-  /// Of these namespaces those of runs whose processes are gone.
-  static func remains(of names: [String], isAlive: (pid_t) -> Bool) -> [String] {
-    names.filter { name in
-      guard name.hasPrefix("skc") else { return false }
-      let parts = name.dropFirst(3).split(separator: "n", omittingEmptySubsequences: false)
-      guard parts.count <= 2, let process = pid_t(parts[0]), process > 0,
-        parts.count == 1 || Int(parts[1]) != nil
-      else { return false }
-      return !isAlive(process)
-    }
-  }
+  private static func ip(_ words: String...) throws(ChaosError) { try check(["ip"] + words) }
 
-  private func inside(_ namespace: String, _ words: String...) throws(ChaosError) {
-    try check(["ip", "netns", "exec", namespace] + words)
-  }
-
-  private func ip(_ words: String...) throws(ChaosError) { try check(["ip"] + words) }
-
-  private func check(_ words: [String]) throws(ChaosError) {
+  private static func check(_ words: [String]) throws(ChaosError) {
     if let failure = SystemCommand.run(words) {
       throw ChaosError("\(words.joined(separator: " ")): \(failure)")
     }

@@ -65,8 +65,12 @@ struct ProxyNetwork: NetworkControl {
 
   func close(_ node: Int) async { await proxies.stopListening(node: node) }
 
-  func refusal(of kind: FaultKind) -> String? {
-    kind.needsNamespaces ? "only in network namespaces: --netns, as root" : nil
+  func refusal(of kind: FaultKind) -> String? { Self.refusal(of: kind) }
+
+  /// Known without one.
+  static func refusal(of kind: FaultKind) -> String? {
+    kind.needsNamespaces
+      ? "proxies see no packets: it needs --netns, as root, and netem in the kernel" : nil
   }
 
   func set(_ rules: [Link: LinkRule]) async { await proxies.set(rules) }

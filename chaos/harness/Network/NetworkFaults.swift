@@ -40,18 +40,31 @@ enum NetworkFaults {
         cut(between: [one], and: Set(members).subtracting([one, centre ?? one]), &rules)
       }
       detail = "around \(centre ?? 0)"
-    case .latency, .throttle, .loss:
-      var rule = LinkRule()
-      if fault.line.kind == .latency {
-        rule.delay = fault.line.delay
-        rule.jitter = fault.line.jitter
-      }
-      if fault.line.kind == .throttle { rule.bytesPerSecond = fault.line.bytesPerSecond }
-      if fault.line.kind == .loss { rule.lossPercent = fault.line.lossPercent }
+    case .latency, .throttle, .loss, .reorder, .duplicate:
+      let rule = rule(fault.line)
       for link in peerLinks(of: targets, members) + clientLinks(of: targets) { rules[link] = rule }
     default: break
     }
     return (rules, detail)
+  }
+
+  /// Of the faults that harm each link of their targets in the same way.
+  private static func rule(_ line: FaultLine) -> LinkRule {
+    var rule = LinkRule()
+    switch line.kind {
+    case .latency:
+      rule.delay = line.delay
+      rule.jitter = line.jitter
+    case .throttle: rule.bytesPerSecond = line.bytesPerSecond
+    case .loss: rule.lossPercent = line.percent
+    case .duplicate: rule.duplicatePercent = line.percent
+    case .reorder:
+      // Only those that are delayed can be overtaken.
+      rule.delay = line.delay
+      rule.reorderPercent = line.percent
+    default: break
+    }
+    return rule
   }
 
   /// Everybody sees a majority, and no two the same: each node loses the one opposite in a ring. With

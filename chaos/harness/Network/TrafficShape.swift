@@ -20,12 +20,9 @@ enum TrafficShape {
 
   /// The kernel's TCQ_PRIO_BANDS. The first takes what no fault is about.
   private static let bandsMax = 16
-  /// Netem lets packets overtake only those that it delays.
-  private static let overtaken = Nanoseconds.milliseconds(1)
-
   /// - Returns: the commands, in order; none if there is nothing to do.
   static func commands(_ ways: [Way], on device: Device) throws(ChaosError) -> [[String]] {
-    let harmed = ways.filter { $0.rule.delay > .zero || $0.rule.lossPercent > 0 }
+    let harmed = ways.filter(\.rule.isShaped)
       .sorted { ($0.from, $0.to) < ($1.from, $1.to) }
     var bands: [LinkRule] = []
     for way in harmed where !bands.contains(way.rule) { bands.append(way.rule) }
@@ -58,12 +55,33 @@ enum TrafficShape {
   }
 
   private static func netem(_ rule: LinkRule) -> [String] {
-    let delay = rule.lossPercent > 0 ? max(rule.delay, overtaken) : rule.delay
-    var words = ["delay", "\(delay.rawValue / 1000)us", "\(rule.jitter.rawValue / 1000)us"]
-    // Where packets get lost, some come twice and some too early.
-    if rule.lossPercent > 0 {
-      words += ["loss", "\(rule.lossPercent)%", "duplicate", "1%", "reorder", "1%"]
+    var words: [String] = []
+    if rule.isDelayed {
+      words += ["delay", "\(rule.delay.rawValue / 1000)us", "\(rule.jitter.rawValue / 1000)us"]
     }
+    if rule.lossPercent > 0 { words += ["loss", "\(rule.lossPercent)%"] }
+    if rule.duplicatePercent > 0 { words += ["duplicate", "\(rule.duplicatePercent)%"] }
+    // So many are sent at once, and overtake those that wait for their delay.
+    if rule.reorderPercent > 0 { words += ["reorder", "\(rule.reorderPercent)%"] }
     return words
+  }
+
+  /// What the kernel needs for the faults that are done by netem, tried out on a device.
+  static func trial(on device: Device) throws(ChaosError) -> [[String]] {
+    var rule = LinkRule()
+    rule.delay = .milliseconds(1)
+    rule.lossPercent = 1
+    rule.duplicatePercent = 1
+    rule.reorderPercent = 1
+    return try commands([Way(from: "127.0.0.2", to: "127.0.0.3", rule: rule)], on: device)
+  }
+}
+
+extension LinkRule {
+  fileprivate var isDelayed: Bool { delay > .zero || jitter > .zero }
+
+  /// Something is left to do for netem.
+  fileprivate var isShaped: Bool {
+    isDelayed || lossPercent > 0 || duplicatePercent > 0 || reorderPercent > 0
   }
 }

@@ -14,6 +14,8 @@ package struct PromiseReport: Equatable, Sendable {
     case kept
     /// So many messages show it; with the names of the violations.
     case broken(Int, String)
+    /// A node was seen to break it, so often.
+    case brokenByNodes(Int)
     /// Nothing was seen, which says nothing; why.
     case unknown(String)
   }
@@ -60,7 +62,9 @@ extension PromiseReport {
         [.powerLoss, .diskFlip, .diskTruncate, .diskStale, .diskWipe], "no disk was harmed"
       )),
     Rule(
-      name: "G12", promise: "a node whose disk fails stops writing", blind: "clients do not see it"),
+      name: "G12",
+      promise: "a node whose disk fails or is full says so, and confirms nothing on it",
+      needs: ([.diskFull], "no disk was full")),
     Rule(
       name: "G13", promise: "overload is pushed back", blind: "clients do not see what is kept"),
     Rule(
@@ -74,12 +78,16 @@ extension PromiseReport {
   ///   - verdict: of the run; with reasons where something of it is not known.
   ///   - trouble: why the run did not come to its end.
   ///   - faults: what was done.
+  ///   - breaches: promises that nodes were seen to break, each as often as that was seen.
   package static func all(
-    of verdict: Verdict, trouble: String?, faults: Set<FaultKind>
+    of verdict: Verdict, trouble: String?, faults: Set<FaultKind>, breaches: [String] = []
   ) -> [PromiseReport] {
     rules.map { rule in
-      PromiseReport(
-        name: rule.name, promise: rule.promise, judgement: judge(rule, verdict, trouble, faults))
+      let seen = breaches.count { $0 == rule.name }
+      return PromiseReport(
+        name: rule.name, promise: rule.promise,
+        judgement: seen > 0
+          ? .brokenByNodes(seen) : judge(rule, verdict, trouble, faults))
     }
   }
 

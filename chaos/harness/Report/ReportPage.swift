@@ -54,7 +54,7 @@ struct ReportPage {
       case .violated:
         result.verdict.validity == .violated
           ? "Promises were broken."
-          : "A node ended by itself, stopped, or led in another's term."
+          : "A node ended, stopped, led or went on against the rules."
       case .incomplete: "The run could not be brought to its end, so nobody knows."
       }
     var text = """
@@ -115,9 +115,10 @@ struct ReportPage {
     <h2>What happened</h2>
     <div class="wide">\(TimelineFigure(result: result, width: 1000).svg)</div>
     <div class="narrow">\(TimelineFigure(result: result, width: 380).svg)</div>
-    <p class="key"><i class="confirmed"></i>confirmed <i class="delivered"></i>delivered
-    <i class="median"></i>median to confirm <i class="high"></i>99 of 100
-    <i class="band"></i>a fault (numbers as in the table below)</p>
+    <p class="key"><span><i class="confirmed"></i>confirmed</span>
+    <span><i class="delivered"></i>delivered</span> <span><i class="median"></i>median to confirm</span>
+    <span><i class="high"></i>99 of 100</span>
+    <span><i class="band"></i>a fault (numbers as in the table below)</span></p>
     </section>
 
     """
@@ -220,6 +221,8 @@ struct ReportPage {
     case .kept: "<span class=\"good\">kept</span>"
     case .broken(let count, let names):
       "<span class=\"bad\">broken</span>: \(names), \(HTML.count(count)) messages"
+    case .brokenByNodes(let count):
+      "<span class=\"bad\">broken</span> by a node, \(count == 1 ? "once" : "\(count) times")"
     case .unknown(let why): "not known: \(HTML.escaped(why))"
     }
   }
@@ -253,7 +256,7 @@ struct ReportPage {
     }
     return """
       <section>
-      <h2>Nodes that ended, stopped or led against the rules</h2>
+      <h2>Nodes that ended, stopped, led or went on against the rules</h2>
       \(items.joined(separator: "\n"))
       </section>
 

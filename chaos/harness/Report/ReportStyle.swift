@@ -58,7 +58,8 @@ enum ReportStyle {
     .node1{fill:var(--n1)}.node2{fill:var(--n2)}.node3{fill:var(--n3)}.node4{fill:var(--n4)}
     .node5{fill:var(--n5)}.node0{fill:var(--n6)}
     svg .onnode{fill:var(--card);font-weight:600}
-    .key i{display:inline-block;width:1.3em;height:.2em;vertical-align:middle;margin:0 .3em 0 .8em}
+    .key i{display:inline-block;width:1.3em;height:.2em;vertical-align:middle;margin:0 .3em 0 0}
+    .key span{white-space:nowrap;margin-right:.8em}
     .key .confirmed{background:var(--blue)}.key .delivered{background:var(--teal)}
     .key .median{background:var(--n4)}.key .high{background:var(--n2)}
     .key .band{background:var(--band);height:.9em;border:1px solid var(--bandline)}

@@ -22,7 +22,11 @@ struct TimelineFigure {
     self.width = width
   }
 
-  private var length: Double { max(1, Double(result.series.bins.count) * 0.1) }
+  /// Until the last thing that happened, be it a fault after which nothing came any more.
+  private var length: Double {
+    let faults = result.faults.map { ($0.end ?? $0.start).seconds }
+    return max(1, Double(result.series.bins.count) * 0.1, faults.max() ?? 0)
+  }
   private var throughputTop: Double { bandTop + 22 }
   private var latencyTop: Double { throughputTop + panelHeight + panelGap }
   private var laneTop: Double { latencyTop + panelHeight + panelGap }
@@ -241,6 +245,7 @@ struct GapFigure {
   let values: [Double]
   let width: Double
 
+  private static let labelWidth = 64.0
   private static let edges: [Double] = [20, 50, 100, 200, 400, 700, 1200, 2000, 5000, 10_000]
 
   var svg: String {
@@ -250,6 +255,8 @@ struct GapFigure {
     let shown = max(5, (counts.lastIndex { $0 > 0 } ?? 0) + 1)
     let most = Double(max(1, counts.max() ?? 1))
     let step = width / Double(shown)
+    // Where they would touch each other, every second label is a line deeper.
+    let isTight = step < Self.labelWidth
     var text = ""
     for place in 0..<shown {
       let share = Double(counts[place]) / most
@@ -261,21 +268,22 @@ struct GapFigure {
         width="\(number(step * 0.76))" height="\(number(height))" rx="3"/>
         <text x="\(number(middle))" y="\(number(112 - height))" text-anchor="middle">\
         \(counts[place] == 0 ? "" : "\(counts[place])")</text>
-        <text x="\(number(middle))" y="134" text-anchor="middle">\(Self.label(place))</text>
+        <text x="\(number(middle))" y="\(isTight && place % 2 == 1 ? 148 : 134)" text-anchor="middle">\
+        \(Self.label(place))</text>
 
         """
     }
     return """
-      <svg viewBox="0 0 \(HTML.number(width)) 140" role="img" aria-label="Times without a confirm">
+      <svg viewBox="0 0 \(HTML.number(width)) \(isTight ? 154 : 140)" role="img" aria-label="Times without a confirm">
       <line class="grid" x1="0" x2="\(HTML.number(width))" y1="118" y2="118"/>
       \(text)</svg>
       """
   }
 
   private static func label(_ place: Int) -> String {
-    if place == edges.count { return "> 10 s" }
+    if place == edges.count { return "&gt; 10 s" }
     let edge = edges[place]
-    return edge < 1000 ? "< \(Int(edge)) ms" : "< \(TimelineFigure.short(edge / 1000)) s"
+    return edge < 1000 ? "&lt; \(Int(edge)) ms" : "&lt; \(TimelineFigure.short(edge / 1000)) s"
   }
 
   private func number(_ value: Double) -> String { "\((value * 10).rounded() / 10)" }

@@ -21,7 +21,7 @@ package struct ChaosResult: Sendable {
 
   package enum Outcome: Sendable {
     case valid
-    /// A promise was broken, or a node ended by itself or led in another's term.
+    /// A promise was broken, or a node ended, stopped, led or went on against the rules.
     case violated
     /// It could not be brought to its end, so nobody knows.
     case incomplete
@@ -50,7 +50,8 @@ package struct ChaosResult: Sendable {
   package var promises: [PromiseReport] {
     PromiseReport.all(
       of: runVerdict, trouble: trouble,
-      faults: Set(faults.filter { $0.skipped == nil }.map(\.fault.line.kind)))
+      faults: Set(faults.filter { $0.skipped == nil }.map(\.fault.line.kind)),
+      breaches: exits.compactMap(\.promise))
   }
 
   /// The command that does the same again.
@@ -92,8 +93,18 @@ package struct ChaosResult: Sendable {
   /// Nil if there was none worth to be kept.
   package func gap(of fault: FaultRecord) -> Double? {
     let next = faults.filter { $0.skipped == nil && $0.start > fault.start }.map(\.start).min()
-    return series.gaps.filter { $0.end > fault.start && $0.start < next ?? .init(rawValue: .max) }
-      .map(\.milliseconds).max()
+    var gaps = series.gaps
+    // A run that broke off may have had no confirm any more. After one that did not, nobody publishes.
+    if trouble != nil, let last = series.lastConfirm {
+      gaps.append(TimeSeries.Gap(start: last, end: length))
+    }
+    // What the next fault brought begins with the last confirm before it.
+    return gaps.filter { $0.end > fault.start }.map { gap in
+      TimeSeries.Gap(start: gap.start, end: next.map { min($0, gap.end) } ?? gap.end)
+    }.filter {
+      $0.end > $0.start && $0.end.rawValue - $0.start.rawValue >= TimeSeries.gapMin.rawValue
+    }
+    .map(\.milliseconds).max()
   }
 
   /// `verdict.json`: what `skein check --json` says, and the run beside it. Whether it is valid is
@@ -113,7 +124,13 @@ package struct ChaosResult: Sendable {
     text += ",\"electionMs\":\(JSONText.distribution(elections.map(\.milliseconds)))"
     text += ",\"latencyMs\":{\"p50\":\(milliseconds(0.5)),\"p99\":\(milliseconds(0.99))"
     text += ",\"max\":\(JSONText.number(Double(series.latencies.max.rawValue) / 1e6))}"
-    text += ",\"faults\":[\(faults.map(Self.json).joined(separator: ","))]"
+    let elections = Dictionary(
+      elections.map { ($0.fault.fault.number, $0.milliseconds) },
+      uniquingKeysWith: { one, _ in one })
+    let records = faults.map {
+      Self.json($0, gap: gap(of: $0), election: elections[$0.fault.number])
+    }
+    text += ",\"faults\":[\(records.joined(separator: ","))]"
     text += ",\"nodeExits\":[\(exits.map(Self.json).joined(separator: ","))]"
     return text + "}}"
   }
@@ -122,12 +139,16 @@ package struct ChaosResult: Sendable {
     series.latencies.quantile(share).map { JSONText.number(Double($0.rawValue) / 1e6) } ?? "null"
   }
 
-  private static func json(_ fault: FaultRecord) -> String {
+  private static func json(_ fault: FaultRecord, gap: Double?, election: Double?) -> String {
     var text =
       "{\"fault\":\(JSONText.quoted(fault.name)),\"victims\":\(JSONText.quoted(fault.victims))"
     text += ",\"start\":\(JSONText.number(fault.start.seconds))"
     text += ",\"end\":\(fault.end.map { JSONText.number($0.seconds) } ?? "null")"
     text += ",\"detail\":\(JSONText.quoted(fault.detail))"
+    // Of what was not done there is no price.
+    let gap = fault.skipped == nil ? gap : nil
+    text += ",\"gapMs\":\(gap.map(JSONText.number) ?? "null")"
+    text += ",\"electionMs\":\(election.map(JSONText.number) ?? "null")"
     return text + ",\"skipped\":\(fault.skipped.map(JSONText.quoted) ?? "null")}"
   }
 
@@ -135,7 +156,7 @@ package struct ChaosResult: Sendable {
     let judgement =
       switch promise.judgement {
       case .kept: "kept"
-      case .broken: "broken"
+      case .broken, .brokenByNodes: "broken"
       case .unknown: "unknown"
       }
     return "\"\(promise.name)\":\"\(judgement)\""
@@ -143,7 +164,8 @@ package struct ChaosResult: Sendable {
 
   private static func json(_ exit: NodeExit) -> String {
     "{\"node\":\(exit.node),\"time\":\(JSONText.number(exit.time.seconds))"
-      + ",\"cause\":\(JSONText.quoted(exit.cause)),\"log\":\(JSONText.quoted(exit.log))}"
+      + ",\"cause\":\(JSONText.quoted(exit.cause)),\"log\":\(JSONText.quoted(exit.log))"
+      + ",\"promise\":\(exit.promise.map(JSONText.quoted) ?? "null")}"
   }
 }
 

@@ -85,6 +85,30 @@ package final class ChaosRun: Sendable {
     network.withLock({ $0 })?.abandon()
   }
 
+  /// Why not one fault of the plan can be done, whatever machine this is; nil if one can.
+  package var misuse: String? { uselessness { networkRefusal(of: $0) } }
+
+  /// The kinds of the plan's faults that will not be done, and why, as far as it is known before the start.
+  package var refusals: [(kind: FaultKind, reason: String)] {
+    FaultKind.allCases.compactMap { kind in
+      guard plan.faults.contains(where: { $0.line.kind == kind }) else { return nil }
+      return networkRefusal(of: kind).map { (kind, $0) }
+    }
+  }
+
+  private func networkRefusal(of kind: FaultKind) -> String? {
+    options.usesNamespaces
+      ? NamespaceNetwork.refusal(of: kind) : ProxyNetwork.refusal(of: kind)
+  }
+
+  private func uselessness(_ refusal: (FaultKind) -> String?) -> String? {
+    guard let first = plan.faults.first, let reason = refusal(first.line.kind),
+      plan.faults.allSatisfy({ refusal($0.line.kind) != nil })
+    else { return nil }
+    return
+      "no fault of \(options.scenario.name) can be done: \(first.line.kind.rawValue): \(reason)"
+  }
+
   /// Runs it. However it ends, nothing of it keeps running.
   /// - Parameter progress: called a few times a second.
   /// - Throws: why it could not be started.
@@ -96,22 +120,25 @@ package final class ChaosRun: Sendable {
         "\(DurationText.format(plan.duration)) are too short for any fault of"
           + " \(options.scenario.name)")
     }
+    if let misuse { throw ChaosError(misuse) }
+    try RunDirectory.removeRemains(in: options.temporary)
     let base = try options.basePort ?? ClusterPlaces.freeBasePort(nodes: options.scenario.nodes)
     let reportDirectory = options.report
     if let reportDirectory { try ClusterFiles.makeDirectory(reportDirectory) }
-    let directory = try ClusterFiles.makeTemporaryDirectory(in: options.temporary)
-    let places = ClusterPlaces(directory: directory, basePort: base)
+    let directory = try RunDirectory(in: options.temporary)
+    let places = ClusterPlaces(directory: directory.path, basePort: base)
     if options.scenario.diskBytes != nil {
       disks.withLock { $0 = (1...ClusterPlaces.nodesMax).map { places.disk($0) } }
     }
-    let history = (reportDirectory ?? directory) + "/history.jsonl"
+    let history = (reportDirectory ?? directory.path) + "/history.jsonl"
     let recording: Recording
     let parts: Parts
     do {
       recording = try Recording(path: history, clock: RunClock())
       parts = try assemble(places, recording)
     } catch {
-      try cleanUp(places, keeps: false)
+      await network.withLock({ $0 })?.stop()
+      try cleanUp(directory, keeps: false)
       throw error
     }
     let showing = Task { await self.show(parts, progress) }
@@ -144,15 +171,15 @@ package final class ChaosRun: Sendable {
       if let reportDirectory { try Report.write(result, places: places, to: reportDirectory) }
       // What was only interrupted is no puzzle.
       let keeps = result.outcome == .violated || (result.outcome == .incomplete && !isInterrupted)
-      if keeps { result.keptDirectory = directory }
-      try cleanUp(places, keeps: keeps)
+      if keeps { result.keptDirectory = directory.path }
+      try cleanUp(directory, keeps: keeps)
       setPhase(.done)
       return result
     } catch {
       showing.cancel()
       await showing.value
-      try cleanUp(places, keeps: true)
-      throw ChaosError("\(error); the nodes' directory is \(directory)")
+      try cleanUp(directory, keeps: true)
+      throw ChaosError("\(error); the nodes' directory is \(directory.path)")
     }
   }
 
@@ -178,9 +205,10 @@ package final class ChaosRun: Sendable {
     let nodes = options.scenario.nodes
     let network: any NetworkControl =
       options.usesNamespaces
-      ? try NamespaceNetwork(places: places)
+      ? try NamespaceNetwork(places: places, shapes: plan.faults.contains { $0.line.kind.isShaped })
       : ProxyNetwork(places: places, proxies: try Proxies(seed: options.seed))
     self.network.withLock { $0 = network }
+    if let reason = uselessness(network.refusal) { throw ChaosError(reason) }
     let leaders = LeaderWatch(places: places, recording: recording)
     let cluster = ChaosCluster(
       places: places, leaders: leaders, network: network, launch: launch, processes: processes,
@@ -243,9 +271,9 @@ package final class ChaosRun: Sendable {
     }.value
   }
 
-  private func cleanUp(_ places: ClusterPlaces, keeps: Bool) throws(ChaosError) {
+  private func cleanUp(_ directory: borrowing RunDirectory, keeps: Bool) throws(ChaosError) {
     for disk in disks.withLock({ $0 }) { disk.detach() }
-    if !keeps { try ClusterFiles.remove(places.directory) }
+    if keeps { try directory.keep() } else { try directory.remove() }
   }
 
   private func setPhase(_ next: ChaosPhase) { phase.withLock { $0 = next } }

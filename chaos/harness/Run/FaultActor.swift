@@ -7,18 +7,18 @@ import SkeinClient
 import Synchronization
 
 package actor FaultActor {
-  private let cluster: ChaosCluster
+  let cluster: ChaosCluster
   private let workload: Workload
   private let network: any NetworkControl
   private let recording: Recording
   /// The rules of the faults that are on, by number.
   private var rules: [Int: [Link: LinkRule]] = [:]
-  private(set) var records: [FaultRecord] = []
-  private var begin = Nanoseconds.zero
+  var records: [FaultRecord] = []
+  var begin = Nanoseconds.zero
   private var isChangingMembers = false
 
   /// A disk is harmed only when all others have everything: so long is that waited for.
-  private static let healthWait = Duration.seconds(10)
+  static let healthWait = Duration.seconds(10)
 
   init(
     cluster: ChaosCluster, workload: Workload, network: any NetworkControl, recording: Recording
@@ -29,7 +29,7 @@ package actor FaultActor {
     self.recording = recording
   }
 
-  private var clock: RunClock { recording.clock }
+  var clock: RunClock { recording.clock }
 
   /// The faults that are on, for the progress line.
   var active: [String] {
@@ -75,21 +75,21 @@ package actor FaultActor {
     }
   }
 
-  private func begin(_ fault: PlannedFault, _ victims: String, detail: String = "") -> Int {
+  func begin(_ fault: PlannedFault, _ victims: String, detail: String = "") -> Int {
     recording.nemesis(fault.line.name, value: victims.isEmpty ? nil : victims, type: .invoke)
     records.append(
       FaultRecord(fault: fault, start: clock.now, victims: victims, detail: detail))
     return records.count - 1
   }
 
-  private func end(_ place: Int) {
+  func end(_ place: Int) {
     let victims = records[place].victims
     recording.nemesis(
       records[place].name, value: victims.isEmpty ? nil : victims, type: .ok)
     records[place].end = clock.now
   }
 
-  private func skip(_ fault: PlannedFault, _ reason: String) {
+  func skip(_ fault: PlannedFault, _ reason: String) {
     var record = FaultRecord(fault: fault, start: clock.now, victims: "")
     record.end = record.start
     record.skipped = reason
@@ -97,16 +97,16 @@ package actor FaultActor {
   }
 
   /// Waits until the fault's time is over. A cancelled run goes on to healing at once.
-  private func last(_ fault: PlannedFault) async {
+  func last(_ fault: PlannedFault) async {
     do { try await clock.sleep(until: begin + fault.end) } catch { return }
   }
 
-  private func text(_ nodes: [Int]) -> String {
+  func text(_ nodes: [Int]) -> String {
     nodes.map { "\($0)" }.joined(separator: ", ")
   }
 
   /// The nodes for a fault; where the leader is wanted and nobody leads, a while is waited.
-  private func take(_ fault: PlannedFault) async -> [Int] {
+  func take(_ fault: PlannedFault) async -> [Int] {
     let target = fault.line.target ?? .node
     for _ in 0..<150 {
       let taken = await cluster.take(target, draw: fault.draw, isDisk: fault.line.kind.isDisk)
@@ -199,94 +199,6 @@ package actor FaultActor {
     return all
   }
 
-  // MARK: Disks
-
-  private func harmDisk(_ fault: PlannedFault) async throws {
-    // What one disk loses the others must have: all is well first, and one after the other.
-    if let trouble = await cluster.waitUntilHealthy(atMost: Self.healthWait) {
-      return skip(fault, trouble)
-    }
-    let nodes = await take(fault)
-    guard let node = nodes.first else { return skip(fault, "no node to do it to") }
-    // Another fault may have struck between the two.
-    if let trouble = await cluster.trouble() {
-      await cluster.letGo(nodes)
-      return skip(fault, trouble)
-    }
-    let directory = cluster.places.dataDirectory(node)
-    let place = begin(fault, text(nodes))
-    let logBytes = cluster.places.logBytes(node)
-    if fault.line.kind == .diskFull {
-      records[place].detail = try DiskFaults.fill(directory)
-      await last(fault)
-      await cluster.stop(node)
-      try DiskFaults.empty(directory)
-    } else if fault.line.kind == .diskLimit {
-      try await limitDisk(fault, node)
-    } else {
-      var old: DiskFaults.OldFile?
-      if fault.line.kind == .diskStale { old = try DiskFaults.remember(in: directory) }
-      if fault.line.kind == .diskStale { await last(fault) }
-      await cluster.kill(node)
-      if let detail = try damage(fault, directory, old) {
-        records[place].detail = detail
-      } else {
-        records[place].skipped = "there was nothing on the disk that it would have changed"
-      }
-      if fault.line.kind != .diskStale { await last(fault) }
-    }
-    try await cluster.start(node)
-    // Only now it is over: until it has everything again, the others must keep theirs.
-    if let trouble = await cluster.waitUntilHealthy(atMost: .seconds(60)) {
-      throw ChaosError("after \(fault.line.name): \(trouble)")
-    }
-    if fault.line.kind == .diskLimit {
-      if let said = cluster.places.warning("publishes are refused", by: node, from: logBytes) {
-        records[place].detail = said
-      } else {
-        records[place].skipped = "the limit was not reached"
-      }
-    } else if let said = cluster.places.warning("damage", by: node, from: logBytes) {
-      records[place].detail += "; the node: \(said)"
-    }
-    end(place)
-    await cluster.letGo(nodes)
-  }
-
-  /// The node leads while its directory may not grow: what leads is what takes publishes.
-  private func limitDisk(_ fault: PlannedFault, _ node: Int) async throws {
-    // A limit is no reason to stop.
-    cluster.leaders.excuseNoMore(node)
-    await cluster.stop(node)
-    try await cluster.limitDisk(node, true)
-    try await cluster.start(node)
-    let admin = try await administrator()
-    do throws(SkeinError) {
-      try await until(clock.now + .seconds(5)) { () async throws(SkeinError) in
-        try await admin.transferLeadership(to: node)
-      }
-    } catch {
-      // Then the limit is not reached, which is said.
-    }
-    await admin.close(within: .seconds(1))
-    await last(fault)
-    await cluster.stop(node)
-    try await cluster.limitDisk(node, false)
-  }
-
-  /// - Returns: what was done; nil if nothing is changed.
-  private func damage(
-    _ fault: PlannedFault, _ directory: String, _ old: DiskFaults.OldFile?
-  ) throws(ChaosError) -> String? {
-    switch fault.line.kind {
-    case .diskFlip: try DiskFaults.flip(in: directory, draw: fault.draw)
-    case .diskTruncate: try DiskFaults.truncate(in: directory, draw: fault.draw)
-    case .diskStale:
-      try old.flatMap { (file) throws(ChaosError) in try DiskFaults.putBack(file) }
-    default: try DiskFaults.wipe(directory)
-    }
-  }
-
   // MARK: Members and leaders
 
   /// A new node comes and an old one goes.
@@ -342,7 +254,7 @@ package actor FaultActor {
     end(place)
   }
 
-  private func administrator() async throws -> SkeinClient {
+  func administrator() async throws -> SkeinClient {
     let endpoints = await cluster.clientAddresses
     while true {
       do throws(SkeinError) {
@@ -354,7 +266,7 @@ package actor FaultActor {
   }
 
   /// Repeats what a cluster in trouble refuses or does not answer.
-  private func until(
+  func until(
     _ deadline: Nanoseconds, _ body: () async throws(SkeinError) -> Void
   ) async throws(SkeinError) {
     while true {

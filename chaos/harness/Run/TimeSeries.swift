@@ -25,7 +25,7 @@ package struct TimeSeries: Sendable {
 
   package private(set) var bins: [Bin] = []
   package private(set) var gaps: [Gap] = []
-  private var lastConfirm: Nanoseconds?
+  package private(set) var lastConfirm: Nanoseconds?
   package private(set) var latencies = LatencyHistogram()
 
   package init() {}

@@ -20,6 +20,8 @@ package enum FaultKind: String, CaseIterable, Sendable {
   case latency
   case throttle
   case loss
+  case reorder
+  case duplicate
   case drop
   case halfOpen = "half-open"
   case diskFlip = "disk-flip"
@@ -38,8 +40,8 @@ package enum FaultKind: String, CaseIterable, Sendable {
   package var needsTarget: Bool {
     switch self {
     case .kill, .stop, .restart, .powerLoss, .isolate, .isolatePeers, .oneWayIn, .oneWayOut,
-      .cutClients, .halfOpen, .drop, .latency, .throttle, .loss, .diskFlip, .diskTruncate,
-      .diskStale, .diskWipe, .diskFull, .diskLimit:
+      .cutClients, .halfOpen, .drop, .latency, .throttle, .loss, .reorder, .duplicate, .diskFlip,
+      .diskTruncate, .diskStale, .diskWipe, .diskFull, .diskLimit:
       true
     case .rollingRestart, .halves, .ring, .star, .members, .transfer, .killConsumer, .killProducer,
       .slowConsumer:
@@ -79,7 +81,10 @@ package enum FaultKind: String, CaseIterable, Sendable {
   package var needsDisk: Bool { self == .diskFull || self == .powerLoss }
 
   /// Whether only the kernel can do it, in namespaces (`--netns`).
-  package var needsNamespaces: Bool { self == .loss }
+  package var needsNamespaces: Bool { [.loss, .reorder, .duplicate].contains(self) }
+
+  /// Whether in namespaces it needs the kernel's netem.
+  package var isShaped: Bool { needsNamespaces || self == .latency }
 }
 
 /// Whom a fault is done to. Who leads is known only when it is done.
@@ -120,18 +125,19 @@ package struct FaultLine: Equatable, Sendable {
   package var first: Nanoseconds?
   /// How often it is drawn in a `mix`, compared with others.
   package var weight: UInt64 = 1
-  /// Of `latency`: what is added to each way.
+  /// Of `latency`: what is added to each way. Of `reorder`: how long packets take that others overtake.
   package var delay: Nanoseconds = .milliseconds(20)
   package var jitter: Nanoseconds = .milliseconds(10)
   /// Of `throttle`: bytes a second.
   package var bytesPerSecond: UInt64 = 256 << 10
-  /// Of `loss`: percent of packets.
-  package var lossPercent: Double = 5
+  /// Of `loss`, `reorder` and `duplicate`: of the packets.
+  package var percent: Double = 5
 
   package init(kind: FaultKind, target: FaultTarget? = nil) {
     self.kind = kind
     self.target = target
     length = kind.lasts ? .seconds(1) ... .seconds(3) : .zero ... .zero
+    if kind == .reorder { delay = .milliseconds(5) }
   }
 
   /// `kill leader`, as it stands in histories and reports.

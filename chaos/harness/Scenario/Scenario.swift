@@ -21,6 +21,14 @@ package struct Scenario: Equatable, Sendable {
   package var diskBytes: UInt64?
 
   package init(name: String) { self.name = name }
+
+  /// What it cannot do without: `root`, `--netns`, `netem`.
+  package var needs: [String] {
+    if !faults.isEmpty, faults.allSatisfy(\.kind.needsNamespaces) {
+      return ["root", "--netns", "netem"]
+    }
+    return diskBytes == nil ? [] : ["root"]
+  }
 }
 
 /// What the clients do.

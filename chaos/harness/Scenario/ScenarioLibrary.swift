@@ -31,6 +31,8 @@ package enum ScenarioLibrary {
     ("drop-connections", PackageResources.drop_connections_chaos),
     ("half-open", PackageResources.half_open_chaos),
     ("packet-loss", PackageResources.packet_loss_chaos),
+    ("packet-reorder", PackageResources.packet_reorder_chaos),
+    ("packet-duplicate", PackageResources.packet_duplicate_chaos),
     ("disk-flip", PackageResources.disk_flip_chaos),
     ("disk-truncate", PackageResources.disk_truncate_chaos),
     ("disk-stale", PackageResources.disk_stale_chaos),

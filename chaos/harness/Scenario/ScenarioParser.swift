@@ -255,17 +255,19 @@ extension ScenarioParser {
     case "at": line.first = try duration(setting, value)
     case "weight": line.weight = UInt64(try count(setting, value, in: 1...1000))
     case "delay" where line.kind == .latency: line.delay = try duration(setting, value)
+    case "delay" where line.kind == .reorder:
+      line.delay = try duration(setting, value, atLeast: .milliseconds(1))
     case "jitter" where line.kind == .latency: line.jitter = try duration(setting, value)
     case "bytes" where line.kind == .throttle:
       guard let bytes = ByteCountText.parse(value), bytes >= 1024 else {
         throw fault(setting, "\"\(value)\" is no size of at least 1KiB")
       }
       line.bytesPerSecond = bytes
-    case "percent" where line.kind == .loss:
+    case "percent" where line.kind.needsNamespaces:
       guard let percent = Double(value), percent > 0, percent <= 100 else {
         throw fault(setting, "\"\(value)\" is no number from 0 to 100")
       }
-      line.lossPercent = percent
+      line.percent = percent
     default:
       let known = ["every", "for", "at", "weight", "delay", "jitter", "bytes", "percent"]
       throw fault(
