@@ -84,6 +84,8 @@ extension Checker {
     let attempt = history.events[Int(first)].level
     guard attempt == Absent.reference || attempt <= 1 else { return }
     if isRedriven(facts, after: publish, before: first) { return }
+    // Who left may have had it unread, and handed it back.
+    if hasSomebodyLeft(after: publish, before: first) { return }
     history.messages[Int(facts.message)].orderingPublish = publish
     history.events[Int(first)].marks.insert(.orderedDelivery)
   }

@@ -104,7 +104,7 @@ extension Checker {
     return purge.end
   }
 
-  private mutating func hasSomebodyLeft(
+  mutating func hasSomebodyLeft(
     after begin: EventPosition, before end: EventPosition
   ) -> Bool {
     let deaths = deathPlaces ?? history.deaths.values.sorted()

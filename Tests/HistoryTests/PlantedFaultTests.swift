@@ -253,7 +253,12 @@ extension Story {
       return "\(invoke.process) \(invoke.queue!) \(events[delivery].process) "
         + "\(invoke["key"] ?? "") \(invoke["priority"] ?? "")"
     }
-    let pairs = groups.values.filter { $0.count > 1 }.sorted { $0[0] < $1[0] }
+    let deaths = events.indices.filter { ["client-kill", "session-end"].contains(events[$0].f) }
+    let pairs = groups.values.filter { $0.count > 1 }.sorted { $0[0] < $1[0] }.filter { pair in
+      // Else it may have been handed back unread.
+      let span = place(pair[0], "invoke", "publish")..<place(pair[1], "ok", "deliver")
+      return !deaths.contains { span.contains($0) }
+    }
     guard let pair = pairs.randomElement(using: &random) else { return nil }
     for place in events.indices where events[place].f == "publish" {
       if events[place].value == pair[0] {

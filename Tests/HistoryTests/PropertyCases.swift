@@ -512,6 +512,19 @@ extension PropertyCase {
     .fine("out-of-order: unknown", twoMessages(outcome: "info")),
     .fine("out-of-order: it had been out before, unread", twoMessages(attempt: 2)),
     .fine(
+      "out-of-order: handed back unread by one that left",
+      twoMessages().replacing("100 c ok", with: "99 nemesis info client-kill - x\n100 c ok")),
+    .fine(
+      "out-of-order: handed back unread when a session ended",
+      twoMessages().replacing("101 c ok", with: "100 nemesis info session-end - x\n101 c ok")),
+    .wrong(
+      "out-of-order: one had left before", "out-of-order",
+      "0 nemesis info client-kill - x\n" + twoMessages()),
+    .wrong(
+      "out-of-order: one left afterwards", "out-of-order",
+      twoMessages().replacing(
+        "102 c invoke ack q m", with: "102 nemesis info client-kill - x\n102 c invoke ack q m")),
+    .fine(
       "out-of-order: retried",
       twoMessages().replacing("3 p ok", "2 p invoke publish q m\n3 p ok publish q m\n3 p ok")),
   ]

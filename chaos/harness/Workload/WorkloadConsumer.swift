@@ -17,6 +17,9 @@ final class WorkloadConsumer: Sendable {
   private let isAbandoned = Atomic<Bool>(false)
   /// It takes messages, as far as it knows.
   var isAlive: Bool { !isAbandoned.load(ordering: .relaxed) }
+  /// What it consumes with, kept when it is abandoned: a consumer that is let go hands back what was
+  /// not read, which nothing that crashed does.
+  private let consumer = Mutex<Consumer?>(nil)
   /// Until then it takes nothing and settles nothing.
   private let sleepsUntil = Atomic<UInt64>(0)
 
@@ -35,8 +38,9 @@ final class WorkloadConsumer: Sendable {
 
   /// As a crash would: what it holds is taken from it when the cluster notices.
   func abandon() {
+    // First: from here on it cancels nothing any more.
+    isAbandoned.store(true, ordering: .sequentiallyConsistent)
     recording.clientKill(process)
-    isAbandoned.store(true, ordering: .relaxed)
     client.abandon()
   }
 
@@ -52,6 +56,7 @@ final class WorkloadConsumer: Sendable {
   /// Takes messages until the workload is over.
   func run() async {
     guard let consumer = await subscribe() else { return }
+    self.consumer.withLock { $0 = consumer }
     await withDiscardingTaskGroup { group in
       while control.isConsuming, !isAbandoned.load(ordering: .relaxed) {
         await dawdle()
@@ -77,7 +82,7 @@ final class WorkloadConsumer: Sendable {
           group.addTask { await self.handle(delivery, value) }
         }
       }
-      consumer.cancel()
+      if !isAbandoned.load(ordering: .sequentiallyConsistent) { consumer.cancel() }
     }
   }
 
