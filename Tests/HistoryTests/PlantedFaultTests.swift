@@ -256,8 +256,10 @@ extension Story {
     let deaths = events.indices.filter { ["client-kill", "session-end"].contains(events[$0].f) }
     let pairs = groups.values.filter { $0.count > 1 }.sorted { $0[0] < $1[0] }.filter { pair in
       // Else it may have been handed back unread.
-      let span = place(pair[0], "invoke", "publish")..<place(pair[1], "ok", "deliver")
-      return !deaths.contains { span.contains($0) }
+      let two = pair.prefix(2)
+      let first = two.map { place($0, "invoke", "publish") }.min() ?? 0
+      let last = two.map { place($0, "ok", "deliver") }.max() ?? 0
+      return !deaths.contains { first < $0 && $0 < last }
     }
     guard let pair = pairs.randomElement(using: &random) else { return nil }
     for place in events.indices where events[place].f == "publish" {
