@@ -254,13 +254,16 @@ extension Story {
         + "\(invoke["key"] ?? "") \(invoke["priority"] ?? "")"
     }
     let deaths = events.indices.filter { ["client-kill", "session-end"].contains(events[$0].f) }
-    let pairs = groups.values.filter { $0.count > 1 }.sorted { $0[0] < $1[0] }.filter { pair in
+    let published = Dictionary(
+      uniqueKeysWithValues: simple.map { ($0, place($0, "invoke", "publish")) })
+    let pairs = groups.values.flatMap { group in
+      let group = group.sorted { published[$0]! < published[$1]! }
+      return zip(group, group.dropFirst()).map { [$0, $1] }
+    }.filter { pair in
       // Else it may have been handed back unread.
-      let two = pair.prefix(2)
-      let first = two.map { place($0, "invoke", "publish") }.min() ?? 0
-      let last = two.map { place($0, "ok", "deliver") }.max() ?? 0
-      return !deaths.contains { first < $0 && $0 < last }
-    }
+      let last = pair.map { place($0, "ok", "deliver") }.max() ?? 0
+      return !deaths.contains { published[pair[0]]! < $0 && $0 < last }
+    }.sorted { $0[0] < $1[0] }
     guard let pair = pairs.randomElement(using: &random) else { return nil }
     for place in events.indices where events[place].f == "publish" {
       if events[place].value == pair[0] {
