@@ -16,12 +16,27 @@ package struct MemberStatus: Hashable, Sendable {
   package let lastHeard: MonotonicTime
 }
 
-extension Consensus {
-  /// The oldest snapshot that is on its way to a connected follower: behind it that one needs the
-  /// entries that the log still has.
-  package var oldestTransfer: LogIndex? {
-    progress.lazy.filter(\.isConnected).compactMap { $0.transfer?.last.index }.min()
+/// How far a member has come: what it needs of the log is behind that.
+package struct MemberReach: Hashable, Sendable {
+  package let index: LogIndex
+  /// It is connected and on its way: being sent a snapshot, or entries.
+  package let isFed: Bool
+}
+
+extension Progress {
+  fileprivate var reach: MemberReach {
+    guard isConnected else { return MemberReach(index: reached, isFed: false) }
+    return switch mode {
+    case .snapshot: MemberReach(index: transfer?.last.index ?? reached, isFed: true)
+    case .replicate: MemberReach(index: match, isFed: true)
+    case .probe: MemberReach(index: min(reached, next.previous), isFed: false)
+    }
   }
+}
+
+extension Consensus {
+  /// How far each other member has come, if this node leads; empty otherwise.
+  package var reaches: [MemberReach] { progress.map(\.reach) }
 
   /// The other members, if this node leads; empty otherwise.
   package var memberStatuses: [MemberStatus] {

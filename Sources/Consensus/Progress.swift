@@ -30,7 +30,12 @@ struct Progress {
   let id: NodeID
   /// Known to be on the member's disk and equal to our log. 0 <= match < next. Falls back to 0 when
   /// the connection is lost, since the member may come back with less (G11).
-  var match: LogIndex = .zero
+  var match: LogIndex = .zero {
+    didSet { if match > .zero { reached = match } }
+  }
+  /// The last `match`, also of a member that is away. A guess until there was one: what it lacked of
+  /// the log before this node led is not known. Promises nothing: for what is worth keeping only.
+  private(set) var reached: LogIndex
   /// The first entry that was not sent yet, in `probe` the one to try. next <= last + 1.
   var next: LogIndex
   var mode: ReplicationMode = .probe
@@ -64,6 +69,7 @@ struct Progress {
   ) {
     self.id = id
     self.next = next
+    self.reached = next.previous
     self.window = window
     self.isConnected = isConnected
     self.roundAtConnection = round

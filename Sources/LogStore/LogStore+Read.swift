@@ -19,6 +19,10 @@ extension LogStore {
     var index = first
     var payloads = 0
     while index <= last {
+      // Asked before it is read: what does not fit would be read again the next time.
+      if let bytes = payloadBytes(of: index), !entries.isEmpty, payloads + bytes > maxBytes {
+        break
+      }
       let more: [Entry]
       do throws(LogReadError) {
         more = try next(from: index, through: last, maxBytes: maxBytes - payloads)
@@ -34,6 +38,15 @@ extension LogStore {
       index = index.advanced(by: more.count)
     }
     return entries
+  }
+
+  /// nil if the entry cannot be read.
+  private func payloadBytes(of index: LogIndex) -> Int? {
+    if let entry = pendingEntry(index) { return entry.payload.count }
+    guard let at = log.streamSegment(of: index), let slot = log.stream[at].slot(of: index) else {
+      return nil
+    }
+    return Int(slot.payloadBytes)
   }
 
   private func next(

@@ -47,6 +47,7 @@ extension Replica {
     appliedTerm = entry.header.term
     if cache.entry(entry.index) != nil { unappliedBytes -= entry.payload.count }
     appliedBytesSinceSnapshot += entry.payload.count
+    logReach.applied(entry.payload.count)
     if StateHashHistory.isAgreed(entry.index) { recordHash(after: entry.index) }
   }
 

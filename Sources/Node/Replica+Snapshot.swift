@@ -23,6 +23,7 @@ extension Replica {
     }
     isSnapshotPending = true
     appliedBytesSinceSnapshot = 0
+    logReach.snapshotBegins(at: applied)
     outputs.append(
       .takeSnapshot(
         SnapshotRequest(
@@ -31,29 +32,22 @@ extension Replica {
     return true
   }
 
-  /// The snapshot is durable: the log before the one before it may go. Entries since then stay for
-  /// followers that are a little behind.
+  /// The snapshot is durable: the log may go that neither it nor a member needs (`LogReach`).
   ///
+  /// - Parameter freeBytes: what the log's disk has left.
   /// - Returns: the first entry that the log store must keep whole.
-  package mutating func snapshotSaved(
-    last: LogPosition
-  ) -> LogIndex {
+  package mutating func snapshotSaved(last: LogPosition, freeBytes: UInt64) -> LogIndex {
     isSnapshotPending = false
-    snapshots.append(consensus.snapshot.index)
-    if snapshots.count > Self.snapshotsKept { snapshots.removeFirst() }
     consensus.snapshotTaken(through: last.index)
-    // Entries since the snapshot before stay for followers that are a little behind; and those since
-    // a snapshot that is on its way to one, within bounds, or it would never catch up under load.
-    let wanted = consensus.oldestTransfer.map { oldest in
-      snapshots.last { $0 <= oldest } ?? snapshots[0]
-    }
-    let former = snapshots[snapshots.count - 1]
-    consensus.logDropped(through: min(former, wanted ?? former))
+    let end = logReach.snapshotSaved(
+      members: consensus.reaches, absentBytes: configuration.logBytesForAbsent,
+      fedBytes: configuration.logBytesForFed, freeBytes: freeBytes)
+    consensus.logDropped(through: end)
     return consensus.logBase.index.next
   }
 
-  /// How many snapshots the log may reach back for the sake of a follower that is being sent one.
-  static var snapshotsKept: Int { 8 }
+  /// Further back the log is there for other members only.
+  package var formerSnapshot: LogIndex { logReach.formerSnapshot }
 
   package mutating func snapshotNotSaved() { isSnapshotPending = false }
 
@@ -120,6 +114,7 @@ extension Replica {
     applyRead = nil
     hashes.removeAll()
     appliedBytesSinceSnapshot = 0
+    logReach.reset(to: applied)
     repair.removeAll()
     consensus.snapshotInstalled(last: chunk.last, now: now, into: &consensusOutputs)
     carryOutConsensus(now: now)

@@ -88,8 +88,7 @@ package struct Replica: ~Copyable {
   // Snapshots.
   var appliedBytesSinceSnapshot = 0
   var isSnapshotPending = false
-  /// The newest snapshots, oldest first: the log is kept from one of them on.
-  var snapshots: [LogIndex] = []
+  var logReach: LogReach
 
   struct PendingStore {
     var ticket: StoreTicket
@@ -117,6 +116,7 @@ package struct Replica: ~Copyable {
     isMemoryLost = !state.canVote
     let id = configuration.consensus.id
     applied = state.snapshot.index
+    logReach = LogReach(from: state.snapshot.index)
     appliedTerm = state.snapshot.term
     appliedMembership = state.snapshotMembership
     persisted = state.last

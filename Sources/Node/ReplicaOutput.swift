@@ -18,6 +18,12 @@ package struct ReplicaConfiguration: Sendable {
   package var batchBytesMax: Int = 1 << 20
   /// A snapshot is asked for whenever the applied log has grown by this much.
   package var snapshotBytes: Int = 256 << 20
+  /// A leader's log reaches back this far for a member that is away, so that it need not be sent a
+  /// snapshot; payloads.
+  package var logBytesForAbsent: UInt64 = 8 * 256 << 20
+  /// As far for a member that is being sent what it lacks: else the log could be gone again when it
+  /// has the snapshot.
+  package var logBytesForFed: UInt64 = 64 * 256 << 20
   /// How much is asked of the log store at a time.
   package var readBytesMax: Int = 4 << 20
   /// How long to wait for a peer's answer when repairing before another one is asked.

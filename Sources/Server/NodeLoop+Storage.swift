@@ -161,6 +161,14 @@ extension NodeLoop {
     return nil
   }
 
+  /// What may still be written; 0 where that cannot be told.
+  var roomForLog: UInt64 {
+    let free = (try? store.freeBytes()) ?? 0
+    guard let limit = configuration.storage.diskBytesMax else { return free }
+    let used = store.figures.diskBytes
+    return min(free, limit > used ? UInt64(limit) - used : 0)
+  }
+
   // MARK: Reading back
 
   mutating func carryOut(_ read: EntryRead) {

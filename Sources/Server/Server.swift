@@ -153,6 +153,8 @@ extension ServerConfiguration {
     replica.cacheBytesMax = limits.entryCacheBytes
     replica.unappliedBytesMax = limits.uncommittedBytes
     replica.snapshotBytes = storage.snapshotBytes
+    replica.logBytesForAbsent = 8 * UInt64(storage.snapshotBytes)
+    replica.logBytesForFed = 64 * UInt64(storage.snapshotBytes)
     replica.hasStickySessions = amqpListen != nil
     return replica
   }

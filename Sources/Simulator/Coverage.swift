@@ -23,6 +23,7 @@ package enum Happening: Int, CaseIterable, Sendable {
   case elections, leaderChanges, commits, truncations, halts, restarts, restartsWithDamage
   case tornTailsCut, logsCut, memoryLost, memoryRestored, logsMended
   case repairs, snapshots, cleanings, snapshotsSent, snapshotsInstalled, snapshotStreamsFailed
+  case readsFromKeptLog
   case readsFromLog, damageFoundRunning, linearizableReads, promotions, snapshotsOverTornLogs,
     statesCompared, disksInspected, latentDamage
   case readsAskedOfFormerLeaders
@@ -62,7 +63,7 @@ package enum Happening: Int, CaseIterable, Sendable {
     .victimsMoved, .lostWrites, .framesRepeated, .ordersToStaleLeaders, .clientHangs,
     .hangsBeyondSession, .readsAskedOfFormerLeaders, .statesCompared, .leasesLapsed,
     .deadLettersRead, .outcomesAsked, .disksInspected, .latentDamage, .lostPackets, .driftingClocks,
-    .harmsAmongChangingMembers,
+    .harmsAmongChangingMembers, .readsFromKeptLog,
   ]
 }
 

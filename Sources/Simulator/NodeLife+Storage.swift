@@ -168,6 +168,9 @@ extension NodeLife {
 
   func carryOut(_ read: EntryRead) {
     simulation.note(.readsFromLog)
+    if case .replicate = read.purpose, read.first <= replica.formerSnapshot {
+      simulation.note(.readsFromKeptLog)
+    }
     do {
       let entries = try store.entries(from: read.first, through: read.last, maxBytes: read.bytesMax)
       simulation.checks.wasRead(entries, at: self)
@@ -185,6 +188,11 @@ extension NodeLife {
           "\(node) cannot read the entries from \(read.first) on to apply them: \(error)")
         end("entries from \(read.first) on cannot be read: \(error)")
       } else {
+        if case .notInLog(let index) = error {
+          simulation.violated(
+            "the log holds what a leader says it has",
+            "\(node) cannot read entry \(index) for a follower: it is not in the log")
+        }
         replica.entriesUnreadable(read, "\(error)")
       }
     }
@@ -290,7 +298,8 @@ extension NodeLife {
 
   func snapshotInForce(_ request: SnapshotRequest) {
     simulation.note(.snapshots)
-    let keepFrom = replica.snapshotSaved(last: request.last)
+    let keepFrom = replica.snapshotSaved(
+      last: request.last, freeBytes: (try? store.freeBytes()) ?? 0)
     let queues = request.queues
     guard
       let job = store.cleaning(

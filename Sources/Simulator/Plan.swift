@@ -59,6 +59,8 @@ struct Plan {
   let silence: UInt64
   let storeOptions: StoreOptions
   let snapshotBytes: Int
+  let logBytesForAbsent: UInt64
+  let logBytesForFed: UInt64
   let cacheBytes: Int
   let batchBytes: Int
   let linkBytes: Int
@@ -172,6 +174,10 @@ struct Plan {
     options.sparesReady = chance.within(0...2)
     storeOptions = options
     snapshotBytes = chance.permille(700) ? 1 << chance.within(10...16) : 1 << 30
+    // Drawn apart: what is drawn behind it stays what it was.
+    var reach = Chance(seed: seed ^ 0x6c6f_6720_7265_6163)
+    logBytesForAbsent = UInt64(snapshotBytes * (reach.flip() ? reach.within(0...8) : 0))
+    logBytesForFed = UInt64(snapshotBytes * (reach.flip() ? reach.within(0...64) : 0))
     cacheBytes = 1 << chance.within(9...18)
     batchBytes = 1 << chance.within(9...20)
     linkBytes = 1 << chance.within(10...20)

@@ -549,6 +549,8 @@ final class Simulation {
     configuration.unappliedBytesMax = 1 << 16
     configuration.batchBytesMax = plan.batchBytes
     configuration.snapshotBytes = plan.snapshotBytes
+    configuration.logBytesForAbsent = plan.logBytesForAbsent
+    configuration.logBytesForFed = plan.logBytesForFed
     configuration.readBytesMax = 1 << 12
     return configuration
   }

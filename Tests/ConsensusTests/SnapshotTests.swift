@@ -133,3 +133,67 @@ import Testing
         == ["2 accepted term 3 match 5 verified 5"])
   }
 }
+
+@Suite struct MemberReachTests {
+  private func reach(_ cluster: SimulatedCluster, _ leader: NodeID, of id: NodeID) -> MemberReach? {
+    let members = cluster[leader].consensus.memberStatuses
+    let reaches = cluster[leader].consensus.reaches
+    return members.firstIndex { $0.id == id }.map { reaches[$0] }
+  }
+
+  @Test("A member that goes away is remembered where it was; one that is fed counts where it is")
+  func goesAway() throws {
+    let cluster = SimulatedCluster(voters: [1, 2, 3])
+    cluster.run(milliseconds: 2000) { cluster.leader != nil }
+    let leader = try #require(cluster.leader)
+    let other = try #require(cluster.ids.first { $0 != leader })
+    for _ in 0..<5 { cluster.propose(leader) }
+    cluster.run(milliseconds: 200)
+    let there = cluster[leader].consensus.lastIndex
+    #expect(reach(cluster, leader, of: other) == MemberReach(index: there, isFed: true))
+    cluster.crash(other)
+    for _ in 0..<5 { cluster.propose(leader) }
+    cluster.run(milliseconds: 200)
+    #expect(cluster.leader == leader)
+    #expect(reach(cluster, leader, of: other) == MemberReach(index: there, isFed: false))
+    cluster.restart(other)
+    cluster.run(milliseconds: 300)
+    let end = cluster[leader].consensus.lastIndex
+    #expect(reach(cluster, leader, of: other) == MemberReach(index: end, isFed: true))
+    let ofFollower = cluster[other].consensus.reaches
+    #expect(ofFollower.isEmpty)
+  }
+
+  @Test("One that is sent a snapshot needs what is behind the snapshot")
+  func snapshot() throws {
+    let (cluster, leader, lagging) = SnapshotTests.lagging()
+    let sent = cluster[leader].consensus.snapshot.index
+    cluster.restart(lagging)
+    while cluster[lagging].consensus.receipt == nil {
+      if cluster.messages.isEmpty, cluster[lagging].pending.isEmpty {
+        cluster.advance(milliseconds: 5)
+      }
+      for id in cluster.running { cluster.completeStorage(id) }
+      if !cluster.messages.isEmpty { cluster.deliver(at: 0) }
+    }
+    #expect(reach(cluster, leader, of: lagging) == MemberReach(index: sent, isFed: true))
+  }
+
+  @Test("Who led before is guessed to lack nothing of what its successor began with")
+  func successor() throws {
+    let cluster = SimulatedCluster(voters: [1, 2, 3])
+    cluster.run(milliseconds: 2000) { cluster.leader != nil }
+    let first = try #require(cluster.leader)
+    for _ in 0..<5 { cluster.propose(first) }
+    cluster.run(milliseconds: 200)
+    let end = cluster[first].consensus.lastIndex
+    cluster.crash(first)
+    cluster.run(milliseconds: 3000) { cluster.leader != nil && cluster.leader != first }
+    let second = try #require(cluster.leader)
+    for _ in 0..<5 { cluster.propose(second) }
+    cluster.run(milliseconds: 200)
+    let guess = try #require(reach(cluster, second, of: first))
+    #expect(guess.index >= end && guess.index < cluster[second].consensus.lastIndex)
+    #expect(!guess.isFed)
+  }
+}

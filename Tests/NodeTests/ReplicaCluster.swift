@@ -47,6 +47,11 @@ final class ReplicaCluster {
   let membership: Membership
   var snapshotBytes = 1 << 30
   var cacheBytes = 1 << 20
+  var logBytesForAbsent: UInt64 = 0
+  var logBytesForFed: UInt64 = 0
+  var freeBytes = UInt64.max
+  /// Streams of snapshots that were begun.
+  var snapshotsSent = 0
 
   init(_ count: Int) {
     let ids = (1...UInt32(count)).map { NodeID($0) }
@@ -92,6 +97,8 @@ final class ReplicaCluster {
       cluster: "test")
     configuration.snapshotBytes = snapshotBytes
     configuration.cacheBytesMax = cacheBytes
+    configuration.logBytesForAbsent = logBytesForAbsent
+    configuration.logBytesForFed = logBytesForFed
     let machine: QueueMachine
     do {
       machine =
@@ -199,7 +206,9 @@ final class ReplicaCluster {
       node.replica?.entriesRead(read, Array(entries))
     case .takeSnapshot(let request):
       node.snapshot = (request, request.queues.encoded())
-      if let keepFrom = node.replica?.snapshotSaved(last: request.last) {
+      if let keepFrom = node.replica?.snapshotSaved(
+        last: request.last, freeBytes: freeBytes)
+      {
         node.entries.removeAll { $0.index < keepFrom }
       }
     case .readSnapshot(let plan):
@@ -207,6 +216,7 @@ final class ReplicaCluster {
         node.replica?.snapshotUnreadable(plan, "another is in force")
         return
       }
+      if plan.offset == 0 { snapshotsSent += 1 }
       let rest = snapshot.bytes.dropFirst(Int(plan.offset))
       node.replica?.snapshotRead(
         plan, Array(rest.prefix(1000)), isLast: rest.count <= 1000, now: now)

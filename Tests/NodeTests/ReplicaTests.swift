@@ -247,6 +247,61 @@ struct TestClient {
     #expect(late.ready == 100)
   }
 
+  /// A follower that was away while several snapshots were taken has come back and caught up.
+  private func comeBack(_ cluster: ReplicaCluster) throws -> (
+    leader: TestNode, late: TestNode
+  ) {
+    cluster.snapshotBytes = 20_000
+    cluster.cacheBytes = 2_000
+    cluster.startAll()
+    var client = TestClient(cluster: cluster)
+    client.begin()
+    client.publish(["first"])
+    cluster.run(until: "the confirm") { _ in client.isConfirmed(through: 1) }
+    let leader = try #require(cluster.leader)
+    let late = try #require(cluster.nodes.first { $0.id != leader.id })
+    cluster.crash(late)
+    for _ in 0..<100 {
+      client.publish([String(repeating: "x", count: 900)])
+      cluster.step()
+    }
+    cluster.run(until: "the confirms") { _ in client.isConfirmed(through: 101) }
+    cluster.start(late)
+    cluster.run(until: "the late node has caught up") { _ in
+      late.replica?.applied == leader.replica?.applied
+    }
+    #expect(late.replica?.machine.stateHash == leader.replica?.machine.stateHash)
+    return (leader, late)
+  }
+
+  @Test("The leader's log reaches back for who is away: it needs no snapshot")
+  func keptForAbsent() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.logBytesForAbsent = 200_000
+    let (leader, late) = try comeBack(cluster)
+    #expect(cluster.snapshotsSent == 0)
+    #expect(leader.snapshot?.request.last.index ?? .zero > LogIndex(60))
+    #expect((leader.entries.first?.index ?? .zero) < LogIndex(20))
+    // Whoever does not lead keeps nothing for others.
+    let other = cluster.nodes.first { $0.id != leader.id && $0.id != late.id }
+    #expect(other?.entries.first?.index ?? .zero > LogIndex(20))
+  }
+
+  @Test("The log does not reach back further than it may, nor where the disk has no room")
+  func notKept() throws {
+    let small = ReplicaCluster(3)
+    small.logBytesForAbsent = 40_000
+    let (leader, _) = try comeBack(small)
+    #expect(small.snapshotsSent == 1)
+    #expect(leader.entries.first?.index ?? .zero > LogIndex(20))
+    let full = ReplicaCluster(3)
+    full.logBytesForAbsent = 200_000
+    full.freeBytes = 40_000
+    let (stopped, _) = try comeBack(full)
+    #expect(full.snapshotsSent == 1)
+    #expect(stopped.entries.first?.index ?? .zero > LogIndex(20))
+  }
+
   @Test("A follower behind the cache is fed from the log")
   func fedFromLog() throws {
     let cluster = ReplicaCluster(3)
