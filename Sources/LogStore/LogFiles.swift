@@ -271,36 +271,9 @@ struct LogFiles: Sendable {
     from first: LogIndex, through last: LogIndex, maxBytes: Int, in segment: LogSegment,
     _ files: ReadFiles
   ) throws(LogReadError) -> [Entry] {
-    guard let firstSlot = segment.slot(of: first), firstSlot.offset != 0 else {
-      throw .damaged(first)
-    }
-    var slots = [firstSlot]
-    var end = Int(firstSlot.offset) + RecordHeader.recordBytes(payload: Int(firstSlot.payloadBytes))
-    var payloads = Int(firstSlot.payloadBytes)
-    var index = first
-    while index < last, let slot = segment.slot(of: index.next), Int(slot.offset) == end,
-      payloads + Int(slot.payloadBytes) <= maxBytes
-    {
-      slots.append(slot)
-      payloads += Int(slot.payloadBytes)
-      end += RecordHeader.recordBytes(payload: Int(slot.payloadBytes))
-      index = index.next
-    }
-    // The last record's padding may lie beyond what is written.
-    let lastSlot = slots[slots.count - 1]
-    let count =
-      Int(lastSlot.offset) + RecordHeader.bytes + Int(lastSlot.payloadBytes)
-      - Int(firstSlot.offset)
-    let bytes = try read(from: firstSlot.offset, count: count, segment, first, files)
-    var entries: [Entry] = []
-    entries.reserveCapacity(slots.count)
-    for (place, slot) in slots.enumerated() {
-      entries.append(
-        try decode(
-          first.advanced(by: place), slot, at: Int(slot.offset - firstSlot.offset), of: bytes,
-          segment))
-    }
-    return entries
+    let run = try EntryRun(from: first, through: last, maxBytes: maxBytes, in: segment)
+    return try run.entries(
+      in: try read(from: run.offset, count: run.count, segment, first, files))
   }
 
   private static func read(
@@ -322,16 +295,8 @@ struct LogFiles: Sendable {
     }
   }
 
-  private static func decode(
-    _ index: LogIndex, _ slot: EntrySlot, at: Int, of bytes: [UInt8], _ segment: LogSegment
-  ) throws(LogReadError) -> Entry {
-    let start = at + RecordHeader.bytes
-    let payload = Array(bytes[start..<start + Int(slot.payloadBytes)])
-    return try verified(index, slot, bytes, at: at, payload, segment)
-  }
-
   /// The entry whose header lies at `at` of `bytes`.
-  private static func verified(
+  fileprivate static func verified(
     _ index: LogIndex, _ slot: EntrySlot, _ bytes: [UInt8], at: Int, _ payload: [UInt8],
     _ segment: LogSegment
   ) throws(LogReadError) -> Entry {
@@ -346,5 +311,55 @@ struct LogFiles: Sendable {
         position: LogPosition(term: head.term, index: index), kind: kind,
         payloadBytes: head.payloadBytes, payloadChecksum: head.payloadChecksum),
       payload: payload)
+  }
+}
+
+/// Entries that lie one behind the other in a segment: where, and what their bytes should be.
+struct EntryRun: Sendable {
+  private let segment: LogSegment
+  private let first: LogIndex
+  private var slots: [EntrySlot]
+  /// Of the first record in the file.
+  var offset: UInt32 { slots[0].offset }
+  /// Bytes of the records together. The last one's padding may lie beyond what is written.
+  var count: Int {
+    let last = slots[slots.count - 1]
+    return Int(last.offset - offset) + RecordHeader.bytes + Int(last.payloadBytes)
+  }
+
+  /// As many as fit `maxBytes` of payload, at least the first.
+  init(
+    from first: LogIndex, through last: LogIndex, maxBytes: Int, in segment: LogSegment
+  ) throws(LogReadError) {
+    guard let slot = segment.slot(of: first), slot.offset != 0 else { throw .damaged(first) }
+    self.segment = segment
+    self.first = first
+    slots = [slot]
+    var end = Int(slot.offset) + RecordHeader.recordBytes(payload: Int(slot.payloadBytes))
+    var payloads = Int(slot.payloadBytes)
+    var index = first
+    while index < last, let slot = segment.slot(of: index.next), Int(slot.offset) == end,
+      payloads + Int(slot.payloadBytes) <= maxBytes
+    {
+      slots.append(slot)
+      payloads += Int(slot.payloadBytes)
+      end += RecordHeader.recordBytes(payload: Int(slot.payloadBytes))
+      index = index.next
+    }
+  }
+
+  /// The entries, verified.
+  func entries(in bytes: [UInt8]) throws(LogReadError) -> [Entry] {
+    var entries: [Entry] = []
+    entries.reserveCapacity(slots.count)
+    for (place, slot) in slots.enumerated() {
+      let at = Int(slot.offset - offset)
+      let start = at + RecordHeader.bytes
+      let payload = Array(bytes[start..<start + Int(slot.payloadBytes)])
+      entries.append(
+        try LogFiles.verified(
+          first.advanced(by: place), slot, bytes, at: at, payload, segment))
+    }
+    return entries
   }
 }

@@ -66,6 +66,8 @@ extension NodeLoop {
       storage.add(.repair(job))
     case .sourceReady(let plan, let source, let error):
       sourceReady(plan, source, error, now: now)
+    case .entriesRead(let read, let job):
+      entriesRead(read, job)
     case .resolved(let text, let found):
       peers.resolved(text, found, now: now)
     case .received(let receiver, let chunk, let error):

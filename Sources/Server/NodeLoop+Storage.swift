@@ -172,6 +172,25 @@ extension NodeLoop {
   // MARK: Reading back
 
   mutating func carryOut(_ read: EntryRead) {
+    if case .replicate = read.purpose,
+      let job = store.entryReading(
+        from: read.first, through: read.last, maxBytes: read.bytesMax)
+    {
+      let mailbox = mailbox
+      readerThread.post {
+        job.execute()
+        mailbox.post(.background(.entriesRead(read, job)))
+      }
+      return
+    }
+    carryOutNow(read)
+  }
+
+  mutating func entriesRead(_ read: EntryRead, _ job: EntryReadJob) {
+    if let entries = job.entries { replica.entriesRead(read, entries) } else { carryOutNow(read) }
+  }
+
+  private mutating func carryOutNow(_ read: EntryRead) {
     do {
       let entries = try store.entries(from: read.first, through: read.last, maxBytes: read.bytesMax)
       replica.entriesRead(read, entries)

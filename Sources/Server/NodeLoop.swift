@@ -31,6 +31,7 @@ enum BackgroundResult: Sendable {
   case repaired(RepairJob, StorageFailure?)
   case sourceReady(SnapshotPlan, SnapshotSource, LogReadError?)
   case received(SnapshotReceiver, SnapshotChunk, SnapshotStreamError?)
+  case entriesRead(EntryRead, EntryReadJob)
   /// The address behind a peer's host name.
   case resolved(String, Result<SocketAddress, AddressError>)
 }
@@ -58,6 +59,8 @@ struct NodeLoop: ~Copyable {
   let store: LogStore
   let storageThread: JobThread
   let backgroundThread: JobThread
+  /// Reads what followers lack.
+  let readerThread: JobThread
   let resolverThread: JobThread
   let started: MonotonicTime
 

@@ -86,6 +86,7 @@ extension NodeLoop {
       configuration: configuration, log: log, poller: poller, mailbox: mailbox, signals: signals,
       store: store, storageThread: try JobThread(name: "skein-storage"),
       backgroundThread: try JobThread(name: "skein-background"),
+      readerThread: try JobThread(name: "skein-reader"),
       resolverThread: try JobThread(name: "skein-resolver"), started: now, replica: replica,
       gateway: gateway, amqp: amqp, peers: peers, records: RecordSource(store: store))
     loop.problems = NodeProblems(recovery.damage, damaged: recovery.damagedEntries)
@@ -118,6 +119,7 @@ extension NodeLoop {
     peers.close()
     storageThread.stop()
     backgroundThread.stop()
+    readerThread.stop()
     // A resolver that hangs must not keep the process.
     resolverThread.abandon()
     return exitCode

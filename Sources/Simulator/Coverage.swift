@@ -23,7 +23,7 @@ package enum Happening: Int, CaseIterable, Sendable {
   case elections, leaderChanges, commits, truncations, halts, restarts, restartsWithDamage
   case tornTailsCut, logsCut, memoryLost, memoryRestored, logsMended
   case repairs, snapshots, cleanings, snapshotsSent, snapshotsInstalled, snapshotStreamsFailed
-  case readsFromKeptLog
+  case readsFromKeptLog, readsOfReplacedEntries
   case readsFromLog, damageFoundRunning, linearizableReads, promotions, snapshotsOverTornLogs,
     statesCompared, disksInspected, latentDamage
   case readsAskedOfFormerLeaders

@@ -171,6 +171,35 @@ extension NodeLife {
     if case .replicate = read.purpose, read.first <= replica.formerSnapshot {
       simulation.note(.readsFromKeptLog)
     }
+    if case .replicate = read.purpose,
+      let job = store.entryReading(
+        from: read.first, through: read.last, maxBytes: read.bytesMax)
+    {
+      // Nobody can tell when the bytes leave the disk: what they were may have been replaced.
+      if simulation.laterChance.flip() { job.execute() }
+      reads.append((read, job))
+      simulation.schedule(
+        .entriesRead(node.place, number),
+        at: simulation.now + 1000 * simulation.laterChance.within(UInt64(1)...5000))
+      return
+    }
+    carryOutNow(read)
+  }
+
+  func finishRead() {
+    guard let (read, job) = reads.popFirst(), isTakingPart else { return }
+    if job.entries == nil { job.execute() }
+    guard let entries = job.entries else {
+      simulation.note(.readsOfReplacedEntries)
+      return carryOutNow(read)
+    }
+    // The log may have got others in their place.
+    simulation.checks.wasRead(
+      entries.filter { replica.consensus.term(at: $0.index) == $0.header.term }, at: self)
+    replica.entriesRead(read, entries)
+  }
+
+  private func carryOutNow(_ read: EntryRead) {
     do {
       let entries = try store.entries(from: read.first, through: read.last, maxBytes: read.bytesMax)
       simulation.checks.wasRead(entries, at: self)

@@ -18,6 +18,7 @@ enum NodeInput {
   case request(ClientRequest, ClientConnection)
   case stored
   case background
+  case entriesRead
   /// A read that has to see all that was committed when it was asked for.
   case read(after: LogIndex)
 }
@@ -44,6 +45,8 @@ final class NodeLife {
   /// When the write that is on its way began.
   var storageBegan: UInt64 = 0
   var background = BackgroundLane()
+  /// What is read for followers besides, in order.
+  var reads = RingBuffer<(read: EntryRead, job: EntryReadJob)>()
   /// When it dies in the job on its way, the job's writes are done and its first sync is not.
   var isDyingAtSync = false
   var isUpkeepRunning = false
@@ -213,6 +216,7 @@ final class NodeLife {
       waitingReads.append((ticket, commit))
     case .stored: finishWrite(now: now)
     case .background: finishBackground(now: now)
+    case .entriesRead: finishRead()
     }
   }
 

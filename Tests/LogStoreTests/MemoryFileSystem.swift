@@ -57,6 +57,7 @@ final class MemoryFileSystem: FileSystem, @unchecked Sendable {
   var syncs = 0
   /// What it was told to read ahead.
   var advised: [Range<Int>] = []
+  var bytesRead = 0
 
   func step(_ operation: StorageFailure.Operation, _ path: String) throws(StorageFailure) {
     operations += 1
@@ -145,6 +146,7 @@ final class MemoryFileSystem: FileSystem, @unchecked Sendable {
     ) throws(StorageFailure) -> Int {
       guard Int(offset) < file.current.count else { return 0 }
       let count = min(buffer.count, file.current.count - Int(offset))
+      system.bytesRead += count
       buffer.copyBytes(from: file.current[Int(offset)..<Int(offset) + count])
       return count
     }
