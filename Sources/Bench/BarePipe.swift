@@ -164,7 +164,7 @@ package struct BarePipe: Sendable {
     }
     if usesPageCache { return file }
     // Some file systems can only go through the page cache; the nodes do that there too.
-    let direct = skein_open_direct(path)
+    let direct = skein_open_direct(path, 1)
     if direct < 0 { return file }
     close(file)
     return direct

@@ -37,7 +37,7 @@ int skein_open(const char *path, int is_writable, int is_created, int is_new) {
   return descriptor >= 0 ? descriptor : -errno;
 }
 
-int skein_open_direct(const char *path) {
-  int descriptor = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
+int skein_open_direct(const char *path, int is_written) {
+  int descriptor = open(path, (is_written ? O_WRONLY : O_RDONLY) | O_DIRECT | O_CLOEXEC);
   return descriptor >= 0 ? descriptor : -errno;
 }

@@ -98,6 +98,8 @@ package protocol FileSystem: AnyObject, Sendable {
   /// Opens a segment to write the log on, batch by batch. What lies behind the end of a write in the
   /// same 4096 bytes may read as zero afterwards.
   func openLog(_ path: String, _ mode: OpenMode) throws(StorageFailure) -> any FileHandle
+  /// Opens a file to read much of it, once: it need not be kept in memory for others.
+  func openToReadOnce(_ path: String) throws(StorageFailure) -> any FileHandle
   /// Makes a directory and those above it; none of them need be missing.
   func createDirectory(_ path: String) throws(StorageFailure)
   /// The names in a directory, sorted, without `.` and `..`.
@@ -118,6 +120,10 @@ extension FileSystem {
     _ path: String, _ mode: OpenMode
   ) throws(StorageFailure) -> any FileHandle {
     try open(path, mode)
+  }
+
+  package func openToReadOnce(_ path: String) throws(StorageFailure) -> any FileHandle {
+    try open(path, .read)
   }
 }
 

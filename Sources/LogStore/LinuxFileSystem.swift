@@ -48,6 +48,11 @@ package final class LinuxFileSystem: FileSystem {
     return try LinuxLogFile(file) ?? file
   }
 
+  package func openToReadOnce(_ path: String) throws(StorageFailure) -> any FileHandle {
+    let file = try openFile(path, .read)
+    return try LinuxDirectFile(file) ?? file
+  }
+
   private func openFile(_ path: String, _ mode: OpenMode) throws(StorageFailure) -> LinuxFile {
     let descriptor: Int32 =
       switch mode {

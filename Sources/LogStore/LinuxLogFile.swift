@@ -35,7 +35,7 @@ final class LinuxLogFile: FileHandle, @unchecked Sendable {
   /// - Parameter file: the same file opened to read and write, for all but large writes.
   /// - Returns: nil where the file system knows no such thing.
   init?(_ file: LinuxFile) throws(StorageFailure) {
-    let descriptor = skein_open_direct(file.path)
+    let descriptor = skein_open_direct(file.path, 1)
     guard descriptor >= 0 else {
       if descriptor == -EINVAL { return nil }
       throw StorageFailure(.open, file.path, code: -descriptor)

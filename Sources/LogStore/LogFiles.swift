@@ -92,20 +92,25 @@ final class ReadFiles {
   private let directory: String
   private let fileSystem: any FileSystem
   private let openMax: Int
+  private let readsOnce: Bool
   private var open: [String: any FileHandle] = [:]
   private var order: [String] = []
   /// The file last read from, where that read ended, and how far it was read ahead.
   private var run: (name: String, end: Int, ahead: Int) = ("", 0, 0)
 
-  init(directory: String, fileSystem: any FileSystem, openMax: Int) {
+  /// - Parameter readsOnce: what is read is not wanted again soon.
+  init(directory: String, fileSystem: any FileSystem, openMax: Int, readsOnce: Bool = false) {
     self.directory = directory
     self.fileSystem = fileSystem
     self.openMax = openMax
+    self.readsOnce = readsOnce
   }
 
   func handle(_ name: String) throws(StorageFailure) -> any FileHandle {
     if let handle = open[name] { return handle }
-    let handle = try fileSystem.open(directory + "/" + name, .read)
+    let path = directory + "/" + name
+    let handle =
+      readsOnce ? try fileSystem.openToReadOnce(path) : try fileSystem.open(path, .read)
     if order.count >= openMax { open[order.removeFirst()] = nil }
     open[name] = handle
     order.append(name)

@@ -4,26 +4,21 @@
 import Base
 import Consensus
 
-/// Reads entries on another thread than the store's. What it reads may be replaced meanwhile, which it
+/// Reads entries on another thread than the store's, which must be the same for all such jobs. What it reads may be replaced meanwhile, which it
 /// notices as it would notice damage: why it failed, `LogStore.entries` says.
 package final class EntryReadJob: @unchecked Sendable {
   // Used by one thread at a time, handed over through mailboxes.
   private let run: EntryRun
   private let file: any FileHandle
-  private let aheadLimit: Int
   /// Consecutive ones, at least one; nil if they could not be read, or not yet.
   package private(set) var entries: [Entry]?
 
-  init(_ run: EntryRun, in file: any FileHandle, aheadTo limit: Int) {
+  init(_ run: EntryRun, in file: any FileHandle) {
     self.run = run
     self.file = file
-    aheadLimit = limit
   }
 
   package func execute() {
-    let end = Int(run.offset) + run.count
-    let ahead = min(aheadLimit, end + ReadFiles.aheadBytes / 2)
-    if ahead > end { file.willRead(UInt64(ahead - end), at: UInt64(end)) }
     guard let bytes = try? file.readExactly(run.count, at: UInt64(run.offset)) else { return }
     entries = try? run.entries(in: bytes)
   }
@@ -77,9 +72,9 @@ extension LogStore {
     let end = min(last, pending.first?.entry.index.previous ?? last)
     guard
       let run = try? EntryRun(from: first, through: end, maxBytes: maxBytes, in: segment),
-      let file = try? readFiles.handle(FileNames.segment(segment.number))
+      let file = try? feedFiles.handle(FileNames.segment(segment.number))
     else { return nil }
-    return EntryReadJob(run, in: file, aheadTo: segment.isEnded ? Int(segment.used) : 0)
+    return EntryReadJob(run, in: file)
   }
 
   /// nil if the entry cannot be read.

@@ -61,6 +61,8 @@ package final class LogStore {
   /// Grows when an installed snapshot replaces the log: a cleaning planned before is void.
   var epoch: UInt64 = 0
   let readFiles: ReadFiles
+  /// What followers are fed from: opened here, read by `EntryReadJob` alone.
+  let feedFiles: ReadFiles
   /// Why nothing is written any more (G12).
   package internal(set) var failure: StorageFailure?
   var counters = StoreFigures()
@@ -124,6 +126,8 @@ package final class LogStore {
     readFiles = ReadFiles(
       directory: start.directory, fileSystem: start.fileSystem,
       openMax: start.options.openFilesMax)
+    feedFiles = ReadFiles(
+      directory: start.directory, fileSystem: start.fileSystem, openMax: 4, readsOnce: true)
   }
 
   /// The hard state as staged.
@@ -183,7 +187,10 @@ package final class LogStore {
     synced = job.end
     while let first = pending.first, first.job <= job.ordinal { _ = pending.popFirst() }
     dead += job.dead
-    for file in job.dead { readFiles.close(file.name) }
+    for file in job.dead {
+      readFiles.close(file.name)
+      feedFiles.close(file.name)
+    }
     if !job.dead.isEmpty || !job.writes.isEmpty { isUpkeepBlocked = false }
   }
 

@@ -10,6 +10,7 @@ extension Replica {
 
   mutating func replicate(now: MonotonicTime, hasRoom: (NodeID) -> Bool) {
     var isNewsWaiting = false
+    feedDeadline = .never
     for member in consensus.memberStatuses.map(\.id) {
       while hasRoom(member), peerReads[member] == nil,
         let plan = consensus.nextAppend(to: member)
@@ -47,13 +48,18 @@ extension Replica {
     return now < newsDeadline
   }
 
-  /// False if the entries must be read from the log first.
+  /// False if the entries must be read from the log first, now or when it is time.
   private mutating func carryOut(_ plan: AppendPlan) -> Bool {
     guard plan.hasEntries else {
       send(plan, [])
       return true
     }
     guard cache.entry(plan.first) != nil else {
+      let mayRead = feedPace.nextRead(now: turnTime)
+      guard mayRead <= turnTime else {
+        feedDeadline = min(feedDeadline, mayRead)
+        return false
+      }
       var last = plan.last
       if let cached = cache.firstIndex, cached > plan.first { last = min(last, cached.previous) }
       let read = EntryRead(
@@ -96,6 +102,7 @@ extension Replica {
       $0.index <= plan.last && consensus.term(at: $0.index) == $0.header.term
     }
     guard !useful.isEmpty else { return }
+    feedPace.fed(useful.reduce(0) { $0 + $1.payload.count })
     send(plan, Array(useful))
   }
 }

@@ -40,6 +40,9 @@ package struct Replica: ~Copyable {
   /// Followers with clients of their own, which wait for the news: an idle leader tells these at
   /// once. The shell says which they are.
   package var newsAtOnceTo: Set<NodeID> = []
+  var feedPace: FeedPace
+  /// When the next entries may be read for a member that is behind, if they may not now.
+  var feedDeadline = MonotonicTime.never
   /// The last index proposed for a tick; no other tick before it is applied.
   var tickIndex = LogIndex.zero
 
@@ -124,6 +127,7 @@ package struct Replica: ~Copyable {
     clock = MachineClock(start: machine.clock, now: now)
     wallClock = restored.wallClock
     turnTime = now
+    feedPace = FeedPace(now: now)
     cache = EntryCache(byteCountMax: configuration.cacheBytesMax)
     effects = EffectList(isWanted: configuration.hasStickySessions, node: id)
     if hasNoPast {
@@ -212,7 +216,7 @@ package struct Replica: ~Copyable {
     if isLeader, tickIndex <= applied, !consensus.isHandingOver {
       deadline = min(deadline, clock.monotonicTime(of: machine.nextDeadline, now: now))
     }
-    if isLeader { deadline = min(deadline, newsDeadline) }
+    if isLeader { deadline = min(deadline, newsDeadline, feedDeadline) }
     return min(deadline, repair.deadline)
   }
 
@@ -261,6 +265,7 @@ package struct Replica: ~Copyable {
     var payload: [UInt8] = []
     swap(&payload, &batch)
     CommandWriter.setStamp(clock.reading(at: now), of: &payload)
+    feedPace.proposed(payload.count, now: now)
     keep(Entry(position: position, kind: .commands, payload: payload))
   }
 

@@ -82,3 +82,27 @@ import Testing
     }
   }
 }
+
+@Suite struct LinuxDirectFileTests {
+  @Test("Read past the page cache, a file has the bytes that were written, at any place")
+  func reads() throws {
+    let path = FileManager.default.temporaryDirectory.path + "/skein-read-\(UUID().uuidString)"
+    defer { unlink(path) }
+    let system = LinuxFileSystem()
+    var random = SeededRandom(seed: 3)
+    let content = (0..<100_000).map { _ in UInt8.random(in: 0...255, using: &random) }
+    try system.open(path, .createNew).write([content], at: 0)
+    let file = try system.openToReadOnce(path)
+    for _ in 0..<200 {
+      let start = Int.random(in: 0..<content.count, using: &random)
+      let count = Int.random(in: 0...content.count - start, using: &random)
+      let read = try file.readExactly(count, at: UInt64(start))
+      #expect(read == Array(content[start..<start + count]), "\(count) bytes at \(start)")
+    }
+    #expect(throws: StorageFailure.self) { try file.readExactly(1, at: UInt64(content.count)) }
+    #expect(throws: StorageFailure.self) {
+      try file.readExactly(5_000, at: UInt64(content.count - 4_999))
+    }
+    #expect(throws: StorageFailure.self) { try system.openToReadOnce(path + "-none") }
+  }
+}

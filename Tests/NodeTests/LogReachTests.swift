@@ -79,3 +79,59 @@ import Testing
     #expect(ends[599] == LogIndex(59_900))
   }
 }
+
+@Suite struct FeedPaceTests {
+  private static let start = MonotonicTime(10_000_000_000)
+
+  /// Bytes read in pieces of 1 MiB while clients publish `load` bytes each millisecond.
+  private func fed(milliseconds: UInt64, load: Int) -> Int {
+    var pace = FeedPace(now: Self.start)
+    var fed = 0
+    for step in 1...milliseconds {
+      let now = Self.start + .milliseconds(step)
+      if load > 0 { pace.proposed(load, now: now) }
+      while pace.nextRead(now: now) <= now, fed < 1 << 40 {
+        pace.fed(1 << 20)
+        fed += 1 << 20
+        if load == 0 { break }
+      }
+    }
+    return fed
+  }
+
+  @Test("Under load a member gains a fixed rate on what comes new")
+  func gains() {
+    for load in [1, 10_000, 300_000] {
+      let expected = 2_000 * load + 2 * Int(FeedPace.bytesPerSecond)
+      #expect(abs(fed(milliseconds: 2_000, load: load) - expected) <= 1 << 20, "load \(load)")
+    }
+  }
+
+  @Test("A leader with nothing else to do feeds as fast as it reads")
+  func idle() {
+    #expect(fed(milliseconds: 2_000, load: 0) >= 1_900 << 20)
+  }
+
+  @Test("Who must wait is told until when, and may read then")
+  func waits() {
+    var pace = FeedPace(now: Self.start)
+    var now = Self.start + .milliseconds(1)
+    pace.proposed(1, now: now)
+    #expect(pace.nextRead(now: now) == now)
+    pace.fed(1 << 20)
+    let next = pace.nextRead(now: now)
+    #expect(next > now && next <= now + .milliseconds(20))
+    now = next
+    pace.proposed(0, now: now)
+    #expect(pace.nextRead(now: now) == now)
+    // What is saved up while nobody reads is bounded.
+    now = now + .seconds(100)
+    for _ in 0..<100 { pace.proposed(1 << 20, now: now) }
+    var pieces = 0
+    while pace.nextRead(now: now) <= now {
+      pace.fed(1 << 20)
+      pieces += 1
+    }
+    #expect(pieces == 4)
+  }
+}

@@ -28,8 +28,8 @@ void skein_will_read(int descriptor, int64_t offset, int64_t bytes);
 /// One open(2) with O_CLOEXEC and mode 0644: descriptor or -errno.
 int skein_open(const char *path, int is_writable, int is_created, int is_new);
 
-/// One open(2) to write with O_DIRECT and O_CLOEXEC: descriptor or -errno, -EINVAL where the file
-/// system does not know it.
-int skein_open_direct(const char *path);
+/// One open(2) to write or to read with O_DIRECT and O_CLOEXEC: descriptor or -errno, -EINVAL where the
+/// file system does not know it.
+int skein_open_direct(const char *path, int is_written);
 
 #endif
