@@ -7,7 +7,7 @@ import Base
 /// Bytes that may be read for members that are behind, earned by time and by what clients publish.
 struct FeedPace {
   /// While clients write: payload bytes a second that a member gains on them.
-  static var bytesPerSecond: UInt64 { 64 << 20 }
+  static var bytesPerSecond: UInt64 { 128 << 20 }
   /// A leader that proposed nothing for so long has time for members that are behind.
   private static var idlePause: Nanoseconds { .milliseconds(20) }
   /// What is not used is saved up so far, bytes.
