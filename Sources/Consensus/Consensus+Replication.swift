@@ -33,6 +33,15 @@ extension Consensus {
     }
   }
 
+  /// What tells `peer` who leads although entries that it could be sent are not at hand: it is due, and
+  /// `nextAppend` was not carried out.
+  package func nextHeartbeat(to peer: NodeID) -> AppendPlan? {
+    guard role == .leader, let place = progressPlace(peer), progress[place].isConnected,
+      progress[place].roundSent < leading.round, progress[place].mode != .snapshot
+    else { return nil }
+    return plan(for: progress[place], through: progress[place].next.previous)
+  }
+
   private func plan(for member: Progress, through last: LogIndex) -> AppendPlan? {
     let index = member.next.previous
     guard let term = log.term(at: index) else {

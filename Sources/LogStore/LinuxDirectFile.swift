@@ -1,5 +1,5 @@
 // A file that is read once, past the page cache (O_DIRECT): finding and filling a page for every 4 KiB
-// costs more than all else that a follower's entries cost to read (docs/performance.md).
+// costs more than all else that a follower's entries cost to read.
 
 import Base
 import CLinux

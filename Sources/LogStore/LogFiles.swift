@@ -321,7 +321,8 @@ struct LogFiles: Sendable {
 
 /// Entries that lie one behind the other in a segment: where, and what their bytes should be.
 struct EntryRun: Sendable {
-  private let segment: LogSegment
+  /// Without its entries: a copy of these would be made when the next one is added.
+  private var segment: LogSegment
   private let first: LogIndex
   private var slots: [EntrySlot]
   /// Of the first record in the file.
@@ -338,6 +339,7 @@ struct EntryRun: Sendable {
   ) throws(LogReadError) {
     guard let slot = segment.slot(of: first), slot.offset != 0 else { throw .damaged(first) }
     self.segment = segment
+    self.segment.slots = []
     self.first = first
     slots = [slot]
     var end = Int(slot.offset) + RecordHeader.recordBytes(payload: Int(slot.payloadBytes))

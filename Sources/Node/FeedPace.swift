@@ -1,43 +1,73 @@
-// How fast members that lack much are fed from the log. Each entry costs them, this node and its disk
-// about what it cost when it was new; fed as fast as it goes, one member that comes back would slow
-// down the clients of all. A little faster than new entries come is enough to catch up.
+// How fast a member that lacks much is fed from the log. Each entry costs it, this node and its disk about
+// what it cost when it was new: fed as fast as it goes, one that comes back would slow down the clients
+// of all. A little faster than new entries come is enough to catch up.
 
 import Base
 
-/// Bytes that may be read for members that are behind, earned by time and by what clients publish.
-struct FeedPace {
-  /// While clients write: payload bytes a second that a member gains on them.
-  static var bytesPerSecond: UInt64 { 128 << 20 }
-  /// A leader that proposed nothing for so long has time for members that are behind.
-  private static var idlePause: Nanoseconds { .milliseconds(20) }
-  /// What is not used is saved up so far, bytes.
-  private static var savedMax: Int { 4 << 20 }
+/// What this node has added to its log: what a member must be fed in order not to fall further behind.
+struct LogGrowth {
+  /// Payload bytes since this process began.
+  private(set) var bytes: UInt64 = 0
+  private(set) var time: MonotonicTime
 
+  init(now: MonotonicTime) { time = now }
+
+  mutating func added(_ count: Int, now: MonotonicTime) {
+    bytes += UInt64(count)
+    time = now
+  }
+}
+
+/// Bytes that may be read for one member that is behind, earned by time and by what is new. Begun when
+/// the first are read for it, forgotten when it needs none any more.
+struct FeedPace {
+  /// While the log grows: payload bytes a second that the member gains on it.
+  private let bytesPerSecond: UInt64
   private var bytes = 0
   private var earned: MonotonicTime
-  private var proposed: MonotonicTime
+  private var growth: UInt64
+  /// After a read that failed nothing is read until then.
+  private var pauseEnd = MonotonicTime(0)
 
-  init(now: MonotonicTime) {
+  /// A log that did not grow for so long leaves time for members that are behind.
+  private static var idlePause: Nanoseconds { .milliseconds(20) }
+  /// What failed is tried again after this.
+  private static var failurePause: Nanoseconds { .seconds(1) }
+
+  /// What is saved up, what is owed, and what is read at a time, at most: bytes.
+  private let most: Int
+
+  init(_ growth: LogGrowth, _ configuration: ReplicaConfiguration, now: MonotonicTime) {
+    bytesPerSecond = configuration.feedBytesPerSecond
+    most = Self.most(of: configuration)
+    self.growth = growth.bytes
     earned = now
-    proposed = now
   }
 
-  /// This leader proposed an entry of its clients.
-  mutating func proposed(_ count: Int, now: MonotonicTime) {
-    proposed = now
-    bytes = min(Self.savedMax, bytes + count)
+  static func most(of configuration: ReplicaConfiguration) -> Int {
+    max(1, Int(configuration.feedBytesPerSecond / 32))
   }
 
-  /// Entries were sent that had to be read.
-  mutating func fed(_ count: Int) { bytes -= count }
+  mutating func fed(_ count: Int) { bytes = max(-most, bytes - count) }
+
+  mutating func failed(now: MonotonicTime) { pauseEnd = now + Self.failurePause }
 
   /// When the next may be read: now if not later.
-  mutating func nextRead(now: MonotonicTime) -> MonotonicTime {
+  mutating func nextRead(_ growth: LogGrowth, now: MonotonicTime) -> MonotonicTime {
+    if pauseEnd > now { return pauseEnd }
     let span = min(now.since(earned), .seconds(1))
     earned = now
-    bytes = min(Self.savedMax, bytes + Int(span.rawValue * Self.bytesPerSecond / 1_000_000_000))
+    let gained = min(UInt64(most) * 2, growth.bytes - self.growth)
+    self.growth = growth.bytes
+    bytes += Int(gained + span.rawValue * bytesPerSecond / 1_000_000_000)
+    bytes = min(most, bytes)
+    let idle = growth.time + Self.idlePause
+    if idle <= now {
+      bytes = max(0, bytes)
+      return now
+    }
     if bytes > 0 { return now }
-    let missing = UInt64(1 - bytes) * 1_000_000_000 / Self.bytesPerSecond
-    return min(now + Nanoseconds(missing + 1), max(now, proposed + Self.idlePause))
+    let missing = UInt64(1 - bytes) * 1_000_000_000 / bytesPerSecond
+    return min(now + Nanoseconds(rawValue: missing + 1), idle)
   }
 }

@@ -27,7 +27,10 @@ struct LogReach {
 
   init(from snapshot: LogIndex) { marks = [Mark(index: snapshot, bytes: 0)] }
 
-  mutating func applied(_ bytes: Int) { appliedBytes += UInt64(bytes) }
+  /// What an entry costs the log besides its payload, about.
+  static let entryOverhead = 128
+
+  mutating func applied(_ bytes: Int) { appliedBytes += UInt64(bytes + Self.entryOverhead) }
 
   mutating func snapshotBegins(at index: LogIndex) {
     pending = Mark(index: index, bytes: appliedBytes)

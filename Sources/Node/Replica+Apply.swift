@@ -72,7 +72,10 @@ extension Replica {
   /// The log store could not read what a follower is to be sent.
   package mutating func entriesUnreadable(_ read: EntryRead, _ reason: String) {
     // What is to be applied must be readable: the shell ends the process instead of telling.
-    if case .replicate(let peer) = read.purpose { peerReads[peer] = nil }
+    if case .replicate(let peer) = read.purpose {
+      peerReads[peer] = nil
+      feedPaces[peer]?.failed(now: turnTime)
+    }
     outputs.append(.note("entries \(read.first) to \(read.last) cannot be read: \(reason)"))
   }
 

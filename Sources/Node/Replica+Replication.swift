@@ -5,6 +5,9 @@ import Base
 import Consensus
 
 extension Replica {
+  /// A member waits for entries that may not be read for it yet.
+  package var isFeedPaced: Bool { isLeader && feedDeadline != .never }
+
   /// How many payload bytes one append carries at most, unless a single entry is larger.
   static var appendBytesMax: Int { 1 << 20 }
 
@@ -21,6 +24,8 @@ extension Replica {
         }
         guard carryOut(plan) else { break }
       }
+      // While what comes next is read, or waits for its time, the member hears from its leader still.
+      if hasRoom(member), let plan = consensus.nextHeartbeat(to: member) { send(plan, []) }
       if hasRoom(member), !snapshotReads.contains(member),
         let plan = consensus.nextSnapshotChunk(to: member, now: now)
       {
@@ -55,7 +60,7 @@ extension Replica {
       return true
     }
     guard cache.entry(plan.first) != nil else {
-      let mayRead = feedPace.nextRead(now: turnTime)
+      let mayRead = timeOfNextRead(for: plan.to)
       guard mayRead <= turnTime else {
         feedDeadline = min(feedDeadline, mayRead)
         return false
@@ -64,11 +69,12 @@ extension Replica {
       if let cached = cache.firstIndex, cached > plan.first { last = min(last, cached.previous) }
       let read = EntryRead(
         purpose: .replicate(to: plan.to), first: plan.first, last: last,
-        bytesMax: min(plan.bytesMax, Self.appendBytesMax))
+        bytesMax: min(plan.bytesMax, Self.appendBytesMax, FeedPace.most(of: configuration)))
       peerReads[plan.to] = read
       outputs.append(.read(read))
       return false
     }
+    feedPaces[plan.to] = nil
     var entries: [Entry] = []
     var bytes = 0
     var index = plan.first
@@ -80,6 +86,15 @@ extension Replica {
     }
     send(plan, entries)
     return true
+  }
+
+  private mutating func timeOfNextRead(for member: NodeID) -> MonotonicTime {
+    var pace =
+      feedPaces[member]
+      ?? FeedPace(logGrowth, configuration, now: turnTime)
+    let time = pace.nextRead(logGrowth, now: turnTime)
+    feedPaces[member] = pace
+    return time
   }
 
   private mutating func send(_ plan: AppendPlan, _ entries: [Entry]) {
@@ -102,7 +117,7 @@ extension Replica {
       $0.index <= plan.last && consensus.term(at: $0.index) == $0.header.term
     }
     guard !useful.isEmpty else { return }
-    feedPace.fed(useful.reduce(0) { $0 + $1.payload.count })
+    feedPaces[peer]?.fed(useful.reduce(0) { $0 + $1.payload.count })
     send(plan, Array(useful))
   }
 }

@@ -40,7 +40,9 @@ package struct Replica: ~Copyable {
   /// Followers with clients of their own, which wait for the news: an idle leader tells these at
   /// once. The shell says which they are.
   package var newsAtOnceTo: Set<NodeID> = []
-  var feedPace: FeedPace
+  var logGrowth: LogGrowth
+  /// Of members that lack more than what is in memory.
+  var feedPaces: [NodeID: FeedPace] = [:]
   /// When the next entries may be read for a member that is behind, if they may not now.
   var feedDeadline = MonotonicTime.never
   /// The last index proposed for a tick; no other tick before it is applied.
@@ -127,7 +129,7 @@ package struct Replica: ~Copyable {
     clock = MachineClock(start: machine.clock, now: now)
     wallClock = restored.wallClock
     turnTime = now
-    feedPace = FeedPace(now: now)
+    logGrowth = LogGrowth(now: now)
     cache = EntryCache(byteCountMax: configuration.cacheBytesMax)
     effects = EffectList(isWanted: configuration.hasStickySessions, node: id)
     if hasNoPast {
@@ -265,7 +267,6 @@ package struct Replica: ~Copyable {
     var payload: [UInt8] = []
     swap(&payload, &batch)
     CommandWriter.setStamp(clock.reading(at: now), of: &payload)
-    feedPace.proposed(payload.count, now: now)
     keep(Entry(position: position, kind: .commands, payload: payload))
   }
 
@@ -288,6 +289,7 @@ package struct Replica: ~Copyable {
   /// Puts an entry of this leader or of its own leader into cache and storage batch.
   mutating func keep(_ entry: Entry) {
     cache.append(entry)
+    logGrowth.added(entry.payload.count, now: turnTime)
     unappliedBytes += entry.payload.count
     unstoredBytes += entry.payload.count
     pendingBytes += entry.payload.count

@@ -161,12 +161,16 @@ extension NodeLoop {
     return nil
   }
 
-  /// What may still be written; 0 where that cannot be told.
+  /// What the disk has left for log that only others need: nothing where that cannot be told, nor where
+  /// publishes are refused, since then it must become less.
   var roomForLog: UInt64 {
-    let free = (try? store.freeBytes()) ?? 0
-    guard let limit = configuration.storage.diskBytesMax else { return free }
-    let used = store.figures.diskBytes
-    return min(free, limit > used ? UInt64(limit) - used : 0)
+    guard gateway.noSpace == nil, var free = try? store.freeBytes() else { return 0 }
+    if let limit = configuration.storage.diskBytesMax {
+      let used = store.figures.diskBytes
+      free = min(free, limit > used ? UInt64(limit) - used : 0)
+    }
+    let reserve = UInt64(2 * configuration.storage.segmentBytes + configuration.storage.snapshotBytes)
+    return free > reserve ? free - reserve : 0
   }
 
   // MARK: Reading back

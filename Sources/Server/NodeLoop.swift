@@ -23,7 +23,7 @@ enum LoopMessage: Sendable {
   case kill
 }
 
-/// What a job on the background thread came to.
+/// What a job on another thread than the loop's and the storage thread came to.
 enum BackgroundResult: Sendable {
   case upkeep(UpkeepJob)
   case snapshotWritten(SnapshotWriter, SnapshotRequest, StorageFailure?)

@@ -23,7 +23,7 @@ package enum Happening: Int, CaseIterable, Sendable {
   case elections, leaderChanges, commits, truncations, halts, restarts, restartsWithDamage
   case tornTailsCut, logsCut, memoryLost, memoryRestored, logsMended
   case repairs, snapshots, cleanings, snapshotsSent, snapshotsInstalled, snapshotStreamsFailed
-  case readsFromKeptLog, readsOfReplacedEntries
+  case readsFromKeptLog, readsOfReplacedEntries, feedsPaced
   case readsFromLog, damageFoundRunning, linearizableReads, promotions, snapshotsOverTornLogs,
     statesCompared, disksInspected, latentDamage
   case readsAskedOfFormerLeaders
@@ -64,6 +64,7 @@ package enum Happening: Int, CaseIterable, Sendable {
     .hangsBeyondSession, .readsAskedOfFormerLeaders, .statesCompared, .leasesLapsed,
     .deadLettersRead, .outcomesAsked, .disksInspected, .latentDamage, .lostPackets, .driftingClocks,
     .harmsAmongChangingMembers, .readsFromKeptLog,
+    .feedsPaced,
   ]
 }
 

@@ -217,7 +217,7 @@ extension NodeLife {
           "\(node) cannot read the entries from \(read.first) on to apply them: \(error)")
         end("entries from \(read.first) on cannot be read: \(error)")
       } else {
-        if case .notInLog(let index) = error {
+        if case .notInLog(let index) = error, index > replica.consensus.logBase.index {
           simulation.violated(
             "the log holds what a leader says it has",
             "\(node) cannot read entry \(index) for a follower: it is not in the log")
@@ -328,7 +328,7 @@ extension NodeLife {
   func snapshotInForce(_ request: SnapshotRequest) {
     simulation.note(.snapshots)
     let keepFrom = replica.snapshotSaved(
-      last: request.last, freeBytes: (try? store.freeBytes()) ?? 0)
+      last: request.last, freeBytes: hasNoSpace ? 0 : (try? store.freeBytes()) ?? 0)
     let queues = request.queues
     guard
       let job = store.cleaning(

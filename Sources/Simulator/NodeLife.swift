@@ -261,6 +261,7 @@ final class NodeLife {
 
   private func scheduleTimer() {
     let now = localNow
+    if replica.isFeedPaced { simulation.note(.feedsPaced) }
     var deadline = min(deliverRetry, markerDeadline)
     for failed in failedStreams { deadline = min(deadline, failed.retryAt) }
     if isTakingPart { deadline = min(deadline, replica.nextDeadline(now: now)) }

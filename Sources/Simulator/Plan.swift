@@ -61,6 +61,7 @@ struct Plan {
   let snapshotBytes: Int
   let logBytesForAbsent: UInt64
   let logBytesForFed: UInt64
+  let feedBytesPerSecond: UInt64
   let cacheBytes: Int
   let batchBytes: Int
   let linkBytes: Int
@@ -178,6 +179,7 @@ struct Plan {
     var reach = Chance(seed: seed ^ 0x6c6f_6720_7265_6163)
     logBytesForAbsent = UInt64(snapshotBytes * (reach.flip() ? reach.within(0...8) : 0))
     logBytesForFed = UInt64(snapshotBytes * (reach.flip() ? reach.within(0...64) : 0))
+    feedBytesPerSecond = reach.flip() ? 1 << reach.within(8...16) : 1 << 27
     cacheBytes = 1 << chance.within(9...18)
     batchBytes = 1 << chance.within(9...20)
     linkBytes = 1 << chance.within(10...20)

@@ -553,6 +553,7 @@ final class Simulation {
     configuration.snapshotBytes = plan.snapshotBytes
     configuration.logBytesForAbsent = plan.logBytesForAbsent
     configuration.logBytesForFed = plan.logBytesForFed
+    configuration.feedBytesPerSecond = plan.feedBytesPerSecond
     configuration.readBytesMax = 1 << 12
     return configuration
   }

@@ -5,7 +5,7 @@ import Testing
 @testable import Node
 
 @Suite struct LogReachTests {
-  /// A snapshot at each hundredth entry, of ten bytes each.
+  /// A snapshot at each hundredth entry: 12,800 bytes.
   private struct Log {
     var reach = LogReach(from: .zero)
     var last: UInt64 = 0
@@ -13,7 +13,7 @@ import Testing
     mutating func snapshot(
       _ members: [(UInt64, isFed: Bool)], absent: UInt64 = 0, fed: UInt64 = 0, free: UInt64 = .max
     ) -> LogIndex {
-      for _ in 0..<100 { reach.applied(10) }
+      for _ in 0..<100 { reach.applied(0) }
       last += 100
       reach.snapshotBegins(at: LogIndex(last))
       return reach.snapshotSaved(
@@ -34,28 +34,28 @@ import Testing
   func members() {
     var log = Log()
     let members: [(UInt64, isFed: Bool)] = [(150, false), (250, true), (10, true), (450, true)]
-    for _ in 1...3 { _ = log.snapshot(members, absent: 5_000, fed: 5_000) }
-    #expect(log.snapshot(members, absent: 5_000, fed: 5_000) == .zero)
-    #expect(log.snapshot(members, absent: 4_000, fed: 4_000) == LogIndex(100))
-    #expect(log.snapshot(members, absent: 4_000, fed: 4_000) == LogIndex(200))
+    for _ in 1...3 { _ = log.snapshot(members, absent: 64_000, fed: 64_000) }
+    #expect(log.snapshot(members, absent: 64_000, fed: 64_000) == .zero)
+    #expect(log.snapshot(members, absent: 51_200, fed: 51_200) == LogIndex(100))
+    #expect(log.snapshot(members, absent: 51_200, fed: 51_200) == LogIndex(200))
     // What was given up once is gone.
-    #expect(log.snapshot(members, absent: 50_000, fed: 50_000) == LogIndex(200))
+    #expect(log.snapshot(members, absent: 640_000, fed: 640_000) == LogIndex(200))
   }
 
   @Test("Who is away is waited for less long than who is being fed")
   func fed() {
     var log = Log()
-    for _ in 1...5 { _ = log.snapshot([(100, true)], absent: 2_000, fed: 50_000) }
-    #expect(log.snapshot([(100, true)], absent: 2_000, fed: 50_000) == LogIndex(100))
-    #expect(log.snapshot([(100, false)], absent: 2_000, fed: 50_000) == LogIndex(600))
+    for _ in 1...5 { _ = log.snapshot([(100, true)], absent: 25_600, fed: 640_000) }
+    #expect(log.snapshot([(100, true)], absent: 25_600, fed: 640_000) == LogIndex(100))
+    #expect(log.snapshot([(100, false)], absent: 25_600, fed: 640_000) == LogIndex(600))
   }
 
   @Test("No more is kept than the disk has left")
   func free() {
     var log = Log()
-    for _ in 1...5 { _ = log.snapshot([(100, true)], fed: 50_000) }
-    #expect(log.snapshot([(100, true)], fed: 50_000, free: 5_000) == LogIndex(100))
-    #expect(log.snapshot([(100, true)], fed: 50_000, free: 5_000) == LogIndex(600))
+    for _ in 1...5 { _ = log.snapshot([(100, true)], fed: 640_000) }
+    #expect(log.snapshot([(100, true)], fed: 640_000, free: 64_000) == LogIndex(100))
+    #expect(log.snapshot([(100, true)], fed: 640_000, free: 64_000) == LogIndex(600))
   }
 
   @Test("A snapshot from the leader is where the log begins; one on its way counts no more")
@@ -82,56 +82,81 @@ import Testing
 
 @Suite struct FeedPaceTests {
   private static let start = MonotonicTime(10_000_000_000)
+  private static let rate: UInt64 = 128 << 20
 
-  /// Bytes read in pieces of 1 MiB while clients publish `load` bytes each millisecond.
-  private func fed(milliseconds: UInt64, load: Int) -> Int {
-    var pace = FeedPace(now: Self.start)
+  /// A member that is fed in pieces of 1 MiB, each read taking a millisecond.
+  private struct Feeding {
+    var now = FeedPaceTests.start
+    var growth = LogGrowth(now: FeedPaceTests.start)
+    var pace: FeedPace
     var fed = 0
-    for step in 1...milliseconds {
-      let now = Self.start + .milliseconds(step)
-      if load > 0 { pace.proposed(load, now: now) }
-      while pace.nextRead(now: now) <= now, fed < 1 << 40 {
-        pace.fed(1 << 20)
-        fed += 1 << 20
-        if load == 0 { break }
+
+    init() {
+      var configuration = ReplicaConfiguration(
+        consensus: ConsensusConfiguration(id: NodeID(1), seed: 1), cluster: "test")
+      configuration.feedBytesPerSecond = FeedPaceTests.rate
+      pace = FeedPace(growth, configuration, now: now)
+    }
+
+    mutating func go(milliseconds: UInt64, load: Int) {
+      for _ in 0..<milliseconds {
+        now = now + .milliseconds(1)
+        if load > 0 { growth.added(load, now: now) }
+        if pace.nextRead(growth, now: now) <= now {
+          pace.fed(1 << 20)
+          fed += 1 << 20
+        }
       }
     }
-    return fed
   }
 
-  @Test("Under load a member gains a fixed rate on what comes new")
+  @Test("While the log grows a member gains a fixed rate on it, however many are behind")
   func gains() {
     for load in [1, 10_000, 300_000] {
-      let expected = 2_000 * load + 2 * Int(FeedPace.bytesPerSecond)
-      #expect(abs(fed(milliseconds: 2_000, load: load) - expected) <= 1 << 20, "load \(load)")
+      var feeding = Feeding()
+      feeding.go(milliseconds: 2_000, load: load)
+      let expected = 2_000 * load + 2 * Int(Self.rate)
+      #expect(abs(feeding.fed - expected) <= 1 << 20, "load \(load)")
     }
   }
 
-  @Test("A leader with nothing else to do feeds as fast as it reads")
+  @Test("A log that does not grow leaves time to feed as fast as it is read, and nothing is owed for it")
   func idle() {
-    #expect(fed(milliseconds: 2_000, load: 0) >= 1_900 << 20)
+    var feeding = Feeding()
+    feeding.go(milliseconds: 5_000, load: 0)
+    #expect(feeding.fed >= 4_970 << 20)
+    let before = feeding.fed
+    feeding.go(milliseconds: 1_000, load: 1_000)
+    #expect(feeding.fed - before >= Int(Self.rate) * 9 / 10)
   }
 
-  @Test("Who must wait is told until when, and may read then")
-  func waits() {
-    var pace = FeedPace(now: Self.start)
-    var now = Self.start + .milliseconds(1)
-    pace.proposed(1, now: now)
-    #expect(pace.nextRead(now: now) == now)
-    pace.fed(1 << 20)
-    let next = pace.nextRead(now: now)
-    #expect(next > now && next <= now + .milliseconds(20))
-    now = next
-    pace.proposed(0, now: now)
-    #expect(pace.nextRead(now: now) == now)
-    // What is saved up while nobody reads is bounded.
-    now = now + .seconds(100)
-    for _ in 0..<100 { pace.proposed(1 << 20, now: now) }
+  @Test("What is owed and what is saved up are bounded")
+  func bounded() {
+    var feeding = Feeding()
+    feeding.growth.added(1, now: feeding.now)
+    feeding.pace.fed(1 << 30)
+    let next = feeding.pace.nextRead(feeding.growth, now: feeding.now)
+    #expect(next > feeding.now && next <= feeding.now + .milliseconds(20))
+    // It pays as time goes by: a 32nd of a second.
+    feeding.go(milliseconds: 40, load: 1)
+    #expect(feeding.fed > 0)
+    feeding.now = feeding.now + .seconds(100)
+    for _ in 0..<100 { feeding.growth.added(1 << 20, now: feeding.now) }
     var pieces = 0
-    while pace.nextRead(now: now) <= now {
-      pace.fed(1 << 20)
+    while feeding.pace.nextRead(feeding.growth, now: feeding.now) <= feeding.now {
+      feeding.pace.fed(1 << 20)
       pieces += 1
     }
     #expect(pieces == 4)
+  }
+
+  @Test("A read that failed is not tried again at once")
+  func failed() {
+    var feeding = Feeding()
+    feeding.go(milliseconds: 100, load: 0)
+    feeding.pace.failed(now: feeding.now)
+    #expect(feeding.pace.nextRead(feeding.growth, now: feeding.now) == feeding.now + .seconds(1))
+    let later = feeding.now + .seconds(1)
+    #expect(feeding.pace.nextRead(feeding.growth, now: later) == later)
   }
 }

@@ -50,6 +50,7 @@ final class ReplicaCluster {
   var logBytesForAbsent: UInt64 = 0
   var logBytesForFed: UInt64 = 0
   var freeBytes = UInt64.max
+  var feedBytesPerSecond: UInt64 = 128 << 20
   /// Streams of snapshots that were begun.
   var snapshotsSent = 0
 
@@ -99,6 +100,7 @@ final class ReplicaCluster {
     configuration.cacheBytesMax = cacheBytes
     configuration.logBytesForAbsent = logBytesForAbsent
     configuration.logBytesForFed = logBytesForFed
+    configuration.feedBytesPerSecond = feedBytesPerSecond
     let machine: QueueMachine
     do {
       machine =

@@ -287,6 +287,41 @@ struct TestClient {
     #expect(other?.entries.first?.index ?? .zero > LogIndex(20))
   }
 
+  @Test("Under load a member that is behind is fed at its pace, and hears from its leader meanwhile")
+  func paced() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.cacheBytes = 2_000
+    cluster.feedBytesPerSecond = 50_000
+    cluster.startAll()
+    var client = TestClient(cluster: cluster)
+    client.begin()
+    let leader = try #require(cluster.leader)
+    let term = leader.replica?.consensus.term
+    let late = try #require(cluster.nodes.first { $0.id != leader.id })
+    cluster.crash(late)
+    for _ in 0..<100 {
+      client.publish([String(repeating: "x", count: 900)])
+      cluster.step()
+    }
+    cluster.start(late)
+    var published = 100
+    var waits = 0
+    var steps = 0
+    // Some entries are always on their way.
+    while (late.replica?.applied.advanced(by: 5) ?? .zero) < leader.replica?.applied ?? .zero {
+      client.publish(["y"])
+      published += 1
+      cluster.step()
+      steps += 1
+      if leader.replica?.isFeedPaced == true { waits += 1 }
+      try #require(steps < 10_000)
+    }
+    // 90 kB at 50 kB/s, in steps of a millisecond; many times what a follower waits for a leader.
+    #expect(steps > 1_500 && waits > 1_000)
+    #expect(leader.replica?.consensus.term == term && late.replica?.leader == leader.id)
+    cluster.run(until: "the confirms") { _ in client.isConfirmed(through: UInt64(published)) }
+  }
+
   @Test("The log does not reach back further than it may, nor where the disk has no room")
   func notKept() throws {
     let small = ReplicaCluster(3)
