@@ -169,7 +169,8 @@ extension NodeLoop {
       let used = store.figures.diskBytes
       free = min(free, limit > used ? UInt64(limit) - used : 0)
     }
-    let reserve = UInt64(2 * configuration.storage.segmentBytes + configuration.storage.snapshotBytes)
+    let storage = configuration.storage
+    let reserve = UInt64(2 * storage.segmentBytes + storage.snapshotBytes)
     return free > reserve ? free - reserve : 0
   }
 

@@ -120,7 +120,7 @@ import Testing
     }
   }
 
-  @Test("A log that does not grow leaves time to feed as fast as it is read, and nothing is owed for it")
+  @Test("While the log does not grow a member is fed as it is read, and owes nothing for it")
   func idle() {
     var feeding = Feeding()
     feeding.go(milliseconds: 5_000, load: 0)

@@ -287,7 +287,7 @@ struct TestClient {
     #expect(other?.entries.first?.index ?? .zero > LogIndex(20))
   }
 
-  @Test("Under load a member that is behind is fed at its pace, and hears from its leader meanwhile")
+  @Test("Under load a member that is behind is fed at its pace, and hears from its leader")
   func paced() throws {
     let cluster = ReplicaCluster(3)
     cluster.cacheBytes = 2_000
