@@ -21,6 +21,7 @@ extension FaultActor {
     await probe.close()
     records[place].detail = detail
     await note(watch, fault, node, of: "G12")
+    if Task.isCancelled { return }
     if watch.word == .nothing, watch.breaches.isEmpty, watch.unknowns.isEmpty {
       records[place].skipped = "the node did not need the disk meanwhile"
     }
