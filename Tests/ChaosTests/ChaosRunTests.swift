@@ -40,6 +40,10 @@ import Testing
     var done = record
     done.skipped = nil
     #expect(ChaosRun.harmlessness([record, done]) == nil)
+    // Nor does one where a node was too late to be judged.
+    #expect(ChaosRun.doubt([], [done]) == nil)
+    #expect(ChaosRun.doubt([], [record]) == "no fault was done: nobody was there")
+    #expect(ChaosRun.doubt(["a", "b"], [done]) == "not known: a; b")
   }
 
   /// The proxies see no packets, and namespaces have no proxies: that is said before anything is begun.

@@ -166,11 +166,9 @@ package final class ChaosRun: Sendable {
     }
     let isInterrupted = Task.isCancelled
     if isInterrupted { trouble = "it was interrupted" }
-    let unknowns = await parts.faults.unknowns
-    if trouble == nil, !unknowns.isEmpty {
-      trouble = "not known: " + unknowns.joined(separator: "; ")
+    if trouble == nil {
+      trouble = Self.doubt(await parts.faults.unknowns, await parts.faults.records)
     }
-    if trouble == nil { trouble = Self.harmlessness(await parts.faults.records) }
     let exits = await finish(parts)
     setPhase(.judging)
     do {
@@ -195,6 +193,12 @@ package final class ChaosRun: Sendable {
       try cleanUp(directory, keeps: true)
       throw ChaosError("\(error); the nodes' directory is \(directory.path)")
     }
+  }
+
+  /// Why a run that came to its end does not show that all is well.
+  static func doubt(_ unknowns: [String], _ records: [FaultRecord]) -> String? {
+    unknowns.isEmpty
+      ? harmlessness(records) : "not known: \(unknowns.joined(separator: "; "))"
   }
 
   /// A run that harmed nobody shows nothing.
