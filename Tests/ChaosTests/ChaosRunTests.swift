@@ -2,15 +2,18 @@
 
 import Base
 import Foundation
+import Synchronization
 import Testing
 
 @testable import ChaosHarness
 
 @Suite struct ChaosRunTests {
-  private func options(duration: Nanoseconds) throws -> ChaosOptions {
+  private func options(
+    duration: Nanoseconds, in place: String = NSTemporaryDirectory()
+  ) throws -> ChaosOptions {
     var options = ChaosOptions(scenario: try ScenarioLibrary.scenario("leader-kill"), seed: 1)
     options.duration = duration
-    options.temporary = NSTemporaryDirectory()
+    options.temporary = place
     return options
   }
 
@@ -20,7 +23,9 @@ import Testing
       throw ChaosError("nothing is to be started")
     }
     #expect(run.plan.faults.isEmpty)
-    let error = await #expect(throws: ChaosError.self) { _ = try await run.run { _ in } }
+    let error = await #expect(throws: ChaosError.self) {
+      _ = try await run.run(warn: { _ in }) { _ in }
+    }
     #expect(error?.description == "2s are too short for any fault of leader-kill")
   }
 
@@ -35,6 +40,10 @@ import Testing
     var done = record
     done.skipped = nil
     #expect(ChaosRun.harmlessness([record, done]) == nil)
+    // Nor does one where a node was too late to be judged.
+    #expect(ChaosRun.doubt([], [done]) == nil)
+    #expect(ChaosRun.doubt([], [record]) == "no fault was done: nobody was there")
+    #expect(ChaosRun.doubt(["a", "b"], [done]) == "not known: a; b")
   }
 
   /// The proxies see no packets, and namespaces have no proxies: that is said before anything is begun.
@@ -60,7 +69,9 @@ import Testing
     let run = ChaosRun(options) { _, _ in throw ChaosError("nothing is to be started") }
     let message = "no fault of \(name) can be done: \(reason)"
     #expect(run.misuse == message)
-    let error = await #expect(throws: ChaosError.self) { _ = try await run.run { _ in } }
+    let error = await #expect(throws: ChaosError.self) {
+      _ = try await run.run(warn: { _ in }) { _ in }
+    }
     #expect(error?.description == message)
     #expect(try ClusterFiles.names(in: place).isEmpty)
   }
@@ -90,12 +101,36 @@ import Testing
     try ClusterFiles.makeDirectory(place + "/skein-chaos-begins")
     try ClusterFiles.makeDirectory(place + "/other")
     try ClusterFiles.write("", to: place + "/other/running")
-    try RunDirectory.removeRemains(in: place)
+    #expect(RunDirectory.removeRemains(in: place).isEmpty)
     let left = try ClusterFiles.names(in: place).map { "\(place)/\($0)" }
     #expect(
       Set(left) == [running.path, kept.path, place + "/skein-chaos-begins", place + "/other"])
     try running.remove()
     #expect(access(running.path, F_OK) != 0)
+    // What fails is told.
+    #expect(RunDirectory.removeRemains(in: place + "/none").count == 1)
+  }
+
+  /// Whoever ends a run at once leaves its directory, and no later run removes it.
+  @Test func whatIsEndedAtOnceKeepsItsDirectory() async throws {
+    let place = try ClusterFiles.makeTemporaryDirectory(in: NSTemporaryDirectory())
+    defer { try? FileManager.default.removeItem(atPath: place) }
+    let options = try options(duration: .seconds(20), in: place)
+    let box = Mutex<ChaosRun?>(nil)
+    let run = ChaosRun(options) { _, _ in
+      // As a signal's handler does it: beside what starts a node, and waiting for it to kill that too.
+      Thread.detachNewThread { box.withLock { $0 }?.killAll() }
+      let names = try ClusterFiles.names(in: place)
+      #expect(names.count == 1)
+      let lock = "\(place)/\(names[0])/running"
+      for _ in 0..<10_000 where access(lock, F_OK) == 0 { usleep(1000) }
+      #expect(access(lock, F_OK) != 0)
+      throw ChaosError("it was ended at once")
+    }
+    box.withLock { $0 = run }
+    _ = await #expect(throws: ChaosError.self) {
+      _ = try await run.run(warn: { _ in }) { _ in }
+    }
   }
 
   /// Nothing of a run stays that could not even begin.
@@ -106,7 +141,9 @@ import Testing
     options.temporary = place
     options.report = "/proc/no/such/place"
     let run = ChaosRun(options) { _, _ in throw ChaosError("nothing is to be started") }
-    _ = await #expect(throws: ChaosError.self) { _ = try await run.run { _ in } }
+    _ = await #expect(throws: ChaosError.self) {
+      _ = try await run.run(warn: { _ in }) { _ in }
+    }
     #expect(try ClusterFiles.names(in: place).isEmpty)
   }
 }

@@ -2,6 +2,7 @@
 
 import Base
 import History
+import SkeinClient
 import Testing
 
 @testable import ChaosHarness
@@ -29,16 +30,24 @@ import Testing
     #expect(watch.word == .stopped && watch.breaches.isEmpty)
   }
 
-  @Test func whoWritesOnMustSaySo() {
+  /// It may be only slow to say it: that is not known, and no breach.
+  @Test func whoWritesOnShouldSaySo() {
+    func ended(_ sights: [FullDiskWatch.Sight], mustSay: Bool = true) -> FullDiskWatch {
+      var watch = watch(sights, mustSay: mustSay)
+      watch.end()
+      return watch
+    }
     // Nobody wrote: nothing is to be said.
-    #expect(watch([sight(0), sight(5000)]).breaches.isEmpty)
-    #expect(watch([sight(0), sight(100, last: 2), sight(2000, last: 9)]).breaches.isEmpty)
+    #expect(ended([sight(0), sight(5000)]).unknowns.isEmpty)
+    #expect(ended([sight(0), sight(100, last: 2), sight(2000, last: 9)]).unknowns.isEmpty)
     let sights = [sight(0), sight(100, last: 2), sight(2200, last: 9), sight(3000, last: 12)]
     // A limit may not have been reached.
-    #expect(watch(sights, mustSay: false).breaches.isEmpty)
-    let silent = watch(sights)
+    #expect(ended(sights, mustSay: false).unknowns.isEmpty)
+    #expect(ended(sights + [sight(3100, refuses)]).unknowns.isEmpty)
+    let silent = ended(sights)
+    #expect(silent.breaches.isEmpty)
     #expect(
-      silent.breaches == ["has written for 2s since and did not say that its disk is full"])
+      silent.unknowns == ["wrote for more than 2s and had not said that its disk is full"])
   }
 
   @Test func whoStoppedStaysSo() {
@@ -48,45 +57,125 @@ import Testing
         == ["takes part again after it had stopped for want of space, and nobody had started it"])
   }
 
-  /// Only where the same leader refused before and after.
+  /// Two sights of which nothing follows of what was tried between them.
+  private var apart: [(before: FullDiskWatch.Sight, after: FullDiskWatch.Sight)] {
+    [
+      (sight(500, refuses), sight(600, refuses)),
+      (sight(500, refuses, leads: 3), sight(600, refuses)),
+      (sight(500, refuses, leads: 3), sight(600, stopped)),
+      (sight(500, refuses, leads: 3), sight(600, leads: 3)),
+      (sight(500, refuses, leads: 3), sight(600, refuses, leads: 4)),
+    ]
+  }
+
+  /// Only where the same leader refused before and after, and did not say otherwise between.
   @Test func whoRefusesConfirmsNothing() {
     var watch = watch([sight(0), sight(500, refuses, leads: 3)])
-    watch.confirmed(before: sight(500, refuses), after: sight(600, refuses))
-    watch.confirmed(before: sight(500, refuses, leads: 3), after: sight(600, refuses))
-    watch.confirmed(before: sight(500, refuses, leads: 3), after: sight(600, stopped))
-    watch.confirmed(before: sight(500, refuses, leads: 3), after: sight(600, refuses, leads: 4))
+    for (before, after) in apart { watch.confirmed(before: before, after: after, took: false) }
+    let (before, after) = (sight(500, refuses, leads: 3), sight(600, refuses, leads: 3))
+    watch.confirmed(before: before, after: after, took: true)
     #expect(watch.breaches.isEmpty)
-    watch.confirmed(before: sight(500, refuses, leads: 3), after: sight(600, refuses, leads: 3))
+    watch.confirmed(before: before, after: after, took: false)
     #expect(watch.breaches == ["confirmed a publish although it said that it refuses them"])
   }
 
+  /// A refusal is a breach, being late is not; both only where the same leader was full all the while.
   @Test func consumersGoOn() {
     var watch = watch([sight(0), sight(500, refuses)])
-    watch.notDrained("it takes more than 5.0 seconds")
-    #expect(
-      watch.breaches
-        == ["is full and nothing can be consumed any more: it takes more than 5.0 seconds"])
+    for (before, after) in apart {
+      watch.drained(.refused("no"), before: before, after: after, took: false)
+      watch.drained(.unknown("late"), before: before, after: after, took: false)
+    }
+    let (before, after) = (sight(500, refuses, leads: 3), sight(600, refuses, leads: 3))
+    watch.drained(.refused("no"), before: before, after: after, took: true)
+    watch.drained(.done, before: before, after: after, took: false)
+    #expect(watch.breaches.isEmpty && watch.unknowns.isEmpty)
+    watch.drained(.unknown("late"), before: before, after: after, took: false)
+    #expect(watch.breaches.isEmpty)
+    #expect(watch.unknowns == ["is full, and what waited in a queue was not taken out: late"])
+    watch.drained(.refused("no"), before: before, after: after, took: false)
+    #expect(watch.breaches == ["is full and nothing can be consumed any more: no"])
+  }
+
+  /// Only what a node says counts as a refusal; what came too late, or was cancelled, does not.
+  @Test func onlyARefusalIsOne() {
+    typealias Attempt = RoomProbe.Attempt
+    for error: SkeinError in [
+      .cancelled, .closed, .timedOut("it"), .unreachable("it"), .requestUnknown("it"), .leaseLost,
+      .refused(.notLeader, detail: ""), .refused(.noQuorum, detail: ""),
+    ] {
+      #expect(Attempt(error) == .unknown("\(error)"))
+    }
+    let error = SkeinError.refused(.diskFailed, detail: "")
+    #expect(Attempt(error) == .refused("\(error)"))
+  }
+
+  /// An empty batch is the end of a consumer, not a reason to ask again.
+  @Test func aDrainThatGetsNothingEnds() async throws {
+    var batches = [7, 0, 20]
+    let broken = try await RoomProbe.takeOut(20) { batches.removeFirst() }
+    #expect(broken == .unknown("no more came after 7 of 20") && batches == [20])
+    let done = try await RoomProbe.takeOut(20) { batches.removeFirst() }
+    #expect(done == .done && batches.isEmpty)
+  }
+
+  /// A consumer to whom nothing is delivered: it waits until it is cancelled, and says so by an empty batch.
+  private static func nothingComes() async throws(SkeinError) -> RoomProbe.Attempt {
+    try await RoomProbe.takeOut(20) { () async throws(SkeinError) in
+      do { try await Task.sleep(for: .seconds(86_400)) } catch { return 0 }
+      return 20
+    }
+  }
+
+  @Test func aDrainThatWaitsIsReportedAsLate() async {
+    let late = await RoomProbe.limited(.milliseconds(1)) { () async throws(SkeinError) in
+      try await Self.nothingComes()
+    }
+    #expect(late == .unknown("it takes more than \(Duration.milliseconds(1))"))
+  }
+
+  @Test func aDrainThatIsCancelledReturnsAndShowsNothing() async {
+    let drain = Task {
+      await RoomProbe.limited(.seconds(86_400)) { () async throws(SkeinError) in
+        try await Self.nothingComes()
+      }
+    }
+    drain.cancel()
+    #expect(await drain.value == .unknown("it was interrupted"))
+    // Whatever it came to.
+    let done = Task {
+      withUnsafeCurrentTask { $0?.cancel() }
+      return await RoomProbe.limited(.seconds(86_400)) { .refused("no") }
+    }
+    #expect(await done.value == .unknown("it was interrupted"))
   }
 
   @Test func nothingIsWrittenAfterTheEnd() {
-    var watch = watch([sight(0), sight(500, stopped)])
-    watch.filesChanged([])
+    var watch = watch([sight(0), sight(500)])
+    let (old, new) = (["segment-1": "a", "state": "b"], ["segment-1": "c", "state": "b"])
+    watch.see(files: old, at: .milliseconds(500))
+    watch.see(sight(600, stopped))
+    watch.see(files: old, at: .milliseconds(600))
+    // It was under way.
+    watch.see(files: new, at: .milliseconds(1700))
+    watch.see(files: new, at: .milliseconds(2600))
+    watch.see(files: old, at: .milliseconds(2700))
+    watch.see(files: old, at: .milliseconds(3700))
     #expect(watch.breaches.isEmpty)
-    watch.filesChanged(["segment-0000000001", "state"])
-    #expect(
-      watch.breaches
-        == ["wrote after it had stopped for want of space: segment-0000000001, state"])
+    watch.see(files: new, at: .milliseconds(3701))
+    #expect(watch.breaches == ["wrote after it had stopped for want of space: segment-1"])
   }
 
-  @Test func withRoomPublishesAreTakenAgain() {
+  @Test func withRoomPublishesShouldBeTakenAgain() {
     var watch = watch([sight(0), sight(500, refuses)])
-    watch.see(sight(3000, refuses), roomFor: .seconds(9))
-    watch.see(sight(3000), roomFor: .seconds(11))
-    // Who stopped waits to be started.
-    watch.see(sight(3000, stopped), roomFor: .seconds(11))
+    watch.isLate(sight(12_000, refuses))
+    watch.isLate(nil)
     #expect(watch.breaches.isEmpty)
-    watch.see(sight(3000, refuses), roomFor: .seconds(11))
-    #expect(watch.breaches == ["still refuses publishes 10s after there was room again"])
+    #expect(
+      watch.unknowns == [
+        "still refuses publishes 10s after there was room again",
+        "does not answer 10s after there was room again",
+      ])
   }
 
   /// What a node was seen to do decides over the promise, whatever the history says.

@@ -99,4 +99,18 @@ import Testing
     #expect(Set(free) == Set(200...249).subtracting([202, 203]))
     #expect(NamespaceNetwork.freeNetworks(routes: routes, from: 105).first == 205)
   }
+
+  /// A route takes all that its mask covers; where a VPN takes everything in two halves it is as a default route.
+  @Test(arguments: [
+    ("0000000A", "000000FF", Set<Int>()),
+    ("0000D00A", "0000F0FF", Set(200...207).union(224...249)),
+    ("0000C80A", "0000FEFF", Set(202...249)),
+    ("0100F90A", "FFFFFFFF", Set(200...248)),
+    ("0000000B", "000000FF", Set(200...249)),
+    ("00000000", "00000080", Set(200...249)),
+  ])
+  func aRouteTakesWhatItsMaskCovers(_ address: String, _ mask: String, _ free: Set<Int>) {
+    let routes = "Iface\neth0 \(address) 00000000 0001 0 0 0 \(mask) 0 0 0\n"
+    #expect(Set(NamespaceNetwork.freeNetworks(routes: routes, from: 1)) == free)
+  }
 }

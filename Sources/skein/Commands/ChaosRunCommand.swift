@@ -28,9 +28,9 @@ enum ChaosRunCommand {
       Starts the nodes as processes of this program in a directory of their own, which is removed at
       the end. Ctrl-C heals, stops everything, and judges what there is; a second one
       kills the nodes and leaves their directory.
-      Exit codes: 0 valid; 2 a promise was broken, or a node crashed or stopped taking part; 3 nobody
-      knows, since it could not be brought to its end, was interrupted, or harmed nothing; 1 it could
-      not be started.
+      Exit codes: 0 valid; 2 a promise was broken, as a history or a node shows, or a node crashed or
+      stopped taking part; 3 nobody knows, since it could not be brought to its end, was interrupted,
+      harmed nothing, or a node was too late to be judged; 1 it could not be started.
       """,
     run: .asynchronous(run))
 
@@ -51,7 +51,8 @@ enum ChaosRunCommand {
         + " \(DurationText.format(options.duration))\n")
     let line = ChaosProgressLine()
     let result = try await Interruption.cancels(atOnce: { run.killAll() }) {
-      try await run.run { line.show($0) }
+      try await run.run(
+        warn: { StandardError.write("chaos: \($0)\n") }, progress: { line.show($0) })
     }
     line.end()
     try StandardOutput.write(

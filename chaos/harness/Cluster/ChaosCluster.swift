@@ -10,25 +10,6 @@ import SkeinClient
 package typealias Launch =
   @Sendable (_ words: [String], _ logFile: String) throws -> Int32
 
-/// A node ended that nobody had told to, or takes no part any more while its process lives.
-package struct NodeExit: Equatable, Sendable {
-  package let node: Int
-  package let time: Nanoseconds
-  /// `signal 6`, `exit code 1`, `stopped taking part: …`, `leads term 7, in which node 1 had led`.
-  package let cause: String
-  /// Its last words.
-  package let log: String
-  /// The process lived on.
-  package var isAlive = false
-  /// The promise that it broke, such as `G12`, where that is known.
-  package var promise: String?
-
-  /// It said why it could not start: a port in use, a directory that is none.
-  var wasRefused: Bool { cause == Self.refusal }
-
-  static let refusal = "exit code 1"
-}
-
 package actor ChaosCluster {
   nonisolated let places: ClusterPlaces
   nonisolated let leaders: LeaderWatch
@@ -126,19 +107,42 @@ package actor ChaosCluster {
 
   private static let refusalMax = Duration.seconds(10)
 
-  /// Starts a node that cannot start, and has it stopped if it does.
-  /// - Returns: whether it refused.
-  func isRefused(_ node: Int) async throws -> Bool {
+  /// What a node does that must not start.
+  enum DamagedStart {
+    case refused
+    /// It has answered.
+    case serves
+    case unknown(String)
+  }
+
+  /// Starts a node that cannot start, and has it stopped if it does. What else it ends with is noted.
+  func startDamaged(_ node: Int) async throws -> DamagedStart {
     try await start(node)
-    guard let pid = nodes[node]?.pid else { return true }
-    let status = await waitForEnd(pid, atMost: Self.refusalMax)
-    guard let status else {
-      await stop(node)
-      return false
+    guard let pid = nodes[node]?.pid else { return .unknown("the run ends") }
+    let begin = ContinuousClock.now
+    while true {
+      if let status = processes.endStatus(pid) {
+        let cause = Self.cause(status)
+        if cause != NodeExit.refusal { note(node, cause) }
+        _ = takeProcess(node)
+        await ended(node)
+        return cause == NodeExit.refusal ? .refused : .unknown("it ended with \(cause)")
+      }
+      var result: DamagedStart?
+      if (try? await overview(of: node)) != nil {
+        result = .serves
+      } else if Task.isCancelled {
+        result = .unknown("it was interrupted")
+      } else if ContinuousClock.now - begin > Self.refusalMax {
+        result = .unknown("it neither ends nor answers within \(Self.refusalMax)")
+      }
+      if let result {
+        await stop(node)
+        return result
+      }
+      usleep(1000)
+      await Task.yield()
     }
-    _ = takeProcess(node)
-    await ended(node)
-    return Self.cause(status) == NodeExit.refusal
   }
 
   /// A node that is in a fault's hands has ended by itself.

@@ -46,6 +46,12 @@ struct ClusterPlaces: Sendable {
       .compactMap { line in line.firstRange(of: mark).map { String(line[$0.upperBound...]) } }.first
   }
 
+  /// Whether the node has told this since its log was so long.
+  func hasSaid(_ words: String, by node: Int, from offset: Int) -> Bool {
+    let bytes = (try? ClusterFiles.read(logFile(node), from: offset)) ?? []
+    return String(decoding: bytes, as: UTF8.self).contains(" info: \(words)\n")
+  }
+
   private func clientPort(_ node: Int) -> Int { Int(basePort) + node }
   private func peerPort(_ node: Int) -> Int { clientPort(node) + Self.peerPortDistance }
 

@@ -31,21 +31,39 @@ struct RunDirectory: ~Copyable {
   deinit { close(lock) }
 
   /// The run is over, and what is here is for people: no other run removes it.
-  func keep() throws(ChaosError) { try ClusterFiles.remove("\(path)/\(Self.lockName)") }
+  func keep() throws(ChaosError) { try Self.keep(path) }
+
+  static func keep(_ path: String) throws(ChaosError) {
+    try ClusterFiles.remove("\(path)/\(lockName)")
+  }
 
   func remove() throws(ChaosError) { try ClusterFiles.remove(path) }
 
   /// Removes what runs of this user's left in `parent` that were killed.
-  static func removeRemains(in parent: String) throws(ChaosError) {
-    for name in try ClusterFiles.names(in: parent) where name.hasPrefix(prefix) {
-      let directory = "\(parent)/\(name)"
-      var information = stat()
-      guard lstat(directory, &information) == 0, information.st_uid == geteuid() else { continue }
-      let lock = open("\(directory)/\(lockName)", O_WRONLY | O_CLOEXEC | O_NOFOLLOW)
-      // None: it is kept, or begins just now.
-      if lock < 0 { continue }
-      defer { close(lock) }
-      if flock(lock, LOCK_EX | LOCK_NB) == 0 { try ClusterFiles.remove(directory) }
+  /// - Returns: what could not be removed, and why: no reason not to begin.
+  static func removeRemains(in parent: String) -> [ChaosError] {
+    var failures: [ChaosError] = []
+    do throws(ChaosError) {
+      for name in try ClusterFiles.names(in: parent) where name.hasPrefix(prefix) {
+        do throws(ChaosError) {
+          try removeIfLeft("\(parent)/\(name)")
+        } catch {
+          failures.append(error)
+        }
+      }
+    } catch {
+      failures.append(error)
     }
+    return failures
+  }
+
+  private static func removeIfLeft(_ directory: String) throws(ChaosError) {
+    var information = stat()
+    guard lstat(directory, &information) == 0, information.st_uid == geteuid() else { return }
+    let lock = open("\(directory)/\(lockName)", O_WRONLY | O_CLOEXEC | O_NOFOLLOW)
+    // None: it is kept, or begins just now.
+    if lock < 0 { return }
+    defer { close(lock) }
+    if flock(lock, LOCK_EX | LOCK_NB) == 0 { try ClusterFiles.remove(directory) }
   }
 }

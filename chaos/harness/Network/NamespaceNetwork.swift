@@ -57,7 +57,7 @@ final class NamespaceNetwork: NetworkControl {
   /// Gives the hub and the harness addresses in a network that nobody here has a way to.
   /// - Returns: `10.X`.
   private static func connect(hub: String) throws(ChaosError) -> String {
-    var failure = ChaosError("all networks from 10.200 to 10.249 are in use")
+    var failure = ChaosError("the machine has a way to all networks from 10.200 to 10.249")
     let routes = (try? ClusterFiles.read("/proc/net/route")) ?? []
     for number in freeNetworks(routes: String(decoding: routes, as: UTF8.self), from: getpid()) {
       let network = "10.\(number)"
@@ -80,18 +80,24 @@ final class NamespaceNetwork: NetworkControl {
   private static let networkCount = 50
 
   /// The X for which there is no route into 10.X.
-  /// - Parameter routes: as in /proc/net/route: a head, then lines whose second word is the destination, in
-  ///   hexadecimal digits, its first byte last.
+  /// - Parameter routes: as in /proc/net/route: a head, then lines whose second word is the destination and whose
+  ///   eighth is its mask, in hexadecimal digits, the first byte last.
   static func freeNetworks(routes: String, from process: pid_t) -> [Int] {
-    let taken = routes.split(separator: "\n").dropFirst().compactMap { line -> Int? in
+    let taken = routes.split(separator: "\n").dropFirst().compactMap {
+      line -> (address: UInt32, mask: UInt32)? in
       let words = line.split(whereSeparator: \.isWhitespace)
-      guard words.count > 1, let address = UInt32(words[1], radix: 16), address & 0xff == 10
+      guard words.count > 7, let address = UInt32(words[1], radix: 16),
+        let mask = UInt32(words[7], radix: 16)
       else { return nil }
-      return Int(address >> 8 & 0xff)
+      // Shorter than 10.0.0.0/8 is the way to everywhere, also in two halves.
+      return mask & 0xff == 0xff ? (address, mask) : nil
     }
     // The first one that is tried differs from process to process.
-    return (0..<networkCount).map { 200 + (Int(process) + $0) % networkCount }
-      .filter { !taken.contains($0) }
+    return (0..<networkCount).map { 200 + (Int(process) + $0) % networkCount }.filter { number in
+      let network = UInt32(number) << 8 | 10
+      // A wider route covers it, a narrower one lies in it.
+      return !taken.contains { ($0.address ^ network) & $0.mask & 0xffff == 0 }
+    }
   }
 
   private func namespace(_ node: Int) -> String { Self.namespace(prefix, node) }

@@ -9,7 +9,7 @@ package struct ChaosResult: Sendable {
   package let verdict: Verdict
   /// Why the run is not complete: it could not be started, healed or drained.
   package let trouble: String?
-  /// Nodes that ended though nobody had told them to.
+  /// Nodes that ended though nobody had told them to, stopped taking part, or were seen to break a promise.
   package let exits: [NodeExit]
   package let faults: [FaultRecord]
   package let leaderships: [Leadership]

@@ -78,8 +78,13 @@ package final class ChaosRun: Sendable {
   /// What is between the nodes, while there is something.
   private let network = Mutex<(any NetworkControl)?>(nil)
 
-  /// Ends all nodes at once and for ever: for a process that is about to end itself.
+  /// The directory of the run, while there is one.
+  private let directory = Mutex<String?>(nil)
+
+  /// Ends all nodes at once and for ever, and leaves their directory: for a process that is about to end itself.
   package func killAll() {
+    // First, so that nothing that hangs is before it. If it cannot be kept, the next run removes it.
+    if let path = directory.withLock({ $0 }) { try? RunDirectory.keep(path) }
     processes.killAll()
     for disk in disks.withLock({ $0 }) { disk.detach() }
     network.withLock({ $0 })?.abandon()
@@ -110,10 +115,12 @@ package final class ChaosRun: Sendable {
   }
 
   /// Runs it. However it ends, nothing of it keeps running.
-  /// - Parameter progress: called a few times a second.
+  /// - Parameters:
+  ///   - warn: told what went wrong and is no reason to end.
+  ///   - progress: called a few times a second.
   /// - Throws: why it could not be started.
   package func run(
-    progress: @escaping @Sendable (ChaosProgress) -> Void
+    warn: (String) -> Void, progress: @escaping @Sendable (ChaosProgress) -> Void
   ) async throws -> ChaosResult {
     if plan.faults.isEmpty {
       throw ChaosError(
@@ -121,11 +128,14 @@ package final class ChaosRun: Sendable {
           + " \(options.scenario.name)")
     }
     if let misuse { throw ChaosError(misuse) }
-    try RunDirectory.removeRemains(in: options.temporary)
+    for failure in RunDirectory.removeRemains(in: options.temporary) {
+      warn("what an earlier run left is not removed: \(failure)")
+    }
     let base = try options.basePort ?? ClusterPlaces.freeBasePort(nodes: options.scenario.nodes)
     let reportDirectory = options.report
     if let reportDirectory { try ClusterFiles.makeDirectory(reportDirectory) }
     let directory = try RunDirectory(in: options.temporary)
+    self.directory.withLock { $0 = directory.path }
     let places = ClusterPlaces(directory: directory.path, basePort: base)
     if options.scenario.diskBytes != nil {
       disks.withLock { $0 = (1...ClusterPlaces.nodesMax).map { places.disk($0) } }
@@ -156,7 +166,9 @@ package final class ChaosRun: Sendable {
     }
     let isInterrupted = Task.isCancelled
     if isInterrupted { trouble = "it was interrupted" }
-    if trouble == nil { trouble = Self.harmlessness(await parts.faults.records) }
+    if trouble == nil {
+      trouble = Self.doubt(await parts.faults.unknowns, await parts.faults.records)
+    }
     let exits = await finish(parts)
     setPhase(.judging)
     do {
@@ -181,6 +193,12 @@ package final class ChaosRun: Sendable {
       try cleanUp(directory, keeps: true)
       throw ChaosError("\(error); the nodes' directory is \(directory.path)")
     }
+  }
+
+  /// Why a run that came to its end does not show that all is well.
+  static func doubt(_ unknowns: [String], _ records: [FaultRecord]) -> String? {
+    unknowns.isEmpty
+      ? harmlessness(records) : "not known: \(unknowns.joined(separator: "; "))"
   }
 
   /// A run that harmed nobody shows nothing.

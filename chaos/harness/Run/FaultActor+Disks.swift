@@ -24,7 +24,7 @@ extension FaultActor {
     if fault.line.kind == .diskFull {
       try await fillDisk(fault, node, place)
     } else if fault.line.kind == .diskLimit {
-      try await limitDisk(fault, node)
+      try await limitDisk(fault, node, place)
     } else {
       var old: DiskFaults.OldFile?
       if fault.line.kind == .diskStale { old = try DiskFaults.remember(in: directory) }
@@ -44,10 +44,12 @@ extension FaultActor {
     // Only now it is over: until it has everything again, the others must keep theirs.
     if let trouble = await cluster.waitUntilHealthy(atMost: .seconds(60)) {
       // If it has ended, that is against the promises, and more than nobody's knowing.
-      await cluster.noteIfEnded(node)
+      if !Task.isCancelled { await cluster.noteIfEnded(node) }
       throw ChaosError("after \(fault.line.name): \(trouble)")
     }
-    if fault.line.kind == .diskLimit {
+    if records[place].skipped != nil {
+      // Then there is nothing that it could say.
+    } else if fault.line.kind == .diskLimit {
       if let said = cluster.places.warning("publishes are refused", by: node, from: logBytes) {
         records[place].detail = said
       } else {
@@ -67,10 +69,13 @@ extension FaultActor {
   /// to begin anew, as with an empty disk.
   private func expectRefusal(_ node: Int, _ directory: String, _ place: Int) async throws {
     let damage = records[place].detail
-    if try await cluster.isRefused(node) {
+    switch try await cluster.startDamaged(node) {
+    case .refused:
       records[place].detail += "; it refused to start, and its directory was emptied"
-    } else {
+    case .serves:
       await cluster.noteBreach("started in spite of damage: \(damage)", by: node, of: "G11")
+    case .unknown(let reason):
+      if !Task.isCancelled { isNotKnown("whether node \(node) starts after \(damage): \(reason)") }
     }
     _ = try DiskFaults.wipe(directory)
   }

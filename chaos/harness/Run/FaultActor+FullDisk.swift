@@ -5,102 +5,132 @@ import SkeinClient
 
 extension FaultActor {
   private static let lookInterval = Duration.milliseconds(50)
-  /// After it has stopped, what was under way may end.
-  private static let lastWritesMax = Nanoseconds.seconds(1)
   /// Less than the node needs to take publishes (two segments), and enough to go on for a while.
   private static let nearlyFullBytes: UInt64 = 3 << 19
 
   /// Fills the disk of a node, as far as the draw says, and makes room again.
   func fillDisk(_ fault: PlannedFault, _ node: Int, _ place: Int) async throws {
     let directory = cluster.places.dataDirectory(node)
-    let probe = try await RoomProbe(client: try await administrator())
+    guard let probe = await probe(place) else { return }
     let left = fault.draw.isMultiple(of: 2) ? Self.nearlyFullBytes : 0
     var detail = try DiskFaults.fill(directory, leaving: left)
     var watch = FullDiskWatch(mustSay: true)
-    let files = try await observe(fault, node, probe, &watch)
-    if let files {
-      watch.filesChanged(DiskFaults.changes(files, try DiskFaults.fingerprint(of: directory)))
-    }
+    try await observe(fault, node, probe, &watch)
     try DiskFaults.empty(directory)
-    detail += try await makeUse(ofRoomAt: node, &watch)
+    detail += await makeUse(ofRoomAt: node, &watch)
     await probe.close()
     records[place].detail = detail
-    for breach in watch.breaches { await cluster.noteBreach(breach, by: node, of: "G12") }
-    if watch.word == .nothing, watch.breaches.isEmpty {
+    await note(watch, fault, node, of: "G12")
+    if Task.isCancelled { return }
+    if watch.word == .nothing, watch.breaches.isEmpty, watch.unknowns.isEmpty {
       records[place].skipped = "the node did not need the disk meanwhile"
     }
   }
 
+  /// What was seen of it. A fault that was cancelled has seen what its end did, and says nothing.
+  private func note(
+    _ watch: FullDiskWatch, _ fault: PlannedFault, _ node: Int, of promise: String
+  ) async {
+    if Task.isCancelled { return }
+    for breach in watch.breaches { await cluster.noteBreach(breach, by: node, of: promise) }
+    for unknown in watch.unknowns { isNotKnown("\(fault.line.name): node \(node) \(unknown)") }
+  }
+
+  /// nil if the cluster takes no messages for it: then the fault is skipped.
+  private func probe(_ place: Int) async -> RoomProbe? {
+    do {
+      return try await RoomProbe(client: try await administrator())
+    } catch {
+      records[place].skipped = "\(error)"
+      return nil
+    }
+  }
+
   /// The node leads while its directory may not grow: what leads is what takes publishes.
-  func limitDisk(_ fault: PlannedFault, _ node: Int) async throws {
+  func limitDisk(_ fault: PlannedFault, _ node: Int, _ place: Int) async throws {
     // A limit is no reason to stop.
     cluster.leaders.excuseNoMore(node)
-    let probe = try await RoomProbe(client: try await administrator())
+    guard let probe = await probe(place) else { return }
     await cluster.stop(node)
     try await cluster.limitDisk(node, true)
     try await cluster.start(node)
-    let admin = try await administrator()
     do throws(SkeinError) {
+      let admin = try await administrator()
       try await until(clock.now + .seconds(5)) { () async throws(SkeinError) in
         try await admin.transferLeadership(to: node)
       }
+      await admin.close(within: .seconds(1))
     } catch {
       // Then the limit is not reached, which is said.
     }
-    await admin.close(within: .seconds(1))
     var watch = FullDiskWatch(mustSay: false)
-    _ = try await observe(fault, node, probe, &watch)
+    try await observe(fault, node, probe, &watch)
     await probe.close()
-    for breach in watch.breaches { await cluster.noteBreach(breach, by: node, of: "G13") }
+    await note(watch, fault, node, of: "G13")
     await cluster.stop(node)
     try await cluster.limitDisk(node, false)
   }
 
   /// Looks at the node until the fault is over, and once it has said something tries what must go on and what
   /// must not.
-  /// - Returns: its files, some time after it had stopped; nil if it has not.
   private func observe(
     _ fault: PlannedFault, _ node: Int, _ probe: RoomProbe, _ watch: inout FullDiskWatch
-  ) async throws -> [String: String]? {
-    var files: [String: String]?
-    var stoppedAt: Nanoseconds?
+  ) async throws {
+    let directory = cluster.places.dataDirectory(node)
     var isProbed = false
     while clock.now < begin + fault.end, !Task.isCancelled {
       if let sight = await look(at: node) {
         watch.see(sight)
-        if watch.word == .stopped { stoppedAt = stoppedAt ?? clock.now }
         if watch.word != .nothing, !isProbed {
           isProbed = true
-          if let reason = await probe.drain() { watch.notDrained(reason) }
-          if await probe.publish(), let after = await look(at: node) {
-            watch.confirmed(before: sight, after: after)
-          }
+          await tryOut(node, probe, &watch)
         }
       }
-      if let stoppedAt, files == nil, clock.now > stoppedAt + Self.lastWritesMax {
-        files = try DiskFaults.fingerprint(of: cluster.places.dataDirectory(node))
-      }
-      do { try await Task.sleep(for: Self.lookInterval) } catch { break }
+      watch.see(files: try DiskFaults.fingerprint(of: directory), at: clock.now)
+      do { try await Task.sleep(for: Self.lookInterval) } catch { return }
     }
-    return files
+    watch.end()
+  }
+
+  private func tryOut(_ node: Int, _ probe: RoomProbe, _ watch: inout FullDiskWatch) async {
+    // What it says from before the first sight on.
+    let said = cluster.places.logBytes(node)
+    guard let before = await look(at: node) else { return }
+    let drained = await probe.drain()
+    guard let between = await look(at: node), !Task.isCancelled else { return }
+    watch.drained(drained, before: before, after: between, took: tookPublishes(node, since: said))
+    guard await probe.publish(), let after = await look(at: node), !Task.isCancelled
+    else { return }
+    watch.confirmed(before: between, after: after, took: tookPublishes(node, since: said))
+  }
+
+  /// It has said meanwhile that it takes publishes, whatever it says now.
+  private func tookPublishes(_ node: Int, since offset: Int) -> Bool {
+    cluster.places.hasSaid("publishes are taken again", by: node, from: offset)
   }
 
   /// There is room again: who only refused takes publishes again, who stopped is started.
   /// - Returns: what became of it, for people.
-  private func makeUse(ofRoomAt node: Int, _ watch: inout FullDiskWatch) async throws -> String {
+  private func makeUse(ofRoomAt node: Int, _ watch: inout FullDiskWatch) async -> String {
     let room = clock.now
-    while !Task.isCancelled, let sight = await look(at: node), sight.word != .stopped {
-      let time = Nanoseconds(rawValue: clock.now.rawValue - room.rawValue)
-      watch.see(sight, roomFor: time)
-      if sight.word == .nothing {
+    while true {
+      let sight = await look(at: node)
+      if Task.isCancelled { return "; it was interrupted" }
+      if sight?.word == .nothing {
         return watch.word == .nothing
           ? "" : "; publishes were refused, and taken again by themselves"
       }
-      if time > FullDiskWatch.returnMax { break }
-      do { try await Task.sleep(for: Self.lookInterval) } catch { break }
+      if sight?.word == .stopped {
+        await cluster.stop(node)
+        return "; the node stopped taking part, and was started again"
+      }
+      if clock.now > room + FullDiskWatch.returnMax {
+        watch.isLate(sight)
+        await cluster.stop(node)
+        return "; nobody knows whether the node would have taken publishes again: it was restarted"
+      }
+      do { try await Task.sleep(for: Self.lookInterval) } catch { return "; it was interrupted" }
     }
-    await cluster.stop(node)
-    return "; the node stopped taking part, and was started again"
   }
 
   /// nil if the node does not answer.
@@ -112,72 +142,6 @@ extension FaultActor {
         leads: overview.role == .leader ? overview.term : nil)
     } catch {
       return nil
-    }
-  }
-}
-
-/// A queue of its own beside the load's, with messages that wait there since before the disk was full.
-private struct RoomProbe: Sendable {
-  private let client: SkeinClient
-
-  private static let queue = "room"
-  private static let messages = 20
-  private static let drainMax = Duration.seconds(5)
-  private static let publishMax = Duration.milliseconds(1500)
-
-  init(client: SkeinClient) async throws(SkeinError) {
-    self.client = client
-    _ = try await client.declareQueue(Self.queue)
-    _ = try await client.publish(
-      (1...Self.messages).map { Message("before \($0)") }, to: Self.queue)
-  }
-
-  func close() async { await client.close(within: .seconds(1)) }
-
-  /// Takes out what waits, and has each acknowledgement confirmed.
-  /// - Returns: nil if all was done, else why not.
-  func drain() async -> String? {
-    await within(Self.drainMax, orElse: "it takes more than \(Self.drainMax)") {
-      do throws(SkeinError) {
-        let consumer = try await client.consume(Self.queue)
-        var count = 0
-        while count < Self.messages {
-          for delivery in try await consumer.nextBatch() {
-            try await delivery.acknowledge()
-            count += 1
-          }
-        }
-        consumer.cancel()
-        return nil
-      } catch {
-        return "\(error)"
-      }
-    }
-  }
-
-  /// - Returns: whether it was confirmed.
-  func publish() async -> Bool {
-    await within(Self.publishMax, orElse: false) {
-      do throws(SkeinError) {
-        try await client.publish(Message("while it is full"), to: Self.queue)
-        return true
-      } catch {
-        return false
-      }
-    }
-  }
-
-  private func within<Result: Sendable>(
-    _ limit: Duration, orElse late: Result, _ body: @escaping @Sendable () async -> Result
-  ) async -> Result {
-    await withTaskGroup { group in
-      group.addTask { await body() }
-      group.addTask {
-        do { try await Task.sleep(for: limit) } catch { return late }
-        return late
-      }
-      defer { group.cancelAll() }
-      return await group.next() ?? late
     }
   }
 }

@@ -14,11 +14,15 @@ package actor FaultActor {
   /// The rules of the faults that are on, by number.
   private var rules: [Int: [Link: LinkRule]] = [:]
   var records: [FaultRecord] = []
+  /// What nobody knows of what the nodes did, for people: the run does not show that all is well.
+  private(set) var unknowns: [String] = []
   var begin = Nanoseconds.zero
   private var isChangingMembers = false
 
   /// A disk is harmed only when all others have everything: so long is that waited for.
   static let healthWait = Duration.seconds(10)
+  /// A client of a fault's own has a leader by then, or the fault is skipped.
+  private static let connectMax = Duration.seconds(10)
 
   init(
     cluster: ChaosCluster, workload: Workload, network: any NetworkControl, recording: Recording
@@ -88,6 +92,8 @@ package actor FaultActor {
       records[place].name, value: victims.isEmpty ? nil : victims, type: .ok)
     records[place].end = clock.now
   }
+
+  func isNotKnown(_ text: String) { unknowns.append(text) }
 
   func skip(_ fault: PlannedFault, _ reason: String) {
     var record = FaultRecord(fault: fault, start: clock.now, victims: "")
@@ -207,7 +213,7 @@ package actor FaultActor {
     guard await cluster.mayJoin else { return skip(fault, "no numbers are left for new nodes") }
     isChangingMembers = true
     defer { isChangingMembers = false }
-    let admin = try await administrator()
+    guard let admin = await administrator(for: fault) else { return }
     let place = begin(fault, "")
     let (node, peers, clients) = try await cluster.startJoining()
     var leaving: Int?
@@ -238,7 +244,7 @@ package actor FaultActor {
   }
 
   private func transfer(_ fault: PlannedFault) async throws {
-    let admin = try await administrator()
+    guard let admin = await administrator(for: fault) else { return }
     let place = begin(fault, "")
     do throws(SkeinError) {
       try await admin.transferLeadership()
@@ -254,15 +260,32 @@ package actor FaultActor {
     end(place)
   }
 
-  func administrator() async throws -> SkeinClient {
+  /// nil if the fault is skipped, since there is none.
+  private func administrator(for fault: PlannedFault) async -> SkeinClient? {
+    do throws(SkeinError) {
+      return try await administrator()
+    } catch {
+      skip(fault, "\(error)")
+      return nil
+    }
+  }
+
+  /// - Throws: why the cluster cannot be reached, after a while.
+  func administrator() async throws(SkeinError) -> SkeinClient {
     let endpoints = await cluster.clientAddresses
-    while true {
-      do throws(SkeinError) {
-        return try await SkeinClient.connect(endpoints: endpoints)
-      } catch {
-        guard case .unreachable = error, !Task.isCancelled else { throw error }
+    let late = SkeinError.unreachable("not within \(Self.connectMax)")
+    let connected: Result<SkeinClient, SkeinError> = await within(
+      Self.connectMax, orElse: .failure(late)
+    ) {
+      while true {
+        do throws(SkeinError) {
+          return .success(try await SkeinClient.connect(endpoints: endpoints))
+        } catch {
+          guard case .unreachable = error, !Task.isCancelled else { return .failure(error) }
+        }
       }
     }
+    return try connected.get()
   }
 
   /// Repeats what a cluster in trouble refuses or does not answer.

@@ -34,14 +34,28 @@ struct FullDiskWatch {
   private(set) var word = Word.nothing
   /// What it did that it must not, for people.
   private(set) var breaches: [String] = []
+  /// What it may have been only too slow for, for people: nobody knows whether it would have kept the promise.
+  private(set) var unknowns: [String] = []
   private var last: Sight?
   /// It was first seen to have taken an entry since its disk is full.
   private var writesSince: Nanoseconds?
 
-  /// So long after it has written something it may say nothing.
+  private var files: Files?
+
+  /// Its files since it said that it stopped.
+  private struct Files {
+    let prints: [String: String]
+    let since: Nanoseconds
+    /// They were seen like this twice: what was under way has ended.
+    var isStill = false
+  }
+
+  /// So long after it has written something it should have said something.
   static let sayMax = Nanoseconds.seconds(2)
-  /// So long after it has room it may refuse publishes.
+  /// So long after it has room it should have taken publishes again.
   static let returnMax = Nanoseconds.seconds(10)
+  /// Between the two times that the files of a node that has stopped are seen to be the same.
+  static let stillMin = Nanoseconds.seconds(1)
 
   init(mustSay: Bool) { self.mustSay = mustSay }
 
@@ -53,43 +67,71 @@ struct FullDiskWatch {
     }
     last = sight
     if sight.word != .nothing { word = sight.word }
-    if mustSay, word == .nothing, let writesSince, sight.time > writesSince + Self.sayMax {
-      breach(
-        "has written for \(DurationText.format(Self.sayMax)) since and did not say that its disk is full"
+  }
+
+  /// The disk is full no more.
+  mutating func end() {
+    if mustSay, word == .nothing, let last, let writesSince, last.time > writesSince + Self.sayMax {
+      isNotKnown(
+        "wrote for more than \(DurationText.format(Self.sayMax)) and had not said that its disk is full"
       )
     }
   }
 
-  /// A publish was answered while the node was seen `before` and `after`.
-  mutating func confirmed(before: Sight, after: Sight) {
-    guard let term = before.leads, after.leads == term, before.word == .refuses,
-      after.word == .refuses
-    else { return }
-    breach("confirmed a publish although it said that it refuses them")
+  /// A publish was confirmed while the node was seen `before` and `after`.
+  /// - Parameter took: it has said between them that it takes publishes again.
+  mutating func confirmed(before: Sight, after: Sight, took: Bool) {
+    if !took, Self.refused(before, after) {
+      breach("confirmed a publish although it said that it refuses them")
+    }
   }
 
-  /// What waited in a queue since before the disk was full could not be taken out of it.
-  mutating func notDrained(_ reason: String) {
-    breach("is full and nothing can be consumed any more: \(reason)")
+  /// What waited in a queue since before the disk was full was taken out of it, or not, while the node was seen
+  /// `before` and `after`. Through another leader, or between two changes, it shows nothing of this node.
+  mutating func drained(_ attempt: RoomProbe.Attempt, before: Sight, after: Sight, took: Bool) {
+    if took || !Self.refused(before, after) { return }
+    switch attempt {
+    case .done: return
+    case .refused(let reason): breach("is full and nothing can be consumed any more: \(reason)")
+    case .unknown(let reason):
+      isNotKnown("is full, and what waited in a queue was not taken out: \(reason)")
+    }
   }
 
-  /// Its files, some time after it had said that it stopped, and before it was started again.
-  mutating func filesChanged(_ names: [String]) {
-    if !names.isEmpty {
+  /// It led one term all the while, and refused publishes before and after.
+  private static func refused(_ before: Sight, _ after: Sight) -> Bool {
+    guard let term = before.leads else { return false }
+    return after.leads == term && before.word == .refuses && after.word == .refuses
+  }
+
+  /// Its files. Once it has stopped and they have stood still, they must for as long as it is not started again.
+  mutating func see(files prints: [String: String], at time: Nanoseconds) {
+    guard word == .stopped else { return }
+    guard let old = files else { return files = Files(prints: prints, since: time) }
+    let names = DiskFaults.changes(old.prints, prints)
+    if names.isEmpty {
+      if time >= old.since + Self.stillMin { files?.isStill = true }
+    } else if old.isStill {
       breach("wrote after it had stopped for want of space: \(names.joined(separator: ", "))")
+    } else {
+      files = Files(prints: prints, since: time)
     }
   }
 
-  /// There has been room for so long, and the node was not started anew.
-  mutating func see(_ sight: Sight, roomFor time: Nanoseconds) {
-    if sight.word == .refuses, time > Self.returnMax {
-      breach(
-        "still refuses publishes \(DurationText.format(Self.returnMax)) after there was room again")
-    }
+  /// There has been room for `returnMax`, the node was not started anew, and was last seen like this.
+  mutating func isLate(_ sight: Sight?) {
+    let time = DurationText.format(Self.returnMax)
+    isNotKnown(
+      sight == nil
+        ? "does not answer \(time) after there was room again"
+        : "still refuses publishes \(time) after there was room again")
   }
 
   /// Each once.
   private mutating func breach(_ text: String) {
     if !breaches.contains(text) { breaches.append(text) }
+  }
+  private mutating func isNotKnown(_ text: String) {
+    if !unknowns.contains(text) { unknowns.append(text) }
   }
 }
