@@ -62,14 +62,18 @@ struct ClientRequest: Sendable {
   let promise: Promise<Result<RequestReply, SkeinError>>
   /// A refusal that, for a repeated request, only says that the first one was carried out.
   let refusalWhenRepeated: Refusal?
+  /// One that leaves open whether the first was carried out: something else may have come about what
+  /// was asked for.
+  let unknownWhenRepeated: Refusal?
   /// It is done when the leader that it was sent to is lost.
   let isDoneWithLeader: Bool
 
   init(
     _ frame: ClientFrame, promise: Promise<Result<RequestReply, SkeinError>>,
-    refusalWhenRepeated: Refusal? = nil
+    refusalWhenRepeated: Refusal? = nil, unknownWhenRepeated: Refusal? = nil
   ) {
     kind = frame.kind
+    self.unknownWhenRepeated = unknownWhenRepeated
     self.refusalWhenRepeated = refusalWhenRepeated
     isDoneWithLeader = if case .transferLeadership(to: nil) = frame { true } else { false }
     var bytes: [UInt8] = []
@@ -121,12 +125,15 @@ final class ClientShared: Sendable {
   }
 
   func ask(
-    _ frame: ClientFrame, refusalWhenRepeated: Refusal? = nil
+    _ frame: ClientFrame, refusalWhenRepeated: Refusal? = nil,
+    unknownWhenRepeated: Refusal? = nil
   ) async throws(SkeinError) -> RequestReply {
     let promise = Promise<Result<RequestReply, SkeinError>>()
     mailbox.post(
       .request(
-        ClientRequest(frame, promise: promise, refusalWhenRepeated: refusalWhenRepeated)))
+        ClientRequest(
+          frame, promise: promise, refusalWhenRepeated: refusalWhenRepeated,
+          unknownWhenRepeated: unknownWhenRepeated)))
     if ended.isKept { promise.keep(.failure(.closed)) }
     return try await promise.value(whenCancelled: .failure(.cancelled)).get()
   }

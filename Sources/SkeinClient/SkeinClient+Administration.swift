@@ -107,14 +107,16 @@ extension SkeinClient {
   ///
   /// - Throws: `refused` with `queueNotFound`; with `messageLeased` if a consumer holds it,
   ///   `messageGone` if the queue has it no more, `messageElsewhere` if another one has it, or
-  ///   `messageNotFound` if no message ever had this id.
+  ///   `messageNotFound` if no message ever had this id. `requestUnknown` if no answer came in time; or
+  ///   if the first one was lost with the leader and the next one has the message no more, which may
+  ///   have been consumed or expired as well.
   public func cancelMessage(
     _ id: MessageIdentifier, in queue: String
   ) async throws(SkeinError) {
     try check(queue)
     _ = try count(
       await shared.ask(
-        .cancelMessage(queue: queue, message: id.stored), refusalWhenRepeated: .messageGone))
+        .cancelMessage(queue: queue, message: id.stored), unknownWhenRepeated: .messageGone))
   }
 
   /// Makes a message that waits ready `delay` from now, sooner or later than it would be. Throws as

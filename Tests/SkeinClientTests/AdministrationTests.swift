@@ -120,6 +120,33 @@ import Wire
     await client.close()
   }
 
+  /// comings-and-goings, seed 5: it had expired before the next leader was asked, and came back by a redrive.
+  @Test func `Whether a cancellation whose answer was lost took the message nobody knows`()
+    async throws
+  {
+    let pair = try Pair()
+    let client = try await pair.connect()
+    let id = try #require(MessageIdentifier("3-1"))
+    let cancelling = Task { try await client.cancelMessage(id, in: "jobs") }
+    _ = try await pair.first.take(.cancelMessage)
+    pair.failOver()
+    pair.second.send(
+      .refused(.messageGone, detail: "", leader: ""), to: try await pair.second.take(.cancelMessage)
+    )
+    await #expect(throws: SkeinError.requestUnknown("cancelMessage")) {
+      try await cancelling.value
+    }
+    // One that was never answered at all is refused in earnest.
+    let again = Task { try await client.cancelMessage(id, in: "jobs") }
+    pair.second.send(
+      .refused(.messageGone, detail: "", leader: ""), to: try await pair.second.take(.cancelMessage)
+    )
+    await #expect(throws: SkeinError.refused(.messageGone, detail: "")) {
+      try await again.value
+    }
+    await client.close()
+  }
+
   @Test func `Handing the leadership to anybody is not asked of the next leader again`()
     async throws
   {

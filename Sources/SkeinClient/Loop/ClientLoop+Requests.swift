@@ -92,6 +92,9 @@ extension ClientLoop {
     case pending.request.refusalWhenRepeated where pending.attempts > 1:
       requests[request.rawValue] = nil
       pending.request.promise.keep(.success(.done(0)))
+    case pending.request.unknownWhenRepeated where pending.attempts > 1:
+      requests[request.rawValue] = nil
+      pending.request.promise.keep(.failure(.requestUnknown("\(pending.request.kind)")))
     default:
       requests[request.rawValue] = nil
       pending.request.promise.keep(.failure(.refusal(refusal, detail: detail)))
