@@ -107,6 +107,9 @@ package protocol FileSystem: AnyObject, Sendable {
   /// Atomic; replaces what bears the new name.
   func rename(_ old: String, to new: String) throws(StorageFailure)
   func remove(_ path: String) throws(StorageFailure)
+  /// As `remove`; what a large file took is given back piece by piece, so that others' writes are not
+  /// held up by it. Takes its time.
+  func removeLarge(_ path: String) throws(StorageFailure)
   /// The names made, renamed and removed so far are on the disk when it returns.
   func synchronizeDirectory(_ path: String) throws(StorageFailure)
   /// Takes the exclusive lock of a directory through the file `path` in it.
@@ -116,6 +119,8 @@ package protocol FileSystem: AnyObject, Sendable {
 }
 
 extension FileSystem {
+  package func removeLarge(_ path: String) throws(StorageFailure) { try remove(path) }
+
   package func openLog(
     _ path: String, _ mode: OpenMode
   ) throws(StorageFailure) -> any FileHandle {

@@ -104,6 +104,25 @@ package final class LinuxFileSystem: FileSystem {
     if unlink(path) != 0 { throw StorageFailure(.remove, path, code: errno) }
   }
 
+  // Where the file system passes freed blocks on to the device (mount option `discard`), 64 MiB at once
+  // hold up the syncs of all its users for 15 to 20 ms, and 4 MiB for 1 to 2 ms.
+  package func removeLarge(_ path: String) throws(StorageFailure) {
+    // The name goes first: no crash leaves a file that is shorter than its head says.
+    let file = try? openFile(path, .readWrite)
+    try remove(path)
+    // Under another name it may be somebody's backup.
+    guard let file, (try? file.names()) == 0, let bytes = try? file.size() else { return }
+    var left = bytes
+    while left > Self.removedAtOnce {
+      left -= Self.removedAtOnce
+      guard (try? file.truncate(to: left)) != nil else { return }
+      usleep(Self.removalPauseMicroseconds)
+    }
+  }
+
+  private static let removedAtOnce: UInt64 = 4 << 20
+  private static let removalPauseMicroseconds: UInt32 = 4_000
+
   package func synchronizeDirectory(_ path: String) throws(StorageFailure) {
     let descriptor = skein_open(path, 0, 0, 0)
     guard descriptor >= 0 else {
@@ -227,9 +246,14 @@ final class LinuxFile: FileHandle, DirectoryLock {
     }
   }
 
-  func size() throws(StorageFailure) -> UInt64 {
+  func size() throws(StorageFailure) -> UInt64 { UInt64(try status().st_size) }
+
+  /// Names that it has in the file system.
+  func names() throws(StorageFailure) -> Int { Int(try status().st_nlink) }
+
+  private func status() throws(StorageFailure) -> stat {
     var status = stat()
     if fstat(descriptor, &status) != 0 { throw StorageFailure(.size, path, code: errno) }
-    return UInt64(status.st_size)
+    return status
   }
 }

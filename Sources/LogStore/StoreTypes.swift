@@ -19,8 +19,9 @@ package struct StoreIdentity: Hashable, Sendable {
 package struct StoreOptions: Hashable, Sendable {
   /// Size of a segment file. An entry that does not fit one gets a file of its own.
   package var segmentBytes: UInt64 = 64 << 20
-  /// Dead segment files kept for reuse; more are deleted.
-  package var sparesMax = 4
+  /// Dead segment files kept for reuse; more are deleted. One more than die with a snapshot of the
+  /// default size, so that a queue in steady state neither makes nor deletes any.
+  package var sparesMax = 5
   /// Segment files kept ready, so that rolling does not stall a batch.
   package var sparesReady = 1
   /// A segment with less than this share of its bytes alive is rewritten.

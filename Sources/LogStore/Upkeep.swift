@@ -79,7 +79,7 @@ package final class UpkeepJob: @unchecked Sendable {
 
   private func remove(_ name: String) throws(StorageFailure) {
     do throws(StorageFailure) {
-      try context.fileSystem.remove(context.directory + "/" + name)
+      try context.fileSystem.removeLarge(context.directory + "/" + name)
     } catch {
       // A file may have been planned and never made.
       if !error.isNoSuchFile { throw error }

@@ -170,6 +170,7 @@ import Testing
     let disk = MemoryFileSystem()
     var options = smallOptions()
     options.sparesReady = 2
+    options.sparesMax = 4
     var number: UInt64 = 0
     do {
       let (store, _) = try LogStore.open(disk, options)
