@@ -13,9 +13,10 @@ struct ClusterPlaces: Sendable {
   let basePort: UInt16
   let identity: String
 
+  /// All that a run ever starts have ports within its hundred: the next hundred may be another run's.
   static let nodesMax = 29
-  private static let peerPortDistance = 50
-  static let amqpPortDistance = 80
+  private static let peerPortDistance = 30
+  static let amqpPortDistance = 60
 
   init(directory: String, basePort: UInt16) {
     self.directory = directory
