@@ -115,7 +115,9 @@ package final class CleaningJob: @unchecked Sendable {
     var losses = log.lost.through(keepFrom.previous)
     defer { deadLosses = losses }
     live { record in
-      if let alive = losses.range(containing: record.entry) { losses.remove(alive) }
+      if !losses.isEmpty, let alive = losses.range(containing: record.entry) {
+        losses.remove(alive)
+      }
       guard let at = candidate(of: record.entry, near: recent) else { return }
       recent = at
       counts[at] += UInt64(FragmentHeader.recordBytes(Int(record.size)))

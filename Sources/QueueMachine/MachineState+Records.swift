@@ -11,28 +11,33 @@ extension MachineState {
   ///   are gathered, of 16 bytes each.
   func forEachLiveRecord(sharedAtOnce: Int = 1 << 20, _ body: (RecordReference) -> Void) {
     var pass = SharedRecords(most: sharedAtOnce)
-    forEachMessage { message, queue in
-      let reference = queues[queue].reference(of: message)
+    forEachMessage { message, reference in
       if message.isShared { pass.add(reference) } else { body(reference) }
     }
     while let last = pass.tell(body) {
       pass = SharedRecords(most: sharedAtOnce, behind: last)
-      forEachMessage { message, queue in
-        if message.isShared { pass.add(queues[queue].reference(of: message)) }
+      forEachMessage { message, reference in
+        if message.isShared { pass.add(reference) }
       }
     }
   }
 
-  /// Every message with the slot of its queue.
-  private func forEachMessage(_ body: (Waiting, Int) -> Void) {
+  /// Every message with the place of its record.
+  private func forEachMessage(_ body: (Waiting, RecordReference) -> Void) {
     for slot in queues.slots {
-      queues[slot].ready.forEach { body($0, slot) }
-      queues[slot].keys.forEachBlocked { body($0, slot) }
-      for entry in queues[slot].delayed.entries { body(entry.message, slot) }
+      // Not the whole queue, which would be copied for each message.
+      let notes = queues[slot].notes
+      queues[slot].ready.forEach { body($0, QueueState.reference(of: $0, notes)) }
+      queues[slot].keys.forEachBlocked { body($0, QueueState.reference(of: $0, notes)) }
+      for entry in queues[slot].delayed.entries {
+        body(entry.message, QueueState.reference(of: entry.message, notes))
+      }
     }
     for slot in consumers.slots {
-      let queue = consumers[slot].queueSlot
-      consumers[slot].held.forEach { body($0.message, queue) }
+      let notes = queues[consumers[slot].queueSlot].notes
+      consumers[slot].held.forEach {
+        body($0.message, QueueState.reference(of: $0.message, notes))
+      }
     }
   }
 }

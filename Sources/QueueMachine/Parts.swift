@@ -124,7 +124,15 @@ struct QueueState: Sendable {
   /// Where the record of a message of this queue lies.
   @inline(__always)
   func reference(of message: Waiting) -> RecordReference {
-    message.has(Waiting.hasNote) ? Self.movedReference(of: message, notes) : message.ownReference
+    Self.reference(of: message, notes)
+  }
+
+  /// As the other one; `notes` are the queue's.
+  @inline(__always)
+  static func reference(
+    of message: Waiting, _ notes: IntegerMap<MessageNote>
+  ) -> RecordReference {
+    message.has(Waiting.hasNote) ? movedReference(of: message, notes) : message.ownReference
   }
 
   // Static, so that the hot path around them does not copy the whole queue for the call.
