@@ -6,6 +6,7 @@
 
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -23,6 +24,8 @@ int skein_accept(int listener, struct sockaddr *address, socklen_t *address_byte
 }
 
 int skein_name_thread(const char *name) { return pthread_setname_np(pthread_self(), name); }
+
+void skein_lower_thread_priority(int nice) { (void)setpriority(PRIO_PROCESS, 0, nice); }
 
 void skein_precise_timers(void) { (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL); }
 

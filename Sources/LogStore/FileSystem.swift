@@ -71,6 +71,10 @@ package protocol FileHandle: AnyObject, Sendable {
   func read(
     into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64
   ) throws(StorageFailure) -> Int
+  /// Calls `body` with exactly `count` bytes from `offset`, which need not be copied for that.
+  func withBytes<Result>(
+    _ count: Int, at offset: UInt64, _ body: (UnsafeRawBufferPointer) -> Result
+  ) throws(StorageFailure) -> Result
   /// These bytes will be read soon: whatever can be done about it now is begun. Returns at once.
   func willRead(_ bytes: UInt64, at offset: UInt64)
   /// fdatasync: the bytes written so far and the length are on the disk when it returns. After a
@@ -136,6 +140,12 @@ extension FileHandle {
   package func willRead(_ bytes: UInt64, at offset: UInt64) {}
 
   /// Exactly `count` bytes from `offset`.
+  package func withBytes<Result>(
+    _ count: Int, at offset: UInt64, _ body: (UnsafeRawBufferPointer) -> Result
+  ) throws(StorageFailure) -> Result {
+    try readExactly(count, at: offset).withUnsafeBytes { body($0) }
+  }
+
   func readExactly(_ count: Int, at offset: UInt64) throws(StorageFailure) -> [UInt8] {
     var failure: StorageFailure?
     let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in

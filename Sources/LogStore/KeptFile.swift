@@ -267,7 +267,8 @@ final class KeptWriter {
     numbers.append(number)
     let header = FileHeader(
       use: .kept, identity: identity, life: 1, number: number, fileBytes: 0)
-    file = try fileSystem.open(directory + "/" + FileNames.kept(number), .createNew)
+    file = SteadyFile(
+      try fileSystem.open(directory + "/" + FileNames.kept(number), .createNew))
     gathered = header.block()
     gatheredAt = 0
     kept = KeptFile(

@@ -41,21 +41,44 @@ final class LinuxDirectFile: FileHandle, @unchecked Sendable {
   func read(
     into target: UnsafeMutableRawBufferPointer, at offset: UInt64
   ) throws(StorageFailure) -> Int {
-    guard isDirect else { return try file.read(into: target, at: offset) }
+    guard let bytes = try bytes(target.count, at: offset) else {
+      return try file.read(into: target, at: offset)
+    }
+    if bytes.count > 0 { target.copyMemory(from: bytes) }
+    return bytes.count
+  }
+
+  func withBytes<Result>(
+    _ count: Int, at offset: UInt64, _ body: (UnsafeRawBufferPointer) -> Result
+  ) throws(StorageFailure) -> Result {
+    guard let bytes = try bytes(count, at: offset) else {
+      return try file.withBytes(count, at: offset, body)
+    }
+    guard bytes.count == count else {
+      throw StorageFailure(
+        .shortRead, path, code: 0, detail: "\(bytes.count) of \(count) bytes at \(offset)")
+    }
+    return body(bytes)
+  }
+
+  /// Where they lie in the buffer, valid until the next call: fewer only at the end of the file; nil if
+  /// the file system takes no such reads.
+  private func bytes(
+    _ count: Int, at offset: UInt64
+  ) throws(StorageFailure) -> UnsafeRawBufferPointer? {
+    guard isDirect else { return nil }
     let block = UInt64(Self.blockBytes)
     let start = offset / block * block
     let head = Int(offset - start)
-    let blocks = (head + target.count + Self.blockBytes - 1) / Self.blockBytes
+    let blocks = (head + count + Self.blockBytes - 1) / Self.blockBytes
     reserve(blocks * Self.blockBytes)
     guard let filled = try fill(blocks * Self.blockBytes, at: start) else {
       isDirect = false
-      return try file.read(into: target, at: offset)
+      return nil
     }
-    let count = max(0, min(filled - head, target.count))
-    if count > 0 {
-      target.copyMemory(from: UnsafeRawBufferPointer(rebasing: buffer[head..<head + count]))
-    }
-    return count
+    let end = head + max(0, min(filled - head, count))
+    // SAFETY: `fill` has filled the buffer up to `filled`.
+    return UnsafeRawBufferPointer(rebasing: buffer[head..<end])
   }
 
   private func reserve(_ count: Int) {

@@ -268,7 +268,8 @@ struct LogFiles: Sendable {
     let payload = try read(
       from: slot.offset + UInt32(RecordHeader.bytes), count: Int(slot.payloadBytes), segment,
       index, files)
-    return try verified(index, slot, head, at: 0, payload, segment)
+    return try verified(
+      index, slot, head.withUnsafeBytes { RecordHeader(in: $0, at: 0) }, payload, segment)
   }
 
   /// Consecutive entries that lie one behind the other, in one read; at least the first.
@@ -277,8 +278,8 @@ struct LogFiles: Sendable {
     _ files: ReadFiles
   ) throws(LogReadError) -> [Entry] {
     let run = try EntryRun(from: first, through: last, maxBytes: maxBytes, in: segment)
-    return try run.entries(
-      in: try read(from: run.offset, count: run.count, segment, first, files))
+    return try read(from: run.offset, count: run.count, segment, first, files)
+      .withUnsafeBytes { run.entries(in: $0) }.get()
   }
 
   private static func read(
@@ -300,12 +301,10 @@ struct LogFiles: Sendable {
     }
   }
 
-  /// The entry whose header lies at `at` of `bytes`.
   fileprivate static func verified(
-    _ index: LogIndex, _ slot: EntrySlot, _ bytes: [UInt8], at: Int, _ payload: [UInt8],
+    _ index: LogIndex, _ slot: EntrySlot, _ head: RecordHeader?, _ payload: [UInt8],
     _ segment: LogSegment
   ) throws(LogReadError) -> Entry {
-    let head = bytes.withUnsafeBytes { RecordHeader(in: $0, at: at) }
     guard let head, let kind = head.kind.entryKind, head.index == index,
       head.place == LogPlace(segment: segment.segment, offset: slot.offset),
       head.life == segment.life, head.payloadBytes == slot.payloadBytes
@@ -356,7 +355,17 @@ struct EntryRun: Sendable {
   }
 
   /// The entries, verified.
-  func entries(in bytes: [UInt8]) throws(LogReadError) -> [Entry] {
+  func entries(in bytes: UnsafeRawBufferPointer) -> Result<[Entry], LogReadError> {
+    do throws(LogReadError) {
+      return .success(try verifiedEntries(in: bytes))
+    } catch {
+      return .failure(error)
+    }
+  }
+
+  private func verifiedEntries(
+    in bytes: UnsafeRawBufferPointer
+  ) throws(LogReadError) -> [Entry] {
     var entries: [Entry] = []
     entries.reserveCapacity(slots.count)
     for (place, slot) in slots.enumerated() {
@@ -365,7 +374,7 @@ struct EntryRun: Sendable {
       let payload = Array(bytes[start..<start + Int(slot.payloadBytes)])
       entries.append(
         try LogFiles.verified(
-          first.advanced(by: place), slot, bytes, at: at, payload, segment))
+          first.advanced(by: place), slot, RecordHeader(in: bytes, at: at), payload, segment))
     }
     return entries
   }

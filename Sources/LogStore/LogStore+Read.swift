@@ -19,8 +19,8 @@ package final class EntryReadJob: @unchecked Sendable {
   }
 
   package func execute() {
-    guard let bytes = try? file.readExactly(run.count, at: UInt64(run.offset)) else { return }
-    entries = try? run.entries(in: bytes)
+    let run = run
+    entries = try? file.withBytes(run.count, at: UInt64(run.offset)) { run.entries(in: $0) }.get()
   }
 }
 

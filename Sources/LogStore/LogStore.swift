@@ -51,6 +51,8 @@ package final class LogStore {
   var nextSegment: UInt64
   var nextNumber: UInt64
   var spares: [SpareFile]
+  /// Whether dead files stay for reuse, more than are needed at once: not where the disk is short.
+  package var keepsSpares = true
   /// Not in force any more and not disposed of yet.
   var dead: [DeadFile]
   var isUpkeepRunning = false
@@ -415,9 +417,15 @@ extension LogStore {
     var recycled: [SpareFile] = []
     var deleted: [DeadFile] = []
     if pins == 0 {
+      let sparesMax = keepsSpares ? options.sparesMax : options.sparesReady
+      while spares.count > sparesMax {
+        let spare = spares.removeFirst()
+        deleted.append(
+          .segment(number: spare.number, life: spare.life, fileBytes: spare.fileBytes))
+      }
       for file in dead {
         if case .segment(let number, let life, options.segmentBytes) = file,
-          spares.count + recycled.count < options.sparesMax
+          spares.count + recycled.count < sparesMax
         {
           recycled.append(
             SpareFile(number: number, life: life + 1, fileBytes: options.segmentBytes))

@@ -261,7 +261,7 @@ package final class SnapshotWriter: @unchecked Sendable {
 
   private func opened() throws(StorageFailure) -> any FileHandle {
     if let file { return file }
-    let made = try fileSystem.open(path, .createNew)
+    let made = SteadyFile(try fileSystem.open(path, .createNew))
     let head = SnapshotLayout.head(info)
     try made.write([head], at: 0)
     offset = UInt64(head.count)

@@ -282,7 +282,7 @@ package final class SnapshotReceiver: @unchecked Sendable {
       file = snapshot
     } else {
       let path = site.directory + "/" + FileNames.snapshot(snapshotNumber)
-      file = try site.fileSystem.open(path, .createNew)
+      file = SteadyFile(try site.fileSystem.open(path, .createNew))
       snapshot = file
     }
     try file.write([Array(held[..<count])], at: snapshotWritten)

@@ -45,7 +45,7 @@ struct FeedPace {
   }
 
   static func most(of configuration: ReplicaConfiguration) -> Int {
-    max(1, Int(configuration.feedBytesPerSecond / 32))
+    max(1, Int(configuration.feedBytesPerSecond / 8))
   }
 
   mutating func fed(_ count: Int) { bytes = max(-most, bytes - count) }

@@ -25,7 +25,7 @@ package struct ReplicaConfiguration: Sendable {
   /// has the snapshot.
   package var logBytesForFed: UInt64 = 64 * 256 << 20
   /// While clients publish, a member that is behind gains so many payload bytes a second on them.
-  package var feedBytesPerSecond: UInt64 = 128 << 20
+  package var feedBytesPerSecond: UInt64 = 96 << 20
   /// How much is asked of the log store at a time.
   package var readBytesMax: Int = 4 << 20
   /// How long to wait for a peer's answer when repairing before another one is asked.

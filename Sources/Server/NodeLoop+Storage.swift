@@ -125,6 +125,7 @@ extension NodeLoop {
     spaceDeadline = now + Self.spacePause
     let wasFull = gateway.noSpace != nil
     gateway.noSpace = reasonForNoSpace()
+    store.keepsSpares = gateway.noSpace == nil
     if let reason = gateway.noSpace, !wasFull { log.warning("publishes are refused: \(reason)") }
     if wasFull, gateway.noSpace == nil { log.info("publishes are taken again") }
     // Consuming goes on and writes little, so no snapshot falls due by size; but only behind a

@@ -136,7 +136,9 @@ struct NodeLoop: ~Copyable {
         beginStopping(now: now)
       }
     } else if PeerLinks.owns(event.token) {
-      peers.handle(event, now: now, introduction: replica.introduction)
+      peers.handle(
+        event, now: now,
+        introduction: peers.isDialling(event.token) ? replica.introduction : nil)
     } else if AMQPGateway.owns(event.token) {
       amqp.handle(event, now: now, replica: &replica)
     } else {
@@ -149,7 +151,7 @@ struct NodeLoop: ~Copyable {
     records.beginTurn()
     isAMQPFirst.toggle()
     takePeerEvents(now: now)
-    peers.tick(now: now, introduction: replica.introduction)
+    peers.tick(now: now)
     for text in peers.takeUnresolved(now: now) { resolve(text) }
     gateway.tick(now: now, replica: &replica)
     amqp.tick(now: now, replica: &replica)
@@ -277,10 +279,11 @@ struct NodeLoop: ~Copyable {
       storage.add(.operations([], []))
     case .memoryRestored:
       store.memoryIsRestored()
+      problems.memoryIsRestored()
       storage.add(.operations([], []))
     case .logMended:
       log.info("the log again holds all that this node ever acknowledged")
-      problems.cutLog.removeAll()
+      problems.logIsMended()
     case .note(let text):
       log.info(text)
     case .stop(let reason):

@@ -10,7 +10,11 @@ struct NodeProblems {
   /// What recovery found in records up to the snapshot and has not been put right yet.
   var damage: [String] = []
   /// What recovery cut off the log and has not come again yet.
-  var cutLog: [String] = []
+  private var cutLog: [String] = []
+  /// What recovery found that made this node forget what it promised, until it has caught up.
+  private var lostMemory: [String] = []
+  /// What recovery could not build upon, until all of it has come again.
+  private var everythingLost: [String] = []
 
   init() {}
 
@@ -25,9 +29,26 @@ struct NodeProblems {
           continue
         }
         damage.append("\(report)")
-      case .logCutFrom, .everythingLost, .hardStateLost: cutLog.append("\(report)")
+      case .logCutFrom: cutLog.append("\(report)")
+      case .everythingLost: everythingLost.append("\(report)")
+      case .hardStateLost: lostMemory.append("\(report)")
       }
     }
+  }
+
+  /// What recovery found lost and is not there again.
+  var lost: [String] { everythingLost + lostMemory + cutLog }
+
+  /// The log again holds all that this node ever acknowledged.
+  mutating func logIsMended() {
+    cutLog.removeAll()
+    everythingLost.removeAll()
+  }
+
+  /// The node has caught up with all that it may have promised, and votes again.
+  mutating func memoryIsRestored() {
+    lostMemory.removeAll()
+    everythingLost.removeAll()
   }
 
   func texts(_ replica: borrowing Replica, noSpace: String?) -> [String] {
@@ -42,7 +63,7 @@ struct NodeProblems {
       texts.append("repairing \(replica.recordsToRepair) damaged records")
     }
     texts.append(contentsOf: damage)
-    texts.append(contentsOf: cutLog)
+    texts.append(contentsOf: lost)
     return texts
   }
 }

@@ -55,6 +55,7 @@ struct PeerLinks: ~Copyable {
   private struct Accepted {
     var connection: Connection
     var isPreambleRead = false
+    var isLastFrameLarge = false
     var node: NodeID?
     let since: MonotonicTime
   }
@@ -234,7 +235,7 @@ struct PeerLinks: ~Copyable {
 
   // MARK: Time
 
-  mutating func tick(now: MonotonicTime, introduction: Introduction) {
+  mutating func tick(now: MonotonicTime) {
     for place in dialled.indices.reversed() where dialled[place].leavesAt <= now { leave(place) }
     for place in dialled.indices
     where dialled[place].connection == nil && dialled[place].nextAttempt <= now && !isClosed {
@@ -344,7 +345,13 @@ struct PeerLinks: ~Copyable {
 
   // MARK: Events
 
-  mutating func handle(_ event: PollEvent, now: MonotonicTime, introduction: Introduction) {
+  /// Whether it is told on this connection who this node is, once that is there.
+  func isDialling(_ token: UInt64) -> Bool {
+    dialled.contains { $0.connection?.token == token && !$0.isReady }
+  }
+
+  /// - Parameter introduction: wanted where `isDialling`.
+  mutating func handle(_ event: PollEvent, now: MonotonicTime, introduction: Introduction?) {
     if event.token == Self.listenerToken {
       acceptPeers(now: now)
     } else if accepted[event.token] != nil {
@@ -355,7 +362,7 @@ struct PeerLinks: ~Copyable {
   }
 
   private mutating func handleDialled(
-    _ place: Int, _ event: PollEvent, now: MonotonicTime, introduction: Introduction
+    _ place: Int, _ event: PollEvent, now: MonotonicTime, introduction: Introduction?
   ) {
     guard let connection = dialled[place].connection else { return }
     if !dialled[place].isReady {
@@ -373,7 +380,7 @@ struct PeerLinks: ~Copyable {
           log.info("node \(dialled[place].node), no member as far as is known here, is answered")
         }
         _ = connection.append(Preamble.peerBytes)
-        Self.put(.introduction(introduction), into: connection)
+        if let introduction { Self.put(.introduction(introduction), into: connection) }
         connection.setInterest(.read, poller: poller)
         events.append(.connected(dialled[place].node))
       }
@@ -423,13 +430,13 @@ struct PeerLinks: ~Copyable {
     guard let connection = accepted[token]?.connection else { return }
     // A few reads a turn, so that one peer cannot keep the loop from the others.
     for _ in 0..<4 {
-      let outcome = connection.read(limit: 1 << 20, now: now)
+      let outcome = connection.read(limit: readLimit(token, connection), now: now)
       if let reason = takeFrames(token, connection, now: now) {
         dropAccepted(token, reason, now: now)
         return
       }
       switch outcome {
-      case .read(let count) where count >= 1 << 20: continue
+      case .read(let count) where count >= Self.readMax || connection.missingBytes > 0: continue
       case .read, .wouldBlock: return
       case .full:
         dropAccepted(token, "its frame is larger than allowed", now: now)
@@ -444,8 +451,34 @@ struct PeerLinks: ~Copyable {
     }
   }
 
+  private static var readMax: Int { 1 << 20 }
+  /// A frame from this size on has its room before it is read.
+  private static var largeFrameBytes: Int { 256 << 10 }
+
+  /// How much is read at once. Where large frames come one behind the other, only the beginning of the
+  /// next: the rest goes where it can stay.
+  private func readLimit(_ token: UInt64, _ connection: Connection) -> Int {
+    if connection.missingBytes > 0 { return 2 * Self.readMax }
+    return accepted[token]?.isLastFrameLarge == true && connection.unreadBytes == 0
+      ? 4 << 10 : Self.readMax
+  }
+
   /// Takes all whole frames; a reason to close the connection if one is wrong.
   private mutating func takeFrames(
+    _ token: UInt64, _ connection: Connection, now: MonotonicTime
+  ) -> String? {
+    let reason = takeWholeFrames(token, connection, now: now)
+    // Nobody is given much room who did not say which node it is.
+    if reason == nil, accepted[token]?.node != nil, connection.unreadBytes > 0,
+      let size = try? PeerCodec.frameSize(of: connection.unread), size >= Self.largeFrameBytes
+    {
+      accepted[token]?.isLastFrameLarge = true
+      if size > connection.unreadBytes { connection.expect(size) }
+    }
+    return reason
+  }
+
+  private mutating func takeWholeFrames(
     _ token: UInt64, _ connection: Connection, now: MonotonicTime
   ) -> String? {
     var offset = 0
@@ -469,6 +502,7 @@ struct PeerLinks: ~Copyable {
           return nil
         }
         offset += byteCount
+        accepted[token]?.isLastFrameLarge = byteCount >= Self.largeFrameBytes
         if let reason = take(envelope, token, now: now) { return reason }
       }
     } catch {

@@ -85,8 +85,8 @@ extension NodeLoop {
     var loop = NodeLoop(
       configuration: configuration, log: log, poller: poller, mailbox: mailbox, signals: signals,
       store: store, storageThread: try JobThread(name: "skein-storage"),
-      backgroundThread: try JobThread(name: "skein-background"),
-      readerThread: try JobThread(name: "skein-reader"),
+      backgroundThread: try JobThread(name: "skein-background", isPatient: true),
+      readerThread: try JobThread(name: "skein-reader", isPatient: true),
       resolverThread: try JobThread(name: "skein-resolver"), started: now, replica: replica,
       gateway: gateway, amqp: amqp, peers: peers, records: RecordSource(store: store))
     loop.problems = NodeProblems(recovery.damage, damaged: recovery.damagedEntries)
@@ -143,6 +143,11 @@ extension ServerConfiguration {
   var storeOptions: StoreOptions {
     var options = StoreOptions()
     options.segmentBytes = UInt64(storage.segmentBytes)
+    if let limit = storage.diskBytesMax {
+      // No more than a quarter of it, or publishes would be refused although nothing waits.
+      let quarter = Int(clamping: UInt64(limit) / options.segmentBytes / 4)
+      options.sparesMax = max(options.sparesReady, min(options.sparesMax, quarter))
+    }
     return options
   }
 

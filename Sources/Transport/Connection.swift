@@ -246,6 +246,9 @@ extension Connection {
     inbound.reserve(frameBytes, pool: pool)
   }
 
+  /// How much of the frame is missing that `expect` was told of; 0 if it is there, or none was told.
+  package var missingBytes: Int { inbound.missingBytes }
+
   /// Gives back memory that the unread bytes do not need. For connections that have been silent in
   /// the middle of a frame; without unread bytes none is held anyway.
   package func trim() {

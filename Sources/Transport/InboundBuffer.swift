@@ -32,6 +32,8 @@ struct InboundBuffer: ~Copyable {
 
   var unreadBytes: Int { tail - head }
   var capacity: Int { storage.count }
+  /// Of the frame that was told; 0 if it is here, or none was told.
+  var missingBytes: Int { max(0, expectedBytes - unreadBytes) }
 
   // SAFETY: points into `storage`: valid until the next mutation.
   var unread: UnsafeRawBufferPointer {
@@ -56,7 +58,11 @@ struct InboundBuffer: ~Copyable {
       // each time, reads would stay as small as the first one.
       replaceStorage(bytes: readBytes, pool: pool)
     }
-    let free = min(storage.count - tail, allowed)
+    var free = min(storage.count - tail, allowed)
+    // What came behind a large frame would have to be moved, or copied into the next one's room.
+    if expectedBytes > BufferPool.bufferBytesMax, missingBytes > 0 {
+      free = min(free, missingBytes)
+    }
     return UnsafeMutableRawBufferPointer(rebasing: storage[tail..<tail + free])
   }
 

@@ -165,6 +165,35 @@ import Testing
     #expect(recovery.damage == [])
   }
 
+  @Test("Where the disk is short no more files are kept for reuse than are needed at once")
+  func sparesGo() throws {
+    let disk = MemoryFileSystem()
+    let (store, _) = try LogStore.open(disk, smallOptions())
+    try store.append(1...400, bytes: 200)
+    let writer = store.snapshotWriter(
+      position: store.last, membership: Membership(members: []), stateHash: 1,
+      stateHashIndex: LogIndex(400))
+    try writer.finish()
+    try store.run(store.stage(writer))
+    let cleaning = try #require(store.cleaning(keepFrom: LogIndex(401)) { _ in })
+    try cleaning.execute()
+    try store.run(store.stage(cleaning))
+    store.upkeep()
+    let kept = store.figures
+    #expect(kept.spareFiles == smallOptions().sparesMax)
+    store.keepsSpares = false
+    store.upkeep()
+    #expect(store.figures.spareFiles == smallOptions().sparesReady)
+    let freed = kept.spareFiles - store.figures.spareFiles
+    #expect(
+      store.figures.diskBytes == kept.diskBytes - UInt64(freed) * smallOptions().segmentBytes)
+    // What is left is the log's and the spare.
+    let segments = disk.names.keys.filter { $0.contains(FileNames.segmentPrefix) }
+    #expect(segments.count == store.figures.segmentFiles + store.figures.spareFiles)
+    try store.append(401...500, bytes: 200)
+    #expect(try store.all().last?.index == LogIndex(500))
+  }
+
   @Test("Old records of a recycled file never count")
   func recycledFiles() throws {
     let disk = MemoryFileSystem()

@@ -2,7 +2,8 @@
 // another name stays whole.
 
 import Base
-import Foundation
+import class Foundation.FileManager
+import struct Foundation.UUID
 import Testing
 
 @testable import LogStore
@@ -12,7 +13,7 @@ import Testing
 
   private func withFile(_ body: (String, LinuxFileSystem, any FileHandle) throws -> Void) throws {
     let path = FileManager.default.temporaryDirectory.path + "/skein-removal-\(UUID().uuidString)"
-    defer { unlink(path) }
+    defer { try? FileManager.default.removeItem(atPath: path) }
     let system = LinuxFileSystem()
     let file = try system.open(path, .createNew)
     try file.allocate(Self.fileBytes)
@@ -32,7 +33,7 @@ import Testing
       try file.write([[1, 2, 3]], at: Self.fileBytes - 3)
       let backup = path + ".backup"
       try FileManager.default.linkItem(atPath: path, toPath: backup)
-      defer { unlink(backup) }
+      defer { try? FileManager.default.removeItem(atPath: backup) }
       try system.removeLarge(path)
       #expect(!FileManager.default.fileExists(atPath: path))
       #expect(try file.size() == Self.fileBytes)

@@ -21,4 +21,21 @@ import Testing
     let problems = NodeProblems(reports, damaged: [range(9, 10), range(40, 41)])
     #expect(problems.damage == [reports[0], reports[2]].map { "\($0)" })
   }
+
+  /// Found by chaos: disk-truncate, seeds 9 and 11. The node voted again and still said that it did not.
+  @Test func whatWasLostIsAProblemUntilItIsThereAgain() {
+    let cut = DamageReport(text: "an entry", consequence: .logCutFrom(LogIndex(7)))
+    let vote = DamageReport(text: "the state file", consequence: .hardStateLost)
+    let all = DamageReport(text: "the manifest", consequence: .everythingLost)
+    var problems = NodeProblems([cut, vote, all], damaged: [])
+    #expect(problems.lost == ["\(all)", "\(vote)", "\(cut)"])
+    problems.logIsMended()
+    #expect(problems.lost == ["\(vote)"])
+    problems.memoryIsRestored()
+    #expect(problems.lost.isEmpty)
+
+    problems = NodeProblems([cut, vote, all], damaged: [])
+    problems.memoryIsRestored()
+    #expect(problems.lost == ["\(cut)"])
+  }
 }

@@ -45,7 +45,7 @@ import Wire
     mutating func turn() {
       poller.wait(timeout: .milliseconds(1), into: &events)
       for event in events { links.handle(event, now: now, introduction: introduction) }
-      links.tick(now: now, introduction: introduction)
+      links.tick(now: now)
       links.flush(now: now)
       received += links.takeEvents()
     }

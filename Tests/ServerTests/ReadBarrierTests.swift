@@ -181,7 +181,7 @@ extension NodeLoop {
       for event in events where PeerLinks.owns(event.token) {
         peers.handle(event, now: now, introduction: replica.introduction)
       }
-      peers.tick(now: now, introduction: replica.introduction)
+      peers.tick(now: now)
       peers.flush(now: now)
       other.turn()
     }

@@ -23,6 +23,9 @@ int skein_accept(int listener, struct sockaddr *address, socklen_t *address_byte
 /// pthread_setname_np(3) on the calling thread; at most 15 bytes.
 int skein_name_thread(const char *name);
 
+/// setpriority(2) of the calling thread alone: from now on it gets less of a processor that others want too.
+void skein_lower_thread_priority(int nice);
+
 /// prctl(2) with PR_SET_TIMERSLACK: waits of the calling thread end within a nanosecond of their
 /// time as far as the kernel can, instead of up to 50 microseconds later.
 void skein_precise_timers(void);
