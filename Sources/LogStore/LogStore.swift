@@ -417,7 +417,7 @@ extension LogStore {
     var recycled: [SpareFile] = []
     var deleted: [DeadFile] = []
     if pins == 0 {
-      let sparesMax = keepsSpares ? options.sparesMax : options.sparesReady
+      let sparesMax = max(keepsSpares ? options.sparesMax : 0, options.sparesReady)
       while spares.count > sparesMax {
         let spare = spares.removeFirst()
         deleted.append(

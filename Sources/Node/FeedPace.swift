@@ -34,12 +34,16 @@ struct FeedPace {
   /// What failed is tried again after this.
   private static var failurePause: Nanoseconds { .seconds(1) }
 
-  /// What is saved up, what is owed, and what is read at a time, at most: bytes.
+  /// What is saved up, and what is read at a time, at most: bytes. Large pieces with pauses between cost
+  /// clients less than the same bytes evenly.
   private let most: Int
+  /// What is owed at most, bytes.
+  private let owedMost: Int
 
   init(_ growth: LogGrowth, _ configuration: ReplicaConfiguration, now: MonotonicTime) {
     bytesPerSecond = configuration.feedBytesPerSecond
     most = Self.most(of: configuration)
+    owedMost = max(1, Int(configuration.feedBytesPerSecond / 32))
     self.growth = growth.bytes
     earned = now
   }
@@ -48,7 +52,7 @@ struct FeedPace {
     max(1, Int(configuration.feedBytesPerSecond / 8))
   }
 
-  mutating func fed(_ count: Int) { bytes = max(-most, bytes - count) }
+  mutating func fed(_ count: Int) { bytes = max(-owedMost, bytes - count) }
 
   mutating func failed(now: MonotonicTime) { pauseEnd = now + Self.failurePause }
 

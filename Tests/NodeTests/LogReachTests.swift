@@ -137,8 +137,8 @@ import Testing
     feeding.pace.fed(1 << 30)
     let next = feeding.pace.nextRead(feeding.growth, now: feeding.now)
     #expect(next > feeding.now && next <= feeding.now + .milliseconds(20))
-    // It pays as time goes by: an eighth of a second.
-    feeding.go(milliseconds: 150, load: 1)
+    // It pays as time goes by: a 32nd of a second.
+    feeding.go(milliseconds: 40, load: 1)
     #expect(feeding.fed > 0)
     feeding.now = feeding.now + .seconds(100)
     for _ in 0..<100 { feeding.growth.added(1 << 20, now: feeding.now) }
