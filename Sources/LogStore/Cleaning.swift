@@ -75,7 +75,7 @@ package final class CleaningJob: @unchecked Sendable {
       let rewritten = choose(counts, isKeptWhole)
       let writer = KeptWriter(
         directory: site.directory, fileSystem: site.fileSystem, identity: site.identity,
-        firstNumber: numbers, fileBytesMax: site.options.segmentBytes)
+        firstNumber: numbers, fileBytesMax: site.options.segmentBytes, isSteady: true)
       do throws(LogReadError) {
         try rewrite(rewritten, counts, writer)
         kept = try Self.storage { () throws(StorageFailure) in try writer.finish() }
@@ -299,7 +299,7 @@ package final class RepairJob: @unchecked Sendable {
     let sorted = records.sorted { ($0.0.entry, $0.0.offset) < ($1.0.entry, $1.0.offset) }
     let writer = KeptWriter(
       directory: site.directory, fileSystem: site.fileSystem, identity: site.identity,
-      firstNumber: firstNumber, fileBytesMax: site.options.segmentBytes)
+      firstNumber: firstNumber, fileBytesMax: site.options.segmentBytes, isSteady: true)
     var last: RecordReference?
     let ranges = EntryRanges(ranges).ranges
     var at = ranges.startIndex

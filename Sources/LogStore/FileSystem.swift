@@ -139,13 +139,13 @@ extension FileSystem {
 extension FileHandle {
   package func willRead(_ bytes: UInt64, at offset: UInt64) {}
 
-  /// Exactly `count` bytes from `offset`.
   package func withBytes<Result>(
     _ count: Int, at offset: UInt64, _ body: (UnsafeRawBufferPointer) -> Result
   ) throws(StorageFailure) -> Result {
     try readExactly(count, at: offset).withUnsafeBytes { body($0) }
   }
 
+  /// Exactly `count` bytes from `offset`.
   func readExactly(_ count: Int, at offset: UInt64) throws(StorageFailure) -> [UInt8] {
     var failure: StorageFailure?
     let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in

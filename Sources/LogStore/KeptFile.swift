@@ -177,6 +177,7 @@ final class KeptWriter {
   private let fileSystem: any FileSystem
   private let identity: StoreIdentity
   private let fileBytesMax: UInt64
+  private let isSteady: Bool
   private var nextNumber: UInt64
   private var file: (any FileHandle)?
   private var kept: KeptFile?
@@ -189,14 +190,16 @@ final class KeptWriter {
 
   static let writeBytes = 1 << 20
 
+  /// - Parameter isSteady: `add` may sync, which nobody must wait for.
   init(
     directory: String, fileSystem: any FileSystem, identity: StoreIdentity, firstNumber: UInt64,
-    fileBytesMax: UInt64
+    fileBytesMax: UInt64, isSteady: Bool
   ) {
     self.directory = directory
     self.fileSystem = fileSystem
     self.identity = identity
     self.fileBytesMax = fileBytesMax
+    self.isSteady = isSteady
     nextNumber = firstNumber
   }
 
@@ -267,8 +270,8 @@ final class KeptWriter {
     numbers.append(number)
     let header = FileHeader(
       use: .kept, identity: identity, life: 1, number: number, fileBytes: 0)
-    file = SteadyFile(
-      try fileSystem.open(directory + "/" + FileNames.kept(number), .createNew))
+    let made = try fileSystem.open(directory + "/" + FileNames.kept(number), .createNew)
+    file = isSteady ? SteadyFile(made) : made
     gathered = header.block()
     gatheredAt = 0
     kept = KeptFile(

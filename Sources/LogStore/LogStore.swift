@@ -416,13 +416,13 @@ extension LogStore {
     if isUpkeepRunning || isUpkeepBlocked || failure != nil { return nil }
     var recycled: [SpareFile] = []
     var deleted: [DeadFile] = []
+    let sparesMax = max(keepsSpares ? options.sparesMax : 0, options.sparesReady)
+    while spares.count > sparesMax {
+      let spare = spares.removeFirst()
+      deleted.append(
+        .segment(number: spare.number, life: spare.life, fileBytes: spare.fileBytes))
+    }
     if pins == 0 {
-      let sparesMax = max(keepsSpares ? options.sparesMax : 0, options.sparesReady)
-      while spares.count > sparesMax {
-        let spare = spares.removeFirst()
-        deleted.append(
-          .segment(number: spare.number, life: spare.life, fileBytes: spare.fileBytes))
-      }
       for file in dead {
         if case .segment(let number, let life, options.segmentBytes) = file,
           spares.count + recycled.count < sparesMax
@@ -442,7 +442,8 @@ extension LogStore {
     if recycled.isEmpty && deleted.isEmpty && made.isEmpty { return nil }
     isUpkeepRunning = true
     return UpkeepJob(
-      context: context, identity: identity, recycled: recycled, deleted: deleted, made: made)
+      context: context, identity: identity, recycled: recycled, deleted: deleted, made: made,
+      isDiskShort: !keepsSpares)
   }
 
   package func finished(_ job: UpkeepJob) {
@@ -467,6 +468,7 @@ extension LogStore {
       log.sparse.count + log.stream.count - figures.segmentFiles
       + log.patches.count
     figures.spareFiles = spares.count
+    figures.reusableBytes = spares.dropFirst(options.sparesReady).reduce(0) { $0 + $1.fileBytes }
     figures.diskBytes =
       log.stream.reduce(0) { $0 + $1.fileBytes } + log.sparse.reduce(0) { $0 + $1.bytes }
       + log.patches.reduce(0) { $0 + $1.bytes } + spares.reduce(0) { $0 + $1.fileBytes }

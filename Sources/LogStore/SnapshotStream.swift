@@ -225,7 +225,7 @@ package final class SnapshotReceiver: @unchecked Sendable {
     self.snapshotNumber = snapshotNumber
     writer = KeptWriter(
       directory: site.directory, fileSystem: site.fileSystem, identity: site.identity,
-      firstNumber: firstNumber, fileBytesMax: site.options.segmentBytes)
+      firstNumber: firstNumber, fileBytesMax: site.options.segmentBytes, isSteady: false)
   }
 
   /// The files made so far.
@@ -282,7 +282,7 @@ package final class SnapshotReceiver: @unchecked Sendable {
       file = snapshot
     } else {
       let path = site.directory + "/" + FileNames.snapshot(snapshotNumber)
-      file = SteadyFile(try site.fileSystem.open(path, .createNew))
+      file = try site.fileSystem.open(path, .createNew)
       snapshot = file
     }
     try file.write([Array(held[..<count])], at: snapshotWritten)

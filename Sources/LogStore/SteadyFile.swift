@@ -10,20 +10,29 @@ final class SteadyFile: FileHandle, @unchecked Sendable {
 
   private let file: any FileHandle
   private var unsynced = 0
+  /// What one sync could not write, a later one does not bring back (G12).
+  private var failure: StorageFailure?
 
   init(_ file: any FileHandle) { self.file = file }
 
   var path: String { file.path }
 
   func write(_ pieces: [[UInt8]], at offset: UInt64) throws(StorageFailure) {
+    if let failure { throw failure }
     try file.write(pieces, at: offset)
     unsynced += pieces.reduce(0) { $0 + $1.count }
     if unsynced >= Self.bytesMax { try synchronize() }
   }
 
   func synchronize() throws(StorageFailure) {
-    unsynced = 0
-    try file.synchronize()
+    if let failure { throw failure }
+    do throws(StorageFailure) {
+      try file.synchronize()
+      unsynced = 0
+    } catch {
+      failure = error
+      throw error
+    }
   }
 
   func read(

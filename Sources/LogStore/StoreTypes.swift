@@ -170,5 +170,7 @@ package struct StoreFigures: Hashable, Sendable {
   package var keptFiles = 0
   package var spareFiles = 0
   package var diskBytes: UInt64 = 0
+  /// The part of `diskBytes` that goes where the disk is short (`LogStore.keepsSpares`).
+  package var reusableBytes: UInt64 = 0
   package init() {}
 }

@@ -33,6 +33,8 @@ package final class UpkeepJob: @unchecked Sendable {
   let recycled: [SpareFile]
   let deleted: [DeadFile]
   let made: [SpareFile]
+  /// What is deleted makes room for what is made; else the log waits for nothing but that.
+  private let isDiskShort: Bool
   private(set) var spares: [SpareFile] = []
   private(set) var isExecuted = false
   /// What the disk refused, for the log.
@@ -40,13 +42,14 @@ package final class UpkeepJob: @unchecked Sendable {
 
   init(
     context: JobContext, identity: StoreIdentity, recycled: [SpareFile], deleted: [DeadFile],
-    made: [SpareFile]
+    made: [SpareFile], isDiskShort: Bool
   ) {
     self.context = context
     self.identity = identity
     self.recycled = recycled
     self.deleted = deleted
     self.made = made
+    self.isDiskShort = isDiskShort
   }
 
   package func execute() {
@@ -57,11 +60,24 @@ package final class UpkeepJob: @unchecked Sendable {
         self.spares.append(spare)
       }
     }
+    if isDiskShort {
+      deleteFiles()
+      makeFiles()
+    } else {
+      makeFiles()
+      deleteFiles()
+    }
+  }
+
+  private func deleteFiles() {
     for file in deleted {
       attempt { () throws(StorageFailure) in
         try self.remove(file.name)
       }
     }
+  }
+
+  private func makeFiles() {
     for spare in made {
       attempt { () throws(StorageFailure) in
         do throws(StorageFailure) {

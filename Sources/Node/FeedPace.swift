@@ -34,25 +34,25 @@ struct FeedPace {
   /// What failed is tried again after this.
   private static var failurePause: Nanoseconds { .seconds(1) }
 
-  /// What is saved up, and what is read at a time, at most: bytes. Large pieces with pauses between cost
-  /// clients less than the same bytes evenly.
-  private let most: Int
-  /// What is owed at most, bytes.
-  private let owedMost: Int
+  /// What is saved up at most, bytes. Much at once with pauses between costs clients less than the same
+  /// bytes evenly.
+  private let savedMost: Int
+  /// What is owed at most, and what is read at a time: bytes.
+  private let readMost: Int
 
   init(_ growth: LogGrowth, _ configuration: ReplicaConfiguration, now: MonotonicTime) {
     bytesPerSecond = configuration.feedBytesPerSecond
-    most = Self.most(of: configuration)
-    owedMost = max(1, Int(configuration.feedBytesPerSecond / 32))
+    savedMost = max(1, Int(configuration.feedBytesPerSecond / 8))
+    readMost = Self.readMost(of: configuration)
     self.growth = growth.bytes
     earned = now
   }
 
-  static func most(of configuration: ReplicaConfiguration) -> Int {
-    max(1, Int(configuration.feedBytesPerSecond / 8))
+  static func readMost(of configuration: ReplicaConfiguration) -> Int {
+    max(1, Int(configuration.feedBytesPerSecond / 32))
   }
 
-  mutating func fed(_ count: Int) { bytes = max(-owedMost, bytes - count) }
+  mutating func fed(_ count: Int) { bytes = max(-readMost, bytes - count) }
 
   mutating func failed(now: MonotonicTime) { pauseEnd = now + Self.failurePause }
 
@@ -61,10 +61,10 @@ struct FeedPace {
     if pauseEnd > now { return pauseEnd }
     let span = min(now.since(earned), .seconds(1))
     earned = now
-    let gained = min(UInt64(most) * 2, growth.bytes - self.growth)
+    let gained = min(UInt64(savedMost) * 2, growth.bytes - self.growth)
     self.growth = growth.bytes
     bytes += Int(gained + span.rawValue * bytesPerSecond / 1_000_000_000)
-    bytes = min(most, bytes)
+    bytes = min(savedMost, bytes)
     let idle = growth.time + Self.idlePause
     if idle <= now {
       bytes = max(0, bytes)

@@ -69,7 +69,7 @@ extension Replica {
       if let cached = cache.firstIndex, cached > plan.first { last = min(last, cached.previous) }
       let read = EntryRead(
         purpose: .replicate(to: plan.to), first: plan.first, last: last,
-        bytesMax: min(plan.bytesMax, Self.appendBytesMax, FeedPace.most(of: configuration)))
+        bytesMax: min(plan.bytesMax, Self.appendBytesMax, FeedPace.readMost(of: configuration)))
       peerReads[plan.to] = read
       outputs.append(.read(read))
       return false

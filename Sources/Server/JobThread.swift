@@ -22,7 +22,7 @@ final class JobThread: Sendable {
     }
   }
 
-  /// A third of a processor that another thread wants too.
+  /// A quarter of a processor that another thread wants too.
   private static let patientNice: Int32 = 5
 
   func post(_ job: @escaping @Sendable () -> Void) { queue.post(job) }

@@ -125,7 +125,6 @@ extension NodeLoop {
     spaceDeadline = now + Self.spacePause
     let wasFull = gateway.noSpace != nil
     gateway.noSpace = reasonForNoSpace()
-    store.keepsSpares = gateway.noSpace == nil
     if let reason = gateway.noSpace, !wasFull { log.warning("publishes are refused: \(reason)") }
     if wasFull, gateway.noSpace == nil { log.info("publishes are taken again") }
     // Consuming goes on and writes little, so no snapshot falls due by size; but only behind a
@@ -148,14 +147,25 @@ extension NodeLoop {
   /// How often the log is cleaned while there is no space.
   private static var reliefPause: Nanoseconds { .seconds(2) }
 
+  /// Files that are kept for reuse are no reason: they go first.
   private func reasonForNoSpace() -> String? {
-    if let limit = configuration.storage.diskBytesMax, store.figures.diskBytes >= limit {
-      return "the data directory has reached storage.diskBytesMax, \(limit) bytes"
+    let figures = store.figures
+    store.keepsSpares = true
+    if let limit = configuration.storage.diskBytesMax, figures.diskBytes >= limit {
+      store.keepsSpares = false
+      if figures.diskBytes - figures.reusableBytes >= limit {
+        return "the data directory has reached storage.diskBytesMax, \(limit) bytes"
+      }
     }
     do {
       let free = try store.freeBytes()
       let needed = UInt64(2 * configuration.storage.segmentBytes)
-      if free < needed { return "the disk has \(free) bytes left, below two log segments" }
+      if free < needed {
+        store.keepsSpares = false
+        if free + figures.reusableBytes < needed {
+          return "the disk has \(free) bytes left, below two log segments"
+        }
+      }
     } catch {
       return "the disk's free space cannot be told: \(error)"
     }

@@ -279,7 +279,7 @@ struct NodeLoop: ~Copyable {
       storage.add(.operations([], []))
     case .memoryRestored:
       store.memoryIsRestored()
-      problems.memoryIsRestored()
+      problems.memoryIsRestored(isLogWhole: replica.consensus.hardState.floor == .zero)
       storage.add(.operations([], []))
     case .logMended:
       log.info("the log again holds all that this node ever acknowledged")

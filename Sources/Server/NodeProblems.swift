@@ -46,9 +46,11 @@ struct NodeProblems {
   }
 
   /// The node has caught up with all that it may have promised, and votes again.
-  mutating func memoryIsRestored() {
+  ///
+  /// - Parameter isLogWhole: nothing of the log is missing that it is known to have had.
+  mutating func memoryIsRestored(isLogWhole: Bool) {
     lostMemory.removeAll()
-    everythingLost.removeAll()
+    if isLogWhole { everythingLost.removeAll() }
   }
 
   func texts(_ replica: borrowing Replica, noSpace: String?) -> [String] {

@@ -380,6 +380,7 @@ struct PeerLinks: ~Copyable {
           log.info("node \(dialled[place].node), no member as far as is known here, is answered")
         }
         _ = connection.append(Preamble.peerBytes)
+        invariant(introduction != nil, "node \(dialled[place].node) is not told who this is")
         if let introduction { Self.put(.introduction(introduction), into: connection) }
         connection.setInterest(.read, poller: poller)
         events.append(.connected(dialled[place].node))
@@ -468,14 +469,18 @@ struct PeerLinks: ~Copyable {
     _ token: UInt64, _ connection: Connection, now: MonotonicTime
   ) -> String? {
     let reason = takeWholeFrames(token, connection, now: now)
-    // Nobody is given much room who did not say which node it is.
-    if reason == nil, accepted[token]?.node != nil, connection.unreadBytes > 0,
+    // Only a member is given much room, once: others could ask for it in any name.
+    if reason == nil, let node = accepted[token]?.node, isMember(node), connection.unreadBytes > 0,
       let size = try? PeerCodec.frameSize(of: connection.unread), size >= Self.largeFrameBytes
     {
       accepted[token]?.isLastFrameLarge = true
       if size > connection.unreadBytes { connection.expect(size) }
     }
     return reason
+  }
+
+  private func isMember(_ node: NodeID) -> Bool {
+    dialled.contains { $0.node == node && !$0.isGuest }
   }
 
   private mutating func takeWholeFrames(

@@ -143,11 +143,6 @@ extension ServerConfiguration {
   var storeOptions: StoreOptions {
     var options = StoreOptions()
     options.segmentBytes = UInt64(storage.segmentBytes)
-    if let limit = storage.diskBytesMax {
-      // No more than a quarter of it, or publishes would be refused although nothing waits.
-      let quarter = Int(clamping: UInt64(limit) / options.segmentBytes / 4)
-      options.sparesMax = max(options.sparesReady, min(options.sparesMax, quarter))
-    }
     return options
   }
 

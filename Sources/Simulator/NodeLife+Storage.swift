@@ -157,7 +157,9 @@ extension NodeLife {
     guard now >= spaceDeadline else { return }
     spaceDeadline = now + .milliseconds(250)
     let free = UInt64(max(0, node.disk.capacity - node.disk.used))
-    hasNoSpace = free < 2 * simulation.plan.storeOptions.segmentBytes
+    let needed = 2 * simulation.plan.storeOptions.segmentBytes
+    store.keepsSpares = free >= needed
+    hasNoSpace = free + store.figures.reusableBytes < needed
     if hasNoSpace, now >= reliefDeadline {
       reliefDeadline = now + .seconds(2)
       replica.takeSnapshot()

@@ -104,5 +104,13 @@ import Testing
       try file.readExactly(5_000, at: UInt64(content.count - 4_999))
     }
     #expect(throws: StorageFailure.self) { try system.openToReadOnce(path + "-none") }
+    for (offset, count) in [(0, 1), (4095, 2), (5000, 70_000), (content.count - 9, 9)] {
+      let read = try file.withBytes(count, at: UInt64(offset)) { Array($0) }
+      #expect(read == Array(content[offset..<offset + count]), "\(count) at \(offset)")
+    }
+    let short = #expect(throws: StorageFailure.self) {
+      try file.withBytes(10, at: UInt64(content.count - 9)) { _ in }
+    }
+    #expect(short?.operation == .shortRead)
   }
 }

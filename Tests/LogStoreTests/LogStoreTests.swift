@@ -194,6 +194,20 @@ import Testing
     #expect(try store.all().last?.index == LogIndex(500))
   }
 
+  /// Found by the simulator, seed 3: one was made and deleted again for ever.
+  @Test("What is to be ready is kept, though nothing else is to be")
+  func readySparesStay() throws {
+    var options = smallOptions()
+    options.sparesMax = 0
+    options.sparesReady = 1
+    let (store, _) = try LogStore.open(MemoryFileSystem(), options)
+    let job = try #require(store.nextUpkeep())
+    job.execute()
+    store.finished(job)
+    #expect(store.figures.spareFiles == 1)
+    #expect(store.nextUpkeep() == nil)
+  }
+
   @Test("Old records of a recycled file never count")
   func recycledFiles() throws {
     let disk = MemoryFileSystem()

@@ -33,6 +33,9 @@ import Testing
       try file.write([[UInt8](repeating: 1, count: SteadyFile.bytesMax)], at: 0)
     }
     #expect(failure?.operation == .synchronize)
+    // The disk would take the next one.
+    #expect(throws: StorageFailure.self) { try file.synchronize() }
+    #expect(throws: StorageFailure.self) { try file.write([[1]], at: 0) }
   }
 
   @Test func aSnapshotIsWrittenSo() throws {

@@ -31,11 +31,13 @@ import Testing
     #expect(problems.lost == ["\(all)", "\(vote)", "\(cut)"])
     problems.logIsMended()
     #expect(problems.lost == ["\(vote)"])
-    problems.memoryIsRestored()
+    problems.memoryIsRestored(isLogWhole: true)
     #expect(problems.lost.isEmpty)
 
     problems = NodeProblems([cut, vote, all], damaged: [])
-    problems.memoryIsRestored()
+    problems.memoryIsRestored(isLogWhole: false)
+    #expect(problems.lost == ["\(all)", "\(cut)"])
+    problems.memoryIsRestored(isLogWhole: true)
     #expect(problems.lost == ["\(cut)"])
   }
 }

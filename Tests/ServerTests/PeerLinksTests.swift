@@ -137,6 +137,50 @@ import Wire
     member.links.close()
   }
 
+  @Test("Frames of all sizes arrive whole and in order, small ones between large ones")
+  func framesOfAllSizes() throws {
+    var leader = try Ends(1)
+    var member = try Ends(2)
+    let membership = leader.knows([(1, leader.address), (2, member.address)])
+    leader.links.setMembers(membership, now: leader.now)
+    member.links.setMembers(membership, now: member.now)
+    let isConnected = run(&leader, &member) { leader, _ in leader.links.isConnected(NodeID(2)) }
+    #expect(isConnected)
+    let sizes = [10, 1_100_000, 300_000, 20, 3_000_000, 262_144, 262_000, 5, 900_000, 1_000_000, 0]
+    for (number, size) in sizes.enumerated() {
+      let bytes = [UInt8](repeating: UInt8(number), count: size)
+      let chunk = SnapshotChunk(
+        term: Term(3), last: LogPosition(term: Term(2), index: LogIndex(9)),
+        membership: membership, offset: UInt64(number), byteCount: UInt32(size), isLast: false)
+      let envelope = PeerEnvelope.consensus(.snapshot(chunk), payloads: [bytes])
+      // One at a time and behind each other, as the connection has room.
+      var isTaken = false
+      for _ in 0..<5000 where !isTaken {
+        isTaken = leader.links.withRoom.contains(NodeID(2))
+        if isTaken { leader.links.send(envelope, to: NodeID(2)) }
+        leader.turn()
+        if number % 3 == 0 { member.turn() }
+      }
+      #expect(isTaken)
+    }
+    let isThere = run(&leader, &member) { _, member in
+      member.received.count { event in
+        if case .received(.consensus(.snapshot, _), _) = event { true } else { false }
+      } == sizes.count
+    }
+    #expect(isThere)
+    let payloads = member.received.compactMap { event -> [UInt8]? in
+      if case .received(.consensus(.snapshot, let payloads), _) = event { payloads[0] } else { nil }
+    }
+    #expect(payloads.map(\.count) == sizes)
+    for (number, payload) in payloads.enumerated() {
+      #expect(payload.allSatisfy { $0 == UInt8(number) }, "frame \(number)")
+    }
+    #expect(member.losses == 0)
+    leader.links.close()
+    member.links.close()
+  }
+
   @Test("Who does not say where it is reached is not dialled back; told later, it is")
   func aStrangerWithoutAnAddress() throws {
     var leader = try Ends(1)

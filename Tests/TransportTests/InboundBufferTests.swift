@@ -46,6 +46,33 @@ import Testing
     }
   }
 
+  @Test func `a large frame that is expected is read to its end, and nothing of it is moved`() {
+    let pool = BufferPool()
+    var buffer = InboundBuffer()
+    let head = buffer.room(unreadMax: 4 << 20, pool: pool)
+    buffer.filled(100, of: head.count)
+    let frame = BufferPool.bufferBytesMax + 5_000
+    buffer.reserve(frame, pool: pool)
+    #expect(buffer.missingBytes == frame - 100)
+    let begin = buffer.unread.baseAddress
+    var read = 100
+    while buffer.missingBytes > 0 {
+      let room = buffer.room(unreadMax: 4 << 20, pool: pool)
+      #expect(room.count == frame - read)
+      let count = min(room.count, 90_000)
+      buffer.filled(count, of: room.count)
+      read += count
+      #expect(buffer.unread.baseAddress == begin)
+    }
+    #expect(buffer.unreadBytes == frame)
+    buffer.consume(frame, pool: pool)
+    #expect(buffer.missingBytes == 0 && buffer.capacity == 0)
+    // A smaller one does not keep what is behind it out.
+    buffer.filled(100, of: buffer.room(unreadMax: 4 << 20, pool: pool).count)
+    buffer.reserve(2_000, pool: pool)
+    #expect(buffer.room(unreadMax: 4 << 20, pool: pool).count > 1_900)
+  }
+
   @Test func `the buffer starts small and grows while reads fill it`() {
     let pool = BufferPool()
     var buffer = InboundBuffer()
