@@ -1,5 +1,5 @@
 // AMQP clients against a node that keeps its word about nothing: it greets, says that it is there,
-// and confirms no publish.
+// confirms no publish, and delivers nothing.
 
 import Base
 import Foundation
@@ -35,10 +35,50 @@ import Transport
     #expect(recording.totals.unknown == recording.totals.published)
     try recording.finish()
   }
+
+  @Test(
+    "A client whose channel or connection the node closes connects again", .timeLimit(.minutes(1)),
+    arguments: [SilentNode.Closing.channel, .connection], [true, false])
+  func closedByTheNode(_ closing: SilentNode.Closing, isPublisher: Bool) async throws {
+    let path = NSTemporaryDirectory() + "skein-recording-\(UUID().uuidString)"
+    defer { unlink(path) }
+    let recording = try Recording(path: path, clock: RunClock())
+    let control = WorkloadControl()
+    let node = try SilentNode()
+    node.serve(closing) { control.end() }
+    var plan = WorkloadPlan()
+    plan.amqp = 1
+    plan.rate = 1000
+    let clients = AMQPClients(
+      plan: plan, recording: recording, control: control, seed: 1,
+      addresses: ["127.0.0.1:\(node.port)"])
+    if isPublisher {
+      try await clients.publish(0)
+    } else {
+      try await clients.consume(0)
+    }
+    #expect(!node.hadToHangUp, "the client stayed for as long as the node said it was there")
+    #expect(recording.totals.unknown == recording.totals.published)
+    try recording.finish()
+  }
 }
 
-/// A node of which one connection is served: all answers at once, then heartbeats and nothing else.
-private final class SilentNode: Sendable {
+/// A node that gives all answers at once, then heartbeats and nothing else.
+final class SilentNode: Sendable {
+  /// What it closes when it is asked for something: 406, without a text, for no method.
+  enum Closing {
+    case channel
+    case connection
+
+    fileprivate var method: (channel: UInt8, bytes: [UInt8]) {
+      let end: [UInt8] = [1, 150, 0, 0, 0, 0, 0]
+      return switch self {
+      case .channel: (1, [0, 20, 0, 40] + end)
+      case .connection: (0, [0, 10, 0, 50] + end)
+      }
+    }
+  }
+
   let port: UInt16
   private let listener: Int32
   private let gaveUp = Atomic<Bool>(false)
@@ -67,25 +107,42 @@ private final class SilentNode: Sendable {
 
   var hadToHangUp: Bool { gaveUp.load(ordering: .relaxed) }
 
+  /// Serves one connection.
+  ///
   /// - Parameter published: called when the first publish has come.
   func serve(_ published: @escaping @Sendable () -> Void) {
+    Thread.detachNewThread { self.serveNext { _ in published() } }
+  }
+
+  /// Serves one connection, of which it closes something and goes on to say that it is there, and
+  /// then another.
+  ///
+  /// - Parameter again: called when the other one is asked for something.
+  func serve(_ closing: Closing, _ again: @escaping @Sendable () -> Void) {
     Thread.detachNewThread {
-      let connection = accept(self.listener, nil, nil)
-      defer { close(connection) }
-      // Start, tune, open-ok of the connection; open-ok of the channel; select-ok.
-      let answers: [(UInt8, [UInt8])] = [
-        (0, [0, 10, 0, 10]), (0, [0, 10, 0, 30]), (0, [0, 10, 0, 41]), (1, [0, 20, 0, 11]),
-        (1, [0, 85, 0, 11]),
-      ]
-      for (channel, method) in answers { self.send(1, channel, method, to: connection) }
-      self.beat(connection, published)
+      self.serveNext { self.send(1, closing.method.channel, closing.method.bytes, to: $0) }
+      self.serveNext { _ in again() }
     }
   }
 
-  private func beat(_ connection: Int32, _ published: () -> Void) {
-    let word = Array("amqp-0-1|".utf8)
+  /// - Parameter asked: called with the connection when it first names the queue, to publish to it or
+  ///   to consume from it.
+  private func serveNext(_ asked: (Int32) -> Void) {
+    let connection = accept(listener, nil, nil)
+    defer { close(connection) }
+    // Start, tune, open-ok of the connection; open-ok of the channel; select-ok.
+    let answers: [(UInt8, [UInt8])] = [
+      (0, [0, 10, 0, 10]), (0, [0, 10, 0, 30]), (0, [0, 10, 0, 41]), (1, [0, 20, 0, 11]),
+      (1, [0, 85, 0, 11]),
+    ]
+    for (channel, method) in answers { send(1, channel, method, to: connection) }
+    beat(connection, asked)
+  }
+
+  private func beat(_ connection: Int32, _ asked: (Int32) -> Void) {
+    let word = Array(AMQPClients.queue.utf8)
     var heard: [UInt8] = []
-    var isPublished = false
+    var isAsked = false
     var beats = 0
     while beats < Self.beatsMax {
       var waiting = pollfd(fd: connection, events: Int16(POLLIN), revents: 0)
@@ -93,14 +150,14 @@ private final class SilentNode: Sendable {
         var piece = [UInt8](repeating: 0, count: 4096)
         let count = recv(connection, &piece, piece.count, 0)
         if count <= 0 { return }
-        if !isPublished { heard += piece[..<count] }
+        if !isAsked { heard += piece[..<count] }
       } else {
         send(8, 0, [], to: connection)
         beats += 1
       }
-      if !isPublished, heard.firstRange(of: word) != nil {
-        isPublished = true
-        published()
+      if !isAsked, heard.firstRange(of: word) != nil {
+        isAsked = true
+        asked(connection)
       }
     }
     gaveUp.store(true, ordering: .relaxed)

@@ -6,7 +6,7 @@ import Base
 import Glibc
 import Transport
 
-/// A connection with one open channel. Whoever made it uses it on one thread.
+/// A connection with one open channel, of no use without it. Whoever made it uses it on one thread.
 final class AMQPLink {
   /// What a node sent that a program has to hear of.
   enum Event {
@@ -15,7 +15,7 @@ final class AMQPLink {
     case confirm(tag: UInt64, isMultiple: Bool, isStored: Bool)
   }
 
-  /// The connection ended, or the node said that it shall.
+  /// The connection ended, or the node said that it or its channel shall.
   struct Ended: Error {
     let reason: String
   }
@@ -198,10 +198,16 @@ final class AMQPLink {
 
   private func takeMethod(_ frame: Received) throws(Ended) -> Event? {
     guard frame.payload.count >= 4 else { throw Ended(reason: "a method without a number") }
+    let id = MethodID(rawValue: frame.method)
+    // A channel that is closed, after a lease that ran out for one, gets nothing any more, however long
+    // the node says that it is there.
+    if let id, id == .channelClose || id == .connectionClose {
+      throw Ended(reason: "the node said \(id.name)")
+    }
     let result: Result<Event?, MethodError> = frame.payload.withUnsafeBytes { bytes in
       var fields = MethodReader(UnsafeRawBufferPointer(rebasing: bytes[4...]))
       do throws(MethodError) {
-        return .success(try self.event(MethodID(rawValue: frame.method), &fields))
+        return .success(try self.event(id, &fields))
       } catch {
         return .failure(error)
       }
