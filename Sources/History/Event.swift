@@ -28,6 +28,14 @@ package enum HistoryAction: UInt8, CaseIterable, Sendable {
     }
   }
 
+  /// Whether it is asked for by who holds a message, about what it holds.
+  var isSettlement: Bool {
+    switch self {
+    case .ack, .nack, .reject, .release, .extend: true
+    default: false
+    }
+  }
+
   /// Whether an operation of this kind is about one message, so that `value` must be there.
   var needsValue: Bool {
     switch self {

@@ -13,6 +13,8 @@ package struct History {
   var names = StringTable()
   /// By queue, what it was declared with.
   var settings: [UInt32: HistoryQueueSettings] = [:]
+  /// By queue, the fewest deliveries after which it ever gave up.
+  var leastDeliveries: [UInt32: UInt64] = [:]
   /// By process, the first event that says it died or its session ended.
   var deaths: [UInt32: EventPosition] = [:]
   /// When new leaders began to lead.
@@ -22,6 +24,19 @@ package struct History {
 
   func messageNumber(queue: UInt32, value: UInt32) -> UInt32? {
     messageNumbers.number(of: PairTable.pair(queue, value))
+  }
+
+  /// Of a queue that is declared again, `maxDeliveries` is the most that was ever allowed.
+  mutating func declare(_ queue: UInt32, _ settings: HistoryQueueSettings) {
+    var settings = settings
+    if let most = settings.maxDeliveries, most > 0 {
+      leastDeliveries[queue] = min(leastDeliveries[queue] ?? most, most)
+    }
+    if let earlier = self.settings[queue] {
+      let limits = [settings.maxDeliveries ?? 0, earlier.maxDeliveries ?? 0]
+      settings.maxDeliveries = limits.contains(0) ? 0 : limits.max()
+    }
+    self.settings[queue] = settings
   }
 
   /// Reads a history that is in memory as a whole.

@@ -303,7 +303,7 @@ package struct HistoryReader {
         settings[keyPath: path] = number
       }
     }
-    history.settings[history.messages[Int(event.message)].queue] = settings
+    history.declare(history.messages[Int(event.message)].queue, settings)
     if let deadLetter = settings.deadLetter { _ = history.queues.number(of: deadLetter) }
   }
 

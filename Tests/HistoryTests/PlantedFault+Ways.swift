@@ -9,10 +9,24 @@ extension PlantedFault {
     switch self {
     case .lostBehindDrain:
       return story.change(one: story.simpleMessages, &random) { $0.settleBehindDrain($1) }
-    case .lostReject:
+    case .lostReject, .lostRejectRedrivenLater:
+      let isRedriven = self == .lostRejectRedrivenLater
       let rejected = story.values(living: Story.rejectedLife).filter { story.queue(of: $0) != "r" }
       return story.change(one: rejected, &random) { story, value in
         story.events.removeAll { $0.value == value && $0.queue == "d" }
+        // When all is drained, there is nothing left for it.
+        if isRedriven { story.append("admin", "redrive", "d", nil) }
+      }
+    case .lostAfterUnknownAck:
+      let nacked = story.nackedOnce.filter { value in
+        // Else its lease ran out as well, and that is waited for from then on.
+        let granted = story.places(value, "ok", "deliver").map { story.events[$0].granted }
+        return story.queue(of: value) != "r" && granted[1] < granted[0] + GoodHistory.lease
+      }
+      return story.change(one: nacked, &random) { $0.ackUnknown($1) }
+    case .cancelledAndAcked:
+      return story.change(one: story.simpleMessages, &random) { story, value in
+        story.append("admin", "cancel", story.queue(of: value), value)
       }
     case .ackedDeadLetter:
       return story.change(one: story.simpleMessages, &random) { $0.buryAcked($1) }
@@ -81,6 +95,24 @@ extension Story {
     events.contains { $0.process == "nemesis" && $0.value == process }
   }
 
+  /// For each process that left, where it can have done so: since it asked for the last thing that was
+  /// done for it, if it found out that its session was over.
+  var departures: [Range<Int>] {
+    events.indices.filter { ["client-kill", "session-end"].contains(events[$0].f) }.map { end in
+      guard events[end].f == "session-end" else { return end..<end + 1 }
+      let asked = ["ack", "nack", "reject", "release", "extend"]
+      let last = events.indices.last { place in
+        events[place].process == events[end].value && events[place].type == "invoke"
+          && asked.contains(events[place].f)
+          && events[place...].first {
+            $0.type != "invoke" && $0.f == events[place].f && $0.value == events[place].value
+              && $0.token == events[place].token
+          }?.type == "ok"
+      }
+      return (last ?? 0)..<end + 1
+    }
+  }
+
   /// A redrive of it has no known outcome.
   func mayBeRedriven(_ value: String) -> Bool { !places(value, "info", "redrive").isEmpty }
 
@@ -94,6 +126,25 @@ extension Story {
   }
 
   // MARK: Changes
+
+  /// An operation that is carried out when everything else is over.
+  mutating func append(_ process: String, _ f: String, _ queue: String?, _ value: String?) {
+    let time = events.last?.time ?? 0
+    for type in ["invoke", "ok"] {
+      events.append(StoryEvent(time, process, type, f, queue, value))
+    }
+  }
+
+  /// Of a message that was nacked once, it is an ack without an answer that the first delivery ended with,
+  /// and nothing that the second one did.
+  mutating func ackUnknown(_ value: String) {
+    let first = events[place(value, "ok", "deliver")].token
+    for place in events.indices where events[place].value == value && events[place].f == "nack" {
+      events[place].f = "ack"
+      if events[place].type == "ok" { events[place].type = "info" }
+    }
+    events.removeAll { $0.value == value && $0.f == "ack" && $0.token != first }
+  }
 
   mutating func settleBehindDrain(_ value: String) {
     let late = events.filter { $0.value == value && $0.f != "publish" }
@@ -153,14 +204,13 @@ extension Story {
     }
     let others = events.filter { $0.f == "deliver" && $0.queue != "d" }
       .map { (published: published[$0.value!]!, granted: $0.granted) }
+    let departures = departures
     return simpleMessages.filter { value in
       let (confirmed, delivered) = (place(value, "ok", "publish"), place(value, "ok", "deliver"))
       let lasts = place(value, "invoke", "publish")..<delivered
-      let hasSomebodyDied = events[lasts].contains {
-        $0.f == "client-kill" || $0.f == "session-end"
-      }
+      let hasSomebodyLeft = departures.contains { $0.overlaps(lasts) }
       let granted = events[delivered].granted
-      return !hasSomebodyDied && events[delivered]["attempt"] == "1"
+      return !hasSomebodyLeft && events[delivered]["attempt"] == "1"
         && others.contains { $0.published > confirmed && $0.granted < granted }
     }
   }

@@ -85,12 +85,14 @@ enum PlantedFault: String, CaseIterable {
   // Other ways to break the same.
   case lostBehindDrain, lostReject, ackedDeadLetter, deliveredAfterCancel, deliveredAfterPurge
   case readLateGrantedLater, readLateHeld, attemptStays, earlyAfterOverrun, strangerAccepted
+  case lostRejectRedrivenLater, lostAfterUnknownAck, cancelledAndAcked
 
   /// The violation that it is.
   var kind: String {
     switch self {
-    case .lostBehindDrain, .lostReject: "lost"
-    case .ackedDeadLetter, .deliveredAfterCancel, .deliveredAfterPurge: "resurrected"
+    case .lostBehindDrain, .lostReject, .lostRejectRedrivenLater, .lostAfterUnknownAck: "lost"
+    case .ackedDeadLetter, .deliveredAfterCancel, .deliveredAfterPurge, .cancelledAndAcked:
+      "resurrected"
     case .readLateGrantedLater: "token-regress"
     case .readLateHeld: "held-twice"
     case .attemptStays: "attempts"
@@ -135,7 +137,15 @@ enum PlantedFault: String, CaseIterable {
       story.events[last]["attempt"] = "\(GoodHistory.deliveriesMax + 1)"
       return value
     case .heldTwice, .failoverDuplicate:
-      guard let value = simple.randomElement(using: &random) else { return nil }
+      let departures = story.departures
+      let staying = simple.filter { value in
+        let held = story.place(value, "ok", "deliver")
+        return !departures.contains {
+          story.events[$0.upperBound - 1].value == story.events[held].process
+            && $0.lowerBound <= held
+        }
+      }
+      guard let value = staying.randomElement(using: &random) else { return nil }
       return story.deliverTwice(value, withLeaderChange: self == .failoverDuplicate)
     case .tokenRegress:
       guard let value = story.nackedOnce.randomElement(using: &random) else { return nil }
@@ -253,7 +263,7 @@ extension Story {
       return "\(invoke.process) \(invoke.queue!) \(events[delivery].process) "
         + "\(invoke["key"] ?? "") \(invoke["priority"] ?? "")"
     }
-    let deaths = events.indices.filter { ["client-kill", "session-end"].contains(events[$0].f) }
+    let departures = departures
     let published = Dictionary(
       uniqueKeysWithValues: simple.map { ($0, place($0, "invoke", "publish")) })
     let pairs = groups.values.flatMap { group in
@@ -262,7 +272,7 @@ extension Story {
     }.filter { pair in
       // Else it may have been handed back unread.
       let last = pair.map { place($0, "ok", "deliver") }.max() ?? 0
-      return !deaths.contains { published[pair[0]]! < $0 && $0 < last }
+      return !departures.contains { $0.overlaps(published[pair[0]]!..<last) }
     }.sorted { $0[0] < $1[0] }
     guard let pair = pairs.randomElement(using: &random) else { return nil }
     for place in events.indices where events[place].f == "publish" {
