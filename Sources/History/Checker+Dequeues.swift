@@ -17,9 +17,15 @@ extension Checker {
       && queues[Int(facts.queue)].drain != nil
     if isListed { history.events[Int(first)].marks.insert(.dequeue) }
     var marked = isListed || !life.isSettled
-    for position in life.deliveries {
-      let settlements = life.settlements(of: history.events[Int(position)].token)
-      if settlements.contains(where: { $0.action == .ack || $0.action == .reject }) {
+    // Many deliveries of one token, and much that is asked for with it, are not to be multiplied.
+    var last: (token: UInt64, isSettled: Bool)?
+    for position in life.tokens.all {
+      let token = token(of: position)
+      let isSettled =
+        last.flatMap { $0.token == token ? $0.isSettled : nil }
+        ?? life.settlements(of: token).contains(where: \.isFinal)
+      last = (token, isSettled)
+      if isSettled {
         history.events[Int(position)].marks.insert(.dequeue)
         marked = true
       }

@@ -49,13 +49,12 @@ extension Checker {
     let last = queues[Int(facts.queue)].deadLetters.last ?? facts.queue
     let queue = queues[Int(last)]
     guard let limit = queue.givesUpAfter else { return false }
-    let deliveries =
+    // Which attempt it is may not be said: then it may be any.
+    let attempts =
       last == facts.queue
-      ? life.deliveries : facts.deadLetters.first { $0.queue == last }?.deliveries ?? []
-    let isLast = deliveries.contains { delivery in
-      // Which attempt it is may not be said.
-      history.events[Int(delivery)].level >= limit
-    }
+      ? life.deliveries.map { history.events[Int($0)].level }.max()
+      : facts.deadLetters.first { $0.queue == last }?.mostAttempts
+    let isLast = attempts.map { $0 >= limit } ?? false
     return isLast
       || departures.mayHaveHappened(after: facts.begin, before: queue.drain?.end ?? .max)
   }

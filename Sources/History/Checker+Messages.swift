@@ -9,7 +9,7 @@ struct MessageFacts {
   var deadLetters: [DeadLetterLife] = []
   /// How many copies of it may rightly be here: one of its own, one of each queue of origin.
   var copies = 0
-  /// Redrives of this message alone, here or in a dead-letter queue.
+  /// Redrives of this message alone, as a dead letter of this queue.
   var redrives = Redrives()
   /// When it can have come to its queue at the earliest.
   var begin: EventPosition = 0
@@ -55,8 +55,7 @@ extension Checker {
     if facts.copies == 0 { return facts }
     facts.begin = min(life.publishes.first ?? origins.begin, origins.begin)
     facts.deadLetters = deadLetterLives(queue: record.queue, value: record.value)
-    let redrives = life.redrives + facts.deadLetters.flatMap(\.redrives)
-    if !redrives.isEmpty { facts.redrives = Redrives(redrives) }
+    if !life.redrives.isEmpty { facts.redrives = Redrives(life.redrives) }
     return facts
   }
 
@@ -84,12 +83,16 @@ extension Checker {
       return true
     }
     return facts.redrives.mayHaveHappened(after: after, before: before)
+      || facts.deadLetters.contains {
+        $0.redrives.mayHaveHappened(after: after, before: before)
+      }
   }
 
   /// All that `isRedriven` looks at.
   func redrives(_ facts: MessageFacts) -> [Redrives] {
     let queue = queues[Int(facts.queue)]
-    return [queue.redrives, facts.redrives] + queue.deadLetters.map { queues[Int($0)].redrives }
+    return [queue.redrives, facts.redrives] + facts.deadLetters.map(\.redrives)
+      + queue.deadLetters.map { queues[Int($0)].redrives }
   }
 
   // MARK: Counts

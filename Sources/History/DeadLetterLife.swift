@@ -25,7 +25,9 @@ struct DeadLetterLife {
   var perhapsSettled = Absent.reference
   /// When the delivery with the newest token was granted, if all of them say when.
   var newestGrant: UInt64?
-  var redrives: [Interval] = []
+  /// The most that a delivery says; more than any if one does not say.
+  var mostAttempts: UInt32 = 0
+  var redrives = Redrives()
   var cancels = Intervals()
 }
 
@@ -57,6 +59,7 @@ extension Checker {
 
   private func gather(_ life: inout DeadLetterLife) {
     var unknown: [(token: UInt64, begin: EventPosition)] = []
+    var redrives: [Interval] = []
     var position = history.messages[Int(life.message)].firstEvent
     while position != Absent.reference {
       let event = history.events[Int(position)]
@@ -64,6 +67,7 @@ extension Checker {
       if event.action == .deliver {
         life.deliveries.append(position)
         life.latestGrants.append(max(life.latestGrants.last ?? 0, event.moment))
+        life.mostAttempts = max(life.mostAttempts, event.level)
         continue
       }
       guard event.type == .invoke, outcome(position) != .fail else { continue }
@@ -74,11 +78,12 @@ extension Checker {
         }
       case .ack: unknown.append((event.token, position))
       case .reject: if rejectEnds(life.queue) { unknown.append((event.token, position)) }
-      case .redrive: life.redrives.append(interval(position))
+      case .redrive: redrives.append(interval(position))
       case .cancel: life.cancels.append(interval(position))
       default: break
       }
     }
+    life.redrives = Redrives(redrives)
     let newest = life.hasOneOrigin ? newestDated(of: life.deliveries) : nil
     life.newestGrant = newest?.moment
     for settlement in unknown where settlement.token >= newest?.token ?? 0 {

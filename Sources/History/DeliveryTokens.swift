@@ -54,10 +54,11 @@ struct DeliveryTokens {
     return place > 0 ? first(of: entries[place - 1].token) : nil
   }
 
-  var newest: EventPosition? { entries.last?.delivery }
+  /// By token.
+  var all: some Sequence<EventPosition> { entries.lazy.map(\.delivery) }
   var oldest: EventPosition? { entries.first?.delivery }
 
-  /// The place of a token among the different ones, from 0, if some are equal then with gaps.
+  /// How many have smaller tokens.
   func rank(of token: UInt64) -> Int { firstPlace(of: entries) { $0.token >= token } }
   var count: Int { entries.count }
 }

@@ -26,6 +26,25 @@ package struct History {
     messageNumbers.number(of: PairTable.pair(queue, value))
   }
 
+  /// How many queues may be dead-letter queues of one another's in a row.
+  static let deadLettersMax = 16
+
+  /// The name of a queue behind which there are more.
+  mutating func endlessDeadLetters() -> String? {
+    var next: [UInt32: UInt32] = [:]
+    for (queue, settings) in settings {
+      if let deadLetter = settings.deadLetter { next[queue] = queues.number(of: deadLetter) }
+    }
+    let first = next.keys.sorted().first { queue in
+      var (last, steps) = (queue, 0)
+      while let target = next[last], target != queue, steps <= Self.deadLettersMax {
+        (last, steps) = (target, steps + 1)
+      }
+      return steps > Self.deadLettersMax
+    }
+    return first.map { queues.text($0) }
+  }
+
   /// Of a queue that is declared again, `maxDeliveries` is the most that was ever allowed.
   mutating func declare(_ queue: UInt32, _ settings: HistoryQueueSettings) {
     var settings = settings

@@ -105,6 +105,24 @@ import Testing
     #expect(history.events.map(\.partner) == [3, Absent.reference, 4, 0, 2])
   }
 
+  /// A history of queues each of which has the next one for its dead letters.
+  private func inARow(_ deadLetters: [String]) -> [UInt8] {
+    Story(
+      zip(deadLetters, deadLetters.dropFirst()).map { queue, deadLetter in
+        "0 a invoke declare \(queue) -\n0 a ok declare \(queue) - config.deadLetter=\(deadLetter)"
+      }.joined(separator: "\n")
+    ).bytes
+  }
+
+  @Test func deadLetterQueuesHaveAnEnd() throws {
+    let names = (0...17).map { "q\($0)" }
+    _ = try History.parse(inARow(Array(names[...16])))
+    _ = try History.parse(inARow(["a", "b", "c", "a"]))
+    let refused = HistoryError(
+      line: 34, column: 1, message: "more than 16 dead-letter queues come behind q0")
+    #expect(throws: refused) { _ = try History.parse(inARow(names)) }
+  }
+
   @Test func whoWasKilledMayStillBeAnswered() throws {
     let history = try History.parse(
       Story(
