@@ -5,7 +5,7 @@
 enum Ending {
   /// Settled, here or as a dead letter.
   case settled
-  /// It may rightly have gone: expired, purged, cancelled.
+  /// It may rightly have gone: expired, purged, cancelled, given up.
   case excused
   /// It may still stand in this queue, which was not drained.
   case undetermined(UInt32)
