@@ -2,7 +2,8 @@
 // had not read goes as if nobody had had it.
 
 /// When each process that left can have left. A kill is recorded as it is done. Whoever lost its session
-/// may find out much later, but not before what was last carried out for it was asked for.
+/// may find out much later; but it had it when what was last carried out for it was asked for, and when
+/// what it read was granted.
 struct Departures {
   private var ofProcess: [UInt32: Interval] = [:]
   private var all = Intervals()
@@ -28,21 +29,29 @@ extension Checker {
     departures.departure(of: process, before: position) != nil
   }
 
-  func gatherDepartures() -> Departures {
+  mutating func gatherDepartures() -> Departures {
     let deaths = history.deaths
     if deaths.isEmpty { return Departures([]) }
-    var signsOfLife: [UInt32: EventPosition] = [:]
-    let isSessionEnd = deaths.mapValues { death in
+    var signsOfLife = deaths.filter { _, death in
       history.names.text(history.events[Int(death)].id) == "session-end"
-    }
-    for event in history.events where event.type == .ok && event.action.isSettlement {
-      guard isSessionEnd[event.process] == true else { continue }
-      signsOfLife[event.process] = max(signsOfLife[event.process] ?? 0, event.partner)
-    }
+    }.mapValues { _ in EventPosition(0) }
+    if !signsOfLife.isEmpty { gather(&signsOfLife) }
     return Departures(
       deaths.map { process, death in
-        let begin = isSessionEnd[process] == true ? signsOfLife[process] ?? 0 : death
-        return (process, Interval(begin: min(begin, death), end: death))
+        (process, Interval(begin: min(signsOfLife[process] ?? death, death), end: death))
       })
+  }
+
+  /// Finds for each process the last place at which it certainly had its session.
+  private mutating func gather(_ signsOfLife: inout [UInt32: EventPosition]) {
+    for position in history.events.indices {
+      let event = history.events[position]
+      guard event.type == .ok, event.action == .deliver || event.action.isSettlement,
+        let last = signsOfLife[event.process]
+      else { continue }
+      let place =
+        event.action == .deliver ? placeCertainlyBefore(event.moment) : event.partner
+      signsOfLife[event.process] = max(last, min(place, EventPosition(position)))
+    }
   }
 }

@@ -1,7 +1,7 @@
 // Histories of a queue that keeps every promise, drawn from a seed: a plain model of queues,
 // consumers and leases, with unknown outcomes, deaths, overrun leases, delays, dead letters, redrives,
 // changes of leader, keys, priorities, times to live, purges and cancels, and of consumers that stand
-// still and read later what they were given.
+// still and read later what they were given, or find out later that their session has ended.
 
 import Base
 
@@ -52,6 +52,9 @@ struct GoodHistory {
   /// Deliveries that were read when somebody else had the message, or had settled it.
   private(set) var readLate = 0
   private(set) var cancelled = 0
+  /// Deliveries that were read when their session had ended, and sessions that ended unnoticed.
+  private(set) var readTooLate = 0
+  private(set) var unnoticed = 0
   private var random: SeededRandom
   private var now: UInt64 = 0
   private var stored: [Stored] = []
@@ -60,6 +63,8 @@ struct GoodHistory {
   /// Those that stand still, and what they have not read, in order.
   private var standing: [String] = []
   private var unread: [StoryEvent] = []
+  /// Those whose session has ended, which they have not found out.
+  private var unaware: [String] = []
   private struct Unanswered {
     var value: String
     var queue: String
@@ -96,11 +101,12 @@ struct GoodHistory {
     now += UInt64.random(in: 0...8, using: &random)
     if Int.random(in: 0..<60, using: &random) == 0 { now += Self.lease }
     expire()
+    if chance(10, &random) { findOut() }
     switch Int.random(in: 0..<100, using: &random) {
     case ..<33: publish()
-    case ..<61: deliver(from: Self.queueNames.randomElement(using: &random)!)
-    case ..<87: settle()
-    case ..<88: cancel()
+    case ..<60: deliver(from: Self.queueNames.randomElement(using: &random)!)
+    case ..<86: settle()
+    case ..<87: cancel()
     case ..<90: standStill()
     case ..<92: goOn()
     case ..<94: deliver(from: "d")
@@ -256,7 +262,7 @@ struct GoodHistory {
       }).randomElement(using: &random)
     else { return }
     let action =
-      ["ack", "ack", "ack", "ack", "nack", "nack", "reject", "release", "extend"]
+      ["ack", "ack", "ack", "ack", "nack", "nack", "nack", "reject", "reject", "release", "extend"]
       .randomElement(using: &random)!
     settle(place, action)
   }
@@ -284,11 +290,15 @@ struct GoodHistory {
     case "ack": stored.remove(at: place)
     case "nack": returnMessage(place)
     case "reject": bury(place)
-    case "release":
-      stored[place].attempts -= 1
-      stored[place].holder = nil
+    case "release": release(place)
     default: stored[place].leaseEnd = now + Self.lease
     }
+  }
+
+  /// Handed back, which counts as no attempt.
+  private mutating func release(_ place: Int) {
+    stored[place].attempts -= 1
+    stored[place].holder = nil
   }
 
   private mutating func returnMessage(_ place: Int) {
@@ -328,15 +338,38 @@ struct GoodHistory {
   }
 
   private mutating func killConsumer() {
-    let dead = consumers.remove(at: Int.random(in: 0..<consumers.count, using: &random))
+    let drawn = Int.random(in: 0..<consumers.count, using: &random)
+    // Often the one that stands still: that is how a session ends.
+    let still = chance(60, &random) ? consumers.firstIndex { standing.contains($0) } : nil
+    let dead = consumers.remove(at: still ?? drawn)
     consumersMade += 1
     consumers.append("c\(consumersMade)")
-    add("nemesis", "info", chance(50, &random) ? "client-kill" : "session-end", nil, dead)
     standing.removeAll { $0 == dead }
-    unread.removeAll { $0.process == dead }
-    for place in stored.indices.reversed() where stored[place].holder == dead {
-      returnMessage(place)
+    let isKill = chance(50, &random)
+    if isKill || chance(50, &random) {
+      add("nemesis", "info", isKill ? "client-kill" : "session-end", nil, dead)
+      unread.removeAll { $0.process == dead }
+    } else {
+      unaware.append(dead)
+      unnoticed += 1
     }
+    for place in stored.indices.reversed() where stored[place].holder == dead {
+      if stored[place].isUnread, !isKill { release(place) } else { returnMessage(place) }
+    }
+  }
+
+  /// Whose session has ended finds out, and may have read some of what it was given.
+  private mutating func findOut() {
+    guard !unaware.isEmpty else { return }
+    let process = unaware.removeFirst()
+    let reads = chance(50, &random)
+    for var event in unread where event.process == process && reads {
+      event.time = now
+      story.events.append(event)
+      readTooLate += 1
+    }
+    unread.removeAll { $0.process == process }
+    add("nemesis", "info", "session-end", nil, process)
   }
 
   private mutating func redrive() {
@@ -381,6 +414,7 @@ struct GoodHistory {
       add("admin", "ok", "drain", queue, nil)
     }
     goOn()
+    while !unaware.isEmpty { findOut() }
   }
 
   private mutating func add(

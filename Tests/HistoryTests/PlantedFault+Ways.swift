@@ -95,21 +95,33 @@ extension Story {
     events.contains { $0.process == "nemesis" && $0.value == process }
   }
 
-  /// For each process that left, where it can have done so: since it asked for the last thing that was
-  /// done for it, if it found out that its session was over.
+  /// For each process that left, where it can have done so: if it found out that its session was over,
+  /// since it asked for the last thing that was done for it, and since the last message that it read there
+  /// was published.
   var departures: [Range<Int>] {
-    events.indices.filter { ["client-kill", "session-end"].contains(events[$0].f) }.map { end in
-      guard events[end].f == "session-end" else { return end..<end + 1 }
-      let asked = ["ack", "nack", "reject", "release", "extend"]
-      let last = events.indices.last { place in
-        events[place].process == events[end].value && events[place].type == "invoke"
-          && asked.contains(events[place].f)
-          && events[place...].first {
-            $0.type != "invoke" && $0.f == events[place].f && $0.value == events[place].value
-              && $0.token == events[place].token
-          }?.type == "ok"
+    var published: [String: Int] = [:]
+    var asked: [String: Int] = [:]
+    var signs: [String: Int] = [:]
+    for (place, event) in events.enumerated() {
+      guard let value = event.value else { continue }
+      let operation =
+        "\(event.process) \(event.f) \(value) \(event.queue ?? "") \(event["token"] ?? "")"
+      switch (event.f, event.type) {
+      case ("publish", _): published[value] = published[value] ?? place
+      case ("deliver", _):
+        if event.queue != "d" {
+          signs[event.process] = max(signs[event.process] ?? 0, published[value]!)
+        }
+      case (_, "invoke"): asked[operation] = place
+      case ("ack", "ok"), ("nack", "ok"), ("reject", "ok"), ("release", "ok"), ("extend", "ok"):
+        signs[event.process] = max(signs[event.process] ?? 0, asked[operation]!)
+      default: break
       }
-      return (last ?? 0)..<end + 1
+    }
+    return events.indices.filter { ["client-kill", "session-end"].contains(events[$0].f) }.map {
+      end in
+      let begin = events[end].f == "session-end" ? signs[events[end].value!] ?? 0 : end
+      return begin..<end + 1
     }
   }
 

@@ -27,6 +27,22 @@ extension PropertyCase {
       other + twoMessages().replacing("103 c ok ack q m", lived(until: 103) + "103 c ok ack q m")
         + foundOut),
     .wrong(
+      "out-of-order: the session that ended was given something afterwards", "out-of-order",
+      other
+        + twoMessages().replacing(
+          "103 c ok ack q m",
+          """
+          103 o invoke publish q late
+          103 o ok publish q late
+          103 y ok deliver q late token=91 attempt=1 lease=9 granted=1102
+          103 y invoke ack q late token=91
+          103 y ok ack q late token=91
+          103 x ok deliver q o token=92 attempt=1 lease=9 granted=1103
+          103 x invoke ack q o token=92
+          103 x info ack q o token=92
+          103 c ok ack q m
+          """) + foundOut),
+    .wrong(
       "out-of-order: a kill is not found out later", "out-of-order",
       twoMessages() + "9990 nemesis info client-kill - x\n"),
     .fine(
