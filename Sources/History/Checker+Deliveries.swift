@@ -98,8 +98,11 @@ extension Checker {
     let attempt = history.events[Int(first)].level
     guard attempt == Absent.reference || attempt <= 1 else { return }
     if isRedriven(facts, after: publish, before: first) { return }
-    // Who left may have had it unread, and handed it back.
-    if departures.mayHaveHappened(after: publish, before: first) { return }
+    // Who left may have had it unread, and handed it back; not to itself.
+    let reader = history.events[Int(first)].process
+    if departures.mayHaveHappened(in: facts.queue, after: publish, before: first, butOf: reader) {
+      return
+    }
     history.messages[Int(facts.message)].orderingPublish = publish
     history.events[Int(first)].marks.insert(.orderedDelivery)
   }

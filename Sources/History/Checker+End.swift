@@ -7,11 +7,18 @@ enum Ending {
   case settled
   /// It may rightly have gone: expired, purged, cancelled, given up.
   case excused
-  /// It may still stand in this queue, which was not drained.
-  case undetermined(UInt32)
+  /// It may still stand in a queue that was not drained, or not afterwards.
+  case undetermined(Whereabouts)
   /// The own queue was not drained; said once for all its messages.
   case undrained
   case lost(drain: EventPosition)
+}
+
+/// Where a message may stand of which nobody can say whether it is lost.
+struct Whereabouts: Hashable {
+  var queue: UInt32
+  /// By a redrive, after this queue was drained; else as a dead letter, and it was not drained.
+  var isBroughtBack: Bool
 }
 
 extension Checker {
@@ -26,8 +33,8 @@ extension Checker {
     }
     switch ending {
     case .settled, .excused, .undrained: break
-    case .undetermined(let queue):
-      undetermined[queue, default: (0, facts.message)].count += 1
+    case .undetermined(let place):
+      undetermined[place, default: (0, facts.message)].count += 1
     case .lost(let drain): report(.lost, facts.message, at: confirm, related: drain)
     }
   }
@@ -37,9 +44,14 @@ extension Checker {
     let last = lastGrant(facts)
     func isDone(_ round: DrainRound?) -> Bool { self.isDone(facts, round, last) }
     var unexplained = 0
+    var before = facts.begin
     for round in queue.rounds {
       if isDone(round) { return .settled }
       if mayBeGone(facts) { return .excused }
+      if !mayBeDeadLetter(facts, after: before, before: round.end) {
+        return .lost(drain: round.own.end)
+      }
+      before = round.own.begin
       // Whoever was brought back when its queue had been looked at may be done at any later time. A
       // redrive of unknown outcome may still come, but each only once.
       if hasConfirmedRedrive(facts, after: round.own.begin, before: round.end) { continue }
@@ -51,7 +63,24 @@ extension Checker {
     if isDone(nil) { return .settled }
     if mayBeGone(facts) { return .excused }
     if queue.drain == nil { return .undrained }
-    return .undetermined(queue.undrained ?? facts.queue)
+    return .undetermined(
+      Whereabouts(queue: queue.undrained ?? facts.queue, isBroughtBack: queue.undrained == nil))
+  }
+
+  /// Whether something may have made it a dead letter between two events, for a redrive to bring back: it
+  /// was delivered, perhaps read later, or came out of the dead letters, or was with somebody unread who
+  /// left. Where a redrive brought it back in one round, it was in its own queue from then on; of dead-letter
+  /// queues that have their own it may have been in one of these.
+  private func mayBeDeadLetter(
+    _ facts: MessageFacts, after: EventPosition, before: EventPosition
+  ) -> Bool {
+    let queue = queues[Int(facts.queue)]
+    guard queue.deadLetters.count == 1, queue.redrives.isEmpty, facts.redrives.isEmpty,
+      facts.copies == 1
+    else { return true }
+    let deliveries = life.deliveries + facts.deadLetters.flatMap(\.deliveries)
+    return deliveries.contains { $0 > after }
+      || departures.mayHaveHappened(in: facts.queue, after: after, before: before)
   }
 
   private func hasConfirmedRedrive(

@@ -103,12 +103,14 @@ extension Checker {
   private mutating func purge(
     before position: EventPosition, _ facts: MessageFacts
   ) -> EventPosition? {
+    let process = history.events[Int(position)].process
     guard let confirm = life.firstConfirm, let last = life.publishes.last,
       let purged = queues[Int(facts.queue)].purgeEnds.first(begunAfter: max(confirm, last)),
       history.events[Int(position)].level == 1, life.tokens.oldest == position,
       publishDue() == nil, life.reschedules.isEmpty, isGranted(position, after: purged),
       !isRedriven(facts, after: facts.begin, before: position),
-      !departures.mayHaveHappened(after: facts.begin, before: position)
+      !departures.mayHaveHappened(
+        in: facts.queue, after: facts.begin, before: position, butOf: process)
     else { return nil }
     return purged
   }

@@ -43,19 +43,38 @@ extension Checker {
       }
   }
 
-  /// Whether the last queue that it can have come to, which has no dead letters, may have given it up: it
-  /// was delivered as often as that queue allows, or somebody left who may have had it unread.
+  /// Whether the last queue that it can have come to, which has no dead letters, may have given it up:
+  /// there, and in those before it where it was not seen any later, it was delivered as often as that queue
+  /// allows. Of whoever left, each may have had it once unread.
   private func mayBeGivenUp(_ facts: MessageFacts) -> Bool {
-    let last = queues[Int(facts.queue)].deadLetters.last ?? facts.queue
-    let queue = queues[Int(last)]
-    guard let limit = queue.givesUpAfter else { return false }
-    // Which attempt it is may not be said: then it may be any.
-    let attempts =
-      last == facts.queue
-      ? life.deliveries.map { history.events[Int($0)].level }.max()
-      : facts.deadLetters.first { $0.queue == last }?.mostAttempts
-    let isLast = attempts.map { $0 >= limit } ?? false
-    return isLast
-      || departures.mayHaveHappened(after: facts.begin, before: queue.drain?.end ?? .max)
+    let ways = [facts.queue] + queues[Int(facts.queue)].deadLetters
+    let last = queues[Int(ways[ways.count - 1])]
+    guard last.givesUpAfter != nil else { return false }
+    var missing: UInt64 = 0
+    var left: Set<UInt32> = []
+    for queue in ways.reversed() {
+      let seen = mostAttempts(facts, in: queue)
+      // Whoever had it in one on the way may have rejected it.
+      let isOnTheWay = queue != facts.queue && queue != ways.last && seen != nil
+      if !isOnTheWay, !mayBeRejected(facts, in: queue) {
+        guard let limit = queues[Int(queue)].givesUpAfter else { return false }
+        missing = sum(missing, limit - min(limit, UInt64(seen ?? 0)))
+        left.formUnion(
+          departures.processes(in: queue, after: facts.begin, before: last.drain?.end ?? .max))
+      }
+      if seen != nil { break }
+    }
+    return missing <= left.count
+  }
+
+  /// The most that a delivery from that queue says; more than any if one does not say, nil if there is none.
+  private func mostAttempts(_ facts: MessageFacts, in queue: UInt32) -> UInt32? {
+    if queue == facts.queue { return life.deliveries.map { history.events[Int($0)].level }.max() }
+    let letter = facts.deadLetters.first { $0.queue == queue }
+    return letter.flatMap { $0.deliveries.isEmpty ? nil : $0.mostAttempts }
+  }
+
+  private func mayBeRejected(_ facts: MessageFacts, in queue: UInt32) -> Bool {
+    queue == facts.queue && life.settlements.contains { $0.action == .reject }
   }
 }

@@ -7,9 +7,9 @@ package struct Checker {
   var findings: [Finding] = []
   var counts = HistoryCounts()
   var queues: [QueueFacts] = []
-  /// Confirmed messages of which nobody can say whether they are lost: by the dead-letter queue that
-  /// should have been drained, how many, and the first.
-  var undetermined: [UInt32: (count: Int, first: UInt32)] = [:]
+  /// Confirmed messages of which nobody can say whether they are lost: by where they may be, how
+  /// many, and the first.
+  var undetermined: [Whereabouts: (count: Int, first: UInt32)] = [:]
   /// The message at hand, kept to use its storage again.
   var life = MessageLife()
   /// Gathered when a delivery may have been read late.
@@ -20,7 +20,7 @@ package struct Checker {
   var origins: [UInt32: Origins] = [:]
   var deadLetterLives: [UInt32: DeadLetterLife] = [:]
   /// Who left, and when that can have been.
-  var departures = Departures([])
+  var departures = Departures()
   private var verdict: Verdict?
 
   /// - Parameter isStrict: whether a redelivery after a leader change is a violation (G7).
@@ -133,12 +133,18 @@ package struct Checker {
           ? "queue \(name) was not drained"
           : "queue \(name) was not drained after its last confirmed publish")
     }
-    for (queue, missing) in undetermined.sorted(by: { $0.key < $1.key }) {
+    let places = undetermined.sorted { left, right in
+      (left.key.queue, left.key.isBroughtBack ? 1 : 0)
+        < (right.key.queue, right.key.isBroughtBack ? 1 : 0)
+    }
+    for (place, missing) in places {
       let value = history.values.text(history.messages[Int(missing.first)].value)
       let others = missing.count > 1 ? " and \(missing.count - 1) others" : ""
+      let queue = history.queues.text(place.queue)
       reasons.append(
-        "\(value)\(others) may be in queue \(history.queues.text(queue)), which was not drained"
-          + " afterwards")
+        place.isBroughtBack
+          ? "a redrive may have brought \(value)\(others) back to queue \(queue) after it was drained"
+          : "\(value)\(others) may be in queue \(queue), which was not drained afterwards")
     }
     return reasons
   }

@@ -1,16 +1,28 @@
 // Who left: a consumer that died, or whose session ended. What it held goes to others then, and what it
 // had not read goes as if nobody had had it.
 
-/// When each process that left can have left. A kill is recorded as it is done. Whoever lost its session
-/// may find out much later; but it had it when what was last carried out for it was asked for, and when
-/// what it read was granted.
+/// When a process can have left. A kill is recorded as it is done. Whoever lost its session may find out
+/// much later; but it had it when what was last carried out for it was asked for, and when what it read was
+/// published and granted.
+struct Departure {
+  var process: UInt32
+  var when: Interval
+}
+
 struct Departures {
   private var ofProcess: [UInt32: Interval] = [:]
-  private var all = Intervals()
+  private var ofQueue: [UInt32: QueueDepartures] = [:]
 
-  init(_ departures: [(process: UInt32, when: Interval)]) {
-    for departure in departures { ofProcess[departure.process] = departure.when }
-    all = Intervals(departures.map(\.when))
+  init() {}
+
+  /// - Parameter queues: those from which a process read.
+  init(_ departures: [Departure], queues: [UInt32: Set<UInt32>]) {
+    for departure in departures.sorted(by: { $0.when.begin < $1.when.begin }) {
+      ofProcess[departure.process] = departure.when
+      for queue in queues[departure.process] ?? [] {
+        ofQueue[queue, default: QueueDepartures()].append(departure)
+      }
+    }
   }
 
   /// When a process left, if it may have left before an event.
@@ -18,9 +30,51 @@ struct Departures {
     ofProcess[process].flatMap { $0.begin < position ? $0 : nil }
   }
 
-  /// Whether anybody may have left between two events.
-  func mayHaveHappened(after: EventPosition, before: EventPosition) -> Bool {
-    all.mayHaveHappened(after: after, before: before)
+  /// Whether anybody else who read from the queue may have left between two events.
+  func mayHaveHappened(
+    in queue: UInt32, after: EventPosition, before: EventPosition, butOf process: UInt32? = nil
+  ) -> Bool {
+    ofQueue[queue]?.mayHaveHappened(after: after, before: before, butOf: process) ?? false
+  }
+
+  /// Who read from the queue and may have left between two events.
+  func processes(
+    in queue: UInt32, after: EventPosition, before: EventPosition
+  ) -> some Sequence<UInt32> {
+    let all = ofQueue[queue]?.all ?? []
+    return all.lazy.filter { $0.when.begin < before && $0.when.end > after }.map(\.process)
+  }
+}
+
+/// Of those that read from one queue.
+private struct QueueDepartures {
+  /// By begin.
+  private(set) var all: [Departure] = []
+  /// For each, of those up to it, the one with the latest end, and the latest end of the others.
+  private var latest: [Departure] = []
+  private var secondEnds: [EventPosition] = []
+
+  /// - Parameter departure: it begins no earlier than all those that are there.
+  mutating func append(_ departure: Departure) {
+    all.append(departure)
+    guard let last = latest.last, let second = secondEnds.last else {
+      latest.append(departure)
+      secondEnds.append(0)
+      return
+    }
+    let isLatest = departure.when.end > last.when.end
+    latest.append(isLatest ? departure : last)
+    secondEnds.append(max(second, isLatest ? last.when.end : departure.when.end))
+  }
+
+  func mayHaveHappened(
+    after: EventPosition, before: EventPosition, butOf process: UInt32?
+  ) -> Bool {
+    let place = firstPlace(of: all) { $0.when.begin >= before }
+    if place == 0 { return false }
+    let last = latest[place - 1]
+    let end = last.process == process ? secondEnds[place - 1] : last.when.end
+    return end > after
   }
 }
 
@@ -29,29 +83,61 @@ extension Checker {
     departures.departure(of: process, before: position) != nil
   }
 
-  mutating func gatherDepartures() -> Departures {
-    let deaths = history.deaths
-    if deaths.isEmpty { return Departures([]) }
-    var signsOfLife = deaths.filter { _, death in
-      history.names.text(history.events[Int(death)].id) == "session-end"
-    }.mapValues { _ in EventPosition(0) }
-    if !signsOfLife.isEmpty { gather(&signsOfLife) }
-    return Departures(
-      deaths.map { process, death in
-        (process, Interval(begin: min(signsOfLife[process] ?? death, death), end: death))
-      })
+  /// Whether the end of a holder's session may be why a message came to another between two reads. One
+  /// that is recorded later may have gone unnoticed; but a new leader keeps the sessions, so that across a
+  /// change of leader nobody can tell that from one that it ended against its promise.
+  func explains(
+    _ departure: Interval, from read: EventPosition, to next: EventPosition
+  ) -> Bool {
+    departure.end < next || leaderChange(between: read, next) == nil
   }
 
-  /// Finds for each process the last place at which it certainly had its session.
-  private mutating func gather(_ signsOfLife: inout [UInt32: EventPosition]) {
+  mutating func gatherDepartures() -> Departures {
+    let deaths = history.deaths
+    if deaths.isEmpty { return Departures() }
+    var leavers = Leavers(deaths, count: history.processes.count)
     for position in history.events.indices {
       let event = history.events[position]
-      guard event.type == .ok, event.action == .deliver || event.action.isSettlement,
-        let last = signsOfLife[event.process]
+      guard event.type == .ok, leavers.areLeaving[Int(event.process)], event.action != .nemesis
       else { continue }
-      let place =
-        event.action == .deliver ? placeCertainlyBefore(event.moment) : event.partner
-      signsOfLife[event.process] = max(last, min(place, EventPosition(position)))
+      var place = event.partner
+      if event.action == .deliver {
+        leavers.queues[event.process, default: []].insert(
+          history.messages[Int(event.message)].queue)
+        place = max(placeCertainlyBefore(event.moment), begin(of: event.message))
+      }
+      leavers.note(place, at: EventPosition(position), of: event.process)
     }
+    let departures = deaths.map { process, death in
+      let isKill = history.names.text(history.events[Int(death)].id) == "client-kill"
+      let begin = isKill ? death : min(leavers.signsOfLife[process] ?? 0, death)
+      return Departure(process: process, when: Interval(begin: begin, end: death))
+    }
+    return Departures(departures, queues: leavers.queues)
+  }
+
+  /// Where a message was first published, to whatever queue.
+  private func begin(of message: UInt32) -> EventPosition {
+    let begin = min(firstPublishes[Int(message)], origins[message]?.begin ?? Absent.reference)
+    return begin == Absent.reference ? 0 : begin
+  }
+}
+
+/// What those that left did before.
+private struct Leavers {
+  /// By process.
+  var areLeaving: [Bool]
+  /// The last place at which each certainly had its session.
+  var signsOfLife: [UInt32: EventPosition] = [:]
+  /// The queues from which it read.
+  var queues: [UInt32: Set<UInt32>] = [:]
+
+  init(_ deaths: [UInt32: EventPosition], count: Int) {
+    areLeaving = [Bool](repeating: false, count: count)
+    for process in deaths.keys { areLeaving[Int(process)] = true }
+  }
+
+  mutating func note(_ place: EventPosition, at position: EventPosition, of process: UInt32) {
+    signsOfLife[process] = max(signsOfLife[process] ?? 0, min(place, position))
   }
 }

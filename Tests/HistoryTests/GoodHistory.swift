@@ -40,6 +40,8 @@ struct GoodHistory {
     /// Its holder stands still and has not read it.
     var isUnread = false
     var leaseEnd: UInt64 = 0
+    /// The place in the story.
+    var grantedAt = 0
     var token: UInt64 = 0
   }
 
@@ -57,6 +59,7 @@ struct GoodHistory {
   private(set) var unnoticed = 0
   private var random: SeededRandom
   private var now: UInt64 = 0
+  private var lastChange = -1
   private var stored: [Stored] = []
   private var consumers = ["c1", "c2", "c3"]
   private var consumersMade = 3
@@ -111,7 +114,7 @@ struct GoodHistory {
     case ..<92: goOn()
     case ..<94: deliver(from: "d")
     case ..<96: killConsumer()
-    case ..<97: add("nemesis", "info", "leader-change", nil, "\(made % 3)")
+    case ..<97: changeLeader()
     case ..<98: purge()
     default: redrive()
     }
@@ -209,6 +212,7 @@ struct GoodHistory {
     stored[place].token = tokens[queue]!
     stored[place].holder = consumer
     stored[place].leaseEnd = now + Self.lease
+    stored[place].grantedAt = story.events.count
     stored[place].isUnread = standing.contains(consumer)
     let message = stored[place]
     let event = StoryEvent(
@@ -337,6 +341,14 @@ struct GoodHistory {
     add("admin", "ok", "purge", "r", nil)
   }
 
+  /// Whoever does not know yet that its session is over finds out first: later it could have been the
+  /// new leader that ended it.
+  private mutating func changeLeader() {
+    while !unaware.isEmpty { findOut() }
+    lastChange = story.events.count
+    add("nemesis", "info", "leader-change", nil, "\(made % 3)")
+  }
+
   private mutating func killConsumer() {
     let drawn = Int.random(in: 0..<consumers.count, using: &random)
     // Often the one that stands still: that is how a session ends.
@@ -346,7 +358,8 @@ struct GoodHistory {
     consumers.append("c\(consumersMade)")
     standing.removeAll { $0 == dead }
     let isKill = chance(50, &random)
-    if isKill || chance(50, &random) {
+    let hasOlder = stored.contains { $0.holder == dead && $0.grantedAt <= lastChange }
+    if isKill || chance(50, &random) || hasOlder {
       add("nemesis", "info", isKill ? "client-kill" : "session-end", nil, dead)
       unread.removeAll { $0.process == dead }
     } else {

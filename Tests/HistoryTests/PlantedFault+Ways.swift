@@ -68,6 +68,22 @@ extension PlantedFault {
           story.events[place].process = "stranger"
         }
       }
+    case .failoverEndedLater:
+      guard let value = PlantedFault.failoverDuplicate.plant(in: &story, &random) else {
+        return nil
+      }
+      // It reads nothing else that shows how long its session was there.
+      story.events[story.place(value, "ok", "deliver")].process = "victim"
+      story.end("victim")
+      return value
+    case .outOfOrderUndated:
+      guard let value = PlantedFault.outOfOrder.plant(in: &story, &random) else { return nil }
+      for place in story.events.indices { story.events[place]["granted"] = nil }
+      let reader = story.events[story.place(value, "ok", "deliver")].process
+      story.end(story.events[story.place(value, "invoke", "publish")].process)
+      story.end("unheard")
+      if !story.isDead(reader) { story.end(reader) }
+      return value
     default: return nil
     }
   }
@@ -87,6 +103,11 @@ extension Story {
   func values(living life: [String]) -> [String] {
     let lives = Dictionary(grouping: events.filter { $0.value != nil }, by: { $0.value! })
     return lives.filter { $0.value.map { "\($0.type) \($0.f)" } == life }.keys.sorted()
+  }
+
+  mutating func end(_ process: String) {
+    events.append(
+      StoryEvent(events.last?.time ?? 0, "nemesis", "info", "session-end", nil, process))
   }
 
   func queue(of value: String) -> String? { events[place(value, "invoke", "publish")].queue }

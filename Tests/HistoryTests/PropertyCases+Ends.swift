@@ -39,9 +39,23 @@ extension PropertyCase {
     .wrong(
       "lost: rejected, a redrive of unknown outcome, and drained twice", "lost",
       withDeadLetters + published + rejection + unknownRedrive + twiceDrained),
+    .wrong(
+      "lost: two redrives of unknown outcome, and drained twice", "lost",
+      withDeadLetters + published + rejection + unknownRedrive + anotherRedrive + twiceDrained),
     .open(
       "lost: each of two redrives of unknown outcome may have come after a drain",
-      withDeadLetters + published + rejection + unknownRedrive + anotherRedrive + twiceDrained),
+      withDeadLetters + published + rejection + unknownRedrive + anotherRedrive + bothDrained
+        + "9005 c ok deliver q m token=2 attempt=2 lease=100 granted=9900 id=C\n"
+        + twiceDrained.dropFirst(bothDrained.count)),
+    .open(
+      "lost: two redrives of unknown outcome, and one that left between them",
+      xRead + withDeadLetters + published + rejection + unknownRedrive + anotherRedrive
+        + bothDrained + "9005 nemesis info client-kill - x\n"
+        + twiceDrained.dropFirst(bothDrained.count)),
+    .wrong(
+      "lost: a redrive of unknown outcome, and it was never a dead letter", "lost",
+      withDeadLetters + unknownRedrive.replacing("8 a", "0 a").replacing("9 a", "0 a") + published
+        + bothDrained),
     .wrong(
       "lost: two redrives of unknown outcome, and drained three times", "lost",
       withDeadLetters + published + rejection + unknownRedrive + anotherRedrive + twiceDrained
@@ -142,6 +156,15 @@ extension PropertyCase {
 
     """
 
+  private static func limitedDead(to limit: Int) -> String {
+    "0 a invoke declare d -\n0 a ok declare d - config.maxDeliveries=\(limit)\n"
+  }
+  private static let wRead = xRead.replacing(" x", " w")
+  /// `x` and `w` are consumers of the dead letters, and leave.
+  private static let deadReaders =
+    (xRead + wRead).replacing("0 ", "8 ").replacing("token=88 ", "token=80 ")
+    .replacing(" q ", " d ") + "9 nemesis info client-kill - x\n9 nemesis info client-kill - w\n"
+
   static let givenUp: [Self] = [
     .fine(
       "lost: the last attempt failed, and there are no dead letters",
@@ -154,10 +177,38 @@ extension PropertyCase {
       "lost: never came out, and the queue gives up", "lost",
       limited("q", to: 3) + published
         + drained),
-    .fine(
-      "lost: given up by one that left, perhaps",
-      limited("q", to: 3) + published
+    .wrong(
+      "lost: never came out, and one that left had it once at most", "lost",
+      xRead + limited("q", to: 3) + published
         + "3 nemesis info client-kill - x\n" + drained),
+    .fine(
+      "lost: given up by those that left, perhaps, each time",
+      xRead + wRead + limited("q", to: 2) + published + "3 nemesis info client-kill - x\n"
+        + "3 nemesis info client-kill - w\n" + drained),
+    .fine(
+      "lost: given up by one that left, perhaps, as its last attempt",
+      xRead + limited("q", to: 3) + published + nacked + "8 nemesis info client-kill - x\n"
+        + drained),
+    .wrong(
+      "lost: the last attempt but two failed, and one left", "lost",
+      xRead + limited("q", to: 4) + published + nacked + "8 nemesis info client-kill - x\n"
+        + drained),
+    .wrong(
+      "lost: who left had never had anything of the queue", "lost",
+      limited("q", to: 2) + published
+        + "3 p invoke publish z y\n4 p ok publish z y\n5 y ok deliver z y token=1\n"
+        + "6 y invoke ack z y token=1\n7 y ok ack z y token=1\n8 nemesis info client-kill - p\n"
+        + "8 nemesis info client-kill - y\n8 nemesis info client-kill - unheard\n"
+        + "8500 a invoke drain z -\n8500 a ok drain z -\n" + drained),
+    .wrong(
+      "lost: a dead letter may be given up, but nobody had it in its own queue", "lost",
+      withDeadLetters + limitedDead(to: 2) + published + deadReaders + bothDrained),
+    .fine(
+      "lost: a dead letter may have been given up by those that left",
+      withDeadLetters + limitedDead(to: 2) + published + nacked + deadReaders + bothDrained),
+    .wrong(
+      "lost: a dead letter was with each that left, and may be delivered thrice", "lost",
+      withDeadLetters + limitedDead(to: 3) + published + nacked + deadReaders + bothDrained),
     .fine(
       "lost: the last attempt of a dead letter failed",
       limited("d", to: 2) + published + rejection.replacing("reject", "nack") + otherDead

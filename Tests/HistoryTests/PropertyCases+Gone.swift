@@ -300,7 +300,7 @@ extension PropertyCase {
       after(purged, grantedAt: 1030, attempt: 2)),
     .fine(
       "resurrected: perhaps in the hands of one that left",
-      after(purged + "12 nemesis info session-end - x\n", grantedAt: 1030)),
+      xRead + after(purged + "12 nemesis info session-end - x\n", grantedAt: 1030)),
     .fine(
       "resurrected: perhaps a dead letter when the queue was purged",
       "0 a invoke declare q -\n0 a ok declare q - config.deadLetter=d\n"

@@ -21,7 +21,7 @@ extension PropertyCase {
   static let leftLater: [Self] = [
     .fine(
       "out-of-order: handed back unread by a session that ended, as it found out later",
-      twoMessages() + foundOut),
+      xRead + twoMessages() + foundOut),
     .wrong(
       "out-of-order: the session that ended lived on when it was read", "out-of-order",
       other + twoMessages().replacing("103 c ok ack q m", lived(until: 103) + "103 c ok ack q m")
@@ -44,10 +44,10 @@ extension PropertyCase {
           """) + foundOut),
     .wrong(
       "out-of-order: a kill is not found out later", "out-of-order",
-      twoMessages() + "9990 nemesis info client-kill - x\n"),
+      xRead + twoMessages() + "9990 nemesis info client-kill - x\n"),
     .fine(
       "resurrected: perhaps in the hands of one that left, as it found out later",
-      after(purged, grantedAt: 1030) + foundOut),
+      xRead + after(purged, grantedAt: 1030) + foundOut),
     .wrong(
       "resurrected: who left later was there when it came", "resurrected",
       other

@@ -3,8 +3,17 @@
 extension PropertyCase {
   static let all =
     lost + resurrected + unexpected + heldTwice + failover + early + tokens + stale + order
-    + deadLetters + confirmedTwice + attempts + gone + late + slack + ends
+    + deadLetters + confirmedTwice + attempts + gone + late + slack + ends + left
 
+  /// `x` is a consumer of the queue.
+  static let xRead = """
+    0 o invoke publish q x
+    0 o ok publish q x
+    0 x ok deliver q x token=80 attempt=1 lease=9
+    0 x invoke ack q x token=80
+    0 x ok ack q x token=80
+
+    """
   static let published = "0 p invoke publish q m\n1 p ok publish q m id=A\n"
   static let drained = "9000 a invoke drain q -\n9001 a ok drain q -\n"
   static let withDeadLetters =
@@ -513,17 +522,20 @@ extension PropertyCase {
     .fine("out-of-order: it had been out before, unread", twoMessages(attempt: 2)),
     .fine(
       "out-of-order: handed back unread by one that left",
-      twoMessages().replacing("100 c ok", with: "99 nemesis info client-kill - x\n100 c ok")),
+      xRead + twoMessages().replacing("100 c ok", with: "99 nemesis info client-kill - x\n100 c ok")
+    ),
     .fine(
       "out-of-order: handed back unread when a session ended",
-      twoMessages().replacing("101 c ok", with: "100 nemesis info session-end - x\n101 c ok")),
+      xRead
+        + twoMessages().replacing("101 c ok", with: "100 nemesis info session-end - x\n101 c ok")),
     .wrong(
       "out-of-order: one had left before", "out-of-order",
-      "0 nemesis info client-kill - x\n" + twoMessages()),
+      xRead + "0 nemesis info client-kill - x\n" + twoMessages()),
     .wrong(
       "out-of-order: one left afterwards", "out-of-order",
-      twoMessages().replacing(
-        "102 c invoke ack q m", with: "102 nemesis info client-kill - x\n102 c invoke ack q m")),
+      xRead
+        + twoMessages().replacing(
+          "102 c invoke ack q m", with: "102 nemesis info client-kill - x\n102 c invoke ack q m")),
     .fine(
       "out-of-order: retried",
       twoMessages().replacing("3 p ok", "2 p invoke publish q m\n3 p ok publish q m\n3 p ok")),
