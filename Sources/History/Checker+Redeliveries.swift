@@ -34,11 +34,11 @@ extension Checker {
       return max(floor, due?.time ?? time(back.interval.begin))
     }
     if let departure = departures.departure(of: holding.event.process, before: position),
-      !isGranted(holding.position, after: departure.end),
+      !isGranted(holding.position, after: departure.when.end),
       explains(departure, from: holding.position, to: position)
     {
       counts[.consumerDied] += 1
-      return max(floor, time(departure.begin))
+      return max(floor, time(departure.when.begin))
     }
     if let end, end.hasPassed {
       counts[.leaseOverran] += 1

@@ -3,14 +3,17 @@
 
 /// When a process can have left. A kill is recorded as it is done. Whoever lost its session may find out
 /// much later; but it had it when what was last carried out for it was asked for, and when what it read was
-/// published and granted.
+/// published and granted. Where the cluster ends sessions only after some time without a sign of life, it
+/// had it for that long after these.
 struct Departure {
   var process: UInt32
   var when: Interval
+  /// Whether it is a session's end of which it is not known how long the cluster must have waited.
+  var isOfUnknownTimeout = false
 }
 
 struct Departures {
-  private var ofProcess: [UInt32: Interval] = [:]
+  private var ofProcess: [UInt32: Departure] = [:]
   private var ofQueue: [UInt32: QueueDepartures] = [:]
 
   init() {}
@@ -18,7 +21,7 @@ struct Departures {
   /// - Parameter queues: those from which a process read.
   init(_ departures: [Departure], queues: [UInt32: Set<UInt32>]) {
     for departure in departures.sorted(by: { $0.when.begin < $1.when.begin }) {
-      ofProcess[departure.process] = departure.when
+      ofProcess[departure.process] = departure
       for queue in queues[departure.process] ?? [] {
         ofQueue[queue, default: QueueDepartures()].append(departure)
       }
@@ -26,8 +29,8 @@ struct Departures {
   }
 
   /// When a process left, if it may have left before an event.
-  func departure(of process: UInt32, before position: EventPosition) -> Interval? {
-    ofProcess[process].flatMap { $0.begin < position ? $0 : nil }
+  func departure(of process: UInt32, before position: EventPosition) -> Departure? {
+    ofProcess[process].flatMap { $0.when.begin < position ? $0 : nil }
   }
 
   /// Whether anybody else who read from the queue may have left between two events.
@@ -85,11 +88,13 @@ extension Checker {
 
   /// Whether the end of a holder's session may be why a message came to another between two reads. One
   /// that is recorded later may have gone unnoticed; but a new leader keeps the sessions, so that across a
-  /// change of leader nobody can tell that from one that it ended against its promise.
+  /// change of leader, where their timeout is not known, nobody can tell that from one that it ended
+  /// against its promise.
   func explains(
-    _ departure: Interval, from read: EventPosition, to next: EventPosition
+    _ departure: Departure, from read: EventPosition, to next: EventPosition
   ) -> Bool {
-    departure.end < next || leaderChange(between: read, next) == nil
+    !departure.isOfUnknownTimeout || departure.when.end < next
+      || leaderChange(between: read, next) == nil
   }
 
   mutating func gatherDepartures() -> Departures {
@@ -109,11 +114,26 @@ extension Checker {
       leavers.note(place, at: EventPosition(position), of: event.process)
     }
     let departures = deaths.map { process, death in
-      let isKill = history.names.text(history.events[Int(death)].id) == "client-kill"
-      let begin = isKill ? death : min(leavers.signsOfLife[process] ?? 0, death)
-      return Departure(process: process, when: Interval(begin: begin, end: death))
+      departure(of: process, death, lastSign: leavers.signsOfLife[process] ?? 0)
     }
     return Departures(departures, queues: leavers.queues)
+  }
+
+  private func departure(
+    of process: UInt32, _ death: EventPosition, lastSign: EventPosition
+  ) -> Departure {
+    let event = history.events[Int(death)]
+    if history.names.text(event.id) == "client-kill" {
+      return Departure(process: process, when: Interval(begin: death, end: death))
+    }
+    guard event.span != Absent.number else {
+      let when = Interval(begin: min(lastSign, death), end: death)
+      return Departure(process: process, when: when, isOfUnknownTimeout: true)
+    }
+    // Whoever gave it up itself is waited for as well.
+    let earliest = sum(time(lastSign), event.span)
+    let begin = EventPosition(firstPlace(of: history.events) { $0.time >= earliest })
+    return Departure(process: process, when: Interval(begin: begin, end: max(begin, death)))
   }
 
   /// Where a message was first published, to whatever queue.

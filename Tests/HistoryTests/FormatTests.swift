@@ -238,6 +238,10 @@ struct Unreadable: CustomTestStringConvertible, Sendable {
         + #"{"index":1,"time":6,"process":"p","type":"ok","f":"deliver","queue":"q","value":"m","token":1}"#,
       2, 31, "was killed"
     ),
+    Unreadable(
+      "a timeout that is no number",
+      #"{"index":0,"time":6,"process":"nemesis","type":"info","f":"session-end","value":"p","timeout":"x"}"#,
+      1, 95, "timeout must be a whole number"),
     Unreadable("a fraction", #"{"index":1,"time":6.5,"process":"p"}"#, 1, 19, "whole number"),
     Unreadable("a negative", #"{"index":-1,"time":6,"process":"p"}"#, 1, 10, "whole number"),
     Unreadable("too large", #"{"index":1,"time":9223372036854775808}"#, 1, 19, "whole number"),

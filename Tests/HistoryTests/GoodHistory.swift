@@ -67,7 +67,7 @@ struct GoodHistory {
   private var standing: [String] = []
   private var unread: [StoryEvent] = []
   /// Those whose session has ended, which they have not found out.
-  private var unaware: [String] = []
+  private var unaware: [(process: String, timeout: UInt64?)] = []
   private struct Unanswered {
     var value: String
     var queue: String
@@ -341,10 +341,10 @@ struct GoodHistory {
     add("admin", "ok", "purge", "r", nil)
   }
 
-  /// Whoever does not know yet that its session is over finds out first: later it could have been the
-  /// new leader that ended it.
+  /// Whoever does not know yet that its session is over finds out first, if nobody can tell from its timeout
+  /// that it was not the new leader that ended it.
   private mutating func changeLeader() {
-    while !unaware.isEmpty { findOut() }
+    while let place = unaware.firstIndex(where: { $0.timeout == nil }) { findOut(place) }
     lastChange = story.events.count
     add("nemesis", "info", "leader-change", nil, "\(made % 3)")
   }
@@ -359,11 +359,11 @@ struct GoodHistory {
     standing.removeAll { $0 == dead }
     let isKill = chance(50, &random)
     let hasOlder = stored.contains { $0.holder == dead && $0.grantedAt <= lastChange }
-    if isKill || chance(50, &random) || hasOlder {
+    if isKill || chance(50, &random) {
       add("nemesis", "info", isKill ? "client-kill" : "session-end", nil, dead)
       unread.removeAll { $0.process == dead }
     } else {
-      unaware.append(dead)
+      unaware.append((dead, hasOlder || chance(50, &random) ? silence(of: dead) : nil))
       unnoticed += 1
     }
     for place in stored.indices.reversed() where stored[place].holder == dead {
@@ -371,10 +371,16 @@ struct GoodHistory {
     }
   }
 
+  /// For how long nothing has been heard of a consumer, or sent to it.
+  private func silence(of process: String) -> UInt64 {
+    let last = (story.events + unread).filter { $0.process == process }.map(\.time).max()
+    return now - (last ?? now)
+  }
+
   /// Whose session has ended finds out, and may have read some of what it was given.
-  private mutating func findOut() {
+  private mutating func findOut(_ place: Int = 0) {
     guard !unaware.isEmpty else { return }
-    let process = unaware.removeFirst()
+    let (process, timeout) = unaware.remove(at: place)
     let reads = chance(50, &random)
     for var event in unread where event.process == process && reads {
       event.time = now
@@ -382,7 +388,9 @@ struct GoodHistory {
       readTooLate += 1
     }
     unread.removeAll { $0.process == process }
-    add("nemesis", "info", "session-end", nil, process)
+    add(
+      "nemesis", "info", "session-end", nil, process,
+      timeout.map { [("timeout", "\($0)")] } ?? [])
   }
 
   private mutating func redrive() {

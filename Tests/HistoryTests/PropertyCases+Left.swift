@@ -37,6 +37,19 @@ extension PropertyCase {
       "failover-duplicate: its session ended unnoticed, and another led later",
       handedOver("7 nemesis info leader-change - n2\n" + ended, led: "")),
     .fine(
+      "failover-duplicate: its session ended unnoticed by its timeout",
+      handedOver(ended.replacing("session-end - c", "session-end - c timeout=3"))),
+    .wrong(
+      "failover-duplicate: its session ended unnoticed before its timeout", "failover-duplicate",
+      handedOver(ended.replacing("session-end - c", "session-end - c timeout=6"))),
+    .wrong(
+      "failover-duplicate: its session ended noticed before its timeout", "failover-duplicate",
+      handedOver(
+        "", led: "4 nemesis info leader-change - n2\n4 nemesis info session-end - c timeout=6\n")),
+    .wrong(
+      "held-twice: its session ended before its timeout", "held-twice",
+      handedOver(ended.replacing("session-end - c", "session-end - c timeout=6"), led: "")),
+    .fine(
       "failover-duplicate: its session ended unnoticed, which is not asked for", strict: false,
       handedOver(ended)),
   ]
