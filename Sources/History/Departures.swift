@@ -15,16 +15,20 @@ struct Departure {
 struct Departures {
   private var ofProcess: [UInt32: Departure] = [:]
   private var ofQueue: [UInt32: QueueDepartures] = [:]
+  /// Of those of whom nobody ever heard: they may have consumed any queue.
+  private var ofUnheard = QueueDepartures()
 
   init() {}
 
-  /// - Parameter queues: those from which a process read.
+  /// - Parameter queues: those from which a process read; nil if nobody ever heard of it.
   init(_ departures: [Departure], queues: [UInt32: Set<UInt32>]) {
     for departure in departures.sorted(by: { $0.when.begin < $1.when.begin }) {
       ofProcess[departure.process] = departure
-      for queue in queues[departure.process] ?? [] {
-        ofQueue[queue, default: QueueDepartures()].append(departure)
+      guard let queues = queues[departure.process] else {
+        ofUnheard.append(departure)
+        continue
       }
+      for queue in queues { ofQueue[queue, default: QueueDepartures()].append(departure) }
     }
   }
 
@@ -33,18 +37,20 @@ struct Departures {
     ofProcess[process].flatMap { $0.when.begin < position ? $0 : nil }
   }
 
-  /// Whether anybody else who read from the queue may have left between two events.
+  /// Whether anybody else who may have consumed the queue may have left between two events.
   func mayHaveHappened(
     in queue: UInt32, after: EventPosition, before: EventPosition, butOf process: UInt32? = nil
   ) -> Bool {
-    ofQueue[queue]?.mayHaveHappened(after: after, before: before, butOf: process) ?? false
+    [ofQueue[queue], ofUnheard].contains {
+      $0?.mayHaveHappened(after: after, before: before, butOf: process) ?? false
+    }
   }
 
-  /// Who read from the queue and may have left between two events.
+  /// Who may have consumed the queue and may have left between two events.
   func processes(
     in queue: UInt32, after: EventPosition, before: EventPosition
   ) -> some Sequence<UInt32> {
-    let all = ofQueue[queue]?.all ?? []
+    let all = (ofQueue[queue]?.all ?? []) + ofUnheard.all
     return all.lazy.filter { $0.when.begin < before && $0.when.end > after }.map(\.process)
   }
 }
@@ -103,12 +109,12 @@ extension Checker {
     var leavers = Leavers(deaths, count: history.processes.count)
     for position in history.events.indices {
       let event = history.events[position]
-      guard event.type == .ok, leavers.areLeaving[Int(event.process)], event.action != .nemesis
-      else { continue }
+      guard leavers.areLeaving[Int(event.process)], event.action != .nemesis else { continue }
+      let queue = history.messages[Int(event.message)].queue
+      leavers.hear(of: event.process, readingFrom: event.action == .deliver ? queue : nil)
+      guard event.type == .ok else { continue }
       var place = event.partner
       if event.action == .deliver {
-        leavers.queues[event.process, default: []].insert(
-          history.messages[Int(event.message)].queue)
         place = max(placeCertainlyBefore(event.moment), begin(of: event.message))
       }
       leavers.note(place, at: EventPosition(position), of: event.process)
@@ -130,9 +136,11 @@ extension Checker {
       let when = Interval(begin: min(lastSign, death), end: death)
       return Departure(process: process, when: when, isOfUnknownTimeout: true)
     }
-    // Whoever gave it up itself is waited for as well.
+    // Between what was recorded just before that and what was recorded next; also if its client gave it up
+    // earlier.
     let earliest = sum(time(lastSign), event.span)
-    let begin = EventPosition(firstPlace(of: history.events) { $0.time >= earliest })
+    let next = firstPlace(of: history.events) { $0.time >= earliest }
+    let begin = EventPosition(max(1, next) - 1)
     return Departure(process: process, when: Interval(begin: begin, end: max(begin, death)))
   }
 
@@ -149,12 +157,20 @@ private struct Leavers {
   var areLeaving: [Bool]
   /// The last place at which each certainly had its session.
   var signsOfLife: [UInt32: EventPosition] = [:]
-  /// The queues from which it read.
-  var queues: [UInt32: Set<UInt32>] = [:]
+  /// The queues from which it read, once it was heard of.
+  private(set) var queues: [UInt32: Set<UInt32>] = [:]
 
   init(_ deaths: [UInt32: EventPosition], count: Int) {
     areLeaving = [Bool](repeating: false, count: count)
     for process in deaths.keys { areLeaving[Int(process)] = true }
+  }
+
+  mutating func hear(of process: UInt32, readingFrom queue: UInt32?) {
+    if let queue {
+      queues[process, default: []].insert(queue)
+    } else if queues[process] == nil {
+      queues[process] = []
+    }
   }
 
   mutating func note(_ place: EventPosition, at position: EventPosition, of process: UInt32) {

@@ -357,7 +357,8 @@ struct GoodHistory {
     consumersMade += 1
     consumers.append("c\(consumersMade)")
     standing.removeAll { $0 == dead }
-    let isKill = chance(50, &random)
+    // What it has unread of a queue from which it never read would have been a consumer's of another name.
+    let isKill = chance(50, &random) || hasUnreadOfUnknownQueue(dead)
     let hasOlder = stored.contains { $0.holder == dead && $0.grantedAt <= lastChange }
     if isKill || chance(50, &random) {
       add("nemesis", "info", isKill ? "client-kill" : "session-end", nil, dead)
@@ -369,6 +370,12 @@ struct GoodHistory {
     for place in stored.indices.reversed() where stored[place].holder == dead {
       if stored[place].isUnread, !isKill { release(place) } else { returnMessage(place) }
     }
+  }
+
+  private func hasUnreadOfUnknownQueue(_ process: String) -> Bool {
+    let known = Set(
+      story.events.filter { $0.process == process && $0.f == "deliver" }.map(\.queue))
+    return unread.contains { $0.process == process && !known.contains($0.queue) }
   }
 
   /// For how long nothing has been heard of a consumer, or sent to it.

@@ -77,11 +77,14 @@ extension PlantedFault {
       story.end("victim")
       return value
     case .outOfOrderUndated:
-      guard let value = PlantedFault.outOfOrder.plant(in: &story, &random) else { return nil }
-      for place in story.events.indices { story.events[place]["granted"] = nil }
+      // What was read late shows by nothing else than what was granted when.
+      let undated = Story(story.events.map(\.undated))
+      guard (try? undated.verdict().violated) == [],
+        let value = PlantedFault.outOfOrder.plant(in: &story, &random)
+      else { return nil }
+      story.events = story.events.map(\.undated)
       let reader = story.events[story.place(value, "ok", "deliver")].process
       story.end(story.events[story.place(value, "invoke", "publish")].process)
-      story.end("unheard")
       if !story.isDead(reader) { story.end(reader) }
       return value
     default: return nil
@@ -91,6 +94,12 @@ extension PlantedFault {
 
 extension StoryEvent {
   var granted: UInt64 { self["granted"].flatMap { UInt64($0) } ?? 0 }
+
+  var undated: Self {
+    var event = self
+    event["granted"] = nil
+    return event
+  }
 }
 
 extension Story {

@@ -198,8 +198,12 @@ extension PropertyCase {
       limited("q", to: 2) + published
         + "3 p invoke publish z y\n4 p ok publish z y\n5 y ok deliver z y token=1\n"
         + "6 y invoke ack z y token=1\n7 y ok ack z y token=1\n8 nemesis info client-kill - p\n"
-        + "8 nemesis info client-kill - y\n8 nemesis info client-kill - unheard\n"
+        + "8 nemesis info client-kill - y\n"
         + "8500 a invoke drain z -\n8500 a ok drain z -\n" + drained),
+    .fine(
+      "lost: given up by those that left before anybody heard of them, perhaps",
+      limited("q", to: 2) + published + "3 nemesis info client-kill - x\n"
+        + "3 nemesis info client-kill - w\n" + drained),
     .wrong(
       "lost: a dead letter may be given up, but nobody had it in its own queue", "lost",
       withDeadLetters + limitedDead(to: 2) + published + deadReaders + bothDrained),
