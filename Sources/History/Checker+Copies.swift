@@ -5,26 +5,29 @@ extension Checker {
   /// Counts the server's ids under which the message stood in this queue. Deliveries of a copy too
   /// many in a dead-letter queue are taken out of `life`: they are judged as that and nothing else.
   mutating func judgeCopies(_ facts: MessageFacts) {
-    var known: [(id: UInt32, first: EventPosition)] = []
+    var known: Set<UInt32> = []
+    var last: EventPosition?
+    var lastID = Absent.reference
     var copies = 1
-    var doubled: [UInt32] = []
+    var doubled: Set<UInt32> = []
     var position = history.messages[Int(facts.message)].firstEvent
     while position != Absent.reference {
       let event = history.events[Int(position)]
       defer { position = event.next }
       guard event.id != Absent.reference, event.action == .publish || event.action == .deliver,
-        !known.contains(where: { $0.id == event.id })
+        event.id != lastID, !known.contains(event.id)
       else { continue }
-      if let last = known.last, !mayBeRedriven(facts, last.first, position) {
+      if let last, !mayBeRedriven(facts, last, position) {
         copies += 1
         if copies > facts.copies {
           let kind: ViolationKind =
             life.publishes.isEmpty ? .deadLetterDoubled : .confirmedTwice
-          report(kind, facts.message, at: position, related: last.first)
-          if kind == .deadLetterDoubled { doubled.append(event.id) }
+          report(kind, facts.message, at: position, related: last)
+          if kind == .deadLetterDoubled { doubled.insert(event.id) }
         }
       }
-      known.append((event.id, position))
+      if last != nil { known.formUnion([lastID, event.id]) }
+      (last, lastID) = (position, event.id)
     }
     if !doubled.isEmpty {
       life.deliveries.removeAll { doubled.contains(history.events[Int($0)].id) }
@@ -49,26 +52,12 @@ extension Checker {
 
   /// The first delivery from a dead-letter queue of this very message, if it can be told.
   func deadLettered(_ facts: MessageFacts) -> EventPosition? {
-    var first: EventPosition?
-    for other in facts.deadLetters {
-      guard let delivery = firstDelivery(of: other), isOnlySource(of: other, facts) else {
-        continue
-      }
-      first = min(first ?? delivery, delivery)
-    }
-    return first
+    facts.deadLetters.filter { isOnlySource(of: $0) }.compactMap(\.deliveries.first).min()
   }
 
   /// Whether a dead letter can only be this very message: not if the same value came to that queue by
   /// another way as well.
-  func isOnlySource(of other: UInt32, _ facts: MessageFacts) -> Bool {
-    if firstPublish(of: other) != nil { return false }
-    let sources = queues[Int(history.messages[Int(other)].queue)].sources
-    return sources.allSatisfy { source in
-      guard source != facts.queue,
-        let origin = history.messageNumber(queue: source, value: facts.value)
-      else { return true }
-      return firstPublish(of: origin) == nil
-    }
+  func isOnlySource(of letter: DeadLetterLife) -> Bool {
+    letter.hasOneOrigin && !life.publishes.isEmpty
   }
 }

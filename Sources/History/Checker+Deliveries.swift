@@ -13,30 +13,25 @@ extension Checker {
     markOrdered(facts, first)
     var holding: Holding?
     var most: (attempt: UInt32, at: EventPosition) = (0, first)
-    var newest: UInt64?
-    var judged = 0
+    var newest: (token: UInt64, at: EventPosition)?
+    var readBefore: ReadBefore?
     for place in life.deliveries.indices {
       let position = life.deliveries[place]
       let event = history.events[Int(position)]
-      if let newest, event.token <= newest {
-        if isReadLate(facts, place, event) {
+      let hasGrown = newest.map { event.token > $0.token } ?? true
+      if let newest, !hasGrown {
+        if isReadLate(facts, place, event, &readBefore) {
           judgeLateLeases(facts, position, event)
           continue
         }
-        report(.tokenRegress, facts.message, at: position, related: newer(than: event, place))
-        life.regressed.append(position)
+        report(.tokenRegress, facts.message, at: position, related: newest.at)
+        life.regressed[event.token] = position
       }
       if let deadLettered, isAfterDeadLetter(facts, deadLettered, position, event) {
         report(.deadLetterDoubled, facts.message, at: position, related: deadLettered)
         life.doubled.append(position)
         continue
       }
-      judged += 1
-      if event.level != Absent.reference, event.token > newest ?? 0 {
-        judgeAttempt(facts, most, position, event)
-        if event.level > most.attempt { most = (event.level, position) }
-      }
-      newest = max(newest ?? 0, event.token)
       judgeFinality(facts, position)
       // One that became a dead letter while it waited came back by a redrive, whenever that was.
       if let due, event.time < due.time, !isRedriven(facts, after: due.since, before: position),
@@ -44,16 +39,35 @@ extension Checker {
       {
         report(.early, facts.message, at: position, related: due.since)
       }
+      // What else a delivery without a token of its own is wrong with, and why it came, nobody can tell.
+      guard hasGrown else { continue }
+      newest = (event.token, position)
+      if event.level != Absent.reference {
+        judgeAttempt(facts, most, position, event)
+        if event.level > most.attempt { most = (event.level, position) }
+      }
       let grant = judgeRedelivery(facts, holding, position, event) ?? firstGrant(facts)
       holding = Holding(
-        position: position, event: event,
-        attempt: event.level == Absent.reference ? UInt64(judged) : UInt64(event.level),
+        position: position, event: event, attempt: attempt(facts, position, event, after: holding),
         earliestGrant: min(grant, event.time))
     }
     judgeAckedDeadLetters(facts)
   }
 
   // MARK: Attempts
+
+  /// Where it is not recorded, at least one more than those that were certainly nacked, unless a redrive
+  /// has begun them anew.
+  private func attempt(
+    _ facts: MessageFacts, _ position: EventPosition, _ event: Event, after holding: Holding?
+  ) -> UInt64 {
+    if event.level != Absent.reference { return UInt64(event.level) }
+    guard let holding, !isRedriven(facts, after: facts.begin, before: position) else { return 1 }
+    let isNacked = life.settlements(of: holding.event.token).contains {
+      $0.action == .nack && $0.outcome == .ok
+    }
+    return holding.attempt + (isNacked ? 1 : 0)
+  }
 
   /// A queue says how often it delivers a message, and the attempts of one message never fall, but
   /// by a redrive.
@@ -84,8 +98,11 @@ extension Checker {
     let attempt = history.events[Int(first)].level
     guard attempt == Absent.reference || attempt <= 1 else { return }
     if isRedriven(facts, after: publish, before: first) { return }
-    // Who left may have had it unread, and handed it back.
-    if hasSomebodyLeft(after: publish, before: first) { return }
+    // Who left may have had it unread, and handed it back; not to itself.
+    let reader = history.events[Int(first)].process
+    if departures.mayHaveHappened(in: facts.queue, after: publish, before: first, butOf: reader) {
+      return
+    }
     history.messages[Int(facts.message)].orderingPublish = publish
     history.events[Int(first)].marks.insert(.orderedDelivery)
   }

@@ -7,11 +7,11 @@ extension Checker {
       report(.resurrected, facts.message, at: position, related: acked)
       return
     }
-    for reject in life.rejects where reject.end < position {
-      if !isRedriven(facts, after: reject.begin, before: position) {
-        report(.resurrected, facts.message, at: position, related: reject.end)
-        return
-      }
+    if let reject = life.lastReject(endedBefore: position),
+      !isRedriven(facts, after: reject.begin, before: position)
+    {
+      report(.resurrected, facts.message, at: position, related: reject.end)
+      return
     }
     if let removed = removal(before: position, facts) {
       report(.resurrected, facts.message, at: position, related: removed)
@@ -38,41 +38,50 @@ extension Checker {
   /// since: a dead letter of it can only be older, and then a redrive lies between the two.
   mutating func judgeAckedDeadLetters(_ facts: MessageFacts) {
     guard life.acked != nil else { return }
-    for other in facts.deadLetters where isOnlySource(of: other, facts) {
-      var position = history.messages[Int(other)].firstEvent
-      while position != Absent.reference {
-        let event = history.events[Int(position)]
-        if event.action == .deliver { judgeAckedDeadLetter(facts, position, event) }
-        position = event.next
+    for other in facts.deadLetters where isOnlySource(of: other) && !other.deliveries.isEmpty {
+      guard let ack = firstAcked() else { return }
+      for dead in other.deliveries {
+        let moment = history.events[Int(dead)].moment
+        let isLater = moment != Absent.number && moment > ack.moment
+        guard
+          isLater || !isRedriven(facts, after: earliestPlace(of: dead, facts), before: ack.place)
+        else { continue }
+        report(
+          .resurrected, facts.message, at: max(dead, ack.end), related: min(dead, ack.end))
       }
     }
   }
 
-  private mutating func judgeAckedDeadLetter(
-    _ facts: MessageFacts, _ dead: EventPosition, _ letter: Event
-  ) {
+  /// Of all that was acked, the earliest grant, by place and by time where that is said; and when the
+  /// first of these acks ended. What its delivery is itself wrong with is said of it.
+  private func firstAcked() -> (place: EventPosition, moment: UInt64, end: EventPosition)? {
+    var first: (place: EventPosition, moment: UInt64, end: EventPosition)?
     for settlement in life.settlements
     where settlement.action == .ack && settlement.outcome == .ok {
-      var granted = settlement.interval.begin
-      var isLater = false
-      if let delivery = life.deliveries.first(where: { token(of: $0) == settlement.token }) {
-        // What its delivery is itself wrong with is said of it.
-        if life.doubled.contains(delivery) { continue }
-        granted = min(granted, delivery)
-        let moment = history.events[Int(delivery)].moment
-        isLater =
-          moment != Absent.number && letter.moment != Absent.number && letter.moment > moment
+      var (place, moment) = (settlement.interval.begin, Absent.number)
+      if let delivery = life.tokens.first(of: settlement.token) {
+        if life.isDoubled(delivery) { continue }
+        place = min(place, delivery)
+        moment = history.events[Int(delivery)].moment
       }
-      if isLater || !isRedriven(facts, after: earliestPlace(of: dead, facts), before: granted) {
-        report(
-          .resurrected, facts.message, at: max(dead, settlement.interval.end),
-          related: min(dead, settlement.interval.end))
-        return
-      }
+      let known = first ?? (place, moment, settlement.interval.end)
+      first = (
+        min(place, known.place), min(moment, known.moment), min(settlement.interval.end, known.end)
+      )
     }
+    return first
   }
 
   // MARK: Cancels and purges
+
+  /// Only what waits is cancelled, so what was cancelled was never acked.
+  mutating func judgeCancelled(_ facts: MessageFacts) {
+    guard facts.copies == 1, let acked = life.acked, let cancelled = life.cancelled,
+      cancelled > facts.begin
+    else { return }
+    report(
+      .resurrected, facts.message, at: max(acked, cancelled), related: min(acked, cancelled))
+  }
 
   /// The end of the confirmed cancel or purge that had certainly taken the message when it was granted.
   private mutating func removal(
@@ -80,37 +89,30 @@ extension Checker {
   ) -> EventPosition? {
     if history.events[Int(position)].moment == Absent.number { return nil }
     // Only what waits is cancelled, and what is cancelled is no dead letter to be brought back.
-    for cancel in life.cancels where cancel.end < position {
-      if isGranted(position, after: cancel.end) { return cancel.end }
+    if let cancelled = life.cancelled, cancelled > facts.begin,
+      isGranted(position, after: cancelled)
+    {
+      return cancelled
     }
     return purge(before: position, facts)
   }
 
   /// A purge takes all that waits. What is certainly one of that: a message that was confirmed before,
-  /// that nobody had had when it came, and of which nobody left who may have had it unread.
+  /// was to wait for nothing, that nobody had had when it came, and of which nobody left who may have had
+  /// it unread.
   private mutating func purge(
     before position: EventPosition, _ facts: MessageFacts
   ) -> EventPosition? {
-    let purges = queues[Int(facts.queue)].purges
-    guard !purges.isEmpty, let confirm = life.firstConfirm else { return nil }
-    let event = history.events[Int(position)]
-    let later = firstPlace(of: purges) { $0.begin > confirm }
-    let purge = purges[later...].last { $0.end < position }
-    guard let purge, event.level == 1, isGranted(position, after: purge.end),
-      life.deliveries.allSatisfy({ $0 == position || token(of: $0) > event.token }),
+    let process = history.events[Int(position)].process
+    guard let confirm = life.firstConfirm, let last = life.publishes.last,
+      let purged = queues[Int(facts.queue)].purgeEnds.first(begunAfter: max(confirm, last)),
+      history.events[Int(position)].level == 1, life.tokens.oldest == position,
+      publishDue() == nil, life.reschedules.isEmpty, isGranted(position, after: purged),
       !isRedriven(facts, after: facts.begin, before: position),
-      !hasSomebodyLeft(after: facts.begin, before: position)
+      !departures.mayHaveHappened(
+        in: facts.queue, after: facts.begin, before: position, butOf: process)
     else { return nil }
-    return purge.end
-  }
-
-  mutating func hasSomebodyLeft(
-    after begin: EventPosition, before end: EventPosition
-  ) -> Bool {
-    let deaths = deathPlaces ?? history.deaths.values.sorted()
-    deathPlaces = deaths
-    let place = firstPlace(of: deaths) { $0 > begin }
-    return place < deaths.count && deaths[place] < end
+    return purged
   }
 
   func token(of delivery: EventPosition) -> UInt64 { history.events[Int(delivery)].token }

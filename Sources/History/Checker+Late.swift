@@ -5,43 +5,33 @@
 
 extension Checker {
   /// A delivery with a smaller token and a smaller attempt, on another process than every newer one,
-  /// came over a slow link. Granted it was before: the tokens of a queue grow with its clock.
-  func isReadLate(_ facts: MessageFacts, _ place: Int, _ event: Event) -> Bool {
-    for earlier in life.deliveries[..<place] {
-      let other = history.events[Int(earlier)]
-      guard other.token >= event.token else { continue }
-      if other.token == event.token || other.process == event.process { return false }
-      if event.moment != Absent.number, other.moment != Absent.number,
-        event.moment > other.moment
-      {
-        return false
-      }
-      guard event.level != Absent.reference, other.level != Absent.reference else { return false }
-      if event.level >= other.level,
-        !isRedriven(facts, after: facts.begin, before: life.deliveries[place])
-      {
-        return false
-      }
+  /// came over a slow link. Granted it was before: the tokens of a queue grow with its clock. The attempt
+  /// is the same where it was handed back unread, by a process whose session had ended.
+  mutating func isReadLate(
+    _ facts: MessageFacts, _ place: Int, _ event: Event, _ before: inout ReadBefore?
+  ) -> Bool {
+    var known = before ?? ReadBefore(life.tokens)
+    before = nil
+    for earlier in life.deliveries[known.count..<place] {
+      let event = history.events[Int(earlier)]
+      known.note(event, rank: life.tokens.rank(of: event.token))
     }
-    return true
-  }
-
-  func newer(than event: Event, _ place: Int) -> EventPosition {
-    life.deliveries[..<place].first { history.events[Int($0)].token >= event.token }
-      ?? Absent.reference
+    defer { before = known }
+    if known.isKnown(event) || event.level == Absent.reference { return false }
+    let least = known.least(above: life.tokens.rank(of: event.token))
+    if event.moment != Absent.number, event.moment > least.moment { return false }
+    let position = life.deliveries[place]
+    return event.level < least.level
+      || event.level == least.level && mayHaveLeft(event.process, before: position)
+      || isRedriven(facts, after: facts.begin, before: position)
   }
 
   // MARK: Leases
 
   /// Compares the lease of what was read late with those next to it by token, whenever these were read.
   mutating func judgeLateLeases(_ facts: MessageFacts, _ position: EventPosition, _ event: Event) {
-    var before: EventPosition?
-    var after: EventPosition?
-    for other in life.deliveries {
-      let token = history.events[Int(other)].token
-      if token < event.token, before.map({ self.token(of: $0) < token }) ?? true { before = other }
-      if token > event.token, after.map({ self.token(of: $0) > token }) ?? true { after = other }
-    }
+    let before = life.tokens.next(before: event.token)
+    let after = life.tokens.next(after: event.token)
     if let before { judgeLateLease(facts, before, position) }
     if let after { judgeLateLease(facts, position, after) }
   }
@@ -65,12 +55,5 @@ extension Checker {
     } else {
       report(.heldTwice, facts.message, at: at, related: min(older, newer))
     }
-  }
-
-  /// Whether a process was dead by an event, or its session over. A session that ended may be recorded
-  /// later than it ended, by whoever finds out.
-  func mayHaveLeft(_ process: UInt32, before position: EventPosition) -> Bool {
-    guard let death = history.deaths[process] else { return false }
-    return death < position || history.names.text(history.events[Int(death)].id) == "session-end"
   }
 }

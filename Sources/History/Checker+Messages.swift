@@ -5,14 +5,12 @@ struct MessageFacts {
   var message: UInt32
   var queue: UInt32
   var value: UInt32
-  /// The messages of the queues from which it may have been dead-lettered here.
-  var sources: [UInt32] = []
-  /// What may stand in its dead-letter queues under the same value.
-  var deadLetters: [UInt32] = []
-  /// How many copies of it may rightly be here: one of its own, one of each source.
+  /// What stands in its dead-letter queues under the same value.
+  var deadLetters: [DeadLetterLife] = []
+  /// How many copies of it may rightly be here: one of its own, one of each queue of origin.
   var copies = 0
-  /// Redrives of this message alone, here or in a dead-letter queue.
-  var redrives = Intervals()
+  /// Redrives of this message alone, as a dead letter of this queue.
+  var redrives = Redrives()
   /// When it can have come to its queue at the earliest.
   var begin: EventPosition = 0
 }
@@ -32,7 +30,9 @@ extension Checker {
     }
     countDeliveries(facts)
     judgeCopies(facts)
+    life.tokens.gather(life.deliveries, in: history.events)
     judgeDeliveries(facts)
+    judgeCancelled(facts)
     judgeSettlements(facts)
     if !life.publishes.isEmpty { judgeEnd(facts) }
     markDequeues(facts)
@@ -47,39 +47,16 @@ extension Checker {
 
   // MARK: Facts
 
-  private func facts(of message: UInt32) -> MessageFacts {
+  private mutating func facts(of message: UInt32) -> MessageFacts {
     let record = history.messages[Int(message)]
     var facts = MessageFacts(message: message, queue: record.queue, value: record.value)
-    for source in queues[Int(record.queue)].sources {
-      if let other = history.messageNumber(queue: source, value: record.value),
-        firstPublish(of: other) != nil
-      {
-        facts.sources.append(other)
-      }
-    }
-    for queue in queues[Int(record.queue)].deadLetters {
-      if let other = history.messageNumber(queue: queue, value: record.value) {
-        facts.deadLetters.append(other)
-      }
-    }
-    facts.copies = facts.sources.count + (life.publishes.isEmpty ? 0 : 1)
-    let publishes = life.publishes.prefix(1) + facts.sources.compactMap { firstPublish(of: $0) }
-    facts.begin = publishes.min() ?? 0
-    var redrives = life.redrives
-    for other in facts.deadLetters { gatherRedrives(of: other, into: &redrives) }
-    if !redrives.isEmpty { facts.redrives = Intervals(redrives) }
+    let origins = origins[message] ?? Origins()
+    facts.copies = origins.count + (life.publishes.isEmpty ? 0 : 1)
+    if facts.copies == 0 { return facts }
+    facts.begin = min(life.publishes.first ?? origins.begin, origins.begin)
+    facts.deadLetters = deadLetterLives(queue: record.queue, value: record.value)
+    if !life.redrives.isEmpty { facts.redrives = Redrives(life.redrives) }
     return facts
-  }
-
-  /// The first invoke of a publish that did not fail.
-  func firstPublish(of message: UInt32) -> EventPosition? {
-    firstEvent(of: message) { position, event in
-      event.action == .publish && event.type == .invoke && outcome(position) != .fail
-    }
-  }
-
-  func firstDelivery(of message: UInt32) -> EventPosition? {
-    firstEvent(of: message) { _, event in event.action == .deliver }
   }
 
   func firstEvent(
@@ -106,18 +83,16 @@ extension Checker {
       return true
     }
     return facts.redrives.mayHaveHappened(after: after, before: before)
+      || facts.deadLetters.contains {
+        $0.redrives.mayHaveHappened(after: after, before: before)
+      }
   }
 
-  private func gatherRedrives(of message: UInt32, into redrives: inout [Interval]) {
-    var position = history.messages[Int(message)].firstEvent
-    while position != Absent.reference {
-      let event = history.events[Int(position)]
-      if event.action == .redrive, event.type == .invoke, outcome(position) != .fail {
-        redrives.append(
-          endedByDrain(interval(position), of: history.messages[Int(message)].queue))
-      }
-      position = event.next
-    }
+  /// All that `isRedriven` looks at.
+  func redrives(_ facts: MessageFacts) -> [Redrives] {
+    let queue = queues[Int(facts.queue)]
+    return [queue.redrives, facts.redrives] + facts.deadLetters.map(\.redrives)
+      + queue.deadLetters.map { queues[Int($0)].redrives }
   }
 
   // MARK: Counts
@@ -129,12 +104,15 @@ extension Checker {
     if life.firstConfirm != nil { counts.confirmed += 1 }
   }
 
+  /// Whether anybody had it, perhaps as a dead letter.
+  func cameOut(_ facts: MessageFacts) -> Bool {
+    !life.deliveries.isEmpty || facts.deadLetters.contains { !$0.deliveries.isEmpty }
+  }
+
   private mutating func countDeliveries(_ facts: MessageFacts) {
     if life.acked != nil { counts.acked += 1 }
     if !life.publishes.isEmpty, life.firstConfirm == nil {
-      let cameOut =
-        !life.deliveries.isEmpty || facts.deadLetters.contains { firstDelivery(of: $0) != nil }
-      if cameOut { counts.recovered += 1 }
+      if cameOut(facts) { counts.recovered += 1 }
     }
     if life.deliveries.isEmpty { return }
     counts.delivered += 1

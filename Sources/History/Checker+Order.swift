@@ -76,8 +76,9 @@ private struct FaultGaps {
     if let last = active.last, event.type == .info, faults[last].name == name { return }
     faults.append((name, 0))
     if lastConfirm == nil { lastConfirm = event.time }
+    // The next confirm belongs to none that had one; only the first can, since that left no other.
+    if let first = active.first, faults[first].gap > 0 { active.removeFirst() }
     active.append(faults.count - 1)
-    active.removeAll { $0 != faults.count - 1 && faults[$0].gap > 0 }
   }
 
   mutating func publish(at time: UInt64) { lastPublish = time }

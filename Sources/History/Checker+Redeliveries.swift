@@ -21,6 +21,7 @@ extension Checker {
     let settlements = life.settlements(of: holding.event.token)
       .filter { $0.interval.begin < position }
     let floor = holding.earliestGrant
+    let end = leaseEnd(facts, settlements, holding, event)
     if let back = settlements.first(where: { $0.action == .nack || $0.action == .release }) {
       counts[back.action == .nack ? .nack : .release] += 1
       var due = nackDue(facts, settlements, holding)
@@ -29,24 +30,25 @@ extension Checker {
       if let due, event.time < due.time, !isRescheduled(after: due.since, before: position) {
         report(.early, facts.message, at: position, related: due.since)
       }
-      judgeFailedAttempt(facts, settlements, holding, position, event)
+      judgeFailedAttempt(facts, settlements, holding, end, position, event)
       return max(floor, due?.time ?? time(back.interval.begin))
     }
-    if let death = history.deaths[holding.event.process], death < position,
-      !isGranted(holding.position, after: death)
+    if let departure = departures.departure(of: holding.event.process, before: position),
+      !isGranted(holding.position, after: departure.when.end),
+      explains(departure, from: holding.position, to: position)
     {
       counts[.consumerDied] += 1
-      return max(floor, time(death))
+      return max(floor, time(departure.when.begin))
     }
-    if let end = leaseEnd(facts, settlements, holding, event), end.hasPassed {
+    if let end, end.hasPassed {
       counts[.leaseOverran] += 1
-      judgeFailedAttempt(facts, settlements, holding, position, event)
+      judgeFailedAttempt(facts, settlements, holding, end, position, event)
       judgeOverrunWait(facts, settlements, holding, end, position, event)
       return max(floor, end.isOnRecorderClock ? end.time : 0)
     }
     if let end = shortenedLeaseEnd(settlements), end <= event.time {
       counts[.leaseOverran] += 1
-      judgeFailedAttempt(facts, settlements, holding, position, event)
+      judgeFailedAttempt(facts, settlements, holding, nil, position, event)
       return max(floor, end)
     }
     let final = settlements.filter { $0.action == .ack || $0.action == .reject }
@@ -83,6 +85,9 @@ extension Checker {
     var time: UInt64
     /// Else it is a time on the machine's clock, which says nothing of times on this one.
     var isOnRecorderClock: Bool
+
+    /// What may have been granted at any time before it was read had perhaps not ended.
+    var hasCertainlyPassed: Bool { hasPassed && !isOnRecorderClock }
   }
 
   /// When the lease of `holding` ended at the earliest, against the grant of `event`. Nil if nothing
@@ -107,17 +112,18 @@ extension Checker {
   }
 
   /// An extension sets the lease anew, so one of unknown outcome may have made it shorter: it ended
-  /// then when what its invoke asks for had passed, at the earliest. What came before the last
-  /// extension that is ok does not count any more.
+  /// then when what its invoke asks for had passed, at the earliest. It may have come after any that is
+  /// ok, but if it was asked for before, not before that one was.
   private func shortenedLeaseEnd(_ settlements: [Settlement]) -> UInt64? {
-    var earliest: UInt64?
+    var (earliest, shortest): (UInt64?, UInt64?)
     for settlement in settlements where settlement.action == .extend {
       let invoke = history.events[Int(settlement.interval.begin)]
       switch settlement.outcome {
-      case .ok: earliest = nil
+      case .ok: earliest = shortest.map { sum(invoke.time, $0) }
       case .unknown where invoke.span != Absent.number:
         let end = sum(invoke.time, invoke.span)
         earliest = min(earliest ?? end, end)
+        shortest = min(shortest ?? invoke.span, invoke.span)
       case .unknown, .fail: break
       }
     }
@@ -136,7 +142,7 @@ extension Checker {
   /// unknown nack, unless it was perhaps released, or its holder was gone: a session that is closed
   /// hands back what does not count.
   private mutating func judgeFailedAttempt(
-    _ facts: MessageFacts, _ settlements: [Settlement], _ holding: Holding,
+    _ facts: MessageFacts, _ settlements: [Settlement], _ holding: Holding, _ end: LeaseEnd?,
     _ position: EventPosition, _ event: Event
   ) {
     guard holding.event.level != Absent.reference, event.token > holding.event.token,
@@ -149,7 +155,11 @@ extension Checker {
     let isNacked = settlements.contains { $0.action == .nack && $0.outcome == .ok }
     if !isNacked {
       if settlements.contains(where: { $0.action == .release }) { return }
-      if mayHaveLeft(holding.event.process, before: position) { return }
+      if mayHaveLeft(holding.event.process, before: position)
+        || mayBeFailover(facts, holding, end, position)
+      {
+        return
+      }
     }
     if isRedriven(facts, after: facts.begin, before: position) { return }
     report(.attempts, facts.message, at: position, related: holding.position)
@@ -170,10 +180,19 @@ extension Checker {
     guard granted < sum(end.time, wait),
       !settlements.contains(where: { $0.action == .extend && $0.outcome == .unknown }),
       !mayHaveLeft(holding.event.process, before: position),
-      !life.reschedules.contains(where: { $0.begin < position }),
+      !mayBeFailover(facts, holding, end, position),
+      !life.reschedules.mayHaveHappened(after: 0, before: position),
       !isRedriven(facts, after: earliestPlace(of: holding.position, facts), before: position)
     else { return }
     report(.early, facts.message, at: position, related: holding.position)
+  }
+
+  /// Whether a change of leader may be why it came again: not where the lease had certainly ended.
+  private mutating func mayBeFailover(
+    _ facts: MessageFacts, _ holding: Holding, _ end: LeaseEnd?, _ position: EventPosition
+  ) -> Bool {
+    if let end, end.hasCertainlyPassed { return false }
+    return leaderChange(between: earliestPlace(of: holding.position, facts), position) != nil
   }
 
   /// Settled for good: what comes after that is `resurrected`.
@@ -191,7 +210,7 @@ extension Checker {
 
   /// Whether a reschedule may have put another due time in the place of one set at `after`.
   func isRescheduled(after: EventPosition, before: EventPosition) -> Bool {
-    life.reschedules.contains { $0.begin < before && $0.end > after }
+    life.reschedules.mayHaveHappened(after: after, before: before)
   }
 
   func publishDue() -> Due? {

@@ -7,15 +7,20 @@ package struct Checker {
   var findings: [Finding] = []
   var counts = HistoryCounts()
   var queues: [QueueFacts] = []
-  /// Confirmed messages of which nobody can say whether they are lost: by the dead-letter queue that
-  /// should have been drained, how many, and the first.
-  var undetermined: [UInt32: (count: Int, first: UInt32)] = [:]
+  /// Confirmed messages of which nobody can say whether they are lost: by where they may be, how
+  /// many, and the first.
+  var undetermined: [Whereabouts: (count: Int, first: UInt32)] = [:]
   /// The message at hand, kept to use its storage again.
   var life = MessageLife()
   /// Gathered when a delivery may have been read late.
   var grantTimes: GrantTimes?
-  /// Where the history says that somebody died; gathered when that matters.
-  var deathPlaces: [EventPosition]?
+  /// By message, the first invoke of a publish that did not fail, or `Absent.reference`.
+  var firstPublishes: [EventPosition] = []
+  /// By message in a dead-letter queue.
+  var origins: [UInt32: Origins] = [:]
+  var deadLetterLives: [UInt32: DeadLetterLife] = [:]
+  /// Who left, and when that can have been.
+  var departures = Departures()
   private var verdict: Verdict?
 
   /// - Parameter isStrict: whether a redelivery after a leader change is a violation (G7).
@@ -29,6 +34,8 @@ package struct Checker {
     if let verdict { return verdict }
     gatherQueues()
     gatherConfirms()
+    gatherOrigins()
+    departures = gatherDepartures()
     for message in history.messages.indices
     where history.messages[message].value != Absent.reference {
       judge(message: UInt32(message))
@@ -52,6 +59,7 @@ package struct Checker {
     queues = (0..<history.queues.count).map { _ in QueueFacts() }
     for (queue, settings) in history.settings {
       queues[Int(queue)].settings = settings
+      queues[Int(queue)].givesUpAfter = history.leastDeliveries[queue]
       if let deadLetter = settings.deadLetter {
         queues[Int(queue)].deadLetter = history.queues.number(of: deadLetter)
       }
@@ -75,50 +83,38 @@ package struct Checker {
   private mutating func gatherQueueOperations(_ message: MessageRecord) {
     let queue = Int(message.queue)
     var redrives: [Interval] = []
+    var purges: [Interval] = []
     forEachEvent(of: message) { position, event, checker in
       guard event.type == .invoke, checker.outcome(position) != .fail else { return }
       let interval = checker.interval(position)
       switch event.action {
-      case .purge: checker.queues[queue].purges.append(interval)
+      case .purge: purges.append(interval)
       case .redrive: redrives.append(interval)
-      case .drain:
-        if interval.end != Absent.reference { checker.queues[queue].drains.append(interval) }
+      case .drain: if interval.hasEnded { checker.queues[queue].drains.append(interval) }
       default: break
       }
     }
-    queues[queue].redrives = Intervals(redrives.map { endedByDrain($0, of: message.queue) })
-  }
-
-  /// A redrive whose outcome is unknown can have brought back dead letters until these were drained
-  /// after it had begun: then there was nothing left for it.
-  func endedByDrain(_ redrive: Interval, of queue: UInt32) -> Interval {
-    guard redrive.end == Absent.reference else { return redrive }
-    let drains = queues[Int(queue)].drains
-    let next = firstPlace(of: drains) { $0.begin > redrive.begin }
-    return next < drains.count ? Interval(begin: redrive.begin, end: drains[next].end) : redrive
+    queues[queue].redrives = Redrives(redrives)
+    queues[queue].purges = Intervals(purges)
+    queues[queue].purgeEnds = EarliestEnds(purges)
   }
 
   private mutating func gatherConfirms() {
+    firstPublishes = [EventPosition](repeating: Absent.reference, count: history.messages.count)
     for position in history.events.indices {
       let event = history.events[position]
       switch (event.action, event.type) {
       case (.publish, .invoke) where outcome(EventPosition(position)) != .fail:
         queues[queue(of: event)].hasPublishes = true
+        let message = Int(event.message)
+        firstPublishes[message] = min(firstPublishes[message], EventPosition(position))
       case (.publish, .ok):
         queues[queue(of: event)].lastConfirm = EventPosition(position)
       case (.ack, .invoke), (.reject, .invoke): queues[queue(of: event)].hasSettlements = true
       default: break
       }
     }
-    for queue in queues.indices {
-      let last = queues[queue].lastConfirm
-      // The last one that counts: nothing that happened before its end can be hidden in the queue.
-      let counting = queues[queue].drains.filter { drain in
-        last.map { drain.begin > $0 } ?? true
-      }
-      queues[queue].drain = counting.last
-      queues[queue].firstDrain = counting.first
-    }
+    for queue in queues.indices { gatherRounds(of: queue) }
   }
 
   private func queue(of event: Event) -> Int {
@@ -137,12 +133,18 @@ package struct Checker {
           ? "queue \(name) was not drained"
           : "queue \(name) was not drained after its last confirmed publish")
     }
-    for (queue, missing) in undetermined.sorted(by: { $0.key < $1.key }) {
+    let places = undetermined.sorted { left, right in
+      (left.key.queue, left.key.isBroughtBack ? 1 : 0)
+        < (right.key.queue, right.key.isBroughtBack ? 1 : 0)
+    }
+    for (place, missing) in places {
       let value = history.values.text(history.messages[Int(missing.first)].value)
       let others = missing.count > 1 ? " and \(missing.count - 1) others" : ""
+      let queue = history.queues.text(place.queue)
       reasons.append(
-        "\(value)\(others) may be in queue \(history.queues.text(queue)), which was not drained"
-          + " afterwards")
+        place.isBroughtBack
+          ? "a redrive may have brought \(value)\(others) back to queue \(queue) after it was drained"
+          : "\(value)\(others) may be in queue \(queue), which was not drained afterwards")
     }
     return reasons
   }
@@ -182,30 +184,6 @@ package struct Checker {
 }
 
 enum Outcome: UInt8 { case ok, fail, unknown }
-
-/// What the whole history says about one queue.
-struct QueueFacts {
-  var settings = HistoryQueueSettings()
-  var deadLetter: UInt32?
-  /// Its dead-letter queue, that one's, and so on.
-  var deadLetters: [UInt32] = []
-  /// The queues whose dead letters may come here.
-  var sources: [UInt32] = []
-  var purges: [Interval] = []
-  /// Redrives of everything in this dead-letter queue.
-  var redrives = Intervals()
-  /// Those that ended.
-  var drains: [Interval] = []
-  /// Whether anything may have been published to it.
-  var hasPublishes = false
-  var lastConfirm: EventPosition?
-  /// Whether the history records an ack or reject of any of its messages.
-  var hasSettlements = false
-  /// The drain that counts: the last.
-  var drain: Interval?
-  /// The first one after the last confirmed publish: all that was confirmed had to be out by its end.
-  var firstDrain: Interval?
-}
 
 /// A violation, before its witness is written.
 struct Finding {

@@ -24,16 +24,7 @@ extension Checker {
 
   /// The message under the queue where it was published.
   private func origin(of message: UInt32) -> UInt32 {
-    if firstPublish(of: message) != nil { return message }
-    let record = history.messages[Int(message)]
-    for source in queues[Int(record.queue)].sources {
-      if let other = history.messageNumber(queue: source, value: record.value),
-        firstPublish(of: other) != nil
-      {
-        return other
-      }
-    }
-    return message
+    firstPublish(of: message) != nil ? message : origins[message]?.first ?? message
   }
 
   private func ednValue(_ message: UInt32) -> String {

@@ -28,6 +28,14 @@ package enum HistoryAction: UInt8, CaseIterable, Sendable {
     }
   }
 
+  /// Whether it is asked for by who holds a message, about what it holds.
+  var isSettlement: Bool {
+    switch self {
+    case .ack, .nack, .reject, .release, .extend: true
+    default: false
+    }
+  }
+
   /// Whether an operation of this kind is about one message, so that `value` must be there.
   var needsValue: Bool {
     switch self {
@@ -68,7 +76,8 @@ struct Event {
   var time: UInt64
   /// Fencing token of a delivery or of what settles it, else `Absent.number`.
   var token: UInt64
-  /// Nanoseconds: the delay of a publish, nack or reschedule, the lease of a delivery or extension.
+  /// Nanoseconds: the delay of a publish, nack or reschedule, the lease of a delivery or extension; of
+  /// the nemesis, the timeout of a session.
   var span: UInt64
   /// Nanoseconds: time to live of a publish; on the machine's clock, when a lease began.
   var moment: UInt64

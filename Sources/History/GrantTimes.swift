@@ -28,10 +28,15 @@ extension Checker {
   mutating func placeBeforeGrant(of delivery: EventPosition) -> EventPosition {
     let event = history.events[Int(delivery)]
     guard event.action == .deliver, event.moment != Absent.number else { return delivery }
+    return min(delivery, max(placeCertainlyBefore(event.moment), life.publishes.first ?? 0))
+  }
+
+  /// A place in the history at which nothing had been granted yet at that time or later; its first event if
+  /// nothing is known, or no time is given.
+  mutating func placeCertainlyBefore(_ moment: UInt64) -> EventPosition {
+    if moment == Absent.number { return 0 }
     if grantTimes == nil { grantTimes = gatherGrants() }
-    let before = max(
-      grantTimes?.latestBefore(event.moment) ?? delivery, life.publishes.first ?? 0)
-    return min(delivery, before)
+    return grantTimes?.latestBefore(moment) ?? 0
   }
 
   /// As `placeBeforeGrant`, for one that may have been read late whether or not it says when it was
@@ -46,8 +51,7 @@ extension Checker {
   mutating func isGranted(_ delivery: EventPosition, after place: EventPosition) -> Bool {
     let event = history.events[Int(delivery)]
     guard delivery > place, event.moment != Absent.number, event.moment > 0 else { return false }
-    if grantTimes == nil { grantTimes = gatherGrants() }
-    return (grantTimes?.latestBefore(event.moment - 1) ?? 0) > place
+    return placeCertainlyBefore(event.moment - 1) > place
   }
 
   private func gatherGrants() -> GrantTimes {

@@ -17,6 +17,7 @@ extension HistoryReader {
     case "client-kill", "session-end":
       guard event.key != Absent.reference else { throw fields.missing(.value, 0) }
       let process = try fields.text(.value, &history.processes, scanner, 0)
+      if fault == "session-end" { event.span = try fields.optional(.timeout, scanner) }
       takeDeath(of: process, event, at: position, isKill: fault == "client-kill")
     default: break
     }

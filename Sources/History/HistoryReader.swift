@@ -12,6 +12,8 @@ package struct HistoryReader {
   var fields = EventFields()
   /// The number of its name.
   private let nemesis: UInt32
+  /// Messages with many open invokes.
+  var crowded: [UInt32: OpenInvokes] = [:]
   /// By process, whether it was killed.
   var killed: [Bool] = []
 
@@ -62,6 +64,11 @@ package struct HistoryReader {
     if !carry.isEmpty { try takeCarry() }
     for position in history.events.indices where history.events[position].marks.contains(.open) {
       history.events[position].partner = Absent.reference
+    }
+    if let queue = history.endlessDeadLetters() {
+      throw HistoryError(
+        line: line, column: 1,
+        message: "more than \(History.deadLettersMax) dead-letter queues come behind \(queue)")
     }
     var finished = History()
     swap(&finished, &history)
@@ -215,7 +222,7 @@ package struct HistoryReader {
       if event.token == Absent.number { throw fields.missing(.token, begin) }
     } else if event.type == .invoke {
       event.marks = .open
-      open(position, message)
+      open(position, event)
     } else {
       guard let invoke = close(event) else {
         throw LineFault(
@@ -234,41 +241,6 @@ package struct HistoryReader {
     }
     history.messages[message].lastEvent = position
     history.events.append(event)
-  }
-
-  private mutating func open(_ position: EventPosition, _ message: Int) {
-    if history.messages[message].firstOpen == Absent.reference {
-      history.messages[message].firstOpen = position
-    } else {
-      history.events[Int(history.messages[message].lastOpen)].partner = position
-    }
-    history.messages[message].lastOpen = position
-  }
-
-  /// Takes the oldest open invoke that `event` completes out of its message's chain.
-  private mutating func close(_ event: Event) -> EventPosition? {
-    let message = Int(event.message)
-    var before = Absent.reference
-    var candidate = history.messages[message].firstOpen
-    while candidate != Absent.reference {
-      let invoke = history.events[Int(candidate)]
-      if invoke.process == event.process, invoke.action == event.action,
-        invoke.token == event.token
-      {
-        if before == Absent.reference {
-          history.messages[message].firstOpen = invoke.partner
-        } else {
-          history.events[Int(before)].partner = invoke.partner
-        }
-        if history.messages[message].lastOpen == candidate {
-          history.messages[message].lastOpen = before
-        }
-        return candidate
-      }
-      before = candidate
-      candidate = invoke.partner
-    }
-    return nil
   }
 
   private mutating func takeSettings(
@@ -303,7 +275,7 @@ package struct HistoryReader {
         settings[keyPath: path] = number
       }
     }
-    history.settings[history.messages[Int(event.message)].queue] = settings
+    history.declare(history.messages[Int(event.message)].queue, settings)
     if let deadLetter = settings.deadLetter { _ = history.queues.number(of: deadLetter) }
   }
 

@@ -194,10 +194,12 @@ package struct HistoryRecorder: Sendable {
 
   /// Something was done to the cluster or its clients, or happened there.
   package mutating func nemesis(
-    _ fault: String, value: String? = nil, type: HistoryEventType = .info, at time: UInt64
+    _ fault: String, value: String? = nil, type: HistoryEventType = .info,
+    timeout: UInt64? = nil, at time: UInt64
   ) {
     var line = begin(time, "nemesis", type, fault)
     line.put("value", value)
+    line.put("timeout", timeout)
     end(&line)
   }
 
@@ -212,8 +214,10 @@ package struct HistoryRecorder: Sendable {
   }
 
   /// The session of `process` ends, by itself or because the cluster took it for dead.
-  package mutating func sessionEnd(_ process: String, at time: UInt64) {
-    nemesis("session-end", value: process, at: time)
+  ///
+  /// - Parameter timeout: nanoseconds of silence after which the cluster ends it, and by nothing else.
+  package mutating func sessionEnd(_ process: String, timeout: UInt64? = nil, at time: UInt64) {
+    nemesis("session-end", value: process, timeout: timeout, at: time)
   }
 
   // MARK: Lines

@@ -5,6 +5,8 @@ struct Interval {
   var begin: EventPosition
   /// `Absent.reference`, later than everything, if it never certainly ended.
   var end: EventPosition
+
+  var hasEnded: Bool { end != Absent.reference }
 }
 
 /// Intervals that are asked again and again whether one of them lies between two places: of a queue
@@ -18,11 +20,18 @@ struct Intervals {
   var isEmpty: Bool { intervals.isEmpty }
 
   init(_ intervals: [Interval] = []) {
-    let isSorted = zip(intervals, intervals.dropFirst()).allSatisfy { $0.begin <= $1.begin }
-    self.intervals = isSorted ? intervals : intervals.sorted { $0.begin < $1.begin }
-    for interval in self.intervals {
-      latestEnds.append(max(latestEnds.last ?? 0, interval.end))
-    }
+    for interval in intervals.inOrder { append(interval) }
+  }
+
+  /// - Parameter interval: it begins after all those that are there.
+  mutating func append(_ interval: Interval) {
+    intervals.append(interval)
+    latestEnds.append(max(latestEnds.last ?? 0, interval.end))
+  }
+
+  mutating func removeAll() {
+    intervals.removeAll(keepingCapacity: true)
+    latestEnds.removeAll(keepingCapacity: true)
   }
 
   /// Whether one of them may have happened after one event and before another.
@@ -32,9 +41,71 @@ struct Intervals {
   }
 }
 
+/// Intervals of which the one that was over first is looked for.
+struct EarliestEnds {
+  private var begins: [EventPosition] = []
+  /// For each, the earliest end of it and those that begin after it.
+  private var ends: [EventPosition] = []
+
+  init(_ intervals: [Interval] = []) {
+    let sorted = intervals.inOrder
+    begins = sorted.map(\.begin)
+    ends = sorted.map(\.end)
+    for place in ends.indices.dropLast().reversed() {
+      ends[place] = min(ends[place], ends[place + 1])
+    }
+  }
+
+  /// The earliest end of those that began after an event.
+  func first(begunAfter position: EventPosition) -> EventPosition? {
+    let place = firstPlace(of: begins) { $0 > position }
+    return place < ends.count ? ends[place] : nil
+  }
+}
+
+/// Redrives of one queue or of one message.
+struct Redrives {
+  /// Those of unknown outcome may happen at any time after they began, but each only once.
+  private(set) var all = Intervals()
+  private var confirmed = Intervals()
+  private var unknown: [EventPosition] = []
+
+  var isEmpty: Bool { all.isEmpty }
+
+  init(_ redrives: [Interval] = []) {
+    for redrive in redrives.inOrder {
+      all.append(redrive)
+      if redrive.hasEnded { confirmed.append(redrive) } else { unknown.append(redrive.begin) }
+    }
+  }
+
+  func mayHaveHappened(after: EventPosition, before: EventPosition) -> Bool {
+    all.mayHaveHappened(after: after, before: before)
+  }
+
+  func isConfirmed(after: EventPosition, before: EventPosition) -> Bool {
+    confirmed.mayHaveHappened(after: after, before: before)
+  }
+
+  /// How many of unknown outcome began before an event.
+  func unknownCount(before position: EventPosition) -> Int {
+    firstPlace(of: unknown) { $0 >= position }
+  }
+}
+
+extension [Interval] {
+  /// By begin.
+  fileprivate var inOrder: [Interval] {
+    let isSorted = zip(self, dropFirst()).allSatisfy { $0.begin <= $1.begin }
+    return isSorted ? self : sorted { $0.begin < $1.begin }
+  }
+}
+
 /// The first place at which `isReached` holds, which then holds up to the end.
-func firstPlace<Element>(of elements: [Element], where isReached: (Element) -> Bool) -> Int {
-  var range = 0..<elements.count
+func firstPlace<Elements: RandomAccessCollection>(
+  of elements: Elements, where isReached: (Elements.Element) -> Bool
+) -> Int where Elements.Index == Int {
+  var range = elements.startIndex..<elements.endIndex
   while !range.isEmpty {
     let middle = range.lowerBound + range.count / 2
     if isReached(elements[middle]) {

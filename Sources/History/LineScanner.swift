@@ -10,7 +10,7 @@ struct LineFault: Error {
 /// The keys of an event and of a queue's settings.
 enum Field: Int, CaseIterable {
   case index, time, process, type, f, queue, value, token, attempt, lease, granted, delay, ttl, key
-  case priority, error, id, config
+  case priority, error, id, config, timeout
 
   var name: String { "\(self)" }
 }

@@ -7,6 +7,9 @@ struct Settlement {
   var token: UInt64
   var outcome: Outcome
   var interval: Interval
+
+  /// Whether it takes the message from the queue for good, or to its dead letters.
+  var isFinal: Bool { action == .ack || action == .reject }
 }
 
 struct MessageLife {
@@ -16,47 +19,89 @@ struct MessageLife {
   var publishInvokes = 0
   var firstConfirm: EventPosition?
   var deliveries: [EventPosition] = []
-  /// Those whose token did not grow.
-  var regressed: [EventPosition] = []
+  /// Those deliveries, without the ones that are judged as copies too many.
+  var tokens = DeliveryTokens()
+  /// By token, the last of those whose token did not grow.
+  var regressed: [UInt64: EventPosition] = [:]
   /// Those that came after the message had come out as a dead letter: judged as that and nothing else.
+  /// In order.
   var doubled: [EventPosition] = []
   /// By token, then in order.
   var settlements: [Settlement] = []
-  var cancels: [Interval] = []
-  var reschedules: [Interval] = []
+  /// Those that did not fail.
+  var cancels = Intervals()
+  /// Of the confirmed ones that ended after the last publish began, the end of the first.
+  var cancelled: EventPosition?
+  var reschedules = Intervals()
   /// Redrives of the message as a dead letter of this queue.
   var redrives: [Interval] = []
-  /// Confirmed ones.
+  /// Confirmed ones, by end; each has the latest begin up to there.
   var rejects: [Interval] = []
   /// The first confirmed ack, by its ok.
   var acked: EventPosition?
+  /// By process, the token that it got last, of the first `tokensSeen` deliveries: for what names none.
+  private var lastTokens: [UInt32: UInt64] = [:]
+  private var tokensSeen = 0
 
   mutating func clear() {
     publishes.removeAll(keepingCapacity: true)
     publishInvokes = 0
     firstConfirm = nil
     deliveries.removeAll(keepingCapacity: true)
-    regressed.removeAll(keepingCapacity: true)
+    if !regressed.isEmpty { regressed.removeAll() }
     doubled.removeAll(keepingCapacity: true)
     settlements.removeAll(keepingCapacity: true)
-    cancels.removeAll(keepingCapacity: true)
-    reschedules.removeAll(keepingCapacity: true)
+    cancels.removeAll()
+    cancelled = nil
+    reschedules.removeAll()
     redrives.removeAll(keepingCapacity: true)
     rejects.removeAll(keepingCapacity: true)
     acked = nil
+    if tokensSeen > 0 { lastTokens.removeAll() }
+    tokensSeen = 0
   }
 
   /// Those of one token.
   func settlements(of token: UInt64) -> ArraySlice<Settlement> {
     let begin = firstPlace(of: settlements) { $0.token >= token }
-    var end = begin
-    while end < settlements.count, settlements[end].token == token { end += 1 }
+    let end = firstPlace(of: settlements[begin...]) { $0.token > token }
     return settlements[begin..<end]
   }
 
   /// Whether the message was settled for good: acked or rejected, or perhaps so.
-  var isSettled: Bool {
-    !deliveries.isEmpty && settlements.contains { $0.action == .ack || $0.action == .reject }
+  var isSettled: Bool { !deliveries.isEmpty && settlements.contains(where: \.isFinal) }
+
+  func isDoubled(_ delivery: EventPosition) -> Bool {
+    let place = firstPlace(of: doubled) { $0 >= delivery }
+    return place < doubled.count && doubled[place] == delivery
+  }
+
+  /// The confirmed reject that began last of those that had ended before an event.
+  func lastReject(endedBefore position: EventPosition) -> Interval? {
+    let place = firstPlace(of: rejects) { $0.end >= position }
+    return place > 0 ? rejects[place - 1] : nil
+  }
+
+  /// The token that a process got last until now, for what it asks for without one.
+  mutating func lastToken(of process: UInt32, in events: [Event]) -> UInt64? {
+    for delivery in deliveries[tokensSeen...] {
+      lastTokens[events[Int(delivery)].process] = events[Int(delivery)].token
+    }
+    tokensSeen = deliveries.count
+    return lastTokens[process]
+  }
+
+  /// When everything is gathered.
+  mutating func arrange() {
+    let isSorted = zip(settlements, settlements.dropFirst()).allSatisfy { $0.token <= $1.token }
+    if !isSorted {
+      settlements.sort { ($0.token, $0.interval.begin) < ($1.token, $1.interval.begin) }
+    }
+    if rejects.count < 2 { return }
+    rejects.sort { $0.end < $1.end }
+    for place in rejects.indices.dropFirst() where rejects[place].begin < rejects[place - 1].begin {
+      rejects[place].begin = rejects[place - 1].begin
+    }
   }
 }
 
@@ -64,38 +109,23 @@ extension Checker {
   /// Fills `life` with what happened to `message`.
   mutating func gatherLife(of message: UInt32) {
     life.clear()
-    let record = history.messages[Int(message)]
-    forEachEvent(of: record) { position, event, checker in
+    forEachEvent(of: history.messages[Int(message)]) { position, event, checker in
       switch event.action {
       case .publish: checker.gatherPublish(position, event)
       case .deliver: checker.life.deliveries.append(position)
       case .ack, .nack, .reject, .release, .extend:
         if event.type == .invoke { checker.gatherSettlement(position, event) }
-      case .cancel:
+      case .cancel, .reschedule, .redrive:
         if event.type == .invoke, checker.outcome(position) != .fail {
-          checker.life.cancels.append(checker.interval(position))
-        }
-      case .reschedule:
-        if event.type == .invoke, checker.outcome(position) != .fail {
-          checker.life.reschedules.append(checker.interval(position))
-        }
-      case .redrive:
-        if event.type == .invoke, checker.outcome(position) != .fail {
-          checker.life.redrives.append(
-            checker.endedByDrain(checker.interval(position), of: record.queue))
+          checker.gatherOther(event.action, checker.interval(position))
         }
       case .declare, .purge, .drain, .nemesis: break
       }
     }
-    let count = life.settlements.count
-    let isSorted = (1..<max(1, count)).allSatisfy {
-      life.settlements[$0 - 1].token <= life.settlements[$0].token
+    if let cancelled = life.cancelled, cancelled < life.publishes.last ?? 0 {
+      life.cancelled = firstCancel(of: message, endedAfter: life.publishes.last ?? 0)
     }
-    if !isSorted {
-      life.settlements.sort {
-        ($0.token, $0.interval.begin) < ($1.token, $1.interval.begin)
-      }
-    }
+    life.arrange()
   }
 
   private mutating func gatherPublish(_ position: EventPosition, _ event: Event) {
@@ -108,16 +138,32 @@ extension Checker {
     }
   }
 
+  private mutating func gatherOther(_ action: HistoryAction, _ interval: Interval) {
+    switch action {
+    case .cancel:
+      life.cancels.append(interval)
+      if interval.hasEnded { life.cancelled = min(life.cancelled ?? interval.end, interval.end) }
+    case .reschedule: life.reschedules.append(interval)
+    default: life.redrives.append(interval)
+    }
+  }
+
+  /// One that ended before the message was published once more has nothing to do with that.
+  private func firstCancel(
+    of message: UInt32, endedAfter position: EventPosition
+  ) -> EventPosition? {
+    firstEvent(of: message) { completion, event in
+      event.action == .cancel && event.type == .ok && completion > position
+    }
+  }
+
   private mutating func gatherSettlement(_ position: EventPosition, _ event: Event) {
     let outcome = outcome(position)
     if outcome == .fail { return }
     var token = event.token
     if token == Absent.number {
       // Without a token it is about what this process got last.
-      let last = life.deliveries.last {
-        history.events[Int($0)].process == event.process
-      }
-      token = last.map { history.events[Int($0)].token } ?? Absent.number
+      token = life.lastToken(of: event.process, in: history.events) ?? Absent.number
     }
     life.settlements.append(
       Settlement(

@@ -377,7 +377,9 @@ final class Ledger {
 
   /// The consumer's session is over: what it held may go elsewhere.
   func over(_ holder: String) {
-    if ended.insert(holder).inserted { recorder.sessionEnd(holder, at: simulation.now) }
+    guard ended.insert(holder).inserted else { return }
+    recorder.sessionEnd(
+      holder, timeout: leastSpan(simulation.plan.sessionTimeout), at: simulation.now)
   }
 
   func leaderChanged(to node: SimulatedNode) {

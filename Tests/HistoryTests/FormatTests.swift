@@ -105,6 +105,24 @@ import Testing
     #expect(history.events.map(\.partner) == [3, Absent.reference, 4, 0, 2])
   }
 
+  /// A history of queues each of which has the next one for its dead letters.
+  private func inARow(_ deadLetters: [String]) -> [UInt8] {
+    Story(
+      zip(deadLetters, deadLetters.dropFirst()).map { queue, deadLetter in
+        "0 a invoke declare \(queue) -\n0 a ok declare \(queue) - config.deadLetter=\(deadLetter)"
+      }.joined(separator: "\n")
+    ).bytes
+  }
+
+  @Test func deadLetterQueuesHaveAnEnd() throws {
+    let names = (0...17).map { "q\($0)" }
+    _ = try History.parse(inARow(Array(names[...16])))
+    _ = try History.parse(inARow(["a", "b", "c", "a"]))
+    let refused = HistoryError(
+      line: 34, column: 1, message: "more than 16 dead-letter queues come behind q0")
+    #expect(throws: refused) { _ = try History.parse(inARow(names)) }
+  }
+
   @Test func whoWasKilledMayStillBeAnswered() throws {
     let history = try History.parse(
       Story(
@@ -220,6 +238,10 @@ struct Unreadable: CustomTestStringConvertible, Sendable {
         + #"{"index":1,"time":6,"process":"p","type":"ok","f":"deliver","queue":"q","value":"m","token":1}"#,
       2, 31, "was killed"
     ),
+    Unreadable(
+      "a timeout that is no number",
+      #"{"index":0,"time":6,"process":"nemesis","type":"info","f":"session-end","value":"p","timeout":"x"}"#,
+      1, 95, "timeout must be a whole number"),
     Unreadable("a fraction", #"{"index":1,"time":6.5,"process":"p"}"#, 1, 19, "whole number"),
     Unreadable("a negative", #"{"index":-1,"time":6,"process":"p"}"#, 1, 10, "whole number"),
     Unreadable("too large", #"{"index":1,"time":9223372036854775808}"#, 1, 19, "whole number"),

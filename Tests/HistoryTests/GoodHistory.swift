@@ -1,7 +1,7 @@
 // Histories of a queue that keeps every promise, drawn from a seed: a plain model of queues,
 // consumers and leases, with unknown outcomes, deaths, overrun leases, delays, dead letters, redrives,
 // changes of leader, keys, priorities, times to live, purges and cancels, and of consumers that stand
-// still and read later what they were given.
+// still and read later what they were given, or find out later that their session has ended.
 
 import Base
 
@@ -40,6 +40,8 @@ struct GoodHistory {
     /// Its holder stands still and has not read it.
     var isUnread = false
     var leaseEnd: UInt64 = 0
+    /// The place in the story.
+    var grantedAt = 0
     var token: UInt64 = 0
   }
 
@@ -52,14 +54,20 @@ struct GoodHistory {
   /// Deliveries that were read when somebody else had the message, or had settled it.
   private(set) var readLate = 0
   private(set) var cancelled = 0
+  /// Deliveries that were read when their session had ended, and sessions that ended unnoticed.
+  private(set) var readTooLate = 0
+  private(set) var unnoticed = 0
   private var random: SeededRandom
   private var now: UInt64 = 0
+  private var lastChange = -1
   private var stored: [Stored] = []
   private var consumers = ["c1", "c2", "c3"]
   private var consumersMade = 3
   /// Those that stand still, and what they have not read, in order.
   private var standing: [String] = []
   private var unread: [StoryEvent] = []
+  /// Those whose session has ended, which they have not found out.
+  private var unaware: [(process: String, timeout: UInt64?)] = []
   private struct Unanswered {
     var value: String
     var queue: String
@@ -96,16 +104,17 @@ struct GoodHistory {
     now += UInt64.random(in: 0...8, using: &random)
     if Int.random(in: 0..<60, using: &random) == 0 { now += Self.lease }
     expire()
+    if chance(10, &random) { findOut() }
     switch Int.random(in: 0..<100, using: &random) {
     case ..<33: publish()
-    case ..<61: deliver(from: Self.queueNames.randomElement(using: &random)!)
-    case ..<87: settle()
-    case ..<88: cancel()
+    case ..<60: deliver(from: Self.queueNames.randomElement(using: &random)!)
+    case ..<86: settle()
+    case ..<87: cancel()
     case ..<90: standStill()
     case ..<92: goOn()
     case ..<94: deliver(from: "d")
     case ..<96: killConsumer()
-    case ..<97: add("nemesis", "info", "leader-change", nil, "\(made % 3)")
+    case ..<97: changeLeader()
     case ..<98: purge()
     default: redrive()
     }
@@ -203,6 +212,7 @@ struct GoodHistory {
     stored[place].token = tokens[queue]!
     stored[place].holder = consumer
     stored[place].leaseEnd = now + Self.lease
+    stored[place].grantedAt = story.events.count
     stored[place].isUnread = standing.contains(consumer)
     let message = stored[place]
     let event = StoryEvent(
@@ -256,7 +266,7 @@ struct GoodHistory {
       }).randomElement(using: &random)
     else { return }
     let action =
-      ["ack", "ack", "ack", "ack", "nack", "nack", "reject", "release", "extend"]
+      ["ack", "ack", "ack", "ack", "nack", "nack", "nack", "reject", "reject", "release", "extend"]
       .randomElement(using: &random)!
     settle(place, action)
   }
@@ -284,11 +294,15 @@ struct GoodHistory {
     case "ack": stored.remove(at: place)
     case "nack": returnMessage(place)
     case "reject": bury(place)
-    case "release":
-      stored[place].attempts -= 1
-      stored[place].holder = nil
+    case "release": release(place)
     default: stored[place].leaseEnd = now + Self.lease
     }
+  }
+
+  /// Handed back, which counts as no attempt.
+  private mutating func release(_ place: Int) {
+    stored[place].attempts -= 1
+    stored[place].holder = nil
   }
 
   private mutating func returnMessage(_ place: Int) {
@@ -327,16 +341,63 @@ struct GoodHistory {
     add("admin", "ok", "purge", "r", nil)
   }
 
+  /// Whoever does not know yet that its session is over finds out first, if nobody can tell from its timeout
+  /// that it was not the new leader that ended it.
+  private mutating func changeLeader() {
+    while let place = unaware.firstIndex(where: { $0.timeout == nil }) { findOut(place) }
+    lastChange = story.events.count
+    add("nemesis", "info", "leader-change", nil, "\(made % 3)")
+  }
+
   private mutating func killConsumer() {
-    let dead = consumers.remove(at: Int.random(in: 0..<consumers.count, using: &random))
+    let drawn = Int.random(in: 0..<consumers.count, using: &random)
+    // Often the one that stands still: that is how a session ends.
+    let still = chance(60, &random) ? consumers.firstIndex { standing.contains($0) } : nil
+    let dead = consumers.remove(at: still ?? drawn)
     consumersMade += 1
     consumers.append("c\(consumersMade)")
-    add("nemesis", "info", chance(50, &random) ? "client-kill" : "session-end", nil, dead)
     standing.removeAll { $0 == dead }
-    unread.removeAll { $0.process == dead }
-    for place in stored.indices.reversed() where stored[place].holder == dead {
-      returnMessage(place)
+    // What it has unread of a queue from which it never read would have been a consumer's of another name.
+    let isKill = chance(50, &random) || hasUnreadOfUnknownQueue(dead)
+    let hasOlder = stored.contains { $0.holder == dead && $0.grantedAt <= lastChange }
+    if isKill || chance(50, &random) {
+      add("nemesis", "info", isKill ? "client-kill" : "session-end", nil, dead)
+      unread.removeAll { $0.process == dead }
+    } else {
+      unaware.append((dead, hasOlder || chance(50, &random) ? silence(of: dead) : nil))
+      unnoticed += 1
     }
+    for place in stored.indices.reversed() where stored[place].holder == dead {
+      if stored[place].isUnread, !isKill { release(place) } else { returnMessage(place) }
+    }
+  }
+
+  private func hasUnreadOfUnknownQueue(_ process: String) -> Bool {
+    let known = Set(
+      story.events.filter { $0.process == process && $0.f == "deliver" }.map(\.queue))
+    return unread.contains { $0.process == process && !known.contains($0.queue) }
+  }
+
+  /// For how long nothing has been heard of a consumer, or sent to it.
+  private func silence(of process: String) -> UInt64 {
+    let last = (story.events + unread).filter { $0.process == process }.map(\.time).max()
+    return now - (last ?? now)
+  }
+
+  /// Whose session has ended finds out, and may have read some of what it was given.
+  private mutating func findOut(_ place: Int = 0) {
+    guard !unaware.isEmpty else { return }
+    let (process, timeout) = unaware.remove(at: place)
+    let reads = chance(50, &random)
+    for var event in unread where event.process == process && reads {
+      event.time = now
+      story.events.append(event)
+      readTooLate += 1
+    }
+    unread.removeAll { $0.process == process }
+    add(
+      "nemesis", "info", "session-end", nil, process,
+      timeout.map { [("timeout", "\($0)")] } ?? [])
   }
 
   private mutating func redrive() {
@@ -381,6 +442,7 @@ struct GoodHistory {
       add("admin", "ok", "drain", queue, nil)
     }
     goOn()
+    while !unaware.isEmpty { findOut() }
   }
 
   private mutating func add(

@@ -9,10 +9,24 @@ extension PlantedFault {
     switch self {
     case .lostBehindDrain:
       return story.change(one: story.simpleMessages, &random) { $0.settleBehindDrain($1) }
-    case .lostReject:
+    case .lostReject, .lostRejectRedrivenLater:
+      let isRedriven = self == .lostRejectRedrivenLater
       let rejected = story.values(living: Story.rejectedLife).filter { story.queue(of: $0) != "r" }
       return story.change(one: rejected, &random) { story, value in
         story.events.removeAll { $0.value == value && $0.queue == "d" }
+        // When all is drained, there is nothing left for it.
+        if isRedriven { story.append("admin", "redrive", "d", nil) }
+      }
+    case .lostAfterUnknownAck:
+      let nacked = story.nackedOnce.filter { value in
+        // Else its lease ran out as well, and that is waited for from then on.
+        let granted = story.places(value, "ok", "deliver").map { story.events[$0].granted }
+        return story.queue(of: value) != "r" && granted[1] < granted[0] + GoodHistory.lease
+      }
+      return story.change(one: nacked, &random) { $0.ackUnknown($1) }
+    case .cancelledAndAcked:
+      return story.change(one: story.simpleMessages, &random) { story, value in
+        story.append("admin", "cancel", story.queue(of: value), value)
       }
     case .ackedDeadLetter:
       return story.change(one: story.simpleMessages, &random) { $0.buryAcked($1) }
@@ -54,6 +68,25 @@ extension PlantedFault {
           story.events[place].process = "stranger"
         }
       }
+    case .failoverEndedLater:
+      guard let value = PlantedFault.failoverDuplicate.plant(in: &story, &random) else {
+        return nil
+      }
+      // It reads nothing else that shows how long its session was there.
+      story.events[story.place(value, "ok", "deliver")].process = "victim"
+      story.end("victim")
+      return value
+    case .outOfOrderUndated:
+      // What was read late shows by nothing else than what was granted when.
+      let undated = Story(story.events.map(\.undated))
+      guard (try? undated.verdict().violated) == [],
+        let value = PlantedFault.outOfOrder.plant(in: &story, &random)
+      else { return nil }
+      story.events = story.events.map(\.undated)
+      let reader = story.events[story.place(value, "ok", "deliver")].process
+      story.end(story.events[story.place(value, "invoke", "publish")].process)
+      if !story.isDead(reader) { story.end(reader) }
+      return value
     default: return nil
     }
   }
@@ -61,6 +94,12 @@ extension PlantedFault {
 
 extension StoryEvent {
   var granted: UInt64 { self["granted"].flatMap { UInt64($0) } ?? 0 }
+
+  var undated: Self {
+    var event = self
+    event["granted"] = nil
+    return event
+  }
 }
 
 extension Story {
@@ -75,10 +114,45 @@ extension Story {
     return lives.filter { $0.value.map { "\($0.type) \($0.f)" } == life }.keys.sorted()
   }
 
+  mutating func end(_ process: String) {
+    events.append(
+      StoryEvent(events.last?.time ?? 0, "nemesis", "info", "session-end", nil, process))
+  }
+
   func queue(of value: String) -> String? { events[place(value, "invoke", "publish")].queue }
 
   func isDead(_ process: String) -> Bool {
     events.contains { $0.process == "nemesis" && $0.value == process }
+  }
+
+  /// For each process that left, where it can have done so: if it found out that its session was over,
+  /// since it asked for the last thing that was done for it, and since the last message that it read there
+  /// was published.
+  var departures: [Range<Int>] {
+    var published: [String: Int] = [:]
+    var asked: [String: Int] = [:]
+    var signs: [String: Int] = [:]
+    for (place, event) in events.enumerated() {
+      guard let value = event.value else { continue }
+      let operation =
+        "\(event.process) \(event.f) \(value) \(event.queue ?? "") \(event["token"] ?? "")"
+      switch (event.f, event.type) {
+      case ("publish", _): published[value] = published[value] ?? place
+      case ("deliver", _):
+        if event.queue != "d" {
+          signs[event.process] = max(signs[event.process] ?? 0, published[value]!)
+        }
+      case (_, "invoke"): asked[operation] = place
+      case ("ack", "ok"), ("nack", "ok"), ("reject", "ok"), ("release", "ok"), ("extend", "ok"):
+        signs[event.process] = max(signs[event.process] ?? 0, asked[operation]!)
+      default: break
+      }
+    }
+    return events.indices.filter { ["client-kill", "session-end"].contains(events[$0].f) }.map {
+      end in
+      let begin = events[end].f == "session-end" ? signs[events[end].value!] ?? 0 : end
+      return begin..<end + 1
+    }
   }
 
   /// A redrive of it has no known outcome.
@@ -94,6 +168,25 @@ extension Story {
   }
 
   // MARK: Changes
+
+  /// An operation that is carried out when everything else is over.
+  mutating func append(_ process: String, _ f: String, _ queue: String?, _ value: String?) {
+    let time = events.last?.time ?? 0
+    for type in ["invoke", "ok"] {
+      events.append(StoryEvent(time, process, type, f, queue, value))
+    }
+  }
+
+  /// Of a message that was nacked once, it is an ack without an answer that the first delivery ended with,
+  /// and nothing that the second one did.
+  mutating func ackUnknown(_ value: String) {
+    let first = events[place(value, "ok", "deliver")].token
+    for place in events.indices where events[place].value == value && events[place].f == "nack" {
+      events[place].f = "ack"
+      if events[place].type == "ok" { events[place].type = "info" }
+    }
+    events.removeAll { $0.value == value && $0.f == "ack" && $0.token != first }
+  }
 
   mutating func settleBehindDrain(_ value: String) {
     let late = events.filter { $0.value == value && $0.f != "publish" }
@@ -153,14 +246,13 @@ extension Story {
     }
     let others = events.filter { $0.f == "deliver" && $0.queue != "d" }
       .map { (published: published[$0.value!]!, granted: $0.granted) }
+    let departures = departures
     return simpleMessages.filter { value in
       let (confirmed, delivered) = (place(value, "ok", "publish"), place(value, "ok", "deliver"))
       let lasts = place(value, "invoke", "publish")..<delivered
-      let hasSomebodyDied = events[lasts].contains {
-        $0.f == "client-kill" || $0.f == "session-end"
-      }
+      let hasSomebodyLeft = departures.contains { $0.overlaps(lasts) }
       let granted = events[delivered].granted
-      return !hasSomebodyDied && events[delivered]["attempt"] == "1"
+      return !hasSomebodyLeft && events[delivered]["attempt"] == "1"
         && others.contains { $0.published > confirmed && $0.granted < granted }
     }
   }

@@ -4,14 +4,14 @@
 extension PropertyCase {
   static let gone = behindDrain + rejected + ackedAndDead + redrivenAndDrained + removed
 
-  private static let died = """
+  static let died = """
     5 c ok deliver q m token=1 attempt=2 lease=100 granted=1005 id=A
     6 c invoke nack q m token=1
     7 c ok nack q m token=1
 
     """
   /// Among others that are settled, so that the dead must be too.
-  private static let otherDead = """
+  static let otherDead = """
     8 p invoke publish d other
     8 p ok publish d other
     8 c ok deliver d other token=1 attempt=1 lease=100
@@ -20,7 +20,7 @@ extension PropertyCase {
 
     """
 
-  private static func deadAcked(_ time: Int) -> String {
+  static func deadAcked(_ time: Int) -> String {
     """
     \(time) e ok deliver d m token=9 attempt=1 lease=100 granted=\(time + 1000) id=B
     \(time) e invoke ack d m token=9
@@ -100,7 +100,7 @@ extension PropertyCase {
 
   // MARK: Rejected
 
-  private static let rejection = """
+  static let rejection = """
     5 c ok deliver q m token=1 attempt=1 lease=100 granted=1005 id=A
     6 c invoke reject q m token=1
     7 c ok reject q m token=1
@@ -117,6 +117,10 @@ extension PropertyCase {
     .wrong(
       "lost: brought back by name, and did not come", "lost",
       withDeadLetters + published + rejection
+        + "30 a invoke redrive d m\n31 a ok redrive d m\n" + bothDrained),
+    .fine(
+      "lost: found as a dead letter, and brought back by name when it was perhaps taken",
+      withDeadLetters + published + rejection
         + "8 e ok deliver d m token=1 attempt=1 lease=9 granted=1008 id=B\n"
         + "30 a invoke redrive d m\n31 a ok redrive d m\n" + bothDrained),
     .wrong(
@@ -125,8 +129,8 @@ extension PropertyCase {
         + "8 e ok deliver d m token=1 attempt=1 lease=9 granted=1008 id=B\n"
         + "30 a invoke redrive d -\n31 a ok redrive d -\n"
         + "32 e ok deliver q m token=2 attempt=1 lease=9 granted=1032 id=C\n" + bothDrained),
-    .wrong(
-      "lost: brought back by name after an ack of unknown outcome, and did not come", "lost",
+    .fine(
+      "lost: brought back by name after an ack of unknown outcome, and did not come",
       withDeadLetters + published
         + "5 c ok deliver q m token=1 attempt=2 lease=9 granted=1005 id=A\n"
         + "6 c invoke ack q m token=1\n7 c info ack q m token=1\n"
@@ -222,18 +226,17 @@ extension PropertyCase {
 
   // MARK: Drained after a redrive
 
-  private static let twiceDrained =
+  static let twiceDrained =
     bothDrained + "9010 a invoke drain q -\n9011 a ok drain q -\n"
     + "9012 a invoke drain d -\n9013 a ok drain d -\n"
-  private static let unknownRedrive = "8 a invoke redrive d -\n9 a info redrive d -\n"
+  static let unknownRedrive = "8 a invoke redrive d -\n9 a info redrive d -\n"
 
   static let redrivenAndDrained: [Self] = [
     .wrong(
       "lost: a redrive of unknown outcome is over when all was drained after it", "lost",
       withDeadLetters + published + died + unknownRedrive + twiceDrained),
-    .wrong(
-      "resurrected: the dead letters were drained after the redrive of unknown outcome",
-      "resurrected",
+    .fine(
+      "resurrected: a redrive of unknown outcome that comes after the dead letters were drained",
       withDeadLetters + unknownRedrive + "10 a invoke drain d -\n11 a ok drain d -\n"
         + published.replacing("0 p", "12 p").replacing("1 p", "13 p")
         + rejection.replacing("5 c", "15 c").replacing("6 c", "16 c").replacing("7 c", "17 c")
@@ -254,7 +257,9 @@ extension PropertyCase {
   // MARK: Cancelled and purged
 
   /// Another message, published after what was done and granted before `m`.
-  private static func after(_ done: String, grantedAt moment: Int, attempt: Int = 1) -> String {
+  static func after(
+    _ done: String, grantedAt moment: Int, attempt: Int = 1, acked: String = "ok"
+  ) -> String {
     published + done + """
       20 p invoke publish r n
       21 p ok publish r n id=N
@@ -263,21 +268,21 @@ extension PropertyCase {
       24 c ok ack r n token=1
       30 c ok deliver q m token=1 attempt=\(attempt) lease=100 granted=\(moment) id=A
       31 c invoke ack q m token=1
-      32 c ok ack q m token=1
+      32 c \(acked) ack q m token=1
       8000 a invoke drain r -
       8000 a ok drain r -
 
       """ + drained
   }
-  private static let cancelled = "10 p invoke cancel q m\n11 p ok cancel q m\n"
-  private static let purged = "10 a invoke purge q -\n11 a ok purge q -\n"
+  static let cancelled = "10 p invoke cancel q m\n11 p ok cancel q m\n"
+  static let purged = "10 a invoke purge q -\n11 a ok purge q -\n"
 
   static let removed: [Self] = [
     .wrong("resurrected: cancelled", "resurrected", after(cancelled, grantedAt: 1030)),
     .wrong("resurrected: purged", "resurrected", after(purged, grantedAt: 1030)),
     .fine(
       "resurrected: granted before it was cancelled, perhaps, and read late",
-      after(cancelled, grantedAt: 1022)),
+      after(cancelled, grantedAt: 1022, acked: "fail")),
     .fine(
       "resurrected: granted before the purge, perhaps, and read late",
       after(purged, grantedAt: 1022)),
@@ -295,7 +300,7 @@ extension PropertyCase {
       after(purged, grantedAt: 1030, attempt: 2)),
     .fine(
       "resurrected: perhaps in the hands of one that left",
-      after(purged + "12 nemesis info session-end - x\n", grantedAt: 1030)),
+      xRead + after(purged + "12 nemesis info session-end - x\n", grantedAt: 1030)),
     .fine(
       "resurrected: perhaps a dead letter when the queue was purged",
       "0 a invoke declare q -\n0 a ok declare q - config.deadLetter=d\n"

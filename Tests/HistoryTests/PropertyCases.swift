@@ -3,8 +3,17 @@
 extension PropertyCase {
   static let all =
     lost + resurrected + unexpected + heldTwice + failover + early + tokens + stale + order
-    + deadLetters + confirmedTwice + attempts + gone + late
+    + deadLetters + confirmedTwice + attempts + gone + late + slack + ends + left
 
+  /// `x` is a consumer of the queue.
+  static let xRead = """
+    0 o invoke publish q x
+    0 o ok publish q x
+    0 x ok deliver q x token=80 attempt=1 lease=9
+    0 x invoke ack q x token=80
+    0 x ok ack q x token=80
+
+    """
   static let published = "0 p invoke publish q m\n1 p ok publish q m id=A\n"
   static let drained = "9000 a invoke drain q -\n9001 a ok drain q -\n"
   static let withDeadLetters =
@@ -186,7 +195,7 @@ extension PropertyCase {
         + "80 c ok deliver d m token=1 attempt=1\n" + bothDrained),
   ]
 
-  private static func heldTwice(_ between: String, first: String = "", at: Int = 50) -> String {
+  static func heldTwice(_ between: String, first: String = "", at: Int = 50) -> String {
     published + "5 c ok deliver q m token=1 attempt=1 lease=100 \(first)\n" + between
       + "\(at) e ok deliver q m token=2 attempt=2 lease=100\n"
       + "\(at) e invoke ack q m token=2\n\(at) e ok ack q m token=2\n" + drained
@@ -243,7 +252,7 @@ extension PropertyCase {
       "held-twice: the extension that is known made it long again", "held-twice",
       heldTwice(
         "6 c invoke extend q m token=1 lease=3\n7 c invoke extend q m token=1\n"
-          + "8 c info extend q m token=1\n8 c ok extend q m token=1 lease=100\n", at: 15)),
+          + "8 c info extend q m token=1\n8 c ok extend q m token=1 lease=100\n", at: 9)),
     .fine("held-twice: the ack is unknown", heldTwice("6 c invoke ack q m token=1\n")),
     .wrong(
       "held-twice: an unknown reject that nothing brought back", "held-twice",
@@ -318,7 +327,7 @@ extension PropertyCase {
       + "60 c invoke ack q m token=1\n61 c ok ack q m token=1\n" + drained
   }
 
-  private static func backOff(_ delivery: Int, attempt: Int = 1, outcome: String = "ok") -> String {
+  static func backOff(_ delivery: Int, attempt: Int = 1, outcome: String = "ok") -> String {
     """
     0 a invoke declare q -
     0 a ok declare q - config.retryDelay=100 config.retryMax=300 config.retryJitter=0.2
@@ -474,7 +483,7 @@ extension PropertyCase {
         """ + drained),
   ]
 
-  private static func twoMessages(
+  static func twoMessages(
     _ first: String = "", _ second: String = "", producer: String = "p", consumer: String = "c",
     attempt: Int = 1, outcome: String = "ok"
   ) -> String {
@@ -513,17 +522,20 @@ extension PropertyCase {
     .fine("out-of-order: it had been out before, unread", twoMessages(attempt: 2)),
     .fine(
       "out-of-order: handed back unread by one that left",
-      twoMessages().replacing("100 c ok", with: "99 nemesis info client-kill - x\n100 c ok")),
+      xRead + twoMessages().replacing("100 c ok", with: "99 nemesis info client-kill - x\n100 c ok")
+    ),
     .fine(
       "out-of-order: handed back unread when a session ended",
-      twoMessages().replacing("101 c ok", with: "100 nemesis info session-end - x\n101 c ok")),
+      xRead
+        + twoMessages().replacing("101 c ok", with: "100 nemesis info session-end - x\n101 c ok")),
     .wrong(
       "out-of-order: one had left before", "out-of-order",
-      "0 nemesis info client-kill - x\n" + twoMessages()),
+      xRead + "0 nemesis info client-kill - x\n" + twoMessages()),
     .wrong(
       "out-of-order: one left afterwards", "out-of-order",
-      twoMessages().replacing(
-        "102 c invoke ack q m", with: "102 nemesis info client-kill - x\n102 c invoke ack q m")),
+      xRead
+        + twoMessages().replacing(
+          "102 c invoke ack q m", with: "102 nemesis info client-kill - x\n102 c invoke ack q m")),
     .fine(
       "out-of-order: retried",
       twoMessages().replacing("3 p ok", "2 p invoke publish q m\n3 p ok publish q m\n3 p ok")),

@@ -174,9 +174,10 @@ package final class Recording: Sendable {
     }
   }
 
-  package func sessionEnd(_ process: String) {
+  /// - Parameter timeout: without a word for so long the cluster ends the session, and not before.
+  package func sessionEnd(_ process: String, timeout: Nanoseconds? = nil) {
     record(process) { state, now in
-      state.recorder.sessionEnd(process, at: now.rawValue)
+      state.recorder.sessionEnd(process, timeout: timeout?.rawValue, at: now.rawValue)
       state.dead.insert(process)
     }
   }

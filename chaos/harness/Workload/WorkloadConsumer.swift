@@ -89,7 +89,7 @@ final class WorkloadConsumer: Sendable {
   /// The consumer has ended without being told to: what it held goes back.
   private func endSession() {
     if isAbandoned.load(ordering: .relaxed) { return }
-    recording.sessionEnd(process)
+    recording.sessionEnd(process, timeout: plan.session)
     isAbandoned.store(true, ordering: .relaxed)
     client.abandon()
   }
