@@ -58,10 +58,9 @@ extension NodeLoop {
         replica.submit(now: now) { $0.append(contentsOf: bundle) }
         amqp.relay.didSend(now: now)
       }
-      endSessionsOfLostNodes(now: now)
-      noteNodesWithClients(now: now)
+      lookAtNodes(now: now)
     } else {
-      while let bundle = amqp.relay.next(), peers.withRoom.contains(leader),
+      while let bundle = amqp.relay.next(), peers.hasRoom(leader),
         peers.offer(.relay(bundle), to: leader)
       {
         amqp.relay.didSend(now: now)
@@ -168,14 +167,20 @@ extension NodeLoop {
 
   // MARK: Nodes with clients
 
-  /// How long a node that has its first AMQP client, or no more, may not be known for that.
+  /// How long a node that has its first AMQP client, or no more, or that is gone, may not be known for that:
+  /// all sessions are looked at for it.
   private static var clientsPause: Nanoseconds { .milliseconds(100) }
+
+  private mutating func lookAtNodes(now: MonotonicTime) {
+    guard now >= desk.lookAtClients else { return }
+    desk.lookAtClients = now + Self.clientsPause
+    endSessionsOfLostNodes(now: now)
+    noteNodesWithClients(now: now)
+  }
 
   /// The followers with AMQP clients, which wait for the news of what was committed, and nodes that had
   /// some when they were removed from the cluster.
   private mutating func noteNodesWithClients(now: MonotonicTime) {
-    guard now >= desk.lookAtClients else { return }
-    desk.lookAtClients = now + Self.clientsPause
     let members = Set(replica.consensus.memberStatuses.map(\.id))
     var others = Set(replica.machine.nodesWithAMQPSessions)
     others.remove(configuration.node)
@@ -238,9 +243,10 @@ extension NodeLoop {
 
   /// When `passOn` has something to do although nothing happened.
   var relayDeadline: MonotonicTime {
-    guard replica.isLeader else { return .never }
-    return desk.silentSince.values.reduce(.never) {
+    guard replica.isLeader, !desk.silentSince.isEmpty else { return .never }
+    let first = desk.silentSince.values.reduce(.never) {
       min($0, $1 + configuration.timeouts.session)
     }
+    return max(first, desk.lookAtClients)
   }
 }

@@ -170,9 +170,20 @@ struct PeerLinks: ~Copyable {
     dialled.contains { $0.node == node && $0.isReady }
   }
 
-  /// The nodes whose connection is there and takes more.
+  /// The nodes whose connection is there and takes more. Asked for in every turn: no link is copied.
   var withRoom: [NodeID] {
-    dialled.filter { $0.isReady && $0.connection?.hasRoom == true }.map(\.node)
+    var nodes: [NodeID] = []
+    nodes.reserveCapacity(dialled.count)
+    for place in dialled.indices where hasRoom(at: place) { nodes.append(dialled[place].node) }
+    return nodes
+  }
+
+  func hasRoom(_ node: NodeID) -> Bool {
+    dialled.indices.contains { dialled[$0].node == node && hasRoom(at: $0) }
+  }
+
+  private func hasRoom(at place: Int) -> Bool {
+    dialled[place].isReady && dialled[place].connection?.hasRoom == true
   }
 
   var nextDeadline: MonotonicTime {
