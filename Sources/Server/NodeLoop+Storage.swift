@@ -110,11 +110,11 @@ extension NodeLoop {
     let released =
       replica.releaseCache(downTo: Self.idleCacheBytes)
       + records.release(downTo: Self.idleCacheBytes)
-    if released >= Self.idleCacheBytes { skein_return_freed_memory() }
+    if released >= 4 * Self.idleCacheBytes { skein_return_freed_memory() }
   }
 
   /// What an idle node keeps in memory of entries, and of what was read of them, each, bytes.
-  private static var idleCacheBytes: Int { 4 << 20 }
+  private static var idleCacheBytes: Int { 1 << 20 }
 
   /// Whether there is room for more is asked this often while anything is written.
   static var spacePause: Nanoseconds { .milliseconds(250) }
