@@ -9,45 +9,24 @@ import Testing
 
 @Suite struct FullDiskTests {
   private func sight(
-    _ milliseconds: UInt64, _ problems: [String] = [], last: UInt64 = 1, leads: UInt64? = nil
+    _ milliseconds: UInt64, _ problems: [String] = [], leads: UInt64? = nil
   ) -> FullDiskWatch.Sight {
-    FullDiskWatch.Sight(
-      time: .milliseconds(milliseconds), problems: problems, lastIndex: last, leads: leads)
+    FullDiskWatch.Sight(time: .milliseconds(milliseconds), problems: problems, leads: leads)
   }
 
   private let refuses = ["publishes are refused: the disk has 0 bytes left, below two log segments"]
   private let stopped = ["stopped taking part: write segment-3: no space left on device"]
 
   /// The watch after these sights.
-  private func watch(_ sights: [FullDiskWatch.Sight], mustSay: Bool = true) -> FullDiskWatch {
-    var watch = FullDiskWatch(mustSay: mustSay)
+  private func watch(_ sights: [FullDiskWatch.Sight]) -> FullDiskWatch {
+    var watch = FullDiskWatch()
     for sight in sights { watch.see(sight) }
     return watch
   }
 
   @Test func whoRefusesAndThenStopsKeepsThePromise() {
-    let watch = watch([sight(0), sight(50, last: 2), sight(500, refuses), sight(900, stopped)])
+    let watch = watch([sight(0), sight(50), sight(500, refuses), sight(900, stopped)])
     #expect(watch.word == .stopped && watch.breaches.isEmpty)
-  }
-
-  /// It may be only slow to say it: that is not known, and no breach.
-  @Test func whoWritesOnShouldSaySo() {
-    func ended(_ sights: [FullDiskWatch.Sight], mustSay: Bool = true) -> FullDiskWatch {
-      var watch = watch(sights, mustSay: mustSay)
-      watch.end()
-      return watch
-    }
-    // Nobody wrote: nothing is to be said.
-    #expect(ended([sight(0), sight(5000)]).unknowns.isEmpty)
-    #expect(ended([sight(0), sight(100, last: 2), sight(2000, last: 9)]).unknowns.isEmpty)
-    let sights = [sight(0), sight(100, last: 2), sight(2200, last: 9), sight(3000, last: 12)]
-    // A limit may not have been reached.
-    #expect(ended(sights, mustSay: false).unknowns.isEmpty)
-    #expect(ended(sights + [sight(3100, refuses)]).unknowns.isEmpty)
-    let silent = ended(sights)
-    #expect(silent.breaches.isEmpty)
-    #expect(
-      silent.unknowns == ["wrote for more than 2s and had not said that its disk is full"])
   }
 
   @Test func whoStoppedStaysSo() {

@@ -14,7 +14,7 @@ extension FaultActor {
     guard let probe = await probe(place) else { return }
     let left = fault.draw.isMultiple(of: 2) ? Self.nearlyFullBytes : 0
     var detail = try DiskFaults.fill(directory, leaving: left)
-    var watch = FullDiskWatch(mustSay: true)
+    var watch = FullDiskWatch()
     try await observe(fault, node, probe, &watch)
     try DiskFaults.empty(directory)
     detail += await makeUse(ofRoomAt: node, &watch)
@@ -63,7 +63,7 @@ extension FaultActor {
     } catch {
       // Then the limit is not reached, which is said.
     }
-    var watch = FullDiskWatch(mustSay: false)
+    var watch = FullDiskWatch()
     try await observe(fault, node, probe, &watch)
     await probe.close()
     await note(watch, fault, node, of: "G13")
@@ -89,7 +89,6 @@ extension FaultActor {
       watch.see(files: try DiskFaults.fingerprint(of: directory), at: clock.now)
       do { try await Task.sleep(for: Self.lookInterval) } catch { return }
     }
-    watch.end()
   }
 
   private func tryOut(_ node: Int, _ probe: RoomProbe, _ watch: inout FullDiskWatch) async {
@@ -138,7 +137,7 @@ extension FaultActor {
     do throws(SkeinError) {
       let overview = try await cluster.overview(of: node)
       return FullDiskWatch.Sight(
-        time: clock.now, problems: overview.problems, lastIndex: overview.lastIndex,
+        time: clock.now, problems: overview.problems,
         leads: overview.role == .leader ? overview.term : nil)
     } catch {
       return nil

@@ -19,7 +19,6 @@ struct FullDiskWatch {
     let time: Nanoseconds
     /// As `skein status` has them.
     let problems: [String]
-    let lastIndex: UInt64
     /// The term that it leads; nil if it does not.
     let leads: UInt64?
 
@@ -29,17 +28,11 @@ struct FullDiskWatch {
     }
   }
 
-  /// It is full, and not only near a limit that may not be reached.
-  private let mustSay: Bool
   private(set) var word = Word.nothing
   /// What it did that it must not, for people.
   private(set) var breaches: [String] = []
   /// What it may have been only too slow for, for people: nobody knows whether it would have kept the promise.
   private(set) var unknowns: [String] = []
-  private var last: Sight?
-  /// It was first seen to have taken an entry since its disk is full.
-  private var writesSince: Nanoseconds?
-
   private var files: Files?
 
   /// Its files since it said that it stopped.
@@ -50,32 +43,17 @@ struct FullDiskWatch {
     var isStill = false
   }
 
-  /// So long after it has written something it should have said something.
-  static let sayMax = Nanoseconds.seconds(2)
   /// So long after it has room it should have taken publishes again.
   static let returnMax = Nanoseconds.seconds(10)
   /// Between the two times that the files of a node that has stopped are seen to be the same.
   static let stillMin = Nanoseconds.seconds(1)
 
-  init(mustSay: Bool) { self.mustSay = mustSay }
-
-  /// While the disk is full.
+  /// While the disk is full. Who says nothing may have segments to use again, which are room.
   mutating func see(_ sight: Sight) {
-    if let last, sight.lastIndex > last.lastIndex { writesSince = writesSince ?? sight.time }
     if word == .stopped, sight.word != .stopped {
       breach("takes part again after it had stopped for want of space, and nobody had started it")
     }
-    last = sight
     if sight.word != .nothing { word = sight.word }
-  }
-
-  /// The disk is full no more.
-  mutating func end() {
-    if mustSay, word == .nothing, let last, let writesSince, last.time > writesSince + Self.sayMax {
-      isNotKnown(
-        "wrote for more than \(DurationText.format(Self.sayMax)) and had not said that its disk is full"
-      )
-    }
   }
 
   /// A publish was confirmed while the node was seen `before` and `after`.
