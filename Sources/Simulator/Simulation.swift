@@ -554,6 +554,7 @@ final class Simulation {
     configuration.logBytesForAbsent = plan.logBytesForAbsent
     configuration.logBytesForFed = plan.logBytesForFed
     configuration.feedBytesPerSecond = plan.feedBytesPerSecond
+    configuration.logPerSnapshot = plan.logPerSnapshot
     configuration.readBytesMax = 1 << 12
     return configuration
   }
