@@ -68,10 +68,13 @@ extension Consensus {
     role = .preCandidate
     setLeader(nil, &output)
     guard !hasWon else { return becomeCandidate(isTransfer: false, now, &output) }
-    let request = VoteRequest(term: term.next, last: lastPosition)
     for voter in membership.voters where voter != id {
-      output.append(.send(to: voter, .preVote(request)))
+      output.append(.send(to: voter, preVoteRequest))
     }
+  }
+
+  private var preVoteRequest: PeerMessage {
+    .preVote(VoteRequest(term: term.next, last: lastPosition))
   }
 
   mutating func receivePreVote(
@@ -80,9 +83,15 @@ extension Consensus {
   ) {
     var isGranted =
       recovery == nil && request.term > term && request.last >= voteBar && !hearsLeader(now)
-    if isGranted, role == .preCandidate, tally.isRush {
+    let isRival = role == .preCandidate && request.term > term
+    if isRival, isGranted, tally.isRush {
       let isOurTurn = (lastPosition, id) > (request.last, peer)
       if isOurTurn { isGranted = false } else { abandonElection() }
+    }
+    if isRival, !isGranted {
+      // It may have refused us while it still heard the leader, as it does no more: two that asked each
+      // other just once would both wait for an election timeout.
+      output.append(.send(to: peer, preVoteRequest))
     }
     if isGranted {
       // Leave the other one the time to win.
@@ -143,8 +152,7 @@ extension Consensus {
   mutating func askAgain(_ peer: NodeID, _ output: inout [ConsensusOutput]) {
     guard membership.isVoter(peer), !tally.granted.contains(peer) else { return }
     if role == .preCandidate {
-      let request = VoteRequest(term: term.next, last: lastPosition)
-      output.append(.send(to: peer, .preVote(request)))
+      output.append(.send(to: peer, preVoteRequest))
     } else if role == .candidate, tally.isAsked {
       output.append(.send(to: peer, voteRequest))
     }
