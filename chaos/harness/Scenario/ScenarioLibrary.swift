@@ -44,11 +44,13 @@ package enum ScenarioLibrary {
     ("transfer", PackageResources.transfer_chaos),
     ("client-crashes", PackageResources.client_crashes_chaos),
     ("slow-consumers", PackageResources.slow_consumers_chaos),
+    ("short-leases", PackageResources.short_leases_chaos),
     ("retries", PackageResources.retries_chaos),
     ("keys", PackageResources.keys_chaos),
     ("moves", PackageResources.moves_chaos),
     ("comings-and-goings", PackageResources.comings_and_goings_chaos),
     ("amqp", PackageResources.amqp_chaos),
+    ("amqp-kill", PackageResources.amqp_kill_chaos),
     ("full-speed", PackageResources.full_speed_chaos),
     ("mixed", PackageResources.mixed_chaos),
   ]
