@@ -263,6 +263,11 @@ import Testing
     #expect(places.warning("damage", by: 1, from: old.utf8.count) == "segment 3 is cut short")
   }
 
+  @Test func runsAtTheSameTimeHavePortsOfTheirOwn() throws {
+    let claims = try (0..<30).map { _ in try ClusterPlaces.claimPorts(nodes: 3) }
+    #expect(Set(claims.map(\.base)).count == 30)
+  }
+
   @Test func aLimitComesAndGoes() throws {
     let places = ClusterPlaces(directory: "/tmp", basePort: 20_000)
     let network = ProxyNetwork(places: places, proxies: try Proxies(seed: 1))

@@ -119,25 +119,26 @@ struct ClusterPlaces: Sendable {
       """
   }
 
-  /// A base port whose hundred ports nobody listens to.
-  static func freeBasePort(nodes: Int) throws(ChaosError) -> UInt16 {
+  /// A base port whose hundred ports nobody listens to. It is another run's no more while the listener at
+  /// the base port, where no node listens, is there.
+  static func claimPorts(
+    nodes: Int
+  ) throws(ChaosError) -> sending (base: UInt16, claim: Listener) {
     for _ in 0..<100 {
       let base = UInt16.random(in: 200...299) * 100
+      guard let claim = listener(base) else { continue }
       if (1...nodes + 4).allSatisfy({ number in
         [0, peerPortDistance, amqpPortDistance].allSatisfy { isFree(Int(base) + $0 + number) }
       }) {
-        return base
+        return (base, claim)
       }
     }
     throw ChaosError("no hundred free ports between 20000 and 30000; --base-port names others")
   }
 
-  private static func isFree(_ port: Int) -> Bool {
-    do {
-      _ = try Listener(.loopback(port: UInt16(port)))
-      return true
-    } catch {
-      return false
-    }
+  private static func isFree(_ port: Int) -> Bool { listener(UInt16(port)) != nil }
+
+  private static func listener(_ port: UInt16) -> Listener? {
+    do { return try Listener(.loopback(port: port)) } catch { return nil }
   }
 }

@@ -5,6 +5,7 @@ import Base
 import Glibc
 import History
 import Synchronization
+import Transport
 
 /// What a run is asked to do.
 package struct ChaosOptions: Sendable {
@@ -80,6 +81,8 @@ package final class ChaosRun: Sendable {
 
   /// The directory of the run, while there is one.
   private let directory = Mutex<String?>(nil)
+  /// Keeps the ports from other runs.
+  private let claim = Mutex<Listener?>(nil)
 
   /// Ends all nodes at once and for ever, and leaves their directory: for a process that is about to end itself.
   package func killAll() {
@@ -114,6 +117,15 @@ package final class ChaosRun: Sendable {
       "no fault of \(options.scenario.name) can be done: \(first.line.kind.rawValue): \(reason)"
   }
 
+  private func claimPorts() throws -> UInt16 {
+    let nodes = options.scenario.nodes
+    return try claim.withLock { claim in
+      let (base, listener) = try ClusterPlaces.claimPorts(nodes: nodes)
+      claim = listener
+      return base
+    }
+  }
+
   /// Runs it. However it ends, nothing of it keeps running.
   /// - Parameters:
   ///   - warn: told what went wrong and is no reason to end.
@@ -131,7 +143,7 @@ package final class ChaosRun: Sendable {
     for failure in RunDirectory.removeRemains(in: options.temporary) {
       warn("what an earlier run left is not removed: \(failure)")
     }
-    let base = try options.basePort ?? ClusterPlaces.freeBasePort(nodes: options.scenario.nodes)
+    let base = try options.basePort ?? claimPorts()
     let reportDirectory = options.report
     if let reportDirectory { try ClusterFiles.makeDirectory(reportDirectory) }
     let directory = try RunDirectory(in: options.temporary)
