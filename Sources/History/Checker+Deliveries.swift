@@ -52,6 +52,7 @@ extension Checker {
         earliestGrant: min(grant, event.time))
     }
     judgeAckedDeadLetters(facts)
+    judgeHeldDeadLetters(facts)
   }
 
   // MARK: Attempts
@@ -98,9 +99,11 @@ extension Checker {
     let attempt = history.events[Int(first)].level
     guard attempt == Absent.reference || attempt <= 1 else { return }
     if isRedriven(facts, after: publish, before: first) { return }
-    // Who left may have had it unread, and handed it back; not to itself.
+    // Who left may have had it unread, and handed it back; not to itself. Whoever may have been killed or
+    // ended a little later than that is recorded would have made this a second attempt, if that is said.
     let reader = history.events[Int(first)].process
-    if departures.mayHaveHappened(in: facts.queue, after: publish, before: first, butOf: reader) {
+    let after = attempt == Absent.reference ? 0 : publish
+    if departures.mayHaveHappened(in: facts.queue, after: after, before: first, butOf: reader) {
       return
     }
     history.messages[Int(facts.message)].orderingPublish = publish

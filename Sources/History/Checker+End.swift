@@ -44,7 +44,8 @@ extension Checker {
     let last = lastGrant(facts)
     func isDone(_ round: DrainRound?) -> Bool { self.isDone(facts, round, last) }
     var unexplained = 0
-    var before = facts.begin
+    // A delivery may be recorded before its publish.
+    var before: EventPosition = 0
     for round in queue.rounds {
       if isDone(round) { return .settled }
       if mayBeGone(facts) { return .excused }
@@ -68,8 +69,8 @@ extension Checker {
   }
 
   /// Whether something may have made it a dead letter between two events, for a redrive to bring back: it
-  /// was delivered, perhaps read later, or came out of the dead letters, or was with somebody unread who
-  /// left. Where a redrive brought it back in one round, it was in its own queue from then on; of dead-letter
+  /// came out of the dead letters; or it was delivered, perhaps read later, or with somebody unread who
+  /// left before the second, from a queue that makes such a one a dead letter. Where a redrive brought it back in one round, it was in its own queue from then on; of dead-letter
   /// queues that have their own it may have been in one of these.
   private func mayBeDeadLetter(
     _ facts: MessageFacts, after: EventPosition, before: EventPosition
@@ -78,9 +79,19 @@ extension Checker {
     guard queue.deadLetters.count == 1, queue.redrives.isEmpty, facts.redrives.isEmpty,
       facts.copies == 1
     else { return true }
-    let deliveries = life.deliveries + facts.deadLetters.flatMap(\.deliveries)
-    return deliveries.contains { $0 > after }
-      || departures.mayHaveHappened(in: facts.queue, after: after, before: before)
+    if facts.deadLetters.contains(where: { $0.deliveries.contains { $0 >= after } }) { return true }
+    let mayFail =
+      queue.givesUpAfter != nil || hasTimeToLive(facts)
+      || life.settlements.contains { $0.action == .reject }
+    return mayFail
+      && (life.deliveries.contains { $0 >= after }
+        || departures.mayHaveHappened(in: facts.queue, before: before))
+  }
+
+  /// Whether it may expire in its own queue.
+  func hasTimeToLive(_ facts: MessageFacts) -> Bool {
+    queues[Int(facts.queue)].settings.timeToLive != nil
+      || life.publishes.contains { history.events[Int($0)].moment != Absent.number }
   }
 
   private func hasConfirmedRedrive(

@@ -30,8 +30,7 @@ extension Checker {
     if event.moment != Absent.number, moved.moment != Absent.number, event.moment < moved.moment {
       return false
     }
-    return !isRedriven(facts, after: deadLettered, before: position)
-      && !isRedriven(facts, after: placeBeforeGrant(of: deadLettered), before: position)
+    return !isRedriven(facts, after: earliestPlace(of: deadLettered, facts), before: position)
   }
 
   /// A message whose ack is confirmed was in its holder's hands from the grant to the ack, and is gone

@@ -44,27 +44,25 @@ extension Checker {
   }
 
   /// Whether the last queue that it can have come to, which has no dead letters, may have given it up:
-  /// there, and in those before it where it was not seen any later, it was delivered as often as that queue
-  /// allows. Of whoever left, each may have had it once unread.
+  /// there, and in those before it where it was not seen any later, a delivery was the last attempt, or
+  /// somebody left who may have had it unread, as often as the queue allows.
   private func mayBeGivenUp(_ facts: MessageFacts) -> Bool {
     let ways = [facts.queue] + queues[Int(facts.queue)].deadLetters
     let last = queues[Int(ways[ways.count - 1])]
     guard last.givesUpAfter != nil else { return false }
-    var missing: UInt64 = 0
-    var left: Set<UInt32> = []
     for queue in ways.reversed() {
       let seen = mostAttempts(facts, in: queue)
       // Whoever had it in one on the way may have rejected it.
       let isOnTheWay = queue != facts.queue && queue != ways.last && seen != nil
       if !isOnTheWay, !mayBeRejected(facts, in: queue) {
-        guard let limit = queues[Int(queue)].givesUpAfter else { return false }
-        missing = sum(missing, limit - min(limit, UInt64(seen ?? 0)))
-        left.formUnion(
-          departures.processes(in: queue, after: facts.begin, before: last.drain?.end ?? .max))
+        guard let limit = queues[Int(queue)].givesUpAfter,
+          UInt64(seen ?? 0) >= limit
+            || departures.mayHaveHappened(in: queue, before: last.drain?.end ?? .max)
+        else { return false }
       }
       if seen != nil { break }
     }
-    return missing <= left.count
+    return true
   }
 
   /// The most that a delivery from that queue says; more than any if one does not say, nil if there is none.

@@ -36,6 +36,27 @@ extension Checker {
     if let after { judgeLateLease(facts, position, after) }
   }
 
+  /// While somebody holds it in its own queue it is no dead letter: compares each with what was granted
+  /// last before it. Not where it may have expired, which a queue may let happen to what is held.
+  mutating func judgeHeldDeadLetters(_ facts: MessageFacts) {
+    let letters = facts.deadLetters.filter { isOnlySource(of: $0) }.flatMap(\.deliveries)
+    if letters.isEmpty || hasTimeToLive(facts) { return }
+    func moment(_ delivery: EventPosition) -> UInt64 { history.events[Int(delivery)].moment }
+    let own = life.deliveries.filter { moment($0) != Absent.number && !life.isDoubled($0) }
+      .sorted { moment($0) < moment($1) }
+    for letter in letters where moment(letter) != Absent.number {
+      let place = firstPlace(of: own) { moment($0) >= moment(letter) }
+      guard place > 0 else { continue }
+      let held = own[place - 1]
+      // What was acked as well is `resurrected`; why one came whose token did not grow nobody knows.
+      let isAcked = life.settlements(of: token(of: held)).contains {
+        $0.action == .ack && $0.outcome == .ok
+      }
+      if isAcked || life.regressed[token(of: held)] != nil { continue }
+      judgeLateLease(facts, held, letter)
+    }
+  }
+
   /// Whoever read late had nothing to do with how its lease ended: it ran out, or whoever held it died,
   /// which is perhaps recorded only when it was noticed.
   private mutating func judgeLateLease(

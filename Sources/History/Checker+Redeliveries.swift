@@ -31,14 +31,18 @@ extension Checker {
         report(.early, facts.message, at: position, related: due.since)
       }
       judgeFailedAttempt(facts, settlements, holding, end, position, event)
-      return max(floor, due?.time ?? time(back.interval.begin))
+      let isConfirmed = settlements.contains {
+        ($0.action == .nack || $0.action == .release) && $0.outcome == .ok
+      }
+      let since = due?.time ?? time(back.interval.begin)
+      return max(floor, isConfirmed ? since : min(since, overrunTime(settlements, end, event)))
     }
     if let departure = departures.departure(of: holding.event.process, before: position),
       !isGranted(holding.position, after: departure.when.end),
       explains(departure, from: holding.position, to: position)
     {
       counts[.consumerDied] += 1
-      return max(floor, time(departure.when.begin))
+      return max(floor, min(time(departure.when.begin), overrunTime(settlements, end, event)))
     }
     if let end, end.hasPassed {
       counts[.leaseOverran] += 1
@@ -109,6 +113,15 @@ extension Checker {
     let begin = extended.map { time($0.invoke) } ?? holding.earliestGrant
     let end = sum(begin, lease)
     return LeaseEnd(hasPassed: end <= event.time, time: end, isOnRecorderClock: true)
+  }
+
+  /// When its lease may have run out at the earliest, before anything else took it away; later than all if
+  /// it cannot have done so.
+  private func overrunTime(
+    _ settlements: [Settlement], _ end: LeaseEnd?, _ event: Event
+  ) -> UInt64 {
+    if let end, end.hasPassed { return end.isOnRecorderClock ? end.time : 0 }
+    return shortenedLeaseEnd(settlements).flatMap { $0 <= event.time ? $0 : nil } ?? .max
   }
 
   /// An extension sets the lease anew, so one of unknown outcome may have made it shorter: it ended

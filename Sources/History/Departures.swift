@@ -15,12 +15,12 @@ struct Departure {
 struct Departures {
   private var ofProcess: [UInt32: Departure] = [:]
   private var ofQueue: [UInt32: QueueDepartures] = [:]
-  /// Of those of whom nobody ever heard: they may have consumed any queue.
+  /// Of those that never read, published or settled anything: they may have consumed any queue.
   private var ofUnheard = QueueDepartures()
 
   init() {}
 
-  /// - Parameter queues: those from which a process read; nil if nobody ever heard of it.
+  /// - Parameter queues: those from which a process read; nil if it may have consumed any.
   init(_ departures: [Departure], queues: [UInt32: Set<UInt32>]) {
     for departure in departures.sorted(by: { $0.when.begin < $1.when.begin }) {
       ofProcess[departure.process] = departure
@@ -37,6 +37,11 @@ struct Departures {
     ofProcess[process].flatMap { $0.when.begin < position ? $0 : nil }
   }
 
+  /// Whether anybody who may have consumed the queue may have left before an event.
+  func mayHaveHappened(in queue: UInt32, before position: EventPosition) -> Bool {
+    [ofQueue[queue], ofUnheard].contains { $0?.first.map { $0 < position } ?? false }
+  }
+
   /// Whether anybody else who may have consumed the queue may have left between two events.
   func mayHaveHappened(
     in queue: UInt32, after: EventPosition, before: EventPosition, butOf process: UInt32? = nil
@@ -45,35 +50,30 @@ struct Departures {
       $0?.mayHaveHappened(after: after, before: before, butOf: process) ?? false
     }
   }
-
-  /// Who may have consumed the queue and may have left between two events.
-  func processes(
-    in queue: UInt32, after: EventPosition, before: EventPosition
-  ) -> some Sequence<UInt32> {
-    let all = (ofQueue[queue]?.all ?? []) + ofUnheard.all
-    return all.lazy.filter { $0.when.begin < before && $0.when.end > after }.map(\.process)
-  }
 }
 
 /// Of those that read from one queue.
 private struct QueueDepartures {
   /// By begin.
-  private(set) var all: [Departure] = []
+  private var all: [Departure] = []
   /// For each, of those up to it, the one with the latest end, and the latest end of the others.
   private var latest: [Departure] = []
-  private var secondEnds: [EventPosition] = []
+  private var secondEnds: [EventPosition?] = []
+
+  /// When the first of them can have left at the earliest.
+  var first: EventPosition? { all.first?.when.begin }
 
   /// - Parameter departure: it begins no earlier than all those that are there.
   mutating func append(_ departure: Departure) {
     all.append(departure)
     guard let last = latest.last, let second = secondEnds.last else {
       latest.append(departure)
-      secondEnds.append(0)
+      secondEnds.append(nil)
       return
     }
     let isLatest = departure.when.end > last.when.end
     latest.append(isLatest ? departure : last)
-    secondEnds.append(max(second, isLatest ? last.when.end : departure.when.end))
+    secondEnds.append(max(second ?? 0, isLatest ? last.when.end : departure.when.end))
   }
 
   func mayHaveHappened(
@@ -83,7 +83,7 @@ private struct QueueDepartures {
     if place == 0 { return false }
     let last = latest[place - 1]
     let end = last.process == process ? secondEnds[place - 1] : last.when.end
-    return end > after
+    return end.map { $0 >= after } ?? false
   }
 }
 
@@ -104,14 +104,18 @@ extension Checker {
   }
 
   mutating func gatherDepartures() -> Departures {
-    let deaths = history.deaths
-    if deaths.isEmpty { return Departures() }
-    var leavers = Leavers(deaths, count: history.processes.count)
+    let gone = Set(history.kills.keys).union(history.sessionEnds.keys)
+    if gone.isEmpty { return Departures() }
+    var leavers = Leavers(gone, count: history.processes.count)
     for position in history.events.indices {
       let event = history.events[position]
       guard leavers.areLeaving[Int(event.process)], event.action != .nemesis else { continue }
       let queue = history.messages[Int(event.message)].queue
-      leavers.hear(of: event.process, readingFrom: event.action == .deliver ? queue : nil)
+      if event.action == .deliver {
+        leavers.hear(of: event.process, readingFrom: queue)
+      } else if event.action == .publish || event.action.isSettlement {
+        leavers.hear(of: event.process, readingFrom: nil)
+      }
       guard event.type == .ok else { continue }
       var place = event.partner
       if event.action == .deliver {
@@ -119,19 +123,30 @@ extension Checker {
       }
       leavers.note(place, at: EventPosition(position), of: event.process)
     }
-    let departures = deaths.map { process, death in
-      departure(of: process, death, lastSign: leavers.signsOfLife[process] ?? 0)
+    let departures = gone.compactMap {
+      departure(of: $0, lastSign: leavers.signsOfLife[$0] ?? 0)
     }
     return Departures(departures, queues: leavers.queues)
   }
 
-  private func departure(
+  /// The first that is recorded of it; but a session that its client gave up may have lasted until it was
+  /// killed.
+  private func departure(of process: UInt32, lastSign: EventPosition) -> Departure? {
+    let kill = history.kills[process].map {
+      Departure(process: process, when: Interval(begin: $0, end: $0))
+    }
+    guard let end = history.sessionEnds[process], end < kill?.when.begin ?? .max else {
+      return kill
+    }
+    let departure = sessionEnd(of: process, end, lastSign: lastSign)
+    if let kill, kill.when.begin < departure.when.begin { return kill }
+    return departure
+  }
+
+  private func sessionEnd(
     of process: UInt32, _ death: EventPosition, lastSign: EventPosition
   ) -> Departure {
     let event = history.events[Int(death)]
-    if history.names.text(event.id) == "client-kill" {
-      return Departure(process: process, when: Interval(begin: death, end: death))
-    }
     guard event.span != Absent.number else {
       let when = Interval(begin: min(lastSign, death), end: death)
       return Departure(process: process, when: when, isOfUnknownTimeout: true)
@@ -145,7 +160,7 @@ extension Checker {
   }
 
   /// Where a message was first published, to whatever queue.
-  private func begin(of message: UInt32) -> EventPosition {
+  func begin(of message: UInt32) -> EventPosition {
     let begin = min(firstPublishes[Int(message)], origins[message]?.begin ?? Absent.reference)
     return begin == Absent.reference ? 0 : begin
   }
@@ -157,12 +172,12 @@ private struct Leavers {
   var areLeaving: [Bool]
   /// The last place at which each certainly had its session.
   var signsOfLife: [UInt32: EventPosition] = [:]
-  /// The queues from which it read, once it was heard of.
+  /// The queues from which it read, once it read, published or settled anything.
   private(set) var queues: [UInt32: Set<UInt32>] = [:]
 
-  init(_ deaths: [UInt32: EventPosition], count: Int) {
+  init(_ processes: Set<UInt32>, count: Int) {
     areLeaving = [Bool](repeating: false, count: count)
-    for process in deaths.keys { areLeaving[Int(process)] = true }
+    for process in processes { areLeaving[Int(process)] = true }
   }
 
   mutating func hear(of process: UInt32, readingFrom queue: UInt32?) {

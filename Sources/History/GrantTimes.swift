@@ -56,19 +56,26 @@ extension Checker {
 
   private func gatherGrants() -> GrantTimes {
     var grants: [(moment: UInt64, after: EventPosition)] = []
-    for message in history.messages where message.value != Absent.reference {
+    for (number, message) in history.messages.enumerated() where message.value != Absent.reference {
+      // Of several copies each has its own story. Where it is a dead letter it may have been one before.
+      let origins = origins[UInt32(number)]?.count ?? 0
+      let isPublished = firstPublish(of: UInt32(number)) != nil
+      if origins > (isPublished ? 0 : 1) { continue }
       // What certainly came before the message was granted by a newer token.
       var after: (place: EventPosition, token: UInt64)?
+      if origins == 1 { after = (begin(of: UInt32(number)), 0) }
       var position = message.firstEvent
       while position != Absent.reference {
         let event = history.events[Int(position)]
         switch (event.action, event.type) {
         case (.publish, .invoke): after = after ?? (position, 0)
-        case (.nack, .ok), (.release, .ok):
+        case (.nack, .ok) where origins == 0, (.release, .ok) where origins == 0:
           let invoke = history.events[Int(event.partner)]
           if invoke.token >= after?.token ?? 0 { after = (event.partner, invoke.token) }
         case (.deliver, _) where event.moment != Absent.number:
-          if let after, event.token > after.token { grants.append((event.moment, after.place)) }
+          if let after, event.token > after.token, position > after.place {
+            grants.append((event.moment, after.place))
+          }
         default: break
         }
         position = event.next

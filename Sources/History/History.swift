@@ -15,8 +15,9 @@ package struct History {
   var settings: [UInt32: HistoryQueueSettings] = [:]
   /// By queue, the fewest deliveries after which it ever gave up.
   var leastDeliveries: [UInt32: UInt64] = [:]
-  /// By process, the first event that says it died or its session ended.
-  var deaths: [UInt32: EventPosition] = [:]
+  /// By process, the first event that says that it was killed, and that its session ended.
+  var kills: [UInt32: EventPosition] = [:]
+  var sessionEnds: [UInt32: EventPosition] = [:]
   /// When new leaders began to lead.
   var leaderChanges: [EventPosition] = []
 

@@ -37,17 +37,15 @@ extension HistoryReader {
   private mutating func takeDeath(
     of process: UInt32, _ event: Event, at position: EventPosition, isKill: Bool
   ) {
-    let known = history.deaths[process]
+    let ends = isKill ? \History.kills : \History.sessionEnds
+    let known = history[keyPath: ends][process]
     if event.type != .fail {
-      if known == nil { history.deaths[process] = position }
-      guard isKill else { return }
-      while killed.count <= Int(process) { killed.append(false) }
-      killed[Int(process)] = true
-    } else if let known {
-      let begun = history.events[Int(known)]
-      guard begun.type == .invoke, begun.id == event.id else { return }
-      history.deaths[process] = nil
-      if isKill, Int(process) < killed.count { killed[Int(process)] = false }
+      if known == nil { history[keyPath: ends][process] = position }
+    } else if let known, history.events[Int(known)].type == .invoke {
+      history[keyPath: ends][process] = nil
     }
+    guard isKill else { return }
+    while killed.count <= Int(process) { killed.append(false) }
+    killed[Int(process)] = history.kills[process] != nil
   }
 }

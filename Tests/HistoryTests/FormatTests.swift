@@ -137,7 +137,39 @@ import Testing
         """
       ).bytes)
     #expect(history.events[0].partner == 3)
-    #expect(history.deaths.values.sorted() == [1])
+    #expect(Array(history.kills.values) == [1])
+  }
+
+  @Test func whoseKillFailedMayActAfterItsSessionEnded() throws {
+    let failed = """
+      0 nemesis info session-end - p
+      1 nemesis invoke client-kill - p
+      2 nemesis fail client-kill - p
+      3 p invoke publish q m
+      """
+    _ = try History.parse(Story(failed).bytes)
+    #expect(throws: HistoryError.self) {
+      _ = try History.parse(Story(failed.replacing("fail", "info")).bytes)
+    }
+  }
+
+  @Test func aFailedKillTakesNoOtherEndBack() throws {
+    let verdict = try Story(
+      """
+      0 p invoke publish q m
+      0 p ok publish q m
+      1 c ok deliver q m token=1 lease=100
+      2 nemesis invoke client-kill - c
+      3 nemesis info session-end - c
+      4 nemesis fail client-kill - c
+      5 e ok deliver q m token=2 lease=100
+      6 e invoke ack q m token=2
+      6 e ok ack q m token=2
+      7 a invoke drain q -
+      8 a ok drain q -
+      """
+    ).verdict()
+    #expect(verdict.validity == .valid)
   }
 
   @Test(arguments: ["", "0 nemesis info cut - x", "0 a invoke declare q -\n0 a ok declare q -"])

@@ -112,7 +112,48 @@ extension PropertyCase {
 
   // MARK: Who had nothing
 
+  private static let xKilled = xRead + "0 nemesis info client-kill - x\n"
+  /// `c` has it, and `e` gets it within the lease, when `c` was killed.
+  private static func killedLater(timeout: Int) -> String {
+    published + """
+      3 c ok deliver q m token=1 attempt=1 lease=3000 granted=1000
+      4 nemesis info session-end - c timeout=\(timeout)
+      4 nemesis info client-kill - c
+      5 e ok deliver q m token=2 attempt=2 lease=3000 granted=1010
+      6 e invoke ack q m token=2
+      7 e ok ack q m token=2
+
+      """ + drained
+  }
+
   static let ofOthers: [Self] = [
+    .fine(
+      "held-twice: it gave up its session, which lasted, and was killed",
+      killedLater(timeout: 50)),
+    .wrong(
+      "held-twice: it gave up its session, which lasted, and its kill failed", "held-twice",
+      killedLater(timeout: 50).replacing(
+        "4 nemesis info client-kill - c",
+        "4 nemesis invoke client-kill - c\n4 nemesis fail client-kill - c")),
+    .fine(
+      "out-of-order: one was about to be killed when it was published, and attempts are not said",
+      xKilled + amqp("p")),
+    .wrong(
+      "out-of-order: one was about to be killed when it was published, which would count",
+      "out-of-order", xKilled + amqp("p").replacing("lease=0", "attempt=1 lease=0")),
+    .fine(
+      "out-of-order: one left who had only declared its queue",
+      "0 x invoke declare q -\n0 x ok declare q -\n" + amqp("x")),
+    .wrong(
+      "out-of-order: one left who had only published", "out-of-order",
+      """
+      0 x invoke publish q y
+      0 x ok publish q y
+      0 o ok deliver q y token=1
+      0 o invoke ack q y token=1
+      0 o ok ack q y token=1
+
+      """ + amqp("x")),
     .wrong("out-of-order: a producer left", "out-of-order", amqp("p")),
     .fine("out-of-order: one left of whom nobody heard", amqp("x")),
     .fine("out-of-order: one left who may have had it", xRead + amqp("x")),

@@ -108,7 +108,36 @@ extension PropertyCase {
   }
   private static let led = "1005 nemesis info leader-change - 2\n"
 
+  /// Published at 28, with leases of 5: `e` may have had it from 33 to 38.
+  private static func overrun(_ rest: String) -> String {
+    "0 a invoke declare q -\n0 a ok declare q - config.lease=5\n"
+      + published.replacing("0 p", "28 p").replacing("1 p", "28 p")
+      + "32 c ok deliver q m token=1 attempt=1\n" + rest + """
+        38 e ok deliver q m token=2 attempt=2
+        38 f ok deliver q m token=3 attempt=3
+        39 f invoke ack q m token=3
+        39 f ok ack q m token=3
+
+        """ + drained
+  }
+
   static let withoutGrants: [Self] = [
+    .fine("held-twice: its lease had perhaps ended twice", overrun("")),
+    .fine(
+      "held-twice: its lease had perhaps ended before it was killed",
+      overrun("36 nemesis info client-kill - c\n")),
+    .fine(
+      "held-twice: its lease had perhaps ended before it was nacked",
+      overrun("36 c invoke nack q m token=1\n36 c info nack q m token=1\n")),
+    .fine(
+      "held-twice: its lease had perhaps ended, made shorter, before it was nacked",
+      overrun("32 c invoke extend q m token=1 lease=1\n36 c invoke nack q m token=1\n")),
+    .wrong(
+      "held-twice: its lease had not ended before it was nacked", "held-twice",
+      overrun("36 c invoke nack q m token=1\n36 c ok nack q m token=1\n")),
+    .wrong(
+      "held-twice: its lease had not ended before it was killed", "held-twice",
+      overrun("36 nemesis info client-kill - c\n").replacing("config.lease=5", "config.lease=9")),
     .wrong("attempts: the lease had ended, and it did not count", "attempts", grantless("")),
     .fine(
       "attempts: whether the lease had ended when another led nobody knows", strict: false,

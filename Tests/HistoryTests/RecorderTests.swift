@@ -36,7 +36,7 @@ import Testing
     #expect(history.events[4].moment == 77)
     #expect(history.events[4].message == history.events[2].message)
     #expect(history.leaderChanges == [5])
-    #expect(history.deaths[history.events[4].process] == 6)
+    #expect(history.kills[history.events[4].process] == 6)
     #expect(history.events[7].time == 6)
   }
 }
