@@ -6,7 +6,7 @@ import QueueMachine
 
 extension Replica {
   mutating func maybeTakeSnapshot() {
-    guard !isSnapshotPending, appliedBytesSinceSnapshot >= snapshotDueBytes,
+    guard !isSnapshotPending, appliedBytesSinceSnapshot >= configuration.snapshotBytes,
       repair.damaged.isEmpty
     else { return }
     takeSnapshot()
@@ -34,23 +34,14 @@ extension Replica {
 
   /// The snapshot is durable: the log may go that neither it nor a member needs (`LogReach`).
   ///
-  /// - Parameters:
-  ///   - bytes: how large it is.
-  ///   - freeBytes: what the log's disk has left. Half of it, at most, is for the log to grow by until the
-  ///     next snapshot, beyond what it grows by anyway, the rest for other members.
+  /// - Parameter freeBytes: what the log's disk has left.
   /// - Returns: the first entry that the log store must keep whole.
-  package mutating func snapshotSaved(
-    last: LogPosition, bytes: UInt64, freeBytes: UInt64
-  ) -> LogIndex {
+  package mutating func snapshotSaved(last: LogPosition, freeBytes: UInt64) -> LogIndex {
     isSnapshotPending = false
-    let usual = UInt64(configuration.snapshotBytes)
-    let wanted = min(bytes, 1 << 40) * configuration.logPerSnapshot
-    let more = wanted > usual ? min(wanted - usual, freeBytes / 2) : 0
-    snapshotDueBytes = Int(clamping: usual + more)
     consensus.snapshotTaken(through: last.index)
     let end = logReach.snapshotSaved(
       members: consensus.reaches, absentBytes: configuration.logBytesForAbsent,
-      fedBytes: configuration.logBytesForFed, freeBytes: freeBytes - more)
+      fedBytes: configuration.logBytesForFed, freeBytes: freeBytes)
     consensus.logDropped(through: end)
     return consensus.logBase.index.next
   }

@@ -92,8 +92,6 @@ package struct Replica: ~Copyable {
 
   // Snapshots.
   var appliedBytesSinceSnapshot = 0
-  /// So many make a snapshot due.
-  var snapshotDueBytes: Int
   var isSnapshotPending = false
   var logReach: LogReach
 
@@ -114,7 +112,6 @@ package struct Replica: ~Copyable {
     now: MonotonicTime
   ) {
     self.configuration = configuration
-    snapshotDueBytes = configuration.snapshotBytes
     var state = restored.consensus
     let hasNoPast = state.hasNoPast
     founders = Checksum(of: state.snapshotMembership.encoded())

@@ -16,11 +16,8 @@ package struct ReplicaConfiguration: Sendable {
   package var unappliedBytesMax: Int = 64 << 20
   /// When a batch of commands is this large it is proposed without waiting for the turn's end.
   package var batchBytesMax: Int = 1 << 20
-  /// A snapshot is asked for whenever the applied log has grown by this much, payloads,
+  /// A snapshot is asked for whenever the applied log has grown by this much.
   package var snapshotBytes: Int = 256 << 20
-  /// and by this many times the size of the last one: of many messages that wait it is large, and to write
-  /// it again and again would cost more than what is published.
-  package var logPerSnapshot: UInt64 = 4
   /// A leader's log reaches back this far for a member that is away, so that it need not be sent a
   /// snapshot; payloads.
   package var logBytesForAbsent: UInt64 = 8 * 256 << 20

@@ -33,8 +33,7 @@ extension NodeLoop {
 
   /// The snapshot counts from now on: what it made superfluous can go.
   mutating func snapshotInForce(_ request: SnapshotRequest) {
-    let keepFrom = replica.snapshotSaved(
-      last: request.last, bytes: store.snapshot?.byteCount ?? 0, freeBytes: roomForLog)
+    let keepFrom = replica.snapshotSaved(last: request.last, freeBytes: roomForLog)
     log.info("snapshot through entry \(request.last.index) is in force")
     let queues = request.queues
     guard

@@ -330,8 +330,7 @@ extension NodeLife {
   func snapshotInForce(_ request: SnapshotRequest) {
     simulation.note(.snapshots)
     let keepFrom = replica.snapshotSaved(
-      last: request.last, bytes: store.snapshot?.byteCount ?? 0,
-      freeBytes: hasNoSpace ? 0 : (try? store.freeBytes()) ?? 0)
+      last: request.last, freeBytes: hasNoSpace ? 0 : (try? store.freeBytes()) ?? 0)
     let queues = request.queues
     guard
       let job = store.cleaning(

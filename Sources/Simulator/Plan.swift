@@ -62,7 +62,6 @@ struct Plan {
   let logBytesForAbsent: UInt64
   let logBytesForFed: UInt64
   let feedBytesPerSecond: UInt64
-  let logPerSnapshot: UInt64
   let cacheBytes: Int
   let batchBytes: Int
   let linkBytes: Int
@@ -181,7 +180,6 @@ struct Plan {
     logBytesForAbsent = UInt64(snapshotBytes * (reach.flip() ? reach.within(0...8) : 0))
     logBytesForFed = UInt64(snapshotBytes * (reach.flip() ? reach.within(0...64) : 0))
     feedBytesPerSecond = reach.flip() ? 1 << reach.within(8...16) : 1 << 27
-    logPerSnapshot = reach.permille(300) ? UInt64(reach.within(1...4)) : 0
     cacheBytes = 1 << chance.within(9...18)
     batchBytes = 1 << chance.within(9...20)
     linkBytes = 1 << chance.within(10...20)

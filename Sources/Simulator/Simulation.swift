@@ -554,7 +554,6 @@ final class Simulation {
     configuration.logBytesForAbsent = plan.logBytesForAbsent
     configuration.logBytesForFed = plan.logBytesForFed
     configuration.feedBytesPerSecond = plan.feedBytesPerSecond
-    configuration.logPerSnapshot = plan.logPerSnapshot
     configuration.readBytesMax = 1 << 12
     return configuration
   }

@@ -46,7 +46,6 @@ final class ReplicaCluster {
   var forgets: Set<NodeID> = []
   let membership: Membership
   var snapshotBytes = 1 << 30
-  var logPerSnapshot: UInt64 = 0
   var cacheBytes = 1 << 20
   var logBytesForAbsent: UInt64 = 0
   var logBytesForFed: UInt64 = 0
@@ -98,7 +97,6 @@ final class ReplicaCluster {
       consensus: ConsensusConfiguration(id: node.id, seed: UInt64(node.id.rawValue) + now.rawValue),
       cluster: "test")
     configuration.snapshotBytes = snapshotBytes
-    configuration.logPerSnapshot = logPerSnapshot
     configuration.cacheBytesMax = cacheBytes
     configuration.logBytesForAbsent = logBytesForAbsent
     configuration.logBytesForFed = logBytesForFed
@@ -211,7 +209,7 @@ final class ReplicaCluster {
     case .takeSnapshot(let request):
       node.snapshot = (request, request.queues.encoded())
       if let keepFrom = node.replica?.snapshotSaved(
-        last: request.last, bytes: UInt64(node.snapshot?.bytes.count ?? 0), freeBytes: freeBytes)
+        last: request.last, freeBytes: freeBytes)
       {
         node.entries.removeAll { $0.index < keepFrom }
       }

@@ -247,40 +247,6 @@ struct TestClient {
     #expect(late.ready == 100)
   }
 
-  /// How many snapshots the leader took of 2,000 messages that nobody consumes, and the largest.
-  private func snapshotsOfBacklog(logPerSnapshot: UInt64, freeBytes: UInt64) throws -> (Int, Int) {
-    let cluster = ReplicaCluster(1)
-    cluster.snapshotBytes = 10_000
-    cluster.logPerSnapshot = logPerSnapshot
-    cluster.freeBytes = freeBytes
-    cluster.startAll()
-    var client = TestClient(cluster: cluster)
-    client.begin()
-    let leader = try #require(cluster.leader)
-    var (taken, largest) = (0, 0)
-    var last = LogIndex.zero
-    for _ in 0..<2000 {
-      client.publish(["x"])
-      cluster.step()
-      guard let snapshot = leader.snapshot, snapshot.request.last.index != last else { continue }
-      last = snapshot.request.last.index
-      taken += 1
-      largest = max(largest, snapshot.bytes.count)
-    }
-    cluster.run(until: "the confirms") { _ in client.isConfirmed(through: 2000) }
-    return (taken, largest)
-  }
-
-  @Test("Snapshots of a large backlog are rarer, as far as the disk has room for the log meanwhile")
-  func snapshotsOfALargeBacklog() throws {
-    let (usual, largest) = try snapshotsOfBacklog(logPerSnapshot: 0, freeBytes: .max)
-    #expect(usual > 5 && largest > 10_000)
-    let (rarer, _) = try snapshotsOfBacklog(logPerSnapshot: 4, freeBytes: .max)
-    #expect(rarer > 1 && rarer * 2 < usual)
-    let (full, _) = try snapshotsOfBacklog(logPerSnapshot: 4, freeBytes: 0)
-    #expect(full == usual)
-  }
-
   /// A follower that was away while several snapshots were taken has come back and caught up.
   private func comeBack(_ cluster: ReplicaCluster) throws -> (
     leader: TestNode, late: TestNode
