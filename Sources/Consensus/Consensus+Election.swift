@@ -91,7 +91,7 @@ extension Consensus {
     if isRival, !isGranted {
       // It may have refused us while it still heard the leader, as it does no more: two that asked each
       // other just once would both wait for an election timeout.
-      output.append(.send(to: peer, preVoteRequest))
+      askAgain(peer, &output)
     }
     if isGranted {
       // Leave the other one the time to win.
@@ -148,7 +148,8 @@ extension Consensus {
     .vote(VoteRequest(term: term, last: lastPosition, isTransfer: tally.isTransfer))
   }
 
-  /// A peer that came back while we wait for votes has not got our question.
+  /// A peer that came back while we wait for votes has not got our question; one that asks itself may answer
+  /// otherwise now.
   mutating func askAgain(_ peer: NodeID, _ output: inout [ConsensusOutput]) {
     guard membership.isVoter(peer), !tally.granted.contains(peer) else { return }
     if role == .preCandidate {

@@ -172,7 +172,7 @@ import Testing
     node.tick(after: 10)
     #expect(node.consensus.role == .preCandidate)
     let answers = node.receive(preVote(2, .zero), from: 3).sent
-    #expect(answers.contains("3 pre-vote no term 1"))
+    #expect(answers.contains("3 pre-vote no term 1") && answers.count == 2)
     #expect(node.receive(preVote(2, position(1, 1)), from: 3).sent == ["3 pre-vote yes term 2"])
     #expect(node.consensus.role == .follower)
   }
@@ -190,6 +190,18 @@ import Testing
     #expect(answers.contains("3 pre-vote no term 1") && answers.count == 2)
     node.receive(.preVoteReply(VoteReply(term: Term(2), isGranted: true)), from: 3)
     #expect(node.consensus.role == .candidate)
+  }
+
+  @Test("a pre-candidate asks whoever asks it and lacks its log, and no stranger")
+  func askedByOneThatLacksTheLog() {
+    let node = LoneNode(log: [1])
+    node.connect()
+    node.tick(after: 1000)
+    #expect(node.consensus.role == .preCandidate)
+    let term = node.consensus.term.rawValue + 1
+    let answers = node.receive(preVote(term, .zero), from: 3).sent
+    #expect(answers.contains("3 pre-vote no term \(term - 1)") && answers.count == 2)
+    #expect(node.receive(preVote(term, .zero), from: 9).sent == ["9 pre-vote no term \(term - 1)"])
   }
 
   @Test("§6.2: a leader that hears from no majority for an election timeout steps down")
