@@ -21,7 +21,7 @@ struct RelayDesk {
   var toldRefusal: String?
   /// What leaders said of that, each for its term. Looked up only.
   var refusals: [NodeID: (term: Term, reason: String)] = [:]
-  /// When it is looked up again which nodes have AMQP clients.
+  /// When it is looked up again which nodes have AMQP clients, and which of them are gone.
   var lookAtClients = MonotonicTime(0)
 
   /// A node that gets no answer asks again: what its first asking began will answer it.

@@ -110,6 +110,7 @@ extension NodeLoop {
     let released =
       replica.releaseCache(downTo: Self.idleCacheBytes)
       + records.release(downTo: Self.idleCacheBytes)
+    // To give it back goes through the whole heap: not for little.
     if released >= 4 * Self.idleCacheBytes { skein_return_freed_memory() }
   }
 
