@@ -34,6 +34,7 @@ extension Checker {
     judgeDeliveries(facts)
     judgeCancelled(facts)
     judgeSettlements(facts)
+    noteReturns(facts)
     if !life.publishes.isEmpty { judgeEnd(facts) }
     markDequeues(facts)
   }

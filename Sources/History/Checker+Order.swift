@@ -1,5 +1,5 @@
-// What goes by the order of the whole history: `out-of-order` (G5), and the gaps between confirms
-// that faults caused.
+// What goes by the order of the whole history: `out-of-order` (G5; what was handed back is in
+// Checker+Returns.swift), and the gaps between confirms that faults caused.
 
 /// The messages that one consumer process gets of one queue, producer, priority and key, by number.
 private struct OrderGroups {

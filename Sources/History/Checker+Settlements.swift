@@ -3,6 +3,7 @@
 
 extension Checker {
   mutating func judgeSettlements(_ facts: MessageFacts) {
+    if !life.refusals.isEmpty { judgeRefusals(facts) }
     judgeStrangers(facts)
     judgeLateSettlements(facts)
   }

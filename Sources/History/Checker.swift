@@ -21,6 +21,8 @@ package struct Checker {
   var deadLetterLives: [UInt32: DeadLetterLife] = [:]
   /// Who left, and when that can have been.
   var departures = Departures()
+  /// Messages that were handed back and came again.
+  var returned: [ReturnedMessage] = []
   private var verdict: Verdict?
 
   /// - Parameter isStrict: whether a redelivery after a leader change is a violation (G7).
@@ -41,6 +43,7 @@ package struct Checker {
       judge(message: UInt32(message))
     }
     let unavailability = judgeOrderAndMeasureGaps()
+    judgeReturns()
     counts.events = history.events.count
     let violations = violations()
     let reasons = unknownReasons()

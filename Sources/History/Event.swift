@@ -109,6 +109,8 @@ struct Event {
     static let dequeue = Marks(rawValue: 4)
     /// The invoke of a publish that is the enqueue in the EDN export, and its confirm.
     static let enqueue = Marks(rawValue: 8)
+    /// A settlement that failed since the cluster no longer took its process for the holder.
+    static let stale = Marks(rawValue: 16)
   }
 }
 

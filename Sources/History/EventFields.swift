@@ -6,6 +6,7 @@ struct EventFields {
   private let fieldWords = Field.allCases.map { packedWord($0.name) }
   let actionWords = HistoryAction.allCases.map { packedWord($0.name) }
   let typeWords = HistoryEventType.allCases.map { packedWord($0.name) }
+  private static let stale = packedWord(HistoryOperation.stale)
 
   subscript(field: Field) -> Slot { slots[field.rawValue] }
 
@@ -30,6 +31,11 @@ struct EventFields {
 
   func missing(_ field: Field, _ begin: Int) -> LineFault {
     LineFault(offset: begin, message: "the event has no \(field.name)")
+  }
+
+  /// Whether it is for a token that is not its holder's any more that something failed.
+  func saysStale(_ scanner: LineScanner) -> Bool {
+    scanner.packed(slots[Field.error.rawValue]) == Self.stale
   }
 
   func whole(

@@ -20,6 +20,12 @@ struct GrantTimes {
     let place = firstPlace(of: grants) { $0.moment > moment }
     return place == 0 ? 0 : grants[place - 1].after
   }
+
+  /// The earliest time of a grant that certainly came after an event; nil if none is known.
+  func firstAfter(_ position: EventPosition) -> UInt64? {
+    let place = firstPlace(of: grants) { $0.after > position }
+    return place == grants.count ? nil : grants[place].moment
+  }
 }
 
 extension Checker {
@@ -37,6 +43,13 @@ extension Checker {
     if moment == Absent.number { return 0 }
     if grantTimes == nil { grantTimes = gatherGrants() }
     return grantTimes?.latestBefore(moment) ?? 0
+  }
+
+  /// A time on the machine's clock that was reached at an event at the latest, as far as is known: something
+  /// that was asked for afterwards was granted then. Nil if nothing is.
+  mutating func momentAfter(_ position: EventPosition) -> UInt64? {
+    if grantTimes == nil { grantTimes = gatherGrants() }
+    return grantTimes?.firstAfter(position)
   }
 
   /// As `placeBeforeGrant`, for one that may have been read late whether or not it says when it was

@@ -230,6 +230,9 @@ package struct HistoryReader {
           message: "no open invoke of this process, f, queue, value and token completes here")
       }
       event.partner = invoke
+      if event.type == .fail, event.action.isSettlement, fields.saysStale(scanner) {
+        event.marks = .stale
+      }
       history.events[Int(invoke)].partner = position
       history.events[Int(invoke)].marks.remove(.open)
       if event.action == .declare, event.type == .ok { try takeSettings(event, scanner) }

@@ -19,6 +19,9 @@ package struct HistoryOperation: Equatable, Sendable {
   /// Why a nack was sent.
   package var error: String?
 
+  /// The error of a settlement that failed since the cluster no longer took its process for the holder.
+  package static let stale = "stale"
+
   private init(_ action: HistoryAction, _ queue: String, _ value: String?, token: UInt64? = nil) {
     self.action = action
     self.queue = queue

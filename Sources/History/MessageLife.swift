@@ -28,6 +28,8 @@ struct MessageLife {
   var doubled: [EventPosition] = []
   /// By token, then in order.
   var settlements: [Settlement] = []
+  /// Those that failed as stale.
+  var refusals: [Settlement] = []
   /// Those that did not fail.
   var cancels = Intervals()
   /// Of the confirmed ones that ended after the last publish began, the end of the first.
@@ -51,6 +53,7 @@ struct MessageLife {
     if !regressed.isEmpty { regressed.removeAll() }
     doubled.removeAll(keepingCapacity: true)
     settlements.removeAll(keepingCapacity: true)
+    refusals.removeAll(keepingCapacity: true)
     cancels.removeAll()
     cancelled = nil
     reschedules.removeAll()
@@ -159,11 +162,19 @@ extension Checker {
 
   private mutating func gatherSettlement(_ position: EventPosition, _ event: Event) {
     let outcome = outcome(position)
-    if outcome == .fail { return }
+    let isRefused =
+      outcome == .fail && history.events[Int(event.partner)].marks.contains(.stale)
+    if outcome == .fail, !isRefused { return }
     var token = event.token
     if token == Absent.number {
       // Without a token it is about what this process got last.
       token = life.lastToken(of: event.process, in: history.events) ?? Absent.number
+    }
+    if isRefused {
+      let interval = Interval(begin: position, end: event.partner)
+      life.refusals.append(
+        Settlement(action: event.action, token: token, outcome: outcome, interval: interval))
+      return
     }
     life.settlements.append(
       Settlement(

@@ -3,7 +3,7 @@
 /// The ways in which a history can break a promise.
 package enum ViolationKind: Int, CaseIterable, Sendable {
   case lost, resurrected, unexpected, heldTwice, failoverDuplicate, early, tokenRegress
-  case staleAccepted, outOfOrder, deadLetterDoubled, confirmedTwice, attempts
+  case staleAccepted, leaseCut, outOfOrder, deadLetterDoubled, confirmedTwice, attempts
 
   package var name: String {
     switch self {
@@ -15,6 +15,7 @@ package enum ViolationKind: Int, CaseIterable, Sendable {
     case .early: "early"
     case .tokenRegress: "token-regress"
     case .staleAccepted: "stale-accepted"
+    case .leaseCut: "lease-cut"
     case .outOfOrder: "out-of-order"
     case .deadLetterDoubled: "dead-letter-doubled"
     case .confirmedTwice: "confirmed-twice"

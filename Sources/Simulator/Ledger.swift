@@ -261,9 +261,10 @@ final class Ledger {
       by: delivery.holder, at: simulation.now)
   }
 
+  /// - Parameter error: why it was refused.
   func settled(
     _ value: Int, _ delivery: Delivered, _ kind: SettleKind?, _ outcome: Outcome,
-    lease: Nanoseconds? = nil
+    lease: Nanoseconds? = nil, error: String? = nil
   ) {
     simulation.trace {
       "message \(value): token \(delivery.token) settled (\(kind.map { "\($0)" } ?? "extend")):"
@@ -277,7 +278,8 @@ final class Ledger {
       recorder.ok(
         operation, by: delivery.holder, at: simulation.now,
         lease: kind == nil ? lease.map(leastSpan) : nil)
-    case .refused: recorder.fail(operation, by: delivery.holder, at: simulation.now)
+    case .refused:
+      recorder.fail(operation, by: delivery.holder, at: simulation.now, error: error)
     case .unknown: recorder.info(operation, by: delivery.holder, at: simulation.now)
     }
   }
@@ -433,7 +435,7 @@ extension ViolationKind {
     switch self {
     case .lost, .unexpected: "G2"
     case .resurrected: "G3"
-    case .heldTwice, .tokenRegress, .staleAccepted: "G6"
+    case .heldTwice, .tokenRegress, .staleAccepted, .leaseCut: "G6"
     case .failoverDuplicate: "G7"
     case .early: "G9"
     case .outOfOrder: "G5"

@@ -1,6 +1,7 @@
 // How a client settles and extends what it holds: numbered, sent again until it is answered.
 
 import Base
+import History
 import QueueMachine
 
 extension SimulatedClient {
@@ -86,7 +87,8 @@ extension SimulatedClient {
       sentSettlements = max(0, sentSettlements - 1)
       simulation.ledger.settled(
         settlement.held.value, settlement.held.delivered, settlement.kind,
-        settlement.isRefused ? .refused : .confirmed, lease: settlement.extension_)
+        settlement.isRefused ? .refused : .confirmed, lease: settlement.extension_,
+        error: settlement.isRefused ? HistoryOperation.stale : nil)
       if settlement.isRefused { continue }
       switch settlement.kind {
       case .acknowledge: simulation.note(.acks)

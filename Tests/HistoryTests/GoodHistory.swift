@@ -280,7 +280,8 @@ struct GoodHistory {
     guard let place = stored.firstIndex(where: { $0.id == message.id }),
       stored[place].token == message.token, stored[place].holder == message.holder
     else {
-      add(message.holder!, "fail", action, message.queue, message.value, token)
+      let why = [(key: "error", json: "\"stale\"")]
+      add(message.holder!, "fail", action, message.queue, message.value, token + why)
       return
     }
     let isUnknown = !isCertain && chance(6, &random)

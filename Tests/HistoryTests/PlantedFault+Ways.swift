@@ -87,6 +87,9 @@ extension PlantedFault {
       story.end(story.events[story.place(value, "invoke", "publish")].process)
       if !story.isDead(reader) { story.end(reader) }
       return value
+    case .leaseCut:
+      return story.change(one: story.shownWithinLease, &random) { $0.refuse($1) }
+    case .overtakenWhenReturned: return story.overtakeReturned(&random)
     default: return nil
     }
   }

@@ -4,7 +4,7 @@ extension PropertyCase {
   static let all =
     lost + resurrected + unexpected + heldTwice + failover + early + tokens + stale + order
     + deadLetters + confirmedTwice + attempts + gone + late + slack + ends + left
-    + copies
+    + copies + holders
 
   /// `x` is a consumer of the queue.
   static let xRead = """

@@ -1,4 +1,4 @@
-// Each of the eleven properties with histories written by hand: those that break it, alone and
+// Each property with histories written by hand: those that break it, alone and
 // hidden among other messages, and those that nearly do and are allowed.
 
 import TestSupport

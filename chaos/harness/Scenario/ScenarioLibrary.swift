@@ -45,6 +45,8 @@ package enum ScenarioLibrary {
     ("client-crashes", PackageResources.client_crashes_chaos),
     ("slow-consumers", PackageResources.slow_consumers_chaos),
     ("short-leases", PackageResources.short_leases_chaos),
+    ("extensions", PackageResources.extensions_chaos),
+    ("returned", PackageResources.returned_chaos),
     ("retries", PackageResources.retries_chaos),
     ("keys", PackageResources.keys_chaos),
     ("moves", PackageResources.moves_chaos),

@@ -223,7 +223,9 @@ final class WorkloadConsumer: Sendable {
 
   private func conclude(_ operation: HistoryOperation, _ error: SkeinError, by process: String) {
     if error.isDefinite {
-      recording.fail(operation, by: process, error: "\(error)")
+      let isStale = error == .leaseLost
+      recording.fail(
+        operation, by: process, error: isStale ? HistoryOperation.stale : "\(error)")
     } else {
       recording.info(operation, by: process, error: "\(error)")
     }

@@ -1,0 +1,189 @@
+// The histories of PropertyTests about what a holder may rely on: its lease, and the place of what it
+// hands back.
+
+extension PropertyCase {
+  static let holders = refusedInTime + refusedRightly + overtaken + notOvertaken
+
+  // MARK: Leases
+
+  private static let refusal = "5 c invoke ack q m token=1\n6 c fail ack q m token=1 error=stale\n"
+  private static let handedOver = "4 nemesis info leader-change - n2\n"
+  private static let shown = "7 p invoke publish q w\n7 p ok publish q w\n"
+  private static let first = "3 c ok deliver q m token=1 attempt=1 lease=3000 granted=1000\n"
+
+  /// `c` is refused, something is published and granted, and `e` gets the message long afterwards.
+  private static func refused(
+    _ before: String = handedOver, _ refusal: String = refusal, shown: String = shown,
+    granted: Int = 1010, rest: String = ""
+  ) -> String {
+    published + first + before + refusal + shown + """
+      8 d ok deliver q w token=2 attempt=1 lease=3000 granted=\(granted)
+      8 d invoke ack q w token=2
+      8 d ok ack q w token=2
+      8500 e ok deliver q m token=3 attempt=2 lease=3000 granted=9000
+      8501 e invoke ack q m token=3
+      8502 e ok ack q m token=3
+
+      """ + rest + drained
+  }
+
+  private static func extended(_ lease: Int, _ completion: String = "ok") -> String {
+    "4 c invoke extend q m token=1 lease=\(lease)\n4 c \(completion) extend q m token=1"
+      + (completion == "ok" ? " lease=\(lease)\n" : "\n")
+  }
+
+  static let refusedInTime: [Self] = [
+    .wrong("lease-cut: a new leader did not know of it", "lease-cut", refused()),
+    .wrong("lease-cut: with the same leader", "lease-cut", strict: false, refused("")),
+    .wrong("lease-cut: a moment before its end", "lease-cut", refused(granted: 3999)),
+    .wrong(
+      "lease-cut: an extension", "lease-cut",
+      refused("", refusal.replacing("ack", "extend"))),
+    .wrong(
+      "lease-cut: it had been extended", "lease-cut",
+      refused(extended(3000)).replacing(
+        "attempt=1 lease=3000 granted=1000", "attempt=1 lease=5 granted=1000")
+    ),
+    .wrong(
+      "lease-cut: a shorter extension had failed", "lease-cut", refused(extended(5, "fail"))),
+    .wrong(
+      "lease-cut: the queue says how long it lasts", "lease-cut",
+      "0 a invoke declare q -\n0 a ok declare q - config.lease=3000\n"
+        + refused().replacing("attempt=1 lease=3000 granted=1000", "attempt=1 granted=1000")),
+    .wrong(
+      "lease-cut: what was handed back was granted again", "lease-cut",
+      "0 p invoke publish q w\n0 p ok publish q w\n0 d ok deliver q w token=1 attempt=1 granted=900\n"
+        + refused(shown: "7 d invoke release q w token=1\n7 d ok release q w token=1\n")),
+    .wrong(
+      "lease-cut: another was refused as well", "lease-cut",
+      refused(
+        handedOver, "5 x invoke ack q m token=1\n5 x fail ack q m token=1 error=stale\n" + refusal)),
+  ]
+
+  static let refusedRightly: [Self] = [
+    .fine("lease-cut: its lease was over", refused(granted: 4000)),
+    .fine(
+      "lease-cut: what shows when was published before",
+      refused(shown.replacing("7 ", "4 ") + handedOver, shown: "")),
+    .fine("lease-cut: it failed for another reason", refused().replacing("stale", "closed")),
+    .fine("lease-cut: it failed, and nobody says why", refused().replacing(" error=stale", "")),
+    .fine("lease-cut: by a change of leader, which is not asked for", strict: false, refused()),
+    .fine("lease-cut: its session was over", refused("4 nemesis info session-end - c\n")),
+    .fine(
+      "lease-cut: its session was over, as it found out later",
+      refused("", rest: "8600 nemesis info session-end - c\n")),
+    .fine(
+      "lease-cut: perhaps acked before",
+      refused("4 c invoke ack q m token=1\n4 c info ack q m token=1\n")),
+    .fine("lease-cut: perhaps extended to less", refused(extended(5, "info"))),
+    .fine("lease-cut: extended to less", refused(extended(5))),
+    .fine("lease-cut: extended to less and to more", refused(extended(5) + extended(3000))),
+    .fine(
+      "lease-cut: extended to more, perhaps afterwards",
+      refused("4 c invoke extend q m token=1 lease=3000\n", refusal + "6 c ok extend q m token=1\n")
+        .replacing("attempt=1 lease=3000 granted=1000", "attempt=1 lease=5 granted=1000")),
+    .fine(
+      "lease-cut: it may have expired in its hands",
+      refused().replacing("0 p invoke publish q m", "0 p invoke publish q m ttl=2")),
+    .fine("lease-cut: it never had it", refused().replacing("5 c", "5 x").replacing("6 c", "6 x")),
+    .fine("lease-cut: nobody says when it was granted", refused().replacing(" granted=1000", "")),
+  ]
+
+  // MARK: Places
+
+  private static let later = "2 p invoke publish q o\n3 p ok publish q o\n"
+  private static let back = "5 c invoke release q m token=1\n6 c ok release q m token=1\n"
+  private static func came(
+    _ value: String, _ token: Int, to process: String, _ granted: Int, attempt: Int = 1
+  ) -> String {
+    """
+    9 \(process) ok deliver q \(value) token=\(token) attempt=\(attempt) lease=9000 granted=\(granted)
+    9 \(process) invoke ack q \(value) token=\(token)
+    9 \(process) ok ack q \(value) token=\(token)
+
+    """
+  }
+
+  /// `m` is handed back, something is published and granted in another queue, and `o` comes, which was
+  /// published after `m`, and then `m`.
+  private static func returned(
+    _ later: String = later, back: String = back, meanwhile: String = "", o: Int = 1020,
+    m: Int = 1030, attempt: Int = 1
+  ) -> String {
+    published + later + "4 c ok deliver q m token=1 attempt=1 lease=9000 granted=1000\n" + back
+      + """
+      7 p invoke publish v w
+      7 p ok publish v w
+      8 d ok deliver v w token=9 attempt=1 lease=9000 granted=1010
+      8 d invoke ack v w token=9
+      8 d ok ack v w token=9
+
+      """ + meanwhile + came("o", 3, to: "e", o) + came("m", 4, to: "c", m, attempt: attempt)
+      + drained + "9002 a invoke drain v -\n9003 a ok drain v -\n"
+  }
+
+  static let overtaken: [Self] = [
+    .wrong("out-of-order: overtaken after it was handed back", "out-of-order", returned()),
+    .wrong(
+      "out-of-order: overtaken by another producer's", "out-of-order",
+      returned(later.replacing(" p ", " p2 "))),
+    .wrong(
+      "out-of-order: overtaken by one of the same priority", "out-of-order",
+      returned().replacing("publish q m\n1", "publish q m priority=2\n1")
+        .replacing("publish q o\n3", "publish q o priority=2\n3")),
+    .wrong(
+      "out-of-order: handed back twice, and overtaken then", "out-of-order",
+      returned(
+        back: back + "6 c ok deliver q m token=2 attempt=1 lease=9000 granted=1005\n"
+          + back.replacing("token=1", "token=2")
+      ).replacing("5 c invoke release q m token=2", "6 c invoke release q m token=2")),
+    .wrong(
+      "out-of-order: overtaken, and another left before it was handed back", "out-of-order",
+      xRead + "0 nemesis info client-kill - x\n" + returned()),
+  ]
+
+  static let notOvertaken: [Self] = [
+    .fine("out-of-order: handed back, and the next", returned(o: 1040)),
+    .fine("out-of-order: handed back, and granted at the same time", returned(o: 1030)),
+    .fine("out-of-order: perhaps granted before it was handed back", returned(o: 1010)),
+    .fine(
+      "out-of-order: published while the one that is handed back was not confirmed",
+      returned("").replacing(
+        "1 p ok publish q m", "1 p2 invoke publish q o\n1 p2 ok publish q o\n1 p ok publish q m")),
+    .fine(
+      "out-of-order: handed back, with a key",
+      returned().replacing("publish q m\n1", "publish q m key=k\n1")),
+    .fine(
+      "out-of-order: overtaken by one with a key",
+      returned().replacing("publish q o\n3", "publish q o key=k\n3")),
+    .fine(
+      "out-of-order: overtaken by one of another priority",
+      returned().replacing("publish q o\n3", "publish q o priority=2\n3")),
+    .fine("out-of-order: held in between, for too long", returned(attempt: 2)),
+    .fine(
+      "out-of-order: perhaps unread with one that was killed in between",
+      xRead + returned(meanwhile: "8 nemesis info client-kill - x\n")),
+    .fine(
+      "out-of-order: perhaps unread with one that left, as it found out later",
+      xRead + returned() + "9990 nemesis info session-end - x\n"),
+    .fine(
+      "out-of-order: perhaps handed back",
+      returned(back: back.replacing(" ok release", " info release"))
+        .replacing("attempt=1 lease=9000 granted=1000", "attempt=1 lease=10 granted=1000")),
+    .fine(
+      "out-of-order: perhaps nacked as well",
+      returned(back: "5 c invoke nack q m token=1\n5 c info nack q m token=1\n" + back)),
+    .fine(
+      "out-of-order: overtaken by what was rescheduled",
+      returned(meanwhile: "8 p invoke retime q o delay=0\n8 p ok retime q o\n")),
+    .fine(
+      "out-of-order: rescheduled after it was handed back",
+      returned(meanwhile: "8 p invoke retime q m delay=0\n8 p ok retime q m\n")),
+    .fine(
+      "out-of-order: overtaken by what had been held before",
+      returned().replacing("token=3 attempt=1", "token=3 attempt=2")),
+    .fine(
+      "out-of-order: nobody says when the others were granted",
+      returned().replacing("lease=9000 granted=1010", "lease=9000")),
+  ]
+}
