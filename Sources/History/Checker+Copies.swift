@@ -43,8 +43,8 @@ extension Checker {
       // It may have been read late, and be as old as its publish if nothing says when it was granted.
       let event = history.events[Int(earlier)]
       let isOfAnyAge = event.action == .deliver && event.moment == Absent.number
-      let after = isOfAnyAge ? life.publishes.first : placeBeforeGrant(of: earlier)
-      return isRedriven(facts, after: min(after ?? earlier, earlier), before: later)
+      let after = isOfAnyAge ? facts.begin : placeBeforeGrant(of: earlier)
+      return isRedriven(facts, after: min(after, earlier), before: later)
     }
     // The copy that was confirmed may be as old as its publish, however late the confirm came.
     return isRedriven(facts, after: publish, before: isConfirm[0] ? later : earlier)
