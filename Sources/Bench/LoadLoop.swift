@@ -540,7 +540,7 @@ package final class LoadLoop {
       if !address.isEmpty, !leaderAddress.isEmpty, address != leaderAddress {
         throw .leaderChanged
       }
-    case .pong, .holding:
+    case .pong, .holding, .membersChanged:
       break
     default:
       lane.replies[request.rawValue] = frame

@@ -30,8 +30,10 @@ extension ClientGateway {
       replica.submit(now: now) { CommandWriter.nodeGone(node, into: &$0) }
       needsTurn = true
     }
-    guard isNews || losesSessions else { return }
-    let frame = leaderFrame
+    if isNews || losesSessions { tellAll(leaderFrame) }
+  }
+
+  private mutating func tellAll(_ frame: ServerFrame) {
     for token in clients.sortedKeys {
       guard let client = clients[token], client.phase == .open || client.phase == .draining
       else { continue }
@@ -42,6 +44,7 @@ extension ClientGateway {
   /// The members, or their addresses, changed.
   mutating func membershipChanged(in replica: borrowing Replica) {
     noteMembership(of: replica)
+    tellAll(.membersChanged(addresses: replica.consensus.membership.members.map(\.clientAddress)))
   }
 
   private mutating func noteMembership(of replica: borrowing Replica) {

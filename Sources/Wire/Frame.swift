@@ -79,6 +79,7 @@ import Base
   case messageShown = 87
   case queueRedriven = 88
   case accessReply = 89
+  case membersChanged = 90
 }
 
 /// Why bytes are no frame, or a frame's payload is not what its kind says. The one who sent it is

@@ -63,6 +63,9 @@ package enum ServerFrame {
   case lapsed(consumer: ConsumerID, ranges: [DeliveryRange])
   /// The leader that this node knows of; node 0 and an empty address while there is none.
   case leaderChanged(leader: NodeID, address: String)
+  /// The client addresses of all members, as this node knows them: who stays with one node for long would
+  /// else know only those that are gone when it goes too.
+  case membersChanged(addresses: [String])
 }
 
 /// Why a session is over.
@@ -314,6 +317,7 @@ extension ServerFrame {
     case .holding: .holding
     case .lapsed: .lapsed
     case .leaderChanged: .leaderChanged
+    case .membersChanged: .membersChanged
     }
   }
 
@@ -403,6 +407,8 @@ extension ServerFrame {
     case .leaderChanged(let leader, let address):
       bytes.put(leader)
       bytes.putClippedText(address)
+    case .membersChanged(let addresses):
+      bytes.putList(addresses) { $1.putClippedText($0) }
     default: invariant(false, "frame \(kind) has no encoding")
     }
   }
@@ -502,9 +508,16 @@ extension ServerFrame {
       return .lapsed(consumer: try reader.identifier(), ranges: try reader.deliveryRanges())
     case .leaderChanged:
       return .leaderChanged(leader: try reader.identifier(), address: try reader.text())
+    case .membersChanged: return .membersChanged(addresses: try reader.addresses())
     default:
       throw .unexpectedKind(reader.kind)
     }
+  }
+}
+
+extension FieldReader {
+  fileprivate mutating func addresses() throws(FrameError) -> [String] {
+    try list(elementBytesMin: 2) { (reader) throws(FrameError) in try reader.text() }
   }
 }
 
@@ -527,9 +540,7 @@ extension HelloReply {
     node = try reader.identifier()
     leader = try reader.identifier()
     leaderAddress = try reader.text()
-    addresses = try reader.list(elementBytesMin: 2) { (reader) throws(FrameError) in
-      try reader.text()
-    }
+    addresses = try reader.addresses()
     version = try reader.text()
     messageBytesMax = try reader.integer()
     frameBytesMax = try reader.integer()

@@ -243,6 +243,8 @@ import Wire
     try await client.addMember(
       id: 4, peerAddress: fourth.configuration.peerListen.description,
       clientAddress: fourth.configuration.clientListen.description)
+    // Told without being asked.
+    #expect(client.knownAddresses.contains(fourth.configuration.clientListen.description))
     let leader = try await leader(cluster, client)
     try await client.removeMember(id: Int(leader.configuration.node.rawValue))
     try await publish(100..<200, to: "q", client)

@@ -24,6 +24,31 @@ import Wire
     await client.close()
   }
 
+  /// Found by `skein chaos run members --seed 37`: whoever stayed with one node until it was removed knew the
+  /// members of the time when it came, and these were all gone.
+  @Test func `Members that came later are found when all the earlier ones are gone`() async throws {
+    let node = try FakeNode()
+    let later = try FakeNode()
+    let client = try await SkeinClient.connect(endpoints: [node.address], options: .quick)
+    #expect(client.leaderAddress == node.address)
+    node.send(.membersChanged(addresses: [later.address]))
+    try await until(client.knownAddresses.contains(later.address))
+    node.stop()
+    #expect(try await client.resolve("jobs") == QueueID(1))
+    #expect(client.leaderAddress == later.address)
+    await client.close()
+  }
+
+  @Test func `Those named last are tried first, and those given are never forgotten`() {
+    var search = LeaderSearch()
+    search.begin(addresses: ["given:1"], backoff: .milliseconds(1), now: MonotonicTime(rawValue: 0))
+    for number in 1...100 { search.learn(["m:\(number)", "", "m:\(number + 1)", "m:\(number)"]) }
+    #expect(search.knownAddresses.prefix(3) == ["m:100", "m:101", "m:99"])
+    #expect(search.knownAddresses.count == 32)
+    #expect(search.knownAddresses.last == "given:1")
+    #expect(search.takeTarget() == "m:100")
+  }
+
   @Test func `A node that knows no leader says so when it does`() async throws {
     let pair = try Pair()
     pair.second.change {

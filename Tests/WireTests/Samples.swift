@@ -150,7 +150,8 @@ enum Samples {
         range: DeliveryRange(first: DeliveryID(3), last: DeliveryID(4)), .staleDelivery),
       .consumerCancelled(consumer: ConsumerID(1), .queueNotFound), .done(count: 12),
       .refused(.notLeader, detail: "node 2 leads", leader: "127.0.0.1:7402"),
-      .leaderChanged(leader: NodeID(3), address: "127.0.0.1:7403"), .queueSummaries([summary]),
+      .leaderChanged(leader: NodeID(3), address: "127.0.0.1:7403"),
+      .membersChanged(addresses: ["127.0.0.1:7401", "127.0.0.1:7402"]), .queueSummaries([summary]),
       .queueSummaries([]),
       .peeked([
         PeekedRecord(

@@ -111,9 +111,8 @@ extension ClientLoop {
   }
 
   func handleHello(_ reply: HelloReply) {
-    leader.learn(reply.addresses)
+    handleMembers(reply.addresses)
     shared.knowledge.withLock { knowledge in
-      knowledge.addresses = leader.knownAddresses
       knowledge.publishWindow = max(1, Int(reply.publishWindow))
       knowledge.creditMax = max(1, Int(reply.creditMax))
       knowledge.contentBytesMax = Int(reply.messageBytesMax)
@@ -132,6 +131,11 @@ extension ClientLoop {
     } else {
       moveOn(to: reply.leaderAddress)
     }
+  }
+
+  func handleMembers(_ addresses: [String]) {
+    leader.learn(addresses)
+    shared.knowledge.withLock { $0.addresses = leader.knownAddresses }
   }
 
   func handleLeaderChanged(_ address: String) {

@@ -285,6 +285,7 @@ extension ClientLoop {
       handleHello(reply)
     case .pong: ownRequests[view.request.rawValue] = nil
     case .leaderChanged(_, let address): handleLeaderChanged(address)
+    case .membersChanged(let addresses): handleMembers(addresses)
     case .refused(let refusal, let detail, let leader):
       handleRefused(view.request, refusal, detail: detail, leader: leader)
     case .sessionOpened(let id, let lastSequence, let epoch):

@@ -19,7 +19,10 @@ struct LeaderSearch {
   var deadline = MonotonicTime.never
   /// The endpoint of the attempt or connection.
   private(set) var target = ""
+  /// Those that were named as members last come first.
   private var addresses: [String] = []
+  /// Those that the program named.
+  private var given: [String] = []
   private var next = 0
   /// Where a node said that the leader is.
   private var hint: String?
@@ -34,17 +37,32 @@ struct LeaderSearch {
   /// Words of nodes followed before it is waited as after a round: two that name each other as the
   /// leader must not be asked without end.
   private static let hintsPerRound = 4
+  /// Of all the members that a cluster ever had, no more are tried.
+  private static let addressesMax = 32
 
   mutating func begin(addresses: [String], backoff: Nanoseconds, now: MonotonicTime) {
     self.addresses = addresses
+    given = addresses
     self.backoff = backoff
     deadline = now
   }
 
-  mutating func learn(_ more: [String]) {
-    for address in more where !address.isEmpty && !addresses.contains(address) {
-      addresses.append(address)
+  /// Takes a node's word of who is there. Those that were known before stay behind them: its word may be out of
+  /// date, and who believed nothing else would forget those that are there now.
+  mutating func learn(_ members: [String]) {
+    var known: [String] = []
+    for address in members.prefix(Self.addressesMax) + addresses
+    where !address.isEmpty && !known.contains(address) {
+      known.append(address)
     }
+    while known.count > max(Self.addressesMax, given.count),
+      let last = known.lastIndex(where: { !given.contains($0) })
+    {
+      known.remove(at: last)
+    }
+    addresses = known
+    problems = problems.filter { known.contains($0.key) }
+    next = known.firstIndex(of: target).map { ($0 + 1) % known.count } ?? 0
   }
 
   var knownAddresses: [String] { addresses }
