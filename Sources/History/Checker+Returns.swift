@@ -11,10 +11,11 @@ struct ReturnedMessage {
   var next: EventPosition
 }
 
-/// First deliveries of messages without keys of one queue and priority, by the time of their grant.
+/// Deliveries of messages without keys of one queue and priority, by the time of their grant.
 private struct GrantedInTurn {
   struct Grant {
     var moment: UInt64
+    /// The first publish of the message.
     var publish: EventPosition
     var delivery: EventPosition
   }
@@ -59,38 +60,60 @@ private struct GrantedInTurn {
 }
 
 extension Checker {
-  /// Remembers the releases after which a message that was published once, at once and without a key can
-  /// only have waited to be delivered.
+  /// Remembers after what a message that was published once, at once and without a key can only have waited
+  /// to be delivered: a release, or a nack that asks for no wait.
   mutating func noteReturns(_ facts: MessageFacts) {
     guard facts.copies == 1, let publish = life.publishes.first, life.publishInvokes == 1,
       let confirm = life.firstConfirm, publishDue() == nil, life.reschedules.isEmpty,
       history.events[Int(publish)].key == Absent.reference, !hasTimeToLive(facts)
     else { return }
-    for settlement in life.settlements
-    where settlement.action == .release && settlement.outcome == .ok {
-      guard let held = life.tokens.first(of: settlement.token),
-        let next = life.tokens.next(after: settlement.token),
-        hasWaited(facts, settlement, since: held, until: next)
+    var rest = life.settlements[...]
+    while let first = rest.first {
+      let ofToken = rest.prefix { $0.token == first.token }
+      rest = rest[ofToken.endIndex...]
+      guard let release = handedBack(facts, ofToken),
+        let held = life.tokens.first(of: first.token),
+        let next = life.tokens.next(after: first.token),
+        hasWaited(facts, release, since: held, until: next)
       else { continue }
       returned.append(
         ReturnedMessage(
-          message: facts.message, release: settlement.interval.end, confirm: confirm, next: next))
+          message: facts.message, release: release.interval.end, confirm: confirm, next: next))
     }
   }
 
-  /// Whether nobody can have had it unread meanwhile: what is released keeps its attempt, and a lease that
-  /// runs out unread does not. Who left may have handed it back as it was.
+  /// What certainly put a message back to its place, as whose holder nothing else was asked for but
+  /// extensions. Nil if there is no such thing.
+  private func handedBack(
+    _ facts: MessageFacts, _ settlements: ArraySlice<Settlement>
+  ) -> Settlement? {
+    let others = settlements.lazy.filter { $0.action != .extend }
+    guard let action = others.first?.action,
+      others.allSatisfy({
+        $0.action == action && ($0.action == .release || hasNoWait(facts, $0))
+      })
+    else { return nil }
+    return others.filter { $0.outcome == .ok }.min { $0.interval.end < $1.interval.end }
+  }
+
+  private func hasNoWait(_ facts: MessageFacts, _ nack: Settlement) -> Bool {
+    guard nack.action == .nack else { return false }
+    let delay = history.events[Int(nack.interval.begin)].span
+    return delay == 0
+      || delay == Absent.number && queues[Int(facts.queue)].settings.retryDelay == 0
+  }
+
+  /// Whether nobody can have had it unread meanwhile: what is released keeps its attempt, a nack counts
+  /// one, and a lease that runs out unread one more. Who left may have handed it back as it was.
   private func hasWaited(
     _ facts: MessageFacts, _ release: Settlement, since held: EventPosition,
     until next: EventPosition
   ) -> Bool {
     let (before, after) = (history.events[Int(held)], history.events[Int(next)])
-    return before.level != Absent.reference && after.level == before.level
+    return before.level != Absent.reference && after.level != Absent.reference
+      && UInt64(after.level) == UInt64(before.level) + (release.action == .nack ? 1 : 0)
       && after.moment != Absent.number
       && life.regressed[before.token] == nil && life.regressed[after.token] == nil
-      && !life.settlements(of: before.token).contains {
-        $0.action != .release && $0.action != .extend
-      }
       && !departures.mayHaveHappened(in: facts.queue, after: release.interval.begin, before: next)
       && !isRedriven(facts, after: facts.begin, before: next)
   }
@@ -113,18 +136,31 @@ extension Checker {
     }
   }
 
+  /// Where a message that was published later has its place behind those before it, however it got there: the
+  /// first time, or handed back.
   private func gatherGrantedInTurn() -> [UInt64: GrantedInTurn] {
     var grants: [UInt64: [GrantedInTurn.Grant]] = [:]
-    for (place, event) in history.events.enumerated()
-    where event.marks.contains(.orderedDelivery) && event.moment != Absent.number
-      && event.level == 1
-    {
-      let message = history.messages[Int(event.message)]
-      let publish = history.events[Int(message.orderingPublish)]
-      if publish.key != Absent.reference { continue }
-      grants[PairTable.pair(message.queue, publish.level), default: []].append(
-        GrantedInTurn.Grant(
-          moment: event.moment, publish: message.orderingPublish, delivery: EventPosition(place)))
+    for (number, message) in history.messages.enumerated() where message.value != Absent.reference {
+      // Of several copies nobody knows which it was.
+      guard let publish = firstPublish(of: UInt32(number)), origins[UInt32(number)] == nil
+      else { continue }
+      let level = history.events[Int(publish)].level
+      let isMoved = firstEvent(of: UInt32(number)) { position, event in
+        event.type == .invoke && outcome(position) != .fail
+          && (event.action == .reschedule
+            || event.action == .publish
+              && (event.key != Absent.reference || event.level != level))
+      }
+      if isMoved != nil { continue }
+      var position = publish
+      while position != Absent.reference {
+        let event = history.events[Int(position)]
+        if event.action == .deliver, event.moment != Absent.number {
+          grants[PairTable.pair(message.queue, level), default: []].append(
+            GrantedInTurn.Grant(moment: event.moment, publish: publish, delivery: position))
+        }
+        position = event.next
+      }
     }
     return grants.mapValues { GrantedInTurn($0) }
   }

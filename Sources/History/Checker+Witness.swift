@@ -80,8 +80,8 @@ extension Checker {
         if let drain = queues[Int(queue)].drain { needed.formUnion([drain.begin, drain.end]) }
       }
     case .outOfOrder:
-      let overtaking = history.messages[Int(history.events[Int(finding.related)].message)]
-      needed.insert(overtaking.orderingPublish)
+      let overtaking = history.events[Int(finding.related)].message
+      if let publish = firstPublish(of: overtaking) { needed.insert(publish) }
     default: break
     }
   }

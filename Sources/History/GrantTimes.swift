@@ -15,9 +15,9 @@ struct GrantTimes {
   }
 
   /// The latest event that certainly came before a lease began at `moment`; the history's first if
-  /// nothing says more.
+  /// nothing says more. Grants of the very same time say nothing, since many events may share one.
   func latestBefore(_ moment: UInt64) -> EventPosition {
-    let place = firstPlace(of: grants) { $0.moment > moment }
+    let place = firstPlace(of: grants) { $0.moment >= moment }
     return place == 0 ? 0 : grants[place - 1].after
   }
 
@@ -60,11 +60,9 @@ extension Checker {
   }
 
   /// Whether a delivery was certainly granted after an event: something that was asked for after it was
-  /// granted earlier. Grants of the very same time say nothing, since many events may share one.
+  /// granted earlier.
   mutating func isGranted(_ delivery: EventPosition, after place: EventPosition) -> Bool {
-    let event = history.events[Int(delivery)]
-    guard delivery > place, event.moment != Absent.number, event.moment > 0 else { return false }
-    return placeCertainlyBefore(event.moment - 1) > place
+    delivery > place && placeCertainlyBefore(history.events[Int(delivery)].moment) > place
   }
 
   private func gatherGrants() -> GrantTimes {

@@ -46,7 +46,8 @@ package struct History {
     return first.map { queues.text($0) }
   }
 
-  /// Of a queue that is declared again, `maxDeliveries` is the most that was ever allowed.
+  /// Of a queue that is declared again, `maxDeliveries` is the most that was ever allowed, and `lease` the
+  /// shortest that was ever said.
   mutating func declare(_ queue: UInt32, _ settings: HistoryQueueSettings) {
     var settings = settings
     if let most = settings.maxDeliveries, most > 0 {
@@ -55,6 +56,7 @@ package struct History {
     if let earlier = self.settings[queue] {
       let limits = [settings.maxDeliveries ?? 0, earlier.maxDeliveries ?? 0]
       settings.maxDeliveries = limits.contains(0) ? 0 : limits.max()
+      settings.lease = [settings.lease, earlier.lease].compactMap { $0 }.min()
     }
     self.settings[queue] = settings
   }

@@ -85,7 +85,8 @@ public final class SkeinClient: Sendable {
   /// The most bytes that a message may have, its key and headers counted, as the cluster told.
   public var messageBytesMax: Int { shared.knowledge.withLock { $0.contentBytesMax } }
 
-  /// The client addresses of the cluster's members as far as they are known.
+  /// The client addresses of the cluster's members as far as they are known, those named last first; behind
+  /// them those of former members, and those that were given.
   public var knownAddresses: [String] { shared.knowledge.withLock { $0.addresses } }
 
   /// The client address of the leader that the client is, or was last, connected to.

@@ -2,7 +2,8 @@
 // hands back.
 
 extension PropertyCase {
-  static let holders = refusedInTime + refusedRightly + overtaken + notOvertaken
+  static let holders =
+    refusedInTime + refusedRightly + overtaken + notOvertaken + grantedAtOnce + ofDeadLetters
 
   // MARK: Leases
 
@@ -55,6 +56,20 @@ extension PropertyCase {
       "0 p invoke publish q w\n0 p ok publish q w\n0 d ok deliver q w token=1 attempt=1 granted=900\n"
         + refused(shown: "7 d invoke release q w token=1\n7 d ok release q w token=1\n")),
     .wrong(
+      "lease-cut: perhaps extended to more", "lease-cut", refused(extended(9000, "info"))),
+    .wrong(
+      "lease-cut: extended without a word of how long, and the ok does not say", "lease-cut",
+      refused("4 c invoke extend q m token=1\n4 c ok extend q m token=1\n")),
+    .wrong(
+      "lease-cut: redriven while it was held", "lease-cut",
+      refused("4 a invoke redrive d m\n4 a ok redrive d m\n")),
+    .wrong(
+      "lease-cut: purged while it was held", "lease-cut",
+      refused("4 a invoke purge q -\n4 a ok purge q -\n")),
+    .wrong(
+      "lease-cut: refused many times", "lease-cut",
+      refused("", refusal + refusal.replacing("5 c", "6 c"))),
+    .wrong(
       "lease-cut: another was refused as well", "lease-cut",
       refused(
         handedOver, "5 x invoke ack q m token=1\n5 x fail ack q m token=1 error=stale\n" + refusal)),
@@ -85,6 +100,15 @@ extension PropertyCase {
     .fine(
       "lease-cut: it may have expired in its hands",
       refused().replacing("0 p invoke publish q m", "0 p invoke publish q m ttl=2")),
+    .fine(
+      "lease-cut: extended to more than was granted perhaps, as the ok does not say",
+      refused(
+        "4 c invoke extend q m token=1 lease=9000\n4 c ok extend q m token=1\n", granted: 4000)),
+    .fine(
+      "lease-cut: the queue once said less",
+      "0 a invoke declare q -\n0 a ok declare q - config.lease=5\n"
+        + refused("4 a invoke declare q -\n4 a ok declare q - config.lease=3000\n")
+        .replacing("attempt=1 lease=3000 granted=1000", "attempt=1 granted=1000")),
     .fine("lease-cut: it never had it", refused().replacing("5 c", "5 x").replacing("6 c", "6 x")),
     .fine("lease-cut: nobody says when it was granted", refused().replacing(" granted=1000", "")),
   ]
@@ -93,6 +117,12 @@ extension PropertyCase {
 
   private static let later = "2 p invoke publish q o\n3 p ok publish q o\n"
   private static let back = "5 c invoke release q m token=1\n6 c ok release q m token=1\n"
+  private static func nacked(_ delay: String = "") -> String {
+    "5 c invoke nack q m token=1\(delay)\n6 c ok nack q m token=1\n"
+  }
+  private static func waits(_ delay: Int) -> String {
+    "0 a invoke declare q -\n0 a ok declare q - config.retryDelay=\(delay)\n"
+  }
   private static func came(
     _ value: String, _ token: Int, to process: String, _ granted: Int, attempt: Int = 1
   ) -> String {
@@ -138,6 +168,21 @@ extension PropertyCase {
           + back.replacing("token=1", "token=2")
       ).replacing("5 c invoke release q m token=2", "6 c invoke release q m token=2")),
     .wrong(
+      "out-of-order: overtaken by what had been held before", "out-of-order",
+      returned().replacing("token=3 attempt=1", "token=3 attempt=2")),
+    .wrong(
+      "out-of-order: overtaken by what nobody knows the attempt of", "out-of-order",
+      returned().replacing("token=3 attempt=1", "token=3")),
+    .wrong(
+      "out-of-order: overtaken by what was published twice", "out-of-order",
+      returned(later + later.replacing("2 p", "3 p").replacing("3 p ok", "3 p info"))),
+    .wrong(
+      "out-of-order: nacked without a wait, and overtaken", "out-of-order",
+      returned(back: nacked(" delay=0"), attempt: 2)),
+    .wrong(
+      "out-of-order: nacked where the queue says not to wait, and overtaken", "out-of-order",
+      waits(0) + returned(back: nacked(), attempt: 2)),
+    .wrong(
       "out-of-order: overtaken, and another left before it was handed back", "out-of-order",
       xRead + "0 nemesis info client-kill - x\n" + returned()),
   ]
@@ -180,10 +225,139 @@ extension PropertyCase {
       "out-of-order: rescheduled after it was handed back",
       returned(meanwhile: "8 p invoke retime q m delay=0\n8 p ok retime q m\n")),
     .fine(
-      "out-of-order: overtaken by what had been held before",
-      returned().replacing("token=3 attempt=1", "token=3 attempt=2")),
+      "out-of-order: overtaken by what may have come as a dead letter",
+      "0 a invoke declare w -\n0 a ok declare w - config.deadLetter=q\n"
+        + "0 p invoke publish w o\n0 p ok publish w o\n" + returned()
+        + "9004 a invoke drain w -\n9005 a ok drain w -\n9006 a invoke drain q -\n9007 a ok drain q -\n"
+    ),
+    .fine("out-of-order: nacked, and waiting", returned(back: nacked(), attempt: 2)),
+    .fine(
+      "out-of-order: nacked, and the queue says how long it waits",
+      waits(2) + returned(back: nacked(), attempt: 2)),
+    .fine(
+      "out-of-order: nacked for a while, and the queue says not to wait",
+      waits(0) + returned(back: nacked(" delay=1"), attempt: 2)),
+    .fine(
+      "out-of-order: nacked, and held in between, for too long",
+      waits(0) + returned(back: nacked(), attempt: 3)),
+    .fine(
+      "out-of-order: nacked, and perhaps handed back",
+      waits(0) + returned(back: back.replacing("6 c ok", "5 c info") + nacked(), attempt: 2)),
     .fine(
       "out-of-order: nobody says when the others were granted",
       returned().replacing("lease=9000 granted=1010", "lease=9000")),
+  ]
+
+  // MARK: Grants of the very same time
+
+  private static func settled(_ queue: String, _ value: String, _ token: Int, by process: String)
+    -> String
+  {
+    """
+    9 \(process) invoke ack \(queue) \(value) token=\(token)
+    9 \(process) ok ack \(queue) \(value) token=\(token)
+
+    """
+  }
+
+  /// `c` gives its session up at 1000, when `n` has just been granted to it, unread.
+  private static let refusedAtOnce =
+    published + "1 p invoke publish q n\n2 p ok publish q n\n" + """
+      3 c ok deliver q m token=1 attempt=1 lease=3000 granted=900
+      5 c invoke ack q m token=1
+      6 c fail ack q m token=1 error=stale
+      7 p invoke publish v w
+      7 p ok publish v w
+      8 d ok deliver v w token=1 attempt=1 lease=3000 granted=1000
+      9 c ok deliver q n token=2 attempt=1 lease=3000 granted=1000
+      9 nemesis info session-end - c
+      9 e ok deliver q m token=3 attempt=1 lease=3000 granted=1100
+      9 e ok deliver q n token=4 attempt=1 lease=3000 granted=1100
+
+      """ + settled("v", "w", 1, by: "d") + settled("q", "m", 3, by: "e")
+    + settled("q", "n", 4, by: "e") + drained + "9002 a invoke drain v -\n9003 a ok drain v -\n"
+
+  /// `x` has `m` unread, is granted `y` at 1030, and hands both back unread at that very time.
+  private static let returnedAtOnce =
+    "0 p invoke publish q z\n0 p ok publish q z\n" + published + later + """
+      3 x ok deliver q z token=1 attempt=1 lease=9000 granted=900
+      3 x invoke ack q z token=1
+      3 x ok ack q z token=1
+      4 c ok deliver q m token=2 attempt=1 lease=9000 granted=1000
+      5 c invoke release q m token=2
+      6 c ok release q m token=2
+      7 p invoke publish v w
+      7 p ok publish v w
+      8 d ok deliver v w token=9 attempt=1 lease=9000 granted=1010
+      8 p invoke publish q y
+      8 p ok publish q y
+      9 e ok deliver q o token=4 attempt=1 lease=9000 granted=1020
+      9 c ok deliver q m token=6 attempt=1 lease=9000 granted=1030
+      9 p invoke publish v u
+      9 p ok publish v u
+      9 d ok deliver v u token=10 attempt=1 lease=9000 granted=1030
+      9 x ok deliver q y token=5 attempt=1 lease=9000 granted=1030
+      9 nemesis info session-end - x
+      9 e ok deliver q y token=7 attempt=1 lease=9000 granted=1040
+
+      """ + settled("v", "w", 9, by: "d")
+    + settled("q", "o", 4, by: "e") + settled("q", "m", 6, by: "c") + settled("v", "u", 10, by: "d")
+    + settled("q", "y", 7, by: "e") + drained + "9002 a invoke drain v -\n9003 a ok drain v -\n"
+
+  static let grantedAtOnce: [Self] = [
+    .fine("lease-cut: its session ended when another was granted", refusedAtOnce),
+    .wrong(
+      "lease-cut: its session ended after another was granted", "lease-cut",
+      refusedAtOnce.replacing(
+        "9 c ok deliver q n token=2 attempt=1 lease=3000 granted=1000",
+        "9 c ok deliver q n token=2 attempt=1 lease=3000 granted=1001")),
+    .fine("out-of-order: handed back unread when another was granted", returnedAtOnce),
+    .wrong(
+      "out-of-order: overtaken before another was granted to who left", "out-of-order",
+      returnedAtOnce.replacing(
+        "token=5 attempt=1 lease=9000 granted=1030", "token=5 attempt=1 lease=9000 granted=1035"
+      )
+      .replacing(
+        "token=10 attempt=1 lease=9000 granted=1030", "token=10 attempt=1 lease=9000 granted=1031")),
+    .fine(
+      "lease-cut: granted when the leader changed, which is not asked for", strict: false,
+      published + handedOver + """
+        5 p invoke publish q v
+        5 p ok publish q v
+        5 d ok deliver q v token=4 attempt=1 lease=3000 granted=1000
+        5 d invoke ack q v token=4
+        5 d ok ack q v token=4
+
+        """
+        + refused("").replacing(published, "").replacing("token=2", "token=5")
+        .replacing("3 c ok", "5 c ok")),
+  ]
+
+  // MARK: Dead letters
+
+  private static let refusedDeadLetter =
+    "0 a invoke declare q -\n0 a ok declare q - config.deadLetter=d\n" + published + """
+      2 c ok deliver q m token=1 attempt=1 lease=3000 granted=1000
+      2 c invoke reject q m token=1
+      3 c ok reject q m token=1
+      4 e ok deliver d m token=1 attempt=1 lease=9000 granted=1010
+      5 e invoke ack d m token=1
+      6 e fail ack d m token=1 error=stale
+      7 p invoke publish v w
+      7 p ok publish v w
+      8 d ok deliver v w token=1 attempt=1 lease=3000 granted=3200
+      9 f ok deliver d m token=2 attempt=2 lease=9000 granted=10010
+
+      """ + settled("v", "w", 1, by: "d") + settled("d", "m", 2, by: "f") + bothDrained
+    + "9004 a invoke drain v -\n9005 a ok drain v -\n"
+
+  static let ofDeadLetters: [Self] = [
+    .wrong("lease-cut: of a dead letter", "lease-cut", refusedDeadLetter),
+    .fine(
+      "lease-cut: of a dead letter that may expire",
+      refusedDeadLetter.replacing("publish q m\n1", "publish q m ttl=2000\n1")),
+    .fine(
+      "lease-cut: of a dead letter whose queue of origin lets it expire",
+      refusedDeadLetter.replacing("deadLetter=d", "deadLetter=d config.ttl=2000")),
   ]
 }

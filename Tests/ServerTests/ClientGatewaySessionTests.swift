@@ -263,6 +263,20 @@ import Wire
     #expect(client.replies[members]?.kind == .memberListReply)
   }
 
+  @Test func whoIsNotTheLeaderTellsItsClientsOfTheMembersToo() throws {
+    let harness = try GatewayHarness(members: 3)
+    let greeted = try harness.greetedClient()
+    let stranger = try harness.connect()
+    harness.changeMembership()
+    harness.settle()
+    guard case .membersChanged(let addresses)? = greeted.news.last else {
+      Issue.record("not told but \(greeted.news)")
+      return
+    }
+    #expect(addresses == ["node1:2", "node2:2", "node3:2"])
+    #expect(stranger.news.isEmpty)
+  }
+
   @Test func whoLosesLeadershipTellsItsClientsWhereToGo() throws {
     let harness = try GatewayHarness(members: 3)
     try harness.becomeLeader(with: NodeID(2))

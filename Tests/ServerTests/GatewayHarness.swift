@@ -229,6 +229,9 @@ final class GatewayHarness {
     turn()
   }
 
+  /// As if an entry of a membership had come.
+  func changeMembership() { gateway.membershipChanged(in: replica) }
+
   // MARK: Clients
 
   /// A connection that has said nothing yet.

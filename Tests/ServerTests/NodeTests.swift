@@ -235,7 +235,8 @@ import Wire
       if !isNew { configuration.members.removeLast() }
     }
     for node in cluster.nodes.prefix(3) { try node.start() }
-    let client = try await connect(cluster)
+    let client = try await SkeinClient.connect(
+      endpoints: Array(cluster.endpoints.prefix(3)), options: options)
     _ = try await client.declareQueue("q")
     try await publish(0..<100, to: "q", client)
     let fourth = cluster.nodes[3]

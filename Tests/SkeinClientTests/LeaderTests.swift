@@ -41,13 +41,69 @@ import Wire
 
   @Test func `Those named last are tried first, and those given are never forgotten`() {
     var search = LeaderSearch()
-    search.begin(addresses: ["given:1"], backoff: .milliseconds(1), now: MonotonicTime(rawValue: 0))
+    search.begin(addresses: ["given:1"], backoff: .milliseconds(1), now: Self.start)
     for number in 1...100 { search.learn(["m:\(number)", "", "m:\(number + 1)", "m:\(number)"]) }
     #expect(search.knownAddresses.prefix(3) == ["m:100", "m:101", "m:99"])
-    #expect(search.knownAddresses.count == 32)
+    #expect(search.knownAddresses.count == 33)
     #expect(search.knownAddresses.last == "given:1")
     #expect(search.takeTarget() == "m:100")
   }
+
+  @Test func `Members are kept beside however many were given`() {
+    var search = LeaderSearch()
+    let given = (1...40).map { "given:\($0)" }
+    search.begin(addresses: given, backoff: .milliseconds(1), now: Self.start)
+    search.learn(["m:1", "m:2"])
+    #expect(search.knownAddresses == ["m:1", "m:2"] + given)
+  }
+
+  /// Members that were removed, and still run, name lists without themselves.
+  @Test func `No word takes anybody's turn`() {
+    let names = [
+      "1": ["2", "3", "4"], "2": ["3", "4", "5"], "3": ["4", "5", "6"], "4": ["4", "5", "6"],
+    ]
+    var search = LeaderSearch()
+    search.begin(addresses: ["1", "2"], backoff: .milliseconds(1), now: Self.start)
+    var asked: [String] = []
+    for _ in 0..<6 {
+      let target = search.takeTarget()
+      asked.append(target)
+      search.learn(names[target] ?? [])
+      #expect(search.deadline == Self.start)
+      search.fail("it knows no leader", now: Self.start, backoffMax: .seconds(1))
+    }
+    #expect(Set(asked) == ["1", "2", "3", "4", "5", "6"])
+    // All had their turn: the next round begins after a while.
+    #expect(search.deadline > Self.start)
+    #expect(search.takeTarget() == search.knownAddresses.first)
+  }
+
+  @Test func `A node that always names others makes no round endless`() {
+    var search = LeaderSearch()
+    search.begin(addresses: ["1"], backoff: .milliseconds(1), now: Self.start)
+    var attempts = 0
+    while search.deadline == Self.start, attempts < 1000 {
+      attempts += 1
+      _ = search.takeTarget()
+      search.learn(["new:\(attempts)", "1"])
+      search.fail("it knows no leader", now: Self.start, backoffMax: .seconds(1))
+    }
+    #expect(attempts == 33)
+  }
+
+  @Test func `When a leader is lost, those that it named last come first`() {
+    var search = LeaderSearch()
+    search.begin(addresses: ["2", "3", "5"], backoff: .milliseconds(1), now: Self.start)
+    search.follow("5", now: Self.start)
+    _ = search.takeTarget()
+    search.succeed(backoffMin: .milliseconds(1))
+    search.learn(["5", "6", "7", "8"])
+    search.learn(["6", "7", "8"])
+    search.fail("it was removed", now: Self.start, backoffMax: .seconds(1))
+    #expect((0..<3).map { _ in search.takeTarget() } == ["6", "7", "8"])
+  }
+
+  private static let start = MonotonicTime(rawValue: 0)
 
   @Test func `A node that knows no leader says so when it does`() async throws {
     let pair = try Pair()

@@ -23,12 +23,13 @@ struct LeaderSearch {
   private var addresses: [String] = []
   /// Those that the program named.
   private var given: [String] = []
-  private var next = 0
+  /// Those that had their turn in this round. A word that changes the order of the others takes nobody's
+  /// turn: members that were removed name lists without themselves, and would send it to and fro for ever.
+  private var tried: Set<String> = []
   /// Where a node said that the leader is.
   private var hint: String?
   /// Named as leaders but not to be reached in this round: an out-of-date word is not followed.
   private var unreachable: Set<String> = []
-  private var attemptsInRound = 0
   private var hintsInRound = 0
   private var backoff = Nanoseconds.zero
   /// What each endpoint's last attempt met, in the order of the endpoints.
@@ -37,8 +38,8 @@ struct LeaderSearch {
   /// Words of nodes followed before it is waited as after a round: two that name each other as the
   /// leader must not be asked without end.
   private static let hintsPerRound = 4
-  /// Of all the members that a cluster ever had, no more are tried.
-  private static let addressesMax = 32
+  /// Of all the members that a cluster ever had, no more are tried beside those given.
+  private static let membersMax = 32
 
   mutating func begin(addresses: [String], backoff: Nanoseconds, now: MonotonicTime) {
     self.addresses = addresses
@@ -47,22 +48,27 @@ struct LeaderSearch {
     deadline = now
   }
 
-  /// Takes a node's word of who is there. Those that were known before stay behind them: its word may be out of
-  /// date, and who believed nothing else would forget those that are there now.
+  /// Takes a node's word of who is there. Those that were known before stay behind them: its word may be
+  /// out of date, and who believed nothing else would forget those that are there now.
   mutating func learn(_ members: [String]) {
     var known: [String] = []
-    for address in members.prefix(Self.addressesMax) + addresses
+    for address in members.prefix(Self.membersMax) + addresses
     where !address.isEmpty && !known.contains(address) {
       known.append(address)
     }
-    while known.count > max(Self.addressesMax, given.count),
+    while known.count > given.count + Self.membersMax,
       let last = known.lastIndex(where: { !given.contains($0) })
     {
       known.remove(at: last)
     }
     addresses = known
     problems = problems.filter { known.contains($0.key) }
-    next = known.firstIndex(of: target).map { ($0 + 1) % known.count } ?? 0
+  }
+
+  /// The next to have its turn. A node that names others every time makes no round longer than all that are
+  /// kept.
+  private var untried: String? {
+    tried.count < given.count + Self.membersMax ? addresses.first { !tried.contains($0) } : nil
   }
 
   var knownAddresses: [String] { addresses }
@@ -74,9 +80,9 @@ struct LeaderSearch {
       hintsInRound += 1
       target = hint
     } else {
-      target = addresses[next % addresses.count]
-      next = (next + 1) % addresses.count
-      attemptsInRound += 1
+      if untried == nil { tried = [] }
+      target = untried ?? target
+      tried.insert(target)
     }
     return target
   }
@@ -97,17 +103,10 @@ struct LeaderSearch {
   mutating func fail(_ problem: String, now: MonotonicTime, backoffMax: Nanoseconds) {
     problems[target] = problem
     unreachable.insert(target)
-    if phase == .ready {
-      attemptsInRound = 0
-      // Others first: the one that was lost is the least likely to lead.
-      if let place = addresses.firstIndex(of: target) { next = (place + 1) % addresses.count }
-    }
     phase = .searching
     deadline = now
-    guard hint == nil, attemptsInRound >= addresses.count || hintsInRound >= Self.hintsPerRound
-    else { return }
+    guard hint == nil, untried == nil || hintsInRound >= Self.hintsPerRound else { return }
     deadline = now + nextBackoff(max: backoffMax)
-    attemptsInRound = 0
     hintsInRound = 0
     unreachable = []
   }
@@ -120,7 +119,8 @@ struct LeaderSearch {
   mutating func succeed(backoffMin: Nanoseconds) {
     phase = .ready
     deadline = .never
-    attemptsInRound = 0
+    // Others first when it is lost: it is the least likely to lead then.
+    tried = [target]
     hintsInRound = 0
     unreachable = []
     problems = [:]
