@@ -99,6 +99,8 @@ extension Checker {
     let attempt = history.events[Int(first)].level
     guard attempt == Absent.reference || attempt <= 1 else { return }
     if isRedriven(facts, after: publish, before: first) { return }
+    if attempt == Absent.reference, mayHaveOverrunUnread(facts, publish, first) { return }
+    if !isStrict, leaderChange(between: publish, first) != nil { return }
     // Who left may have had it unread, and handed it back; not to itself. Whoever may have been killed or
     // ended a little later than that is recorded would have made this a second attempt, if that is said.
     let reader = history.events[Int(first)].process
@@ -108,5 +110,16 @@ extension Checker {
     }
     history.messages[Int(facts.message)].orderingPublish = publish
     history.events[Int(first)].marks.insert(.orderedDelivery)
+  }
+
+  /// Whether a lease of the message may have run out before its first delivery was read, as far as it is
+  /// known how long one is.
+  private func mayHaveOverrunUnread(
+    _ facts: MessageFacts, _ publish: EventPosition, _ first: EventPosition
+  ) -> Bool {
+    let lease = min(
+      history.events[Int(first)].span, queues[Int(facts.queue)].settings.lease ?? .max)
+    // Protocols without leases say 0.
+    return lease > 0 && sum(time(publish), lease) <= time(first)
   }
 }

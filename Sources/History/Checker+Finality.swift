@@ -27,7 +27,7 @@ extension Checker {
   ) -> Bool {
     guard position > deadLettered else { return false }
     let moved = history.events[Int(deadLettered)]
-    if event.moment != Absent.number, moved.moment != Absent.number, event.moment < moved.moment {
+    if event.moment != Absent.number, moved.moment != Absent.number, event.moment <= moved.moment {
       return false
     }
     return !isRedriven(facts, after: earliestPlace(of: deadLettered, facts), before: position)

@@ -62,8 +62,8 @@ extension Checker {
       !life.isDoubled(delivery)
     else { return nil }
     let event = history.events[Int(delivery)]
-    let own = event.span == Absent.number ? queues[Int(facts.queue)].settings.lease : event.span
-    guard event.moment != Absent.number, let own, own != Absent.number else { return nil }
+    let own = event.span == Absent.number ? history.shortestLeases[facts.queue] : event.span
+    guard event.moment != Absent.number, let own else { return nil }
     var held = HeldLease(token: token, delivery: delivery, end: sum(event.moment, own))
     for settlement in life.settlements(of: token) {
       let invoke = settlement.interval.begin
@@ -83,13 +83,14 @@ extension Checker {
     return held
   }
 
-  /// Whether the message may expire, also in somebody's hands: a dead letter also by what was said when
-  /// it was published to another queue.
+  /// Whether the message may expire, also in somebody's hands: a dead letter also by what is said of the
+  /// queues from which it may have come, or was when it was published.
   private func mayExpire(_ facts: MessageFacts) -> Bool {
     if hasTimeToLive(facts) { return true }
     guard let origin = origins[facts.message]?.first else { return false }
-    let queue = history.messages[Int(origin)].queue
-    return queues[Int(queue)].settings.timeToLive != nil
+    return queues[Int(facts.queue)].sources.contains {
+      queues[Int($0)].settings.timeToLive != nil
+    }
       || firstEvent(of: origin) { _, event in
         event.action == .publish && event.type == .invoke && event.moment != Absent.number
       } != nil

@@ -100,11 +100,12 @@ extension Checker {
     guard nack.action == .nack else { return false }
     let delay = history.events[Int(nack.interval.begin)].span
     return delay == 0
-      || delay == Absent.number && queues[Int(facts.queue)].settings.retryDelay == 0
+      || delay == Absent.number && history.longestRetryDelays[facts.queue] == 0
   }
 
   /// Whether nobody can have had it unread meanwhile: what is released keeps its attempt, a nack counts
-  /// one, and a lease that runs out unread one more. Who left may have handed it back as it was.
+  /// one, and a lease that runs out unread one more. Who left may have handed it back as it was, and a new
+  /// leader, where it need not keep leases, may have forgotten one.
   private func hasWaited(
     _ facts: MessageFacts, _ release: Settlement, since held: EventPosition,
     until next: EventPosition
@@ -116,6 +117,7 @@ extension Checker {
       && life.regressed[before.token] == nil && life.regressed[after.token] == nil
       && !departures.mayHaveHappened(in: facts.queue, after: release.interval.begin, before: next)
       && !isRedriven(facts, after: facts.begin, before: next)
+      && (isStrict || leaderChange(between: release.interval.begin, next) == nil)
   }
 
   mutating func judgeReturns() {

@@ -72,17 +72,23 @@ extension Checker {
       let origins = origins[UInt32(number)]?.count ?? 0
       let isPublished = firstPublish(of: UInt32(number)) != nil
       if origins > (isPublished ? 0 : 1) { continue }
-      // What certainly came before the message was granted by a newer token.
+      // What certainly came before the message was granted by a newer token. Of what was asked for again
+      // with the same one, the first time may have been it.
       var after: (place: EventPosition, token: UInt64)?
+      var back: (place: EventPosition, token: UInt64)?
       if origins == 1 { after = (begin(of: UInt32(number)), 0) }
       var position = message.firstEvent
       while position != Absent.reference {
         let event = history.events[Int(position)]
         switch (event.action, event.type) {
         case (.publish, .invoke): after = after ?? (position, 0)
+        case (.nack, .invoke), (.release, .invoke):
+          if event.token != back?.token, outcome(position) != .fail {
+            back = (position, event.token)
+          }
         case (.nack, .ok) where origins == 0, (.release, .ok) where origins == 0:
-          let invoke = history.events[Int(event.partner)]
-          if invoke.token >= after?.token ?? 0 { after = (event.partner, invoke.token) }
+          let token = history.events[Int(event.partner)].token
+          if let back, back.token == token, token >= after?.token ?? 0 { after = back }
         case (.deliver, _) where event.moment != Absent.number:
           if let after, event.token > after.token, position > after.place {
             grants.append((event.moment, after.place))

@@ -15,6 +15,10 @@ package struct History {
   var settings: [UInt32: HistoryQueueSettings] = [:]
   /// By queue, the fewest deliveries after which it ever gave up.
   var leastDeliveries: [UInt32: UInt64] = [:]
+  /// The shortest lease and the longest retry delay that a queue was ever declared with: 0 and the largest
+  /// number where a declaration does not say.
+  var shortestLeases: [UInt32: UInt64] = [:]
+  var longestRetryDelays: [UInt32: UInt64] = [:]
   /// By process, the first event that says that it was killed, and that its session ended.
   var kills: [UInt32: EventPosition] = [:]
   var sessionEnds: [UInt32: EventPosition] = [:]
@@ -46,17 +50,17 @@ package struct History {
     return first.map { queues.text($0) }
   }
 
-  /// Of a queue that is declared again, `maxDeliveries` is the most that was ever allowed, and `lease` the
-  /// shortest that was ever said.
+  /// Of a queue that is declared again, `maxDeliveries` is the most that was ever allowed.
   mutating func declare(_ queue: UInt32, _ settings: HistoryQueueSettings) {
     var settings = settings
     if let most = settings.maxDeliveries, most > 0 {
       leastDeliveries[queue] = min(leastDeliveries[queue] ?? most, most)
     }
+    shortestLeases[queue] = min(shortestLeases[queue] ?? .max, settings.lease ?? 0)
+    longestRetryDelays[queue] = max(longestRetryDelays[queue] ?? 0, settings.retryDelay ?? .max)
     if let earlier = self.settings[queue] {
       let limits = [settings.maxDeliveries ?? 0, earlier.maxDeliveries ?? 0]
       settings.maxDeliveries = limits.contains(0) ? 0 : limits.max()
-      settings.lease = [settings.lease, earlier.lease].compactMap { $0 }.min()
     }
     self.settings[queue] = settings
   }

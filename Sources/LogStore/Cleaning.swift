@@ -71,8 +71,9 @@ package final class CleaningJob: @unchecked Sendable {
     let counts = countLive()
     var isKeptWhole = candidates.map { log.damaged.overlaps($0.range) }
     var numbers = firstNumber
+    var room = try site.fileSystem.freeBytes(site.directory) / 2
     while true {
-      let rewritten = choose(counts, isKeptWhole)
+      let rewritten = choose(counts, isKeptWhole, room: room)
       let writer = KeptWriter(
         directory: site.directory, fileSystem: site.fileSystem, identity: site.identity,
         firstNumber: numbers, fileBytesMax: site.options.segmentBytes, isSteady: true)
@@ -89,7 +90,10 @@ package final class CleaningJob: @unchecked Sendable {
         numbers += UInt64(writer.numbers.count)
         writer.takeBack()
         switch error {
-        case .storage(let failure): throw failure
+        case .storage(let failure):
+          // Others were quicker: nothing is rewritten, and what is dead goes.
+          guard failure.isNoSpace, room > 0 else { throw failure }
+          room = 0
         case .damaged(let index), .notInLog(let index):
           damaged.append(index)
           guard let at = candidate(of: index), !isKeptWhole[at] else {
@@ -139,13 +143,19 @@ package final class CleaningJob: @unchecked Sendable {
 
   /// Which candidates to rewrite: those with little alive, and small kept files beside them, so that
   /// cleanings do not leave ever more little files.
-  private func choose(_ counts: [UInt64], _ isKeptWhole: [Bool]) -> [Bool] {
+  ///
+  /// - Parameter room: what they may take of the disk, bytes. What does not fit is rewritten later, or goes
+  ///   when nothing of it is alive.
+  private func choose(_ counts: [UInt64], _ isKeptWhole: [Bool], room: UInt64) -> [Bool] {
     var chosen = candidates.map { _ in false }
-    var left = site.options.rewriteSegmentsMax
+    var (left, room) = (site.options.rewriteSegmentsMax, room)
+    /// Each may come to begin a file.
+    func bytes(_ at: Int) -> UInt64 { chosen[at] ? 0 : counts[at] + UInt64(FileHeader.blockBytes) }
     for at in candidates.indices where left > 0 && counts[at] > 0 && !isKeptWhole[at] {
       if counts[at] * 100 < candidates[at].bytes * site.options.rewriteBelowPercent,
-        !isSmallKept(at)
+        !isSmallKept(at), bytes(at) <= room
       {
+        room -= bytes(at)
         chosen[at] = true
         left -= 1
       }
@@ -156,6 +166,8 @@ package final class CleaningJob: @unchecked Sendable {
         isSmallKept(at) || isSmallKept(previous),
         isSmallKept(at) || chosen[at], isSmallKept(previous) || chosen[previous]
       {
+        guard bytes(at) + bytes(previous) <= room else { break }
+        room -= bytes(at) + bytes(previous)
         chosen[at] = true
         chosen[previous] = true
       }

@@ -18,7 +18,8 @@ extension LogStore {
       position: position, membership: membership, stateHash: stateHash,
       stateHashIndex: stateHashIndex, byteCount: 0)
     return SnapshotWriter(
-      info: info, number: takeNumbers(1), directory: directory, fileSystem: fileSystem)
+      info: info, number: takeNumbers(1), directory: directory, fileSystem: fileSystem,
+      reserve: UInt64(options.segmentBytes))
   }
 
   /// Puts a finished snapshot in force; the one before is removed. nil if the snapshot in force is
@@ -254,6 +255,11 @@ extension LogStore {
     job.manifest = manifest()
     endJob(job, saved: nil)
     return job
+  }
+
+  /// Gives up one that is not to be put in force.
+  package func discard(_ written: SnapshotWriter) {
+    dead.append(.other(name: FileNames.snapshot(written.number)))
   }
 
   /// Gives up a stream that is not installed.

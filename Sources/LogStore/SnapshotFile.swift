@@ -208,15 +208,26 @@ package final class SnapshotWriter: @unchecked Sendable {
   private var ordinal: UInt32 = 0
   private var total = Checksum(rawValue: 0)
   private(set) var isFinished = false
+  /// It would have left the log too little of the disk: only `LogStore.discard` is left to it.
+  package private(set) var hasNoRoom = false
+  /// What the log needs most: it leaves that much of the disk free, or half of what is.
+  private let reserve: UInt64
+  private var leftFree: UInt64 = 0
+  /// So much is tried wherever it may go: that of empty queues makes the room.
+  private static let smallBytes = 64 << 10
 
   /// Size of the file, once finished.
   var fileBytes: UInt64 { offset }
 
-  init(info: SnapshotInfo, number: UInt64, directory: String, fileSystem: any FileSystem) {
+  init(
+    info: SnapshotInfo, number: UInt64, directory: String, fileSystem: any FileSystem,
+    reserve: UInt64
+  ) {
     position = info.position
     self.info = info
     self.number = number
     self.directory = directory
+    self.reserve = reserve
     path = directory + "/" + FileNames.snapshot(number)
     self.fileSystem = fileSystem
   }
@@ -232,35 +243,61 @@ package final class SnapshotWriter: @unchecked Sendable {
     if taken > 0 { gathered.removeFirst(taken) }
   }
 
-  /// Everything was appended: makes it durable. It is in force when `LogStore.stage` and its job
-  /// are done.
+  /// Everything was appended: makes it durable, unless `hasNoRoom`. It is in force when `LogStore.stage`
+  /// and its job are done.
   package func finish() throws(StorageFailure) {
     if !gathered.isEmpty { try write(gathered) }
     gathered = []
-    let file = try opened()
-    let end = SnapshotLayout.chunkHead(
-      snapshot: position.index, ordinal: ordinal, byteCount: 0, checksum: total)
-    try file.write([end], at: offset)
-    offset += UInt64(end.count)
-    try file.synchronize()
+    try unlessFull { () throws(StorageFailure) in
+      let file = try opened()
+      let end = SnapshotLayout.chunkHead(
+        snapshot: position.index, ordinal: ordinal, byteCount: 0, checksum: total)
+      try file.write([end], at: offset)
+      offset += UInt64(end.count)
+      try file.synchronize()
+    }
+    if hasNoRoom { return }
+    // Other files' names depend on this one.
     try fileSystem.synchronizeDirectory(directory)
     isFinished = true
   }
 
   private func write(_ chunk: [UInt8]) throws(StorageFailure) {
-    let file = try opened()
-    let sum = Checksum(of: chunk)
-    let head = SnapshotLayout.chunkHead(
-      snapshot: position.index, ordinal: ordinal, byteCount: chunk.count, checksum: sum)
-    try file.write([head, chunk], at: offset)
-    offset += UInt64(head.count + chunk.count)
-    ordinal += 1
-    total = SnapshotLayout.extend(total, with: sum)
-    info.byteCount += UInt64(chunk.count)
+    try unlessFull { () throws(StorageFailure) in
+      let file = try opened()
+      if chunk.count > Self.smallBytes,
+        try fileSystem.freeBytes(directory) < leftFree + UInt64(chunk.count)
+      {
+        hasNoRoom = true
+        return
+      }
+      let sum = Checksum(of: chunk)
+      let head = SnapshotLayout.chunkHead(
+        snapshot: position.index, ordinal: ordinal, byteCount: chunk.count, checksum: sum)
+      try file.write([head, chunk], at: offset)
+      offset += UInt64(head.count + chunk.count)
+      ordinal += 1
+      total = SnapshotLayout.extend(total, with: sum)
+      info.byteCount += UInt64(chunk.count)
+    }
+  }
+
+  /// Nothing depends on the file yet: a full disk is no reason to stop.
+  private func unlessFull(
+    _ body: () throws(StorageFailure) -> Void
+  ) throws(StorageFailure) {
+    if hasNoRoom { return }
+    do throws(StorageFailure) {
+      try body()
+    } catch {
+      guard error.isNoSpace else { throw error }
+      hasNoRoom = true
+    }
   }
 
   private func opened() throws(StorageFailure) -> any FileHandle {
     if let file { return file }
+    leftFree = min(reserve, try fileSystem.freeBytes(directory) / 2)
     let made = SteadyFile(try fileSystem.open(path, .createNew))
     let head = SnapshotLayout.head(info)
     try made.write([head], at: 0)

@@ -47,6 +47,17 @@ extension NodeLoop {
     }
   }
 
+  /// The backlog's snapshot is larger than the disk has room for. It becomes smaller as messages are consumed.
+  private mutating func giveUpSnapshot(_ writer: SnapshotWriter, now: MonotonicTime) {
+    log.warning(
+      "the snapshot through entry \(writer.position.index) is given up: the disk has no room for it"
+    )
+    store.discard(writer)
+    replica.snapshotNotSaved()
+    reliefDeadline = now + Self.reliefPauseWithoutRoom
+    startUpkeep(now: now)
+  }
+
   mutating func finishBackground(_ result: BackgroundResult, now: MonotonicTime) {
     guard isTakingPart else { return }
     switch result {
@@ -54,6 +65,7 @@ extension NodeLoop {
       finishUpkeep(job, now: now)
     case .snapshotWritten(let writer, let request, let failure):
       if let failure { return halt("a snapshot cannot be written: \(failure)", now: now) }
+      if writer.hasNoRoom { return giveUpSnapshot(writer, now: now) }
       storage.add(.snapshot(writer, request))
     case .cleaned(let job, let failure):
       if let failure { return halt("the log cannot be cleaned: \(failure)", now: now) }

@@ -147,6 +147,8 @@ extension NodeLoop {
 
   /// How often the log is cleaned while there is no space.
   private static var reliefPause: Nanoseconds { .seconds(2) }
+  /// Where the disk had no room for the last snapshot: each attempt writes half of what is free.
+  static var reliefPauseWithoutRoom: Nanoseconds { .seconds(10) }
 
   /// Files that are kept for reuse are no reason: they go first.
   private func reasonForNoSpace() -> String? {

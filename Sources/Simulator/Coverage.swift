@@ -22,7 +22,8 @@ package enum Happening: Int, CaseIterable, Sendable {
   // What the cluster did about it.
   case elections, leaderChanges, commits, truncations, halts, restarts, restartsWithDamage
   case tornTailsCut, logsCut, memoryLost, memoryRestored, logsMended
-  case repairs, snapshots, cleanings, snapshotsSent, snapshotsInstalled, snapshotStreamsFailed
+  case repairs, snapshots, snapshotsWithoutRoom, cleanings, snapshotsSent, snapshotsInstalled
+  case snapshotStreamsFailed
   case readsFromKeptLog, readsOfReplacedEntries, feedsPaced
   case readsFromLog, damageFoundRunning, linearizableReads, promotions, snapshotsOverTornLogs,
     statesCompared, disksInspected, latentDamage

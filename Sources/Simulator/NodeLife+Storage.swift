@@ -354,6 +354,11 @@ extension NodeLife {
       startUpkeep(now: now)
     case .snapshotWritten(let writer, let request, let failure):
       if let failure { return haltForDisk("a snapshot cannot be written: \(failure)") }
+      guard !writer.hasNoRoom else {
+        simulation.note(.snapshotsWithoutRoom)
+        store.discard(writer)
+        return replica.snapshotNotSaved()
+      }
       storage.add(.snapshot(writer, request))
     case .cleaned(let job, let failure):
       if let failure { return haltForDisk("the log cannot be cleaned: \(failure)") }

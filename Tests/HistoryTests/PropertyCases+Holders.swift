@@ -28,6 +28,9 @@ extension PropertyCase {
       """ + rest + drained
   }
 
+  private static let settledLater =
+    "20 c invoke ack q m token=4\n20 c ok ack q m token=4\n"
+
   private static func extended(_ lease: Int, _ completion: String = "ok") -> String {
     "4 c invoke extend q m token=1 lease=\(lease)\n4 c \(completion) extend q m token=1"
       + (completion == "ok" ? " lease=\(lease)\n" : "\n")
@@ -109,6 +112,21 @@ extension PropertyCase {
       "0 a invoke declare q -\n0 a ok declare q - config.lease=5\n"
         + refused("4 a invoke declare q -\n4 a ok declare q - config.lease=3000\n")
         .replacing("attempt=1 lease=3000 granted=1000", "attempt=1 granted=1000")),
+    .fine(
+      "lease-cut: the queue once did not say",
+      "0 a invoke declare q -\n0 a ok declare q - config.maxDeliveries=9\n"
+        + refused("4 a invoke declare q -\n4 a ok declare q - config.lease=3000\n")
+        .replacing("attempt=1 lease=3000 granted=1000", "attempt=1 granted=1000")),
+    .fine(
+      "held-twice: after a change of leader, where the queue once said less", strict: false,
+      "0 a invoke declare q -\n0 a ok declare q - config.lease=5 config.retryDelay=500\n"
+        + "0 a invoke declare q -\n0 a ok declare q - config.lease=3000 config.retryDelay=500\n"
+        + published + """
+          2 c ok deliver q m token=1 attempt=1 granted=1000
+          9 nemesis info leader-change - n2
+          20 c ok deliver q m token=4 attempt=1 granted=1020
+
+          """ + settledLater + drained),
     .fine("lease-cut: it never had it", refused().replacing("5 c", "5 x").replacing("6 c", "6 x")),
     .fine("lease-cut: nobody says when it was granted", refused().replacing(" granted=1000", "")),
   ]
@@ -238,6 +256,16 @@ extension PropertyCase {
       "out-of-order: nacked for a while, and the queue says not to wait",
       waits(0) + returned(back: nacked(" delay=1"), attempt: 2)),
     .fine(
+      "out-of-order: nacked, and the queue says later not to wait",
+      waits(2) + returned(back: nacked(), attempt: 2)
+        + waits(0).replacing("0 a", "9990 a")),
+    .fine(
+      "out-of-order: unread with somebody of whom a new leader did not know", strict: false,
+      returned(meanwhile: "8 nemesis info leader-change - n2\n")),
+    .wrong(
+      "out-of-order: overtaken, and a new leader keeps leases", "out-of-order",
+      returned(meanwhile: "8 nemesis info leader-change - n2\n")),
+    .fine(
       "out-of-order: nacked, and held in between, for too long",
       waits(0) + returned(back: nacked(), attempt: 3)),
     .fine(
@@ -305,6 +333,21 @@ extension PropertyCase {
     + settled("q", "y", 7, by: "e") + drained + "9002 a invoke drain v -\n9003 a ok drain v -\n"
 
   static let grantedAtOnce: [Self] = [
+    .fine("lease-cut: what shows when was nacked twice", askedTwice("nack", attempt: 2)),
+    .fine("lease-cut: what shows when was released twice", askedTwice("release", attempt: 1)),
+    .fine(
+      "dead-letter-doubled: read late, and granted at the same time",
+      withDeadLetters + "0 p invoke publish q n\n0 p ok publish q n\n" + published + """
+        2 x ok deliver q n token=1 attempt=1 lease=9000 granted=1000
+        2 x invoke ack q n token=1
+        2 x ok ack q n token=1
+        5 y ok deliver d m token=1 attempt=1 lease=9000 granted=1000
+        6 x ok deliver q m token=2 attempt=1 lease=9000 granted=1000
+        7 nemesis info session-end - x
+        8 y invoke ack d m token=1
+        8 y ok ack d m token=1
+
+        """ + bothDrained),
     .fine("lease-cut: its session ended when another was granted", refusedAtOnce),
     .wrong(
       "lease-cut: its session ended after another was granted", "lease-cut",
@@ -333,6 +376,26 @@ extension PropertyCase {
         .replacing("3 c ok", "5 c ok")),
   ]
 
+  /// What `c` handed back at 5 was granted unread at 1005; it asks for the same again at 20, with the same
+  /// answer, and the other reads it then.
+  private static func askedTwice(_ action: String, attempt: Int) -> String {
+    "0 p invoke publish q z\n0 p ok publish q z\n" + published + """
+      1 c ok deliver q z token=1 attempt=1 lease=9000 granted=1000
+      1 b ok deliver q m token=2 attempt=1 lease=15 granted=1000
+      3 c invoke \(action) q z token=1
+      4 c info \(action) q z token=1
+      17 b invoke ack q m token=2
+      18 b fail ack q m token=2 error=stale
+      20 c invoke \(action) q z token=1
+      21 c ok \(action) q z token=1
+      30 e ok deliver q z token=3 attempt=\(attempt) lease=9000 granted=1005
+      30 e invoke ack q z token=3
+      30 e ok ack q z token=3
+      31 b ok deliver q m token=4 attempt=2 lease=9000 granted=1016
+
+      """ + settledLater.replacing("20 c", "31 b") + drained
+  }
+
   // MARK: Dead letters
 
   private static let refusedDeadLetter =
@@ -359,5 +422,16 @@ extension PropertyCase {
     .fine(
       "lease-cut: of a dead letter whose queue of origin lets it expire",
       refusedDeadLetter.replacing("deadLetter=d", "deadLetter=d config.ttl=2000")),
+    .fine(
+      "out-of-order: perhaps unread with somebody for a whole lease, and nobody counts",
+      "0 a invoke declare q -\n0 a ok declare q - config.lease=10\n" + published + later
+        + "9 e ok deliver q o token=2 granted=1000\n" + settled("q", "o", 2, by: "e")
+        + "20 e ok deliver q m token=3 granted=1015\n"
+        + settled("q", "m", 3, by: "e").replacing("9 e", "20 e") + drained),
+    .wrong(
+      "out-of-order: not there for a whole lease, and nobody counts", "out-of-order",
+      "0 a invoke declare q -\n0 a ok declare q - config.lease=10\n" + published + later
+        + "9 e ok deliver q o token=2 granted=1000\n" + settled("q", "o", 2, by: "e")
+        + "9 e ok deliver q m token=3 granted=1008\n" + settled("q", "m", 3, by: "e") + drained),
   ]
 }

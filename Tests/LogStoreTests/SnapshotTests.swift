@@ -99,6 +99,59 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     #expect(throws: LogReadError.notInLog(live[0].entry)) { try again.record(live[0]) }
   }
 
+  @Test("A snapshot leaves the log room on the disk, and is given up where it would not (G12)")
+  func snapshotWithoutRoom() throws {
+    let disk = MemoryFileSystem()
+    let (store, _) = try LogStore.open(disk)
+    try store.append(1...20)
+    for (free, size, fits) in [
+      (6 << 20, 5 << 20, true), (6 << 20, 7 << 20, false), (30_000, 20_000, true),
+      (10_000, 20_000, false), (300_000, 200_000, true), (300_000, 290_000, false),
+    ] {
+      disk.bytesFree = UInt64(free)
+      let next = store.snapshot.map { $0.position.index.rawValue + 1 } ?? 5
+      let writer = store.snapshotWriter(
+        position: LogPosition(term: Term(1), index: LogIndex(next)),
+        membership: Fixture.membership, stateHash: 7, stateHashIndex: LogIndex(5))
+      try writer.append(payload(1, 1, bytes: size))
+      try writer.finish()
+      #expect(writer.hasNoRoom == !fits)
+      if size > 65_536 { #expect(disk.bytesFree >= store.options.segmentBytes / 2) }
+      if fits { try store.run(store.stage(writer)) } else { store.discard(writer) }
+      store.upkeep()
+      #expect(files(disk, "snapshot-").count == 1)
+    }
+    disk.bytesFree = .max
+    try store.append(21...30)
+    let (_, recovery) = try LogStore.open(disk.killed())
+    #expect(recovery.snapshot?.position.index == LogIndex(7))
+    #expect(recovery.last.index == LogIndex(30))
+  }
+
+  @Test("Cleaning rewrites no more than the disk has room for; the rest is rewritten later (G12)")
+  func cleaningWithoutRoom() throws {
+    let disk = MemoryFileSystem()
+    let (store, _) = try LogStore.open(disk)
+    try store.append(1...200, bytes: 640)
+    let live = references(1...200, each: 1)
+    try store.run(try store.takeSnapshot(at: LogIndex(200)))
+    let before = store.figures.segmentFiles
+    disk.bytesFree = 24_000
+    let planned = store.cleaning(keepFrom: LogIndex(201), live: { live.forEach($0) })
+    let job = try #require(planned)
+    try job.execute()
+    #expect(disk.bytesFree >= 12_000)
+    disk.bytesFree = .max
+    try store.run(store.stage(job))
+    store.checkInvariants()
+    let between = store.figures.segmentFiles
+    #expect(between < before)
+    for record in live { #expect(try store.record(record) == bytes(record, of: 640)) }
+    try clean(store, keepFrom: 201, live)
+    #expect(store.figures.segmentFiles < between)
+    for record in live { #expect(try store.record(record) == bytes(record, of: 640)) }
+  }
+
   @Test("What is kept of one entry lies in one file, also where that file grows over its size")
   func keptEntriesAreWhole() throws {
     let disk = MemoryFileSystem()

@@ -34,8 +34,8 @@ import Wire
     node.send(.membersChanged(addresses: [later.address]))
     try await until(client.knownAddresses.contains(later.address))
     node.stop()
+    try await until(client.leaderAddress == later.address)
     #expect(try await client.resolve("jobs") == QueueID(1))
-    #expect(client.leaderAddress == later.address)
     await client.close()
   }
 
@@ -100,7 +100,39 @@ import Wire
     search.learn(["5", "6", "7", "8"])
     search.learn(["6", "7", "8"])
     search.fail("it was removed", now: Self.start, backoffMax: .seconds(1))
-    #expect((0..<3).map { _ in search.takeTarget() } == ["6", "7", "8"])
+    #expect((0..<4).map { _ in search.takeTarget() } == ["6", "7", "8", "5"])
+  }
+
+  @Test func `A leader that is lost is tried before former members`() {
+    var search = LeaderSearch()
+    search.begin(addresses: ["1", "2", "3"], backoff: .milliseconds(1), now: Self.start)
+    search.learn(["4", "5", "6"])
+    #expect(search.takeTarget() == "4")
+    search.succeed(backoffMin: .milliseconds(1))
+    search.fail("the connection broke", now: Self.start, backoffMax: .seconds(1))
+    #expect((0..<4).map { _ in search.takeTarget() } == ["5", "6", "4", "1"])
+  }
+
+  @Test func `An address may be given twice, and a node may name nobody`() {
+    var search = LeaderSearch()
+    search.begin(addresses: ["1", "1"], backoff: .milliseconds(1), now: Self.start)
+    search.learn([])
+    #expect(search.takeTarget() == "1")
+    search.succeed(backoffMin: .milliseconds(1))
+    search.fail("the connection broke", now: Self.start, backoffMax: .seconds(1))
+    #expect(search.takeTarget() == "1")
+  }
+
+  @Test func `Whoever was named as the leader has had its turn`() {
+    var search = LeaderSearch()
+    search.begin(addresses: ["1", "2", "3"], backoff: .milliseconds(1), now: Self.start)
+    #expect(search.takeTarget() == "1")
+    search.follow("3", now: Self.start)
+    #expect(search.takeTarget() == "3")
+    search.fail("it is dead", now: Self.start, backoffMax: .seconds(1))
+    #expect(search.takeTarget() == "2")
+    search.fail("it is dead", now: Self.start, backoffMax: .seconds(1))
+    #expect(search.deadline > Self.start)
   }
 
   private static let start = MonotonicTime(rawValue: 0)

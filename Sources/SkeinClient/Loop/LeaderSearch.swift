@@ -21,6 +21,8 @@ struct LeaderSearch {
   private(set) var target = ""
   /// Those that were named as members last come first.
   private var addresses: [String] = []
+  /// How many of them the last word named.
+  private var named = 0
   /// Those that the program named.
   private var given: [String] = []
   /// Those that had their turn in this round. A word that changes the order of the others takes nobody's
@@ -44,6 +46,7 @@ struct LeaderSearch {
   mutating func begin(addresses: [String], backoff: Nanoseconds, now: MonotonicTime) {
     self.addresses = addresses
     given = addresses
+    named = addresses.count
     self.backoff = backoff
     deadline = now
   }
@@ -52,10 +55,15 @@ struct LeaderSearch {
   /// out of date, and who believed nothing else would forget those that are there now.
   mutating func learn(_ members: [String]) {
     var known: [String] = []
-    for address in members.prefix(Self.membersMax) + addresses
-    where !address.isEmpty && !known.contains(address) {
-      known.append(address)
+    func add(_ some: some Sequence<String>) {
+      for address in some where !address.isEmpty && !known.contains(address) {
+        known.append(address)
+      }
     }
+    add(members.prefix(Self.membersMax))
+    if !known.isEmpty { named = known.count }
+    add(addresses)
+    named = min(named, known.count)
     while known.count > given.count + Self.membersMax,
       let last = known.lastIndex(where: { !given.contains($0) })
     {
@@ -82,8 +90,8 @@ struct LeaderSearch {
     } else {
       if untried == nil { tried = [] }
       target = untried ?? target
-      tried.insert(target)
     }
+    tried.insert(target)
     return target
   }
 
@@ -103,12 +111,22 @@ struct LeaderSearch {
   mutating func fail(_ problem: String, now: MonotonicTime, backoffMax: Nanoseconds) {
     problems[target] = problem
     unreachable.insert(target)
+    if phase == .ready { lose() }
     phase = .searching
     deadline = now
     guard hint == nil, untried == nil || hintsInRound >= Self.hintsPerRound else { return }
     deadline = now + nextBackoff(max: backoffMax)
     hintsInRound = 0
     unreachable = []
+  }
+
+  /// Other members come first: the one that was lost is the least likely to lead. Those that once were
+  /// members come behind it.
+  private mutating func lose() {
+    tried = []
+    guard let place = addresses.firstIndex(of: target) else { return }
+    addresses.remove(at: place)
+    addresses.insert(target, at: place < named ? named - 1 : named)
   }
 
   mutating func nextBackoff(max: Nanoseconds) -> Nanoseconds {
@@ -119,8 +137,6 @@ struct LeaderSearch {
   mutating func succeed(backoffMin: Nanoseconds) {
     phase = .ready
     deadline = .never
-    // Others first when it is lost: it is the least likely to lead then.
-    tried = [target]
     hintsInRound = 0
     unreachable = []
     problems = [:]
