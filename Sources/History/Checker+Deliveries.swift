@@ -117,8 +117,10 @@ extension Checker {
   private func mayHaveOverrunUnread(
     _ facts: MessageFacts, _ publish: EventPosition, _ first: EventPosition
   ) -> Bool {
-    let lease = min(
-      history.events[Int(first)].span, queues[Int(facts.queue)].settings.lease ?? .max)
+    var lease = history.events[Int(first)].span
+    if let shortest = history.shortestLeases[facts.queue], shortest > 0 {
+      lease = min(lease, shortest)
+    }
     // Protocols without leases say 0.
     return lease > 0 && sum(time(publish), lease) <= time(first)
   }

@@ -71,7 +71,9 @@ package final class CleaningJob: @unchecked Sendable {
     let counts = countLive()
     var isKeptWhole = candidates.map { log.damaged.overlaps($0.range) }
     var numbers = firstNumber
-    var room = try site.fileSystem.freeBytes(site.directory) / 2
+    let free = try site.fileSystem.freeBytes(site.directory)
+    var room =
+      free - StoreRoom(segmentBytes: site.options.segmentBytes, snapshotBytes: 0).left(of: free)
     while true {
       let rewritten = choose(counts, isKeptWhole, room: room)
       let writer = KeptWriter(
@@ -91,8 +93,11 @@ package final class CleaningJob: @unchecked Sendable {
         writer.takeBack()
         switch error {
         case .storage(let failure):
-          // Others were quicker: nothing is rewritten, and what is dead goes.
-          guard failure.isNoSpace, room > 0 else { throw failure }
+          // Others were quicker: nothing is rewritten, and what is dead goes. What the directory did not
+          // take concerns their files too.
+          guard failure.isNoSpace, failure.operation != .synchronizeDirectory, room > 0 else {
+            throw failure
+          }
           room = 0
         case .damaged(let index), .notInLog(let index):
           damaged.append(index)

@@ -19,7 +19,8 @@ extension LogStore {
       stateHashIndex: stateHashIndex, byteCount: 0)
     return SnapshotWriter(
       info: info, number: takeNumbers(1), directory: directory, fileSystem: fileSystem,
-      reserve: UInt64(options.segmentBytes))
+      room: StoreRoom(
+        segmentBytes: options.segmentBytes, snapshotBytes: snapshot?.byteCount ?? 0))
   }
 
   /// Puts a finished snapshot in force; the one before is removed. nil if the snapshot in force is
@@ -260,6 +261,7 @@ extension LogStore {
   /// Gives up one that is not to be put in force.
   package func discard(_ written: SnapshotWriter) {
     dead.append(.other(name: FileNames.snapshot(written.number)))
+    isUpkeepBlocked = false
   }
 
   /// Gives up a stream that is not installed.

@@ -208,32 +208,51 @@ package final class SnapshotWriter: @unchecked Sendable {
   private var ordinal: UInt32 = 0
   private var total = Checksum(rawValue: 0)
   private(set) var isFinished = false
-  /// It would have left the log too little of the disk: only `LogStore.discard` is left to it.
+  /// The disk has too little room for it, or would have for the log: its file is gone.
   package private(set) var hasNoRoom = false
-  /// What the log needs most: it leaves that much of the disk free, or half of what is.
-  private let reserve: UInt64
+  private let room: StoreRoom
+  /// What is to be left of the disk for the log.
   private var leftFree: UInt64 = 0
-  /// So much is tried wherever it may go: that of empty queues makes the room.
-  private static let smallBytes = 64 << 10
 
   /// Size of the file, once finished.
   var fileBytes: UInt64 { offset }
 
   init(
     info: SnapshotInfo, number: UInt64, directory: String, fileSystem: any FileSystem,
-    reserve: UInt64
+    room: StoreRoom
   ) {
     position = info.position
     self.info = info
     self.number = number
     self.directory = directory
-    self.reserve = reserve
+    self.room = room
     path = directory + "/" + FileNames.snapshot(number)
     self.fileSystem = fileSystem
   }
 
+  /// Writes what `encode` gives, which it may be asked for twice, and makes it durable, unless `hasNoRoom`.
+  ///
+  /// - Parameter encode: gives the machine's bytes in pieces, each time the same.
+  package func write(_ encode: (([UInt8]) -> Void) -> Void) throws(StorageFailure) {
+    let free = try fileSystem.freeBytes(directory)
+    // Counting takes time, writing half of it takes the disk.
+    if room.isShort(free) {
+      var bytes: UInt64 = 0
+      encode { bytes += UInt64($0.count) }
+      if !room.fits(bytes, free: free, leaving: room.left(of: free)) { return giveUp() }
+    }
+    var failure: StorageFailure?
+    encode { piece in
+      if failure != nil { return }
+      do throws(StorageFailure) { try append(piece) } catch { failure = error }
+    }
+    if let failure { throw failure }
+    try finish()
+  }
+
   /// Appends to the machine's bytes.
   package func append(_ bytes: [UInt8]) throws(StorageFailure) {
+    if hasNoRoom { return }
     gathered += bytes
     var taken = 0
     while gathered.count - taken >= SnapshotLayout.chunkBytesMax {
@@ -265,12 +284,8 @@ package final class SnapshotWriter: @unchecked Sendable {
   private func write(_ chunk: [UInt8]) throws(StorageFailure) {
     try unlessFull { () throws(StorageFailure) in
       let file = try opened()
-      if chunk.count > Self.smallBytes,
-        try fileSystem.freeBytes(directory) < leftFree + UInt64(chunk.count)
-      {
-        hasNoRoom = true
-        return
-      }
+      let free = try fileSystem.freeBytes(directory)
+      guard room.fits(UInt64(chunk.count), free: free, leaving: leftFree) else { return giveUp() }
       let sum = Checksum(of: chunk)
       let head = SnapshotLayout.chunkHead(
         snapshot: position.index, ordinal: ordinal, byteCount: chunk.count, checksum: sum)
@@ -291,13 +306,22 @@ package final class SnapshotWriter: @unchecked Sendable {
       try body()
     } catch {
       guard error.isNoSpace else { throw error }
-      hasNoRoom = true
+      giveUp()
     }
+  }
+
+  /// Nothing reads the file, so it goes at once, whatever other files wait for.
+  private func giveUp() {
+    hasNoRoom = true
+    guard file != nil else { return }
+    file = nil
+    // What cannot be removed now is removed with the dead files (`LogStore.discard`).
+    do throws(StorageFailure) { try fileSystem.removeLarge(path) } catch { return }
   }
 
   private func opened() throws(StorageFailure) -> any FileHandle {
     if let file { return file }
-    leftFree = min(reserve, try fileSystem.freeBytes(directory) / 2)
+    leftFree = room.left(of: try fileSystem.freeBytes(directory))
     let made = SteadyFile(try fileSystem.open(path, .createNew))
     let head = SnapshotLayout.head(info)
     try made.write([head], at: 0)

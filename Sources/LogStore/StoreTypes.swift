@@ -16,6 +16,31 @@ package struct StoreIdentity: Hashable, Sendable {
 }
 
 /// What can be set. Sizes are bytes.
+/// What snapshots and rewritten segments may take of the disk: the log must be able to go on.
+struct StoreRoom: Sendable {
+  var segmentBytes: UInt64
+  /// Of the snapshot in force.
+  var snapshotBytes: UInt64
+
+  /// So little is tried anywhere: the snapshot of empty queues is what makes room. The other files need some
+  /// blocks as well.
+  private var littleBytes: UInt64 { min(64 << 10, segmentBytes / 16) }
+
+  /// Whether the next snapshot, which may be larger than this one, has to be counted first.
+  func isShort(_ free: UInt64) -> Bool { free < 4 * segmentBytes + 2 * snapshotBytes }
+
+  /// What of the free bytes stays: a segment, or a fourth, since most of the time the next segment is there
+  /// already.
+  func left(of free: UInt64) -> UInt64 { min(segmentBytes, free / 4) }
+
+  /// A disk of which nothing is left says no more, so that little can only be tried.
+  func fits(_ bytes: UInt64, free: UInt64, leaving left: UInt64) -> Bool {
+    bytes <= littleBytes
+      ? free == 0 || bytes + littleBytes / 4 <= free
+      : bytes + left <= free
+  }
+}
+
 package struct StoreOptions: Hashable, Sendable {
   /// Size of a segment file. An entry that does not fit one gets a file of its own.
   package var segmentBytes: UInt64 = 64 << 20

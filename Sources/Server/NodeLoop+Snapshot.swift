@@ -20,13 +20,9 @@ extension NodeLoop {
       stateHashIndex: request.last.index)
     runInBackground {
       var failure: StorageFailure?
-      request.queues.encode { chunk in
-        guard failure == nil else { return }
-        do throws(StorageFailure) { try writer.append(chunk) } catch { failure = error }
-      }
-      if failure == nil {
-        do throws(StorageFailure) { try writer.finish() } catch { failure = error }
-      }
+      do throws(StorageFailure) {
+        try writer.write { request.queues.encode(into: $0) }
+      } catch { failure = error }
       return .snapshotWritten(writer, request, failure)
     }
   }

@@ -147,7 +147,7 @@ extension NodeLoop {
 
   /// How often the log is cleaned while there is no space.
   private static var reliefPause: Nanoseconds { .seconds(2) }
-  /// Where the disk had no room for the last snapshot: each attempt writes half of what is free.
+  /// Where the disk had no room for the last snapshot: each attempt goes through all that waits.
   static var reliefPauseWithoutRoom: Nanoseconds { .seconds(10) }
 
   /// Files that are kept for reuse are no reason: they go first.
@@ -162,11 +162,13 @@ extension NodeLoop {
     }
     do {
       let free = try store.freeBytes()
-      let needed = UInt64(2 * configuration.storage.segmentBytes)
+      // The next snapshot must fit, or nothing makes room.
+      let needed =
+        UInt64(2 * configuration.storage.segmentBytes) + (store.snapshot?.byteCount ?? 0)
       if free < needed {
         store.keepsSpares = false
         if free + figures.reusableBytes < needed {
-          return "the disk has \(free) bytes left, below two log segments"
+          return "the disk has \(free) bytes left, below two log segments and a snapshot"
         }
       }
     } catch {

@@ -157,7 +157,8 @@ extension NodeLife {
     guard now >= spaceDeadline else { return }
     spaceDeadline = now + .milliseconds(250)
     let free = UInt64(max(0, node.disk.capacity - node.disk.used))
-    let needed = 2 * simulation.plan.storeOptions.segmentBytes
+    let needed =
+      2 * simulation.plan.storeOptions.segmentBytes + (store.snapshot?.byteCount ?? 0)
     store.keepsSpares = free >= needed
     hasNoSpace = free + store.figures.reusableBytes < needed
     if hasNoSpace, now >= reliefDeadline {
@@ -316,13 +317,9 @@ extension NodeLife {
       stateHashIndex: request.last.index)
     background.add(.crashesInsideSnapshot) {
       var failure: StorageFailure?
-      request.queues.encode { chunk in
-        guard failure == nil else { return }
-        do throws(StorageFailure) { try writer.append(chunk) } catch { failure = error }
-      }
-      if failure == nil {
-        do throws(StorageFailure) { try writer.finish() } catch { failure = error }
-      }
+      do throws(StorageFailure) {
+        try writer.write { request.queues.encode(into: $0) }
+      } catch { failure = error }
       return .snapshotWritten(writer, request, failure)
     }
   }
@@ -357,7 +354,9 @@ extension NodeLife {
       guard !writer.hasNoRoom else {
         simulation.note(.snapshotsWithoutRoom)
         store.discard(writer)
-        return replica.snapshotNotSaved()
+        replica.snapshotNotSaved()
+        reliefDeadline = localNow + .seconds(10)
+        return startUpkeep(now: now)
       }
       storage.add(.snapshot(writer, request))
     case .cleaned(let job, let failure):

@@ -14,7 +14,9 @@ import Testing
     FullDiskWatch.Sight(time: .milliseconds(milliseconds), problems: problems, leads: leads)
   }
 
-  private let refuses = ["publishes are refused: the disk has 0 bytes left, below two log segments"]
+  private let refuses = [
+    "publishes are refused: the disk has 0 bytes left, below two log segments and a snapshot"
+  ]
   private let stopped = ["stopped taking part: write segment-3: no space left on device"]
 
   /// The watch after these sights.

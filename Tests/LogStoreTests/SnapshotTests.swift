@@ -99,24 +99,36 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     #expect(throws: LogReadError.notInLog(live[0].entry)) { try again.record(live[0]) }
   }
 
+  private func write(
+    _ store: LogStore, at index: UInt64, bytes: Int
+  ) throws(StorageFailure) -> SnapshotWriter {
+    let writer = store.snapshotWriter(
+      position: LogPosition(term: Term(1), index: LogIndex(index)),
+      membership: Fixture.membership, stateHash: 7, stateHashIndex: LogIndex(5))
+    try writer.write { piece in
+      for begin in stride(from: 0, to: bytes, by: 10_000) {
+        piece(payload(UInt64(begin), 1, bytes: min(10_000, bytes - begin)))
+      }
+    }
+    return writer
+  }
+
   @Test("A snapshot leaves the log room on the disk, and is given up where it would not (G12)")
   func snapshotWithoutRoom() throws {
     let disk = MemoryFileSystem()
     let (store, _) = try LogStore.open(disk)
     try store.append(1...20)
-    for (free, size, fits) in [
-      (6 << 20, 5 << 20, true), (6 << 20, 7 << 20, false), (30_000, 20_000, true),
-      (10_000, 20_000, false), (300_000, 200_000, true), (300_000, 290_000, false),
+    // A segment of 16 KiB or a fourth stays.
+    for (at, free, bytes, fits) in [
+      (5, 6 << 20, 5 << 20, true), (6, 6 << 20, (6 << 20) - 10_000, false),
+      (7, 60_000, 43_000, true), (8, 60_000, 46_000, false), (9, 40_000, 29_000, true),
+      (10, 40_000, 31_000, false), (11, 2_000, 1_000, true), (12, 1_100, 1_000, false),
+      (13, 0, 500, false),
     ] {
       disk.bytesFree = UInt64(free)
-      let next = store.snapshot.map { $0.position.index.rawValue + 1 } ?? 5
-      let writer = store.snapshotWriter(
-        position: LogPosition(term: Term(1), index: LogIndex(next)),
-        membership: Fixture.membership, stateHash: 7, stateHashIndex: LogIndex(5))
-      try writer.append(payload(1, 1, bytes: size))
-      try writer.finish()
-      #expect(writer.hasNoRoom == !fits)
-      if size > 65_536 { #expect(disk.bytesFree >= store.options.segmentBytes / 2) }
+      let writer = try write(store, at: UInt64(at), bytes: bytes)
+      #expect(writer.hasNoRoom == !fits, "\(bytes) bytes of \(free)")
+      if !fits { #expect(disk.bytesFree == UInt64(free)) }
       if fits { try store.run(store.stage(writer)) } else { store.discard(writer) }
       store.upkeep()
       #expect(files(disk, "snapshot-").count == 1)
@@ -124,7 +136,39 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     disk.bytesFree = .max
     try store.append(21...30)
     let (_, recovery) = try LogStore.open(disk.killed())
-    #expect(recovery.snapshot?.position.index == LogIndex(7))
+    #expect(recovery.snapshot?.position.index == LogIndex(11))
+    #expect(recovery.last.index == LogIndex(30))
+  }
+
+  @Test(
+    "One that finds no room while it is written is gone at once, also while files are read (G12)")
+  func snapshotGivenUpHalfWritten() throws {
+    let disk = MemoryFileSystem()
+    let (store, _) = try LogStore.open(disk)
+    try store.append(1...20)
+    try store.run(try store.takeSnapshot(at: LogIndex(5)))
+    let source = try #require(store.snapshotSource { _ in })
+    for at in 6...7 as ClosedRange<UInt64> {
+      let writer = store.snapshotWriter(
+        position: LogPosition(term: Term(1), index: LogIndex(at)),
+        membership: Fixture.membership, stateHash: 7, stateHashIndex: LogIndex(5))
+      disk.bytesFree = 5 << 20
+      try writer.append(payload(1, 1, bytes: 3 << 20))
+      #expect(files(disk, "snapshot-").count == 2)
+      // The log took what was left.
+      disk.bytesFree = at == 6 ? 1 << 20 : 0
+      try writer.append(payload(1, 1, bytes: at == 6 ? 1 << 20 : 500))
+      try writer.finish()
+      #expect(writer.hasNoRoom)
+      #expect(files(disk, "snapshot-").count == 1)
+      store.discard(writer)
+    }
+    disk.bytesFree = .max
+    store.release(source)
+    store.upkeep()
+    try store.append(21...30)
+    let (_, recovery) = try LogStore.open(disk.killed())
+    #expect(recovery.snapshot?.position.index == LogIndex(5))
     #expect(recovery.last.index == LogIndex(30))
   }
 
@@ -140,7 +184,8 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     let planned = store.cleaning(keepFrom: LogIndex(201), live: { live.forEach($0) })
     let job = try #require(planned)
     try job.execute()
-    #expect(disk.bytesFree >= 12_000)
+    #expect(disk.bytesFree >= 6_000)
+    #expect(disk.bytesFree < 24_000)
     disk.bytesFree = .max
     try store.run(store.stage(job))
     store.checkInvariants()

@@ -120,7 +120,28 @@ import Wire
     #expect(search.takeTarget() == "1")
     search.succeed(backoffMin: .milliseconds(1))
     search.fail("the connection broke", now: Self.start, backoffMax: .seconds(1))
+    #expect(search.deadline > Self.start)
     #expect(search.takeTarget() == "1")
+  }
+
+  @Test func `A leader that is lost at once every time is asked after a wait`() {
+    var search = LeaderSearch()
+    search.begin(addresses: ["1", "2", "3"], backoff: .milliseconds(1), now: Self.start)
+    for _ in 0..<5 {
+      #expect(search.takeTarget() == "1")
+      search.learn(["1", "2", "3"])
+      search.succeed(backoffMin: .milliseconds(1))
+      search.deadline = Self.start
+      search.fail("it refused the session", now: Self.start, backoffMax: .seconds(1))
+      for _ in 0..<2 {
+        #expect(search.deadline == Self.start)
+        #expect(search.takeTarget() != "1")
+        search.fail("it is dead", now: Self.start, backoffMax: .seconds(1))
+      }
+      #expect(search.deadline > Self.start)
+      search.deadline = Self.start
+      search.learn(["1", "2", "3"])
+    }
   }
 
   @Test func `Whoever was named as the leader has had its turn`() {

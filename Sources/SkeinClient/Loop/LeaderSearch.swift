@@ -28,6 +28,8 @@ struct LeaderSearch {
   /// Those that had their turn in this round. A word that changes the order of the others takes nobody's
   /// turn: members that were removed name lists without themselves, and would send it to and fro for ever.
   private var tried: Set<String> = []
+  /// Was connected to as the leader last, and has not had its turn since.
+  private var lost: String?
   /// Where a node said that the leader is.
   private var hint: String?
   /// Named as leaders but not to be reached in this round: an out-of-date word is not followed.
@@ -92,6 +94,7 @@ struct LeaderSearch {
       target = untried ?? target
     }
     tried.insert(target)
+    if target == lost { lost = nil }
     return target
   }
 
@@ -114,7 +117,10 @@ struct LeaderSearch {
     if phase == .ready { lose() }
     phase = .searching
     deadline = now
-    guard hint == nil, untried == nil || hintsInRound >= Self.hintsPerRound else { return }
+    // One that is lost again and again is no more asked without a wait than those that cannot be reached.
+    guard
+      hint == nil, untried == nil || untried == lost || hintsInRound >= Self.hintsPerRound
+    else { return }
     deadline = now + nextBackoff(max: backoffMax)
     hintsInRound = 0
     unreachable = []
@@ -123,7 +129,7 @@ struct LeaderSearch {
   /// Other members come first: the one that was lost is the least likely to lead. Those that once were
   /// members come behind it.
   private mutating func lose() {
-    tried = []
+    lost = target
     guard let place = addresses.firstIndex(of: target) else { return }
     addresses.remove(at: place)
     addresses.insert(target, at: place < named ? named - 1 : named)
@@ -137,6 +143,7 @@ struct LeaderSearch {
   mutating func succeed(backoffMin: Nanoseconds) {
     phase = .ready
     deadline = .never
+    tried = []
     hintsInRound = 0
     unreachable = []
     problems = [:]
