@@ -210,6 +210,8 @@ package final class SnapshotWriter: @unchecked Sendable {
   private(set) var isFinished = false
   /// The disk has too little room for it, or would have for the log: its file is gone.
   package private(set) var hasNoRoom = false
+  /// All that `encode` gave, bytes: known when `write` ends, also where there was no room.
+  package private(set) var wantedBytes: UInt64 = 0
   private let room: StoreRoom
   /// What is to be left of the disk for the log.
   private var leftFree: UInt64 = 0
@@ -237,9 +239,9 @@ package final class SnapshotWriter: @unchecked Sendable {
     let free = try fileSystem.freeBytes(directory)
     // Counting takes time, writing half of it takes the disk.
     if room.isShort(free) {
-      var bytes: UInt64 = 0
-      encode { bytes += UInt64($0.count) }
-      if !room.fits(bytes, free: free, leaving: room.left(of: free)) { return giveUp() }
+      encode { wantedBytes += UInt64($0.count) }
+      if !room.fits(wantedBytes, free: free, leaving: room.left(of: free)) { return giveUp() }
+      wantedBytes = 0
     }
     var failure: StorageFailure?
     encode { piece in
@@ -252,6 +254,7 @@ package final class SnapshotWriter: @unchecked Sendable {
 
   /// Appends to the machine's bytes.
   package func append(_ bytes: [UInt8]) throws(StorageFailure) {
+    wantedBytes += UInt64(bytes.count)
     if hasNoRoom { return }
     gathered += bytes
     var taken = 0

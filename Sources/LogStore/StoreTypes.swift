@@ -15,7 +15,6 @@ package struct StoreIdentity: Hashable, Sendable {
   }
 }
 
-/// What can be set. Sizes are bytes.
 /// What snapshots and rewritten segments may take of the disk: the log must be able to go on.
 struct StoreRoom: Sendable {
   var segmentBytes: UInt64
@@ -41,6 +40,7 @@ struct StoreRoom: Sendable {
   }
 }
 
+/// What can be set. Sizes are bytes.
 package struct StoreOptions: Hashable, Sendable {
   /// Size of a segment file. An entry that does not fit one gets a file of its own.
   package var segmentBytes: UInt64 = 64 << 20

@@ -29,6 +29,7 @@ extension NodeLoop {
 
   /// The snapshot counts from now on: what it made superfluous can go.
   mutating func snapshotInForce(_ request: SnapshotRequest) {
+    snapshotWantedBytes = 0
     let keepFrom = replica.snapshotSaved(last: request.last, freeBytes: roomForLog)
     log.info("snapshot through entry \(request.last.index) is in force")
     let queues = request.queues
@@ -50,6 +51,7 @@ extension NodeLoop {
     )
     store.discard(writer)
     replica.snapshotNotSaved()
+    snapshotWantedBytes = writer.wantedBytes
     reliefDeadline = now + Self.reliefPauseWithoutRoom
     startUpkeep(now: now)
   }
@@ -264,6 +266,7 @@ extension NodeLoop {
     records.forget()
     do {
       let machine = try loadMachine(from: store, limits: configuration.machineLimits)
+      snapshotWantedBytes = 0
       replica.snapshotInstalled(chunk, machine: machine, now: now)
       amqp.startAnew(now: now, replica: &replica)
       problems = NodeProblems()

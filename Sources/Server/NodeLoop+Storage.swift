@@ -164,7 +164,8 @@ extension NodeLoop {
       let free = try store.freeBytes()
       // The next snapshot must fit, or nothing makes room.
       let needed =
-        UInt64(2 * configuration.storage.segmentBytes) + (store.snapshot?.byteCount ?? 0)
+        UInt64(2 * configuration.storage.segmentBytes)
+        + max(store.snapshot?.byteCount ?? 0, snapshotWantedBytes)
       if free < needed {
         store.keepsSpares = false
         if free + figures.reusableBytes < needed {
@@ -186,7 +187,10 @@ extension NodeLoop {
       free = min(free, limit > used ? UInt64(limit) - used : 0)
     }
     let storage = configuration.storage
-    let reserve = UInt64(2 * storage.segmentBytes + storage.snapshotBytes)
+    // The next snapshot and the one before are there for a while both.
+    let reserve =
+      UInt64(2 * storage.segmentBytes + storage.snapshotBytes)
+      + 2 * (store.snapshot?.byteCount ?? 0)
     return free > reserve ? free - reserve : 0
   }
 

@@ -93,6 +93,8 @@ struct NodeLoop: ~Copyable {
   /// When the disk's free space is looked at again, if anything is written then.
   var spaceDeadline = MonotonicTime(0)
   var reliefDeadline = MonotonicTime(0)
+  /// Size of the last snapshot if it was given up for want of room: until it fits nothing is published.
+  var snapshotWantedBytes: UInt64 = 0
 
   /// Runs until the node ends; the exit code of the process.
   mutating func run() -> Int32 {

@@ -158,7 +158,8 @@ extension NodeLife {
     spaceDeadline = now + .milliseconds(250)
     let free = UInt64(max(0, node.disk.capacity - node.disk.used))
     let needed =
-      2 * simulation.plan.storeOptions.segmentBytes + (store.snapshot?.byteCount ?? 0)
+      2 * simulation.plan.storeOptions.segmentBytes
+      + max(store.snapshot?.byteCount ?? 0, snapshotWantedBytes)
     store.keepsSpares = free >= needed
     hasNoSpace = free + store.figures.reusableBytes < needed
     if hasNoSpace, now >= reliefDeadline {
@@ -326,6 +327,7 @@ extension NodeLife {
 
   func snapshotInForce(_ request: SnapshotRequest) {
     simulation.note(.snapshots)
+    snapshotWantedBytes = 0
     let keepFrom = replica.snapshotSaved(
       last: request.last, freeBytes: hasNoSpace ? 0 : (try? store.freeBytes()) ?? 0)
     let queues = request.queues
@@ -355,6 +357,7 @@ extension NodeLife {
         simulation.note(.snapshotsWithoutRoom)
         store.discard(writer)
         replica.snapshotNotSaved()
+        snapshotWantedBytes = writer.wantedBytes
         reliefDeadline = localNow + .seconds(10)
         return startUpkeep(now: now)
       }
@@ -551,6 +554,7 @@ extension NodeLife {
     blocks.removeAll()
     do {
       let machine = try loadMachine(from: store)
+      snapshotWantedBytes = 0
       replica.snapshotInstalled(chunk, machine: machine, now: now)
       checkedApplied = .zero
       isFromSnapshot = true

@@ -72,6 +72,7 @@ final class NodeLife {
   var hasNoSpace = false
   var spaceDeadline = MonotonicTime(0)
   var reliefDeadline = MonotonicTime(0)
+  var snapshotWantedBytes: UInt64 = 0
 
   // Deliveries and clients.
   var blocks: [PayloadBlock] = []

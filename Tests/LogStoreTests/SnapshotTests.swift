@@ -128,6 +128,7 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
       disk.bytesFree = UInt64(free)
       let writer = try write(store, at: UInt64(at), bytes: bytes)
       #expect(writer.hasNoRoom == !fits, "\(bytes) bytes of \(free)")
+      #expect(writer.wantedBytes == UInt64(bytes))
       if !fits { #expect(disk.bytesFree == UInt64(free)) }
       if fits { try store.run(store.stage(writer)) } else { store.discard(writer) }
       store.upkeep()
