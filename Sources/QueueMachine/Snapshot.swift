@@ -8,8 +8,8 @@
 //                         u8 flags, with keys u64 next turn, u64 count + u64 id, u64 hash of all
 //                         messages with a key, u64 count + 16 bytes of those that wait for others;
 //                         per level of priority u32 times passed over (only where there
-//                         are levels), u64 count + 16 bytes each of the line, then of the returned by
-//                         id, then with keys of those by turn with u64 turn each, then of the
+//                         are levels), u64 count + runs of the line (WaitingRuns.swift), then u64
+//                         count + 16 bytes each of the returned by id, then with keys of those by turn with u64 turn each, then of the
 //                         delayed by id with u64 due each, u32 notes by message id
 //   u32 producers, by id: id, session, epoch, attempt, idle since, last sequence, u32 runs
 //   u32 sessions, by id:  id, name, kind, origin, producer, timeout, deadline, settled, refusals,
@@ -20,8 +20,8 @@
 //   the topology, as in TopologySnapshot.swift
 //   u32 CRC-32C of all before
 //
-// All little-endian. A waiting message is written as it lies in memory: u64 id (with the bit that says
-// that others share its record), u64 packed.
+// All little-endian. A waiting message elsewhere than in a line is written as it lies in memory: u64 id
+// (with the bit that says that others share its record), u64 packed.
 
 import Base
 
@@ -38,7 +38,7 @@ package enum SnapshotError: Error, Equatable, Sendable {
 enum SnapshotFormat {
   /// "SKQM"
   static let magic: UInt32 = 0x4d51_4b53
-  static let version: UInt32 = 11
+  static let version: UInt32 = 12
 }
 
 /// A machine's state at one moment, which the running machine no longer changes. Shares memory with
@@ -163,11 +163,12 @@ private struct SnapshotWriter {
 
   private mutating func put(_ level: ReadyLevel, _ chunk: ([UInt8]) -> Void) {
     bytes.put(UInt64(level.line.count))
+    var runs = WaitingRunWriter()
     level.line.forEachBlock { block in
-      // SAFETY: `Waiting` is two 64-bit integers without padding, little-endian on all targets.
-      block.withUnsafeBytes { bytes.append(contentsOf: $0) }
+      runs.put(block, into: &bytes)
       maybePass(chunk)
     }
+    runs.end(into: &bytes)
     bytes.put(UInt64(level.returned.count))
     for message in level.returned.entries.sorted(by: { $0.id < $1.id }) {
       bytes.put(message.idBits)

@@ -15,7 +15,7 @@ extension MachineState {
       tokenFloor = try reader.integer()
       var targets: [(slot: Int, target: QueueID)] = []
       for _ in 0..<(try reader.integer(UInt32.self)) {
-        let (queue, target) = try Self.queue(&reader)
+        let (queue, target) = try Self.queue(of: appliedIndex, &reader)
         let slot = queues.insert(queue)
         keptHeaderBytes += queue.headerBytes
         queueSlots.insert(slot, for: UInt64(queue.id.rawValue))
@@ -66,7 +66,7 @@ extension MachineState {
   }
 
   private static func queue(
-    _ reader: inout ByteReader
+    of applied: LogIndex, _ reader: inout ByteReader
   ) throws -> (queue: QueueState, target: QueueID) {
     var queue = QueueState()
     queue.id = try reader.key()
@@ -90,7 +90,7 @@ extension MachineState {
     queue.ready = ReadyQueue(levels: levels)
     for number in 0..<levels {
       let passedOver = levels == 1 ? 0 : try reader.integer(UInt32.self)
-      var level = try ReadyLevel(decoding: &reader)
+      var level = try ReadyLevel(of: applied, decoding: &reader)
       if queue.settings.keyLimit > 0 { try level.readTurns(&reader) }
       level.forEach { message in
         queue.bytes += message.size
@@ -262,6 +262,8 @@ extension MachineState {
 enum SnapshotFault: Error {
   /// It names something that it does not contain, or by number 0.
   case reference
+  /// Runs of waiting messages that no queue can have.
+  case run
 }
 
 extension Waiting {
@@ -272,9 +274,9 @@ extension Waiting {
 }
 
 extension ReadyLevel {
-  fileprivate init(decoding reader: inout ByteReader) throws {
+  fileprivate init(of applied: LogIndex, decoding reader: inout ByteReader) throws {
     self.init()
-    for _ in 0..<(try reader.integer(UInt64.self)) { append(try Waiting(decoding: &reader)) }
+    line = try WaitingLine(try reader.integer(), of: applied, decoding: &reader)
     for _ in 0..<(try reader.integer(UInt64.self)) { giveBack(try Waiting(decoding: &reader)) }
   }
 }
