@@ -1,4 +1,4 @@
-// Where a message lies. QueueMachine names records by this, LogStore finds them.
+// Where messages lie. QueueMachine names records by this, LogStore finds them.
 
 /// Where a message's record lies in the log: within the payload of an entry.
 @frozen @usableFromInline package struct RecordReference: Hashable, Sendable {
@@ -13,5 +13,22 @@
     self.entry = entry
     self.offset = offset
     self.size = size
+  }
+}
+
+/// Records of entries that follow each other, told at once where nobody asks for each.
+package struct RecordSpan: Hashable, Sendable {
+  package var first: LogIndex
+  package var last: LogIndex
+  /// How many records, all of entries from `first` to `last`, though not all of those.
+  package var count: Int
+  /// Of all of them.
+  package var bytes: UInt64
+
+  package init(first: LogIndex, last: LogIndex, count: Int, bytes: UInt64) {
+    self.first = first
+    self.last = last
+    self.count = count
+    self.bytes = bytes
   }
 }

@@ -22,7 +22,7 @@ package final class CleaningJob: @unchecked Sendable {
   let epoch: UInt64
   private let site: Site
   private let log: LogFiles
-  private let live: LiveRecords
+  private let live: LiveSpans
   private let firstNumber: UInt64
   /// The files that may go, ascending: those before the stream and the stream's first ones.
   let candidates: [SparseFile]
@@ -44,7 +44,7 @@ package final class CleaningJob: @unchecked Sendable {
   static let numbersReserved: UInt64 = 1 << 16
 
   init(
-    keepFrom: LogIndex, epoch: UInt64, site: Site, log: LogFiles, live: @escaping LiveRecords,
+    keepFrom: LogIndex, epoch: UInt64, site: Site, log: LogFiles, live: @escaping LiveSpans,
     firstNumber: UInt64, candidates: [SparseFile], streamCount: Int
   ) {
     self.keepFrom = keepFrom
@@ -117,13 +117,22 @@ package final class CleaningJob: @unchecked Sendable {
     do throws(StorageFailure) { return try body() } catch { throw .storage(error) }
   }
 
-  /// Bytes that each candidate's live records would take in a kept file.
+  /// Bytes that each candidate's live records would take in a kept file, at most.
   private func countLive() -> [UInt64] {
     var counts = candidates.map { _ in UInt64(0) }
     var recent = 0
     var losses = log.lost.through(keepFrom.previous)
     defer { deadLosses = losses }
-    live { record in
+    live { span in
+      if losses.overlaps(EntryRange(first: span.first, last: span.last)) { return false }
+      switch place(of: span) {
+      case .none: return true
+      case .several: return false
+      case .one(let at):
+        counts[at] += UInt64(span.count * (FragmentHeader.bytes + 7)) + span.bytes
+        return true
+      }
+    } _: { record in
       if !losses.isEmpty, let alive = losses.range(containing: record.entry) {
         losses.remove(alive)
       }
@@ -137,13 +146,32 @@ package final class CleaningJob: @unchecked Sendable {
   /// - Parameter recent: where the last one was: most records lie beside their neighbours.
   private func candidate(of index: LogIndex, near recent: Int = 0) -> Int? {
     if recent < ranges.count, ranges[recent].contains(index) { return recent }
+    let at = firstCandidate(from: index)
+    return at < ranges.count && ranges[at].contains(index) ? at : nil
+  }
+
+  /// The first that does not end before `index`.
+  private func firstCandidate(from index: LogIndex) -> Int {
     var low = 0
     var high = ranges.count
     while low < high {
       let middle = (low + high) / 2
       if ranges[middle].last < index { low = middle + 1 } else { high = middle }
     }
-    return low < ranges.count && ranges[low].contains(index) ? low : nil
+    return low
+  }
+
+  /// In how many candidates a span's entries are.
+  private enum Place {
+    case none
+    case one(Int)
+    case several
+  }
+
+  private func place(of span: RecordSpan) -> Place {
+    let at = firstCandidate(from: span.first)
+    guard at < ranges.count, ranges[at].first <= span.last else { return .none }
+    return ranges[at].contains(span.first) && ranges[at].contains(span.last) ? .one(at) : .several
   }
 
   /// Which candidates to rewrite: those with little alive, and small kept files beside them, so that
@@ -192,7 +220,13 @@ package final class CleaningJob: @unchecked Sendable {
     guard chosen.contains(true) else { return }
     var records: [RecordReference] = []
     var recent = 0
-    live { record in
+    live { span in
+      switch place(of: span) {
+      case .none: true
+      case .one(let at): !chosen[at]
+      case .several: false
+      }
+    } _: { record in
       guard let at = candidate(of: record.entry, near: recent) else { return }
       recent = at
       if chosen[at] { records.append(record) }

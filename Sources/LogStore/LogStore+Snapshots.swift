@@ -58,7 +58,7 @@ extension LogStore {
   /// - Parameter keepFrom: entries from here on stay whole, for followers that are behind. Never
   ///   more is given up than what the snapshot in force covers.
   /// - Parameter live: every record that the snapshot in force refers to, at least.
-  package func cleaning(keepFrom: LogIndex, live: @escaping LiveRecords) -> CleaningJob? {
+  package func cleaning(keepFrom: LogIndex, live: @escaping LiveSpans) -> CleaningJob? {
     guard let snapshot, !isCleaning, failure == nil else { return nil }
     let limit = min(keepFrom, snapshot.position.index.next)
     var candidates = log.sparse

@@ -186,6 +186,10 @@ package struct PayloadBlock: Sendable {
 /// Called on the low-priority thread.
 package typealias LiveRecords = @Sendable (_ each: (RecordReference) -> Void) -> Void
 
+/// As `LiveRecords`, but first asks `span` of many records at once: those that it takes are not told to `each`.
+package typealias LiveSpans =
+  @Sendable (_ span: (RecordSpan) -> Bool, _ each: (RecordReference) -> Void) -> Void
+
 /// Figures for the status page and the tests. Bytes are sizes of files.
 package struct StoreFigures: Hashable, Sendable {
   package var batches: UInt64 = 0

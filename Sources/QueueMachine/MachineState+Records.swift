@@ -7,27 +7,39 @@ import Base
 extension MachineState {
   /// Each record once, however many messages have it, in no particular order.
   ///
-  /// - Parameter sharedAtOnce: shared records told in one pass over all messages; about twice as many
-  ///   are gathered, of 16 bytes each.
-  func forEachLiveRecord(sharedAtOnce: Int = 1 << 20, _ body: (RecordReference) -> Void) {
+  /// - Parameters:
+  ///   - sharedAtOnce: shared records told in one pass over all messages; about twice as many are
+  ///     gathered, of 16 bytes each.
+  ///   - span: asked whether records that are not shared are told by it: then they are not told one by one.
+  func forEachLiveRecord(
+    sharedAtOnce: Int = 1 << 20, span: (RecordSpan) -> Bool = { _ in false },
+    _ body: (RecordReference) -> Void
+  ) {
     var pass = SharedRecords(most: sharedAtOnce)
-    forEachMessage { message, reference in
+    forEachMessage(span) { message, reference in
       if message.isShared { pass.add(reference) } else { body(reference) }
     }
     while let last = pass.tell(body) {
       pass = SharedRecords(most: sharedAtOnce, behind: last)
-      forEachMessage { message, reference in
+      forEachMessage({ _ in true }) { message, reference in
         if message.isShared { pass.add(reference) }
       }
     }
   }
 
-  /// Every message with the place of its record.
-  private func forEachMessage(_ body: (Waiting, RecordReference) -> Void) {
+  /// Every message with the place of its record, but for those that `span` takes, none of them shared.
+  private func forEachMessage(
+    _ span: (RecordSpan) -> Bool, _ body: (Waiting, RecordReference) -> Void
+  ) {
     for slot in queues.slots {
       // Not the whole queue, which would be copied for each message.
       let notes = queues[slot].notes
-      queues[slot].ready.forEach { body($0, QueueState.reference(of: $0, notes)) }
+      queues[slot].ready.forEachBlock { block in
+        if let whole = RecordSpan(block), span(whole) { return }
+        for message in block { body(message, QueueState.reference(of: message, notes)) }
+      } others: {
+        body($0, QueueState.reference(of: $0, notes))
+      }
       queues[slot].keys.forEachBlocked { body($0, QueueState.reference(of: $0, notes)) }
       for entry in queues[slot].delayed.entries {
         body(entry.message, QueueState.reference(of: entry.message, notes))
@@ -39,6 +51,24 @@ extension MachineState {
         body($0.message, QueueState.reference(of: $0.message, notes))
       }
     }
+  }
+}
+
+extension RecordSpan {
+  /// nil if some of the messages share their records, or have them elsewhere than in the entries of their ids.
+  fileprivate init?(_ block: ArraySlice<Waiting>) {
+    guard let first = block.first, let last = block.last else { return nil }
+    var ids: UInt64 = 0
+    var bits: UInt64 = 0
+    var bytes: UInt64 = 0
+    for message in block {
+      ids |= message.idBits
+      bits |= message.bits
+      bytes += message.size
+    }
+    let all = Waiting(idBits: ids, packed: bits)
+    if all.isShared || all.has(Waiting.hasNote) { return nil }
+    self.init(first: first.id.entry, last: last.id.entry, count: block.count, bytes: bytes)
   }
 }
 

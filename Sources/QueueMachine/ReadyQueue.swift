@@ -237,9 +237,13 @@ struct ReadyLevel: Sendable {
 
   /// All messages, in no particular order.
   func forEach(_ body: (Waiting) -> Void) {
-    line.forEachBlock { $0.forEach(body) }
-    returned.entries.forEach(body)
-    for turn in turns.entries { body(turn.message) }
+    forEachBlock({ $0.forEach(body) }, others: body)
+  }
+
+  func forEachBlock(_ body: (ArraySlice<Waiting>) -> Void, others: (Waiting) -> Void) {
+    line.forEachBlock(body)
+    returned.entries.forEach(others)
+    for turn in turns.entries { others(turn.message) }
   }
 
   /// The messages with ids above `id` by id, at most `limit`.
@@ -337,6 +341,12 @@ struct ReadyQueue: Sendable {
       if let message = self[level: level].message(id) { return message }
     }
     return nil
+  }
+
+  /// All messages: those in line in blocks by their ids, and `others`, in no particular order.
+  func forEachBlock(_ body: (ArraySlice<Waiting>) -> Void, others: (Waiting) -> Void) {
+    lowest.forEachBlock(body, others: others)
+    for level in higher { level.forEachBlock(body, others: others) }
   }
 
   /// All messages, in no particular order.

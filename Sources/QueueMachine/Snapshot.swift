@@ -87,8 +87,12 @@ package final class FrozenQueues: Sendable {
   }
 
   /// Every record that some message still needs, in no particular order.
-  package func forEachLiveRecord(_ body: (RecordReference) -> Void) {
-    state.forEachLiveRecord(body)
+  ///
+  /// - Parameter span: asked of many at once; those that it takes are not told one by one.
+  package func forEachLiveRecord(
+    span: (RecordSpan) -> Bool = { _ in false }, _ body: (RecordReference) -> Void
+  ) {
+    state.forEachLiveRecord(span: span, body)
   }
 }
 

@@ -35,7 +35,7 @@ extension NodeLoop {
     let queues = request.queues
     guard
       let job = store.cleaning(
-        keepFrom: keepFrom, live: { each in queues.forEachLiveRecord(each) })
+        keepFrom: keepFrom, live: { span, each in queues.forEachLiveRecord(span: span, each) })
     else { return }
     runInBackground {
       var failure: StorageFailure?

@@ -333,7 +333,7 @@ extension NodeLife {
     let queues = request.queues
     guard
       let job = store.cleaning(
-        keepFrom: keepFrom, live: { each in queues.forEachLiveRecord(each) })
+        keepFrom: keepFrom, live: { span, each in queues.forEachLiveRecord(span: span, each) })
     else { return }
     background.add(.crashesInsideRewrite) {
       var failure: StorageFailure?

@@ -89,7 +89,7 @@ extension LogStore {
     try write([.append(entries(12...30, term: 2, bytes: 900))])
     if let cleaning = store.cleaning(
       keepFrom: LogIndex(9),
-      live: { $0(RecordReference(entry: LogIndex(2), offset: 100, size: 50)) })
+      live: [RecordReference(entry: LogIndex(2), offset: 100, size: 50)].inSpans)
     {
       try cleaning.execute()
       try store.run(store.stage(cleaning))
@@ -200,7 +200,9 @@ extension LogStore {
         try store.run(job)
         model.finish()
       case 18:
-        guard let job = store.cleaning(keepFrom: store.last.index, live: { _ in }) else { continue }
+        guard let job = store.cleaning(keepFrom: store.last.index, live: [].inSpans) else {
+          continue
+        }
         defer { store.upkeep() }
         try job.execute()
         try store.run(store.stage(job))

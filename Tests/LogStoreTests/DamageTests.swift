@@ -46,7 +46,7 @@ struct Fixture {
       try store.run(try store.takeSnapshot(at: LogIndex(60), bytes: 3000))
       let fixed = live
       let cleaning = try #require(
-        store.cleaning(keepFrom: LogIndex(45)) { each in fixed.forEach(each) })
+        store.cleaning(keepFrom: LogIndex(45), live: fixed.inSpans))
       try cleaning.execute()
       try store.run(store.stage(cleaning))
       store.upkeep()
@@ -116,7 +116,7 @@ struct Fixture {
     let live = live.filter { $0.entry <= before.last.index }
     guard
       let cleaning = again.cleaning(
-        keepFrom: again.last.index, live: { each in live.forEach(each) })
+        keepFrom: again.last.index, live: live.inSpans)
     else { return }
     try cleaning.execute()
     try again.run(again.stage(cleaning))
@@ -291,7 +291,7 @@ extension DamageReport {
       try store.append(25...60, term: 2, bytes: 700)
       try store.run(try store.takeSnapshot(at: LogIndex(55), bytes: 300))
       let cleaning = try #require(
-        store.cleaning(keepFrom: LogIndex(50)) { each in live.forEach(each) })
+        store.cleaning(keepFrom: LogIndex(50), live: live.inSpans))
       try cleaning.execute()
       try store.run(store.stage(cleaning))
       store.upkeep()
@@ -365,7 +365,7 @@ extension DamageReport {
     if let keepFrom {
       let live = (44...53).map { RecordReference(entry: LogIndex($0), offset: 0, size: 600) }
       let cleaning = try #require(
-        store.cleaning(keepFrom: LogIndex(keepFrom)) { each in live.forEach(each) })
+        store.cleaning(keepFrom: LogIndex(keepFrom), live: live.inSpans))
       try cleaning.execute()
       try store.run(store.stage(cleaning))
       store.upkeep()

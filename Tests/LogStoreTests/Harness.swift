@@ -100,3 +100,29 @@ extension LogStore {
 func files(_ disk: MemoryFileSystem, _ prefix: String) -> [String] {
   disk.names.keys.filter { $0.hasPrefix(testDirectory + "/" + prefix) }.sorted()
 }
+
+extension [RecordReference] {
+  /// As the queues tell what is alive: some neighbours at once where that is taken, else one by one.
+  var inSpans: LiveSpans {
+    { span, each in
+      var rest = self[...]
+      var most = 1
+      while let first = rest.first {
+        // Only what ascends is a span.
+        var group = rest.prefix(1)
+        while group.count < most, group.endIndex < rest.endIndex,
+          rest[group.endIndex].entry >= rest[group.endIndex - 1].entry
+        {
+          group = rest[rest.startIndex...group.endIndex]
+        }
+        most = most % 7 + 1
+        rest = rest.dropFirst(group.count)
+        let bytes = group.reduce(0) { $0 + UInt64($1.size) }
+        let last = group.last?.entry ?? first.entry
+        if !span(RecordSpan(first: first.entry, last: last, count: group.count, bytes: bytes)) {
+          group.forEach(each)
+        }
+      }
+    }
+  }
+}

@@ -25,7 +25,7 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
   private func clean(
     _ store: LogStore, keepFrom: UInt64, _ live: [RecordReference]
   ) throws {
-    guard let job = store.cleaning(keepFrom: LogIndex(keepFrom), live: { live.forEach($0) }) else {
+    guard let job = store.cleaning(keepFrom: LogIndex(keepFrom), live: live.inSpans) else {
       return
     }
     try job.execute()
@@ -182,7 +182,7 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     try store.run(try store.takeSnapshot(at: LogIndex(200)))
     let before = store.figures.segmentFiles
     disk.bytesFree = 24_000
-    let planned = store.cleaning(keepFrom: LogIndex(201), live: { live.forEach($0) })
+    let planned = store.cleaning(keepFrom: LogIndex(201), live: live.inSpans)
     let job = try #require(planned)
     try job.execute()
     #expect(disk.bytesFree >= 6_000)
@@ -222,7 +222,7 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     let live = references(1...10, each: 2)
     let source = try #require(store.snapshotSource { live.forEach($0) })
     let before = files(disk, "segment-").count
-    guard let job = store.cleaning(keepFrom: LogIndex(61), live: { _ in }) else { return }
+    guard let job = store.cleaning(keepFrom: LogIndex(61), live: [].inSpans) else { return }
     try job.execute()
     try store.run(store.stage(job))
     store.upkeep()
@@ -261,7 +261,7 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
       for record in fixture.live { #expect(try again.record(record) == good.record(record)) }
       // A cleaning that rewrites everything takes the patches in.
       let fixed = fixture.live
-      if let cleaning = again.cleaning(keepFrom: LogIndex(61), live: { fixed.forEach($0) }) {
+      if let cleaning = again.cleaning(keepFrom: LogIndex(61), live: fixed.inSpans) {
         try cleaning.execute()
         try again.run(again.stage(cleaning))
         again.upkeep()
@@ -556,7 +556,7 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     disk.flip(name, at: at + RecordHeader.bytes + 100)
     func cleaning() throws -> CleaningJob {
       let job = try #require(
-        store.cleaning(keepFrom: LogIndex(60)) { each in live.forEach(each) })
+        store.cleaning(keepFrom: LogIndex(60), live: live.inSpans))
       try job.execute()
       return job
     }

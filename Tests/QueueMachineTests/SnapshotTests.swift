@@ -91,6 +91,35 @@ enum Transcript {
     #expect(fromMachine == fromBytes)
   }
 
+  /// Half of the spans are taken, the others told record by record: together all that are alive.
+  @Test func spansStandForTheirRecords() throws {
+    var taken = 0
+    for seed: UInt64 in 1...6 {
+      let bytes = Transcript.snapshot(seed: seed, steps: 60)
+      let machine = try QueueMachine(snapshot: bytes, limits: Script.limits)
+      var all: [RecordReference] = []
+      machine.forEachLiveRecord { all.append($0) }
+      var isTaken = false
+      var told: [RecordReference] = []
+      var spans: [RecordSpan] = []
+      machine.freeze().forEachLiveRecord { span in
+        isTaken.toggle()
+        if isTaken { spans.append(span) }
+        return isTaken
+      } _: {
+        told.append($0)
+      }
+      taken += spans.count
+      #expect(told.count + spans.reduce(0) { $0 + $1.count } == all.count)
+      let bytesOf = { (records: [RecordReference]) in records.reduce(0) { $0 + UInt64($1.size) } }
+      #expect(bytesOf(told) + spans.reduce(0) { $0 + $1.bytes } == bytesOf(all))
+      for reference in Set(all).subtracting(told) {
+        #expect(spans.contains { $0.first <= reference.entry && reference.entry <= $0.last })
+      }
+    }
+    #expect(taken >= 3)
+  }
+
   @Test func damagedSnapshotIsRefused() {
     let bytes = Transcript.snapshot(seed: 2, steps: 30)
     for count in 0..<bytes.count {
