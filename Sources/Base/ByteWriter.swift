@@ -1,6 +1,32 @@
 // Writing fields behind one another into an array: the counterpart of `ByteReader`.
 // Extensions of `[UInt8]`, so that bytes are gathered in place wherever they end up.
 
+/// Writes little-endian fields one behind the other into room that was made for all of them. Each is a
+/// store, where a `put` of its own goes through the array.
+@frozen @usableFromInline package struct FieldWriter {
+  @usableFromInline let room: UnsafeMutableRawBufferPointer
+  /// How much of the room is written; 0 <= count <= room.count.
+  @usableFromInline package private(set) var count: Int
+
+  // SAFETY: the caller keeps `room` alive while the writer is used.
+  @inlinable init(_ room: UnsafeMutableRawBufferPointer) {
+    self.room = room
+    count = 0
+  }
+
+  @inlinable package mutating func put<Integer: FixedWidthInteger>(_ value: Integer) {
+    let end = count + MemoryLayout<Integer>.size
+    invariant(end <= room.count, "fields of \(end) bytes in room for \(room.count)")
+    // SAFETY: the integer lies within `room`, as was just checked.
+    room.storeBytes(of: value.littleEndian, toByteOffset: count, as: Integer.self)
+    count = end
+  }
+
+  @inlinable package mutating func put<ID: Identifier>(_ id: ID) {
+    put(id.rawValue)
+  }
+}
+
 extension Array where Element == UInt8 {
   /// Appends `value`, little-endian.
   @inlinable package mutating func put<Integer: FixedWidthInteger>(_ value: Integer) {
@@ -11,6 +37,18 @@ extension Array where Element == UInt8 {
 
   @inlinable package mutating func put<ID: Identifier>(_ id: ID) {
     put(id.rawValue)
+  }
+
+  /// Appends fields of `size` bytes together, which `write` puts one behind the other.
+  @inlinable package mutating func putFields(_ size: Int, _ write: (inout FieldWriter) -> Void) {
+    append(addingCapacity: size) { room in
+      room.withUnsafeMutableBufferPointer { bytes, count in
+        var fields = FieldWriter(UnsafeMutableRawBufferPointer(bytes))
+        write(&fields)
+        invariant(fields.count == size, "fields of \(fields.count) bytes, not \(size)")
+        count = size
+      }
+    }
   }
 
   /// Appends text behind a 16-bit length; longer text is a bug of the caller, who checks sizes.

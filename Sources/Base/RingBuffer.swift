@@ -61,7 +61,7 @@
     count = 0
   }
 
-  @usableFromInline mutating func grow() {
+  @inlinable mutating func grow() {
     var larger = [Element?](repeating: nil, count: Swift.max(8, storage.count * 2))
     for position in 0..<count { larger[position] = self[position] }
     storage = larger
