@@ -48,8 +48,10 @@ extension Consensus {
 
   mutating func releaseHeld(_ now: MonotonicTime, _ output: inout [ConsensusOutput]) {
     guard isHardStateDurable else { return }
-    for held in heldReplies { output.append(.send(to: held.to, held.message)) }
-    heldReplies.removeAll(keepingCapacity: true)
+    if !heldReplies.isEmpty {
+      for held in heldReplies { output.append(.send(to: held.to, held.message)) }
+      heldReplies.removeAll()
+    }
     releaseAppendReply(&output)
     maybeReportVoteRestored(&output)
     if role == .candidate, !tally.isAsked {

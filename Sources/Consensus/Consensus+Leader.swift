@@ -96,7 +96,7 @@ extension Consensus {
   /// The highest index that a majority has on disk, if its entry is of this term (§3.6.2: an entry
   /// of an earlier term is committed only by one of the own term after it).
   mutating func maybeCommit(_ now: MonotonicTime, _ output: inout [ConsensusOutput]) {
-    guard role == .leader else { return }
+    guard role == .leader, commit < log.last else { return }
     let agreed = quorumValue(own: persisted) { $0.match }
     guard agreed > commit, log.term(at: agreed) == term else { return }
     advanceCommit(to: agreed, now, &output)
@@ -104,19 +104,18 @@ extension Consensus {
   }
 
   /// The highest value that a majority of the voters reaches. This node counts only as a voter.
-  func quorumValue<Value: Comparable>(own: Value, _ value: (Progress) -> Value) -> Value
-  where Value: Identifier {
-    var values: [Value] = []
-    for member in membership.members where !member.isLearner {
-      if member.id == id {
-        values.append(own)
-      } else if let place = progressPlace(member.id) {
-        values.append(value(progress[place]))
-      }
+  func quorumValue<Value: Identifier>(own: Value, _ value: (Progress) -> Value) -> Value {
+    func reached(by voter: NodeID) -> Value? {
+      voter == id ? own : progressPlace(voter).map { value(progress[$0]) }
     }
-    values.sort(by: >)
-    let quorum = membership.quorum
-    return quorum <= values.count ? values[quorum - 1] : Value(rawValue: 0)
+    // Voters are few: no list is made and sorted.
+    var highest = Value(rawValue: 0)
+    for voter in membership.voters {
+      guard let candidate = reached(by: voter), candidate > highest else { continue }
+      let count = membership.voters.count { reached(by: $0).map { $0 >= candidate } ?? false }
+      if count >= membership.quorum { highest = candidate }
+    }
+    return highest
   }
 
   mutating func advanceCommit(

@@ -144,7 +144,7 @@ extension Consensus {
   mutating func membershipsCommitted(
     after former: LogIndex, _ now: MonotonicTime, _ output: inout [ConsensusOutput]
   ) {
-    guard role == .leader, membership.member(id) == nil, let newest = memberships.last,
+    guard role == .leader, !membership.contains(id), let newest = memberships.last,
       newest.index > former, newest.index <= commit
     else { return }
     isRemovalTold = true
@@ -159,7 +159,7 @@ extension Consensus {
   /// members. Whoever is fed by nobody is told by nobody, and waits without a leader.
   mutating func noteRemoval(_ output: inout [ConsensusOutput]) {
     guard role == .follower, following.isMember == false, recovery == nil, !isRemovalTold,
-      membership.member(id) == nil, let newest = memberships.last, newest.index > .zero,
+      !membership.contains(id), let newest = memberships.last, newest.index > .zero,
       newest.index <= commit
     else { return }
     isRemovalTold = true

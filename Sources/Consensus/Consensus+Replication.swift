@@ -12,22 +12,22 @@ extension Consensus {
     guard role == .leader, let place = progressPlace(peer), progress[place].isConnected else {
       return nil
     }
-    let member = progress[place]
-    let isRoundDue = member.roundSent < leading.round
-    switch member.mode {
+    let isRoundDue = progress[place].roundSent < leading.round
+    switch progress[place].mode {
     case .snapshot:
       // Agrees with any log: only says who leads.
-      return isRoundDue ? plan(for: member, previous: .zero, last: .zero) : nil
+      return isRoundDue ? plan(for: place, previous: .zero, last: .zero) : nil
     case .probe:
-      if !member.isProbeSent { return plan(for: member, through: log.last) }
-      return isRoundDue ? plan(for: member, through: member.next.previous) : nil
+      if !progress[place].isProbeSent { return plan(for: place, through: log.last) }
+      return isRoundDue ? plan(for: place, through: progress[place].next.previous) : nil
     case .replicate:
-      if member.next <= log.last, member.window.isOpen {
-        return plan(for: member, through: log.last)
+      let next = progress[place].next
+      if next <= log.last, progress[place].window.isOpen {
+        return plan(for: place, through: log.last)
       }
-      let isNews = member.commitSent < min(commit, member.next.previous)
+      let isNews = progress[place].commitSent < min(commit, next.previous)
       guard isRoundDue || isNews else { return nil }
-      var plan = plan(for: member, through: member.next.previous)
+      var plan = plan(for: place, through: next.previous)
       plan?.isNews = !isRoundDue
       return plan
     }
@@ -39,36 +39,36 @@ extension Consensus {
     guard role == .leader, let place = progressPlace(peer), progress[place].isConnected,
       progress[place].roundSent < leading.round, progress[place].mode != .snapshot
     else { return nil }
-    return plan(for: progress[place], through: progress[place].next.previous)
+    return plan(for: place, through: progress[place].next.previous)
   }
 
-  private func plan(for member: Progress, through last: LogIndex) -> AppendPlan? {
-    let index = member.next.previous
+  private func plan(for place: Int, through last: LogIndex) -> AppendPlan? {
+    let index = progress[place].next.previous
     guard let term = log.term(at: index) else {
-      invariant(false, "\(member.id): no term at \(index), base \(log.base), last \(log.last)")
+      invariant(
+        false,
+        "\(progress[place].id): no term at \(index), base \(log.base), last \(log.last)")
       return nil
     }
-    return plan(for: member, previous: LogPosition(term: term, index: index), last: last)
+    return plan(for: place, previous: LogPosition(term: term, index: index), last: last)
   }
 
-  private func plan(
-    for member: Progress, previous: LogPosition, last: LogIndex
-  ) -> AppendPlan {
-    AppendPlan(
-      to: member.id, term: term, previous: previous, last: last, commit: commit,
-      round: leading.round, clearsPromises: clearsPromises(of: member),
-      isMember: membership.member(member.id) != nil
-        || membership(at: commit).member(member.id) != nil,
-      bytesMax: member.window.bytesLeft)
+  private func plan(for place: Int, previous: LogPosition, last: LogIndex) -> AppendPlan {
+    let member = progress[place].id
+    return AppendPlan(
+      to: member, term: term, previous: previous, last: last, commit: commit,
+      round: leading.round, clearsPromises: clearsPromises(of: place),
+      isMember: membership.contains(member) || membership(at: commit).contains(member),
+      bytesMax: progress[place].window.bytesLeft)
   }
 
   /// Whether a learner may be told that its promises are void: a majority confirmed this leader in a
   /// round begun after the connection came up, hence after the learner's process began.
-  private func clearsPromises(of member: Progress) -> Bool {
-    guard membership.member(member.id)?.isLearner == true, !member.mayVote,
+  private func clearsPromises(of place: Int) -> Bool {
+    guard !progress[place].mayVote, membership.isLearner(progress[place].id),
       commit >= leading.begin
     else { return false }
-    return confirmedRound > member.roundAtConnection
+    return confirmedRound > progress[place].roundAtConnection
   }
 
   /// Node put the plan's message with the entries through `last` into the peer's write queue.
@@ -185,7 +185,7 @@ extension Consensus {
   /// Brings `progress` in line with the membership, when leading begins and when that changes.
   mutating func syncProgress(_ now: MonotonicTime) {
     for place in progress.indices {
-      progress[place].isLeaving = membership.member(progress[place].id) == nil
+      progress[place].isLeaving = !membership.contains(progress[place].id)
     }
     progress.removeAll { $0.isLeaving && !$0.isConnected }
     for member in membership.members where member.id != id && progressPlace(member.id) == nil {

@@ -38,6 +38,10 @@ extension Consensus {
   /// How far each other member has come, if this node leads; empty otherwise.
   package var reaches: [MemberReach] { progress.map(\.reach) }
 
+  /// How many other members this node feeds, and which: those of `memberStatuses`, in that order.
+  package var followerCount: Int { progress.count }
+  package func follower(at place: Int) -> NodeID { progress[place].id }
+
   /// The other members, if this node leads; empty otherwise.
   package var memberStatuses: [MemberStatus] {
     progress.map {

@@ -135,7 +135,9 @@ package struct Membership: Hashable, Sendable {
   }
 
   package func member(_ id: NodeID) -> Member? { members.first { $0.id == id } }
-  package func isVoter(_ id: NodeID) -> Bool { member(id).map { !$0.isLearner } ?? false }
+  package func contains(_ id: NodeID) -> Bool { isVoter(id) || isLearner(id) }
+  package func isVoter(_ id: NodeID) -> Bool { voters.contains(id) }
+  package func isLearner(_ id: NodeID) -> Bool { !isVoter(id) && member(id) != nil }
   /// How many voters are a majority; at least 1.
   package var quorum: Int { voters.count / 2 + 1 }
 
