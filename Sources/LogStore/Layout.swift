@@ -95,23 +95,25 @@ struct RecordHeader: Equatable, Sendable {
 
   func append(to bytes: inout [UInt8]) {
     let start = bytes.count
-    bytes.put(Self.magic)
-    bytes.put(UInt32(0))
-    bytes.put(UInt32(kind.rawValue))
-    bytes.put(group)
-    bytes.put(term)
-    bytes.put(index)
-    bytes.put(previousTerm)
-    bytes.put(payloadBytes)
-    bytes.put(payloadChecksum.rawValue)
-    bytes.put(place.segment)
-    bytes.put(place.offset)
-    bytes.put(life)
-    bytes.put(synced.place.segment)
-    bytes.put(synced.place.offset)
-    bytes.put(UInt32(0))
-    bytes.put(synced.position.index)
-    bytes.put(synced.position.term)
+    bytes.putFields(Self.bytes) {
+      $0.put(Self.magic)
+      $0.put(UInt32(0))
+      $0.put(UInt32(kind.rawValue))
+      $0.put(group)
+      $0.put(term)
+      $0.put(index)
+      $0.put(previousTerm)
+      $0.put(payloadBytes)
+      $0.put(payloadChecksum.rawValue)
+      $0.put(place.segment)
+      $0.put(place.offset)
+      $0.put(life)
+      $0.put(synced.place.segment)
+      $0.put(synced.place.offset)
+      $0.put(UInt32(0))
+      $0.put(synced.position.index)
+      $0.put(synced.position.term)
+    }
     bytes.sealHeader(at: start, bytes: Self.bytes)
   }
 
@@ -180,7 +182,7 @@ extension [UInt8] {
   }
 
   mutating func putZeros(_ zeros: Int) {
-    append(contentsOf: repeatElement(0, count: zeros))
+    append(addingCapacity: zeros) { $0.append(repeating: 0, count: zeros) }
   }
 }
 

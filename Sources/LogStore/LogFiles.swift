@@ -176,6 +176,14 @@ struct LogFiles: Sendable {
     mended.remove(range)
   }
 
+  /// Gives the next `bytes` of the segment that is written to a record.
+  mutating func takePlace(_ bytes: Int) -> (place: LogPlace, life: UInt32) {
+    let at = stream.count - 1
+    let place = stream[at].end
+    stream[at].used += UInt32(bytes)
+    return (place, stream[at].life)
+  }
+
   /// The segment of the stream that holds an entry.
   func streamSegment(of index: LogIndex) -> Int? {
     var low = 0

@@ -820,7 +820,7 @@ extension Opening {
     // Both slots: an older save must not bring back a synced place that was cut.
     for _ in 0..<2 {
       let write = slots.save(state)
-      for offset in write.offsets { try file.write([write.bytes], at: offset) }
+      try write.write(to: file)
       try file.synchronize()
     }
     state = slots.record

@@ -183,15 +183,15 @@ package final class LogStore {
       self.failure = failure
       throw failure
     }
-    counters.batches += 1
-    counters.synchronizations += job.synchronizations
-    counters.bytesWritten += job.bytesWritten
+    counters.add(job)
     synced = job.end
     while let first = pending.first, first.job <= job.ordinal { _ = pending.popFirst() }
-    dead += job.dead
-    for file in job.dead {
-      readFiles.close(file.name)
-      feedFiles.close(file.name)
+    if !job.dead.isEmpty {
+      dead += job.dead
+      for file in job.dead {
+        readFiles.close(file.name)
+        feedFiles.close(file.name)
+      }
     }
     if !job.dead.isEmpty || !job.writes.isEmpty { isUpkeepBlocked = false }
   }
@@ -226,15 +226,14 @@ extension LogStore {
     job.end = end
     for place in job.writes.indices { job.writes[place].gather.flush() }
     var record = stateSlots.record
+    let wasMemoryLost = record.isMemoryLost
     record.isMemoryLost = isMemoryLost
     record.synced = synced
-    if saved != nil || isMemoryLost != stateSlots.record.isMemoryLost {
+    if saved != nil || isMemoryLost != wasMemoryLost {
       record.hardState = saved ?? record.hardState
       job.stateBefore = stateSlots.save(record)
     }
     if job.writes.isEmpty && job.manifest == nil { return }
-    record = stateSlots.record
-    record.isMemoryLost = isMemoryLost
     record.synced = end
     let newest = log.stream.last?.segment ?? 0
     let hasBegun = newest > record.newestSegment
@@ -289,16 +288,14 @@ extension LogStore {
   ) -> EntrySlot {
     let needed = RecordHeader.recordBytes(payload: payload.count)
     if !hasRoom(for: needed) { roll(needed: needed, job) }
-    let at = log.stream.count - 1
-    let segment = log.stream[at]
+    let (place, life) = log.takePlace(needed)
     var header = RecordHeader(
-      kind: kind, term: term, index: index, previousTerm: previousTerm, place: segment.end,
-      life: segment.life, synced: synced)
+      kind: kind, term: term, index: index, previousTerm: previousTerm, place: place,
+      life: life, synced: synced)
     header.payloadBytes = UInt32(payload.count)
     header.payloadChecksum = checksum
     write(header, payload, job)
-    log.stream[at].used += UInt32(needed)
-    return EntrySlot(offset: segment.used, payloadBytes: UInt32(payload.count))
+    return EntrySlot(offset: place.offset, payloadBytes: UInt32(payload.count))
   }
 
   private func hasRoom(for needed: Int) -> Bool {
@@ -307,15 +304,16 @@ extension LogStore {
   }
 
   private func write(_ header: RecordHeader, _ payload: [UInt8], _ job: WriteJob) {
-    guard let segment = log.stream.last else { return }
-    let file =
-      writeFile ?? SegmentWriteFile(name: FileNames.segment(segment.number), newFileBytes: nil)
+    job.add(header, payload, to: openWriteFile())
+  }
+
+  private func openWriteFile() -> SegmentWriteFile {
+    if let writeFile { return writeFile }
+    invariant(!log.stream.isEmpty, "a record before the first segment")
+    let number = log.stream[log.stream.count - 1].number
+    let file = SegmentWriteFile(name: FileNames.segment(number), newFileBytes: nil)
     writeFile = file
-    if job.writes.last?.file !== file {
-      job.writes.append(
-        WriteJob.SegmentWrite(file: file, offset: UInt64(header.place.offset)))
-    }
-    job.writes[job.writes.count - 1].gather.add(header: header, payload: payload)
+    return file
   }
 
   /// Ends the segment and begins the next, in a spare file if one fits.
@@ -422,7 +420,7 @@ extension LogStore {
       deleted.append(
         .segment(number: spare.number, life: spare.life, fileBytes: spare.fileBytes))
     }
-    if pins == 0 {
+    if pins == 0, !dead.isEmpty {
       for file in dead {
         if case .segment(let number, let life, options.segmentBytes) = file,
           spares.count + recycled.count < sparesMax

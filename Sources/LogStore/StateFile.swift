@@ -61,22 +61,24 @@ struct StateRecord: Equatable, Sendable {
   func encoded() -> [UInt8] {
     var bytes: [UInt8] = []
     bytes.reserveCapacity(Self.bytes)
-    bytes.put(Self.magic)
-    bytes.put(UInt32(0))
-    bytes.put(version)
-    bytes.put(flags.rawValue)
-    bytes.put(node)
-    bytes.put(hardState.vote?.rawValue ?? 0)
-    bytes.put(save)
-    bytes.put(hardState.term)
-    bytes.put(hardState.floor.term)
-    bytes.put(hardState.floor.index)
-    bytes.put(synced.place.segment)
-    bytes.put(synced.place.offset)
-    bytes.put(UInt32(0))
-    bytes.put(synced.position.term)
-    bytes.put(synced.position.index)
-    bytes.put(newestSegment)
+    bytes.putFields(96) {
+      $0.put(Self.magic)
+      $0.put(UInt32(0))
+      $0.put(version)
+      $0.put(flags.rawValue)
+      $0.put(node)
+      $0.put(hardState.vote?.rawValue ?? 0)
+      $0.put(save)
+      $0.put(hardState.term)
+      $0.put(hardState.floor.term)
+      $0.put(hardState.floor.index)
+      $0.put(synced.place.segment)
+      $0.put(synced.place.offset)
+      $0.put(UInt32(0))
+      $0.put(synced.position.term)
+      $0.put(synced.position.index)
+      $0.put(newestSegment)
+    }
     bytes.putZeros(Self.bytes - bytes.count)
     bytes.sealHeader(at: 0, bytes: Self.bytes)
     return bytes
@@ -117,8 +119,16 @@ struct StateRecord: Equatable, Sendable {
 /// A write to the state file.
 struct StateWrite: Sendable {
   var bytes: [UInt8]
-  var offsets: [UInt64]
+  var slot: Int
+  /// The first copy of the slot, or both.
+  var copies: Int
   var isSynchronized: Bool
+
+  func write(to file: any FileHandle) throws(StorageFailure) {
+    for copy in 0..<copies {
+      try file.write([bytes], at: StateSlots.offset(slot: slot, copy: copy))
+    }
+  }
 }
 
 /// Which slot is written next. Decides on the loop thread what a job writes on another.
@@ -146,10 +156,7 @@ struct StateSlots: Sendable {
     advance(next)
     durableSlot = slot
     isLastDurable = true
-    return StateWrite(
-      bytes: record.encoded(),
-      offsets: [Self.offset(slot: slot, copy: 0), Self.offset(slot: slot, copy: 1)],
-      isSynchronized: true)
+    return StateWrite(bytes: record.encoded(), slot: slot, copies: 2, isSynchronized: true)
   }
 
   /// The same hard state with a later mark. It may be lost in a crash.
@@ -158,8 +165,7 @@ struct StateSlots: Sendable {
     advance(next)
     isLastDurable = false
     return StateWrite(
-      bytes: record.encoded(), offsets: [Self.offset(slot: 1 - durableSlot, copy: 0)],
-      isSynchronized: false)
+      bytes: record.encoded(), slot: 1 - durableSlot, copies: 1, isSynchronized: false)
   }
 
   private mutating func advance(_ next: StateRecord) {

@@ -202,4 +202,10 @@ package struct StoreFigures: Hashable, Sendable {
   /// The part of `diskBytes` that goes where the disk is short (`LogStore.keepsSpares`).
   package var reusableBytes: UInt64 = 0
   package init() {}
+
+  mutating func add(_ job: WriteJob) {
+    batches += 1
+    synchronizations += job.synchronizations
+    bytesWritten += job.bytesWritten
+  }
 }

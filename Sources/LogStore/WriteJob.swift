@@ -58,6 +58,11 @@ struct Gather: Sendable {
   private(set) var byteCount = 0
 
   mutating func add(header: RecordHeader, payload: [UInt8]) {
+    // Most batches are one entry: room for all of it at once.
+    if current.isEmpty {
+      current.reserveCapacity(
+        payload.count <= Self.copyMax ? header.recordBytes : RecordHeader.bytes)
+    }
     header.append(to: &current)
     if payload.count <= Self.copyMax {
       current += payload
@@ -115,6 +120,14 @@ package final class WriteJob: @unchecked Sendable {
     self.context = context
   }
 
+  /// Adds a record to what is written to `file`, behind what the job has for it already.
+  func add(_ header: RecordHeader, _ payload: [UInt8], to file: SegmentWriteFile) {
+    if writes.last?.file !== file {
+      writes.append(SegmentWrite(file: file, offset: UInt64(header.place.offset)))
+    }
+    writes[writes.count - 1].gather.add(header: header, payload: payload)
+  }
+
   /// Nothing to write: the job may be finished without being executed.
   package var isEmpty: Bool {
     stateBefore == nil && writes.isEmpty && manifest == nil && stateAfter == nil
@@ -141,19 +154,20 @@ package final class WriteJob: @unchecked Sendable {
   /// The hard state goes first: an entry of a term is never on disk before the term.
   private func executeSteps() throws(StorageFailure) {
     if let stateBefore { try write(stateBefore) }
-    for write in writes {
-      let handle = try write.file.opened(context)
-      if !write.head.isEmpty {
-        try handle.write([write.head], at: 0)
+    // By index: a copy of each would take hold of all that it has.
+    for place in writes.indices {
+      let handle = try writes[place].file.opened(context)
+      if !writes[place].head.isEmpty {
+        try handle.write([writes[place].head], at: 0)
         try handle.synchronize()
         synchronizations += 1
-        bytesWritten += UInt64(write.head.count)
+        bytesWritten += UInt64(writes[place].head.count)
       }
-      try handle.write(write.gather.pieces, at: write.offset)
-      bytesWritten += UInt64(write.gather.byteCount)
+      try handle.write(writes[place].gather.pieces, at: writes[place].offset)
+      bytesWritten += UInt64(writes[place].gather.byteCount)
     }
-    for write in writes {
-      try write.file.opened(context).synchronize()
+    for place in writes.indices {
+      try writes[place].file.opened(context).synchronize()
       synchronizations += 1
     }
     if let manifest { try ManifestFiles.write(manifest, context.directory, context.fileSystem) }
@@ -161,10 +175,8 @@ package final class WriteJob: @unchecked Sendable {
   }
 
   private func write(_ state: StateWrite) throws(StorageFailure) {
-    for offset in state.offsets {
-      try context.stateFile.write([state.bytes], at: offset)
-      bytesWritten += UInt64(state.bytes.count)
-    }
+    try state.write(to: context.stateFile)
+    bytesWritten += UInt64(state.copies * state.bytes.count)
     if state.isSynchronized {
       try context.stateFile.synchronize()
       synchronizations += 1
