@@ -48,8 +48,12 @@ package enum PeerCodec {
   package static func encode(
     _ envelope: PeerEnvelope, group: GroupID = .main
   ) -> (head: [UInt8], payloads: [[UInt8]]) {
-    var head = [UInt8](repeating: 0, count: headerBytes)
+    var head: [UInt8] = []
     head.reserveCapacity(256)
+    // Filled in at the end.
+    head.putFields(headerBytes) { fields in
+      for _ in 0..<headerBytes / 4 { fields.put(UInt32(0)) }
+    }
     let (kind, payloads) = encodeFields(of: envelope, into: &head)
     let fieldBytes = head.count - headerBytes
     let payloadBytes = payloads.reduce(0) { $0 + $1.count }
@@ -200,6 +204,11 @@ package enum PeerCodec {
     head.put(position.index)
   }
 
+  private static func put(_ position: LogPosition, into fields: inout FieldWriter) {
+    fields.put(position.term)
+    fields.put(position.index)
+  }
+
   private static func put(_ request: VoteRequest, into head: inout [UInt8]) {
     head.put(request.term)
     put(request.last, into: &head)
@@ -212,30 +221,37 @@ package enum PeerCodec {
   }
 
   private static func put(_ request: AppendRequest, into head: inout [UInt8]) {
-    head.put(request.term)
-    put(request.previous, into: &head)
-    head.put(request.commit)
-    head.put(request.round)
-    head.put(UInt8(request.clearsPromises ? 1 : 0) | UInt8(request.isMember ? 2 : 0))
-    head.put(UInt32(request.entries.count))
-    for entry in request.entries {
-      head.put(entry.term)
-      head.put(entry.kind.rawValue)
-      head.put(entry.payloadBytes)
-      head.put(entry.payloadChecksum.rawValue)
+    head.putFields(45 + 17 * request.entries.count) { fields in
+      fields.put(request.term)
+      put(request.previous, into: &fields)
+      fields.put(request.commit)
+      fields.put(request.round)
+      fields.put(UInt8(request.clearsPromises ? 1 : 0) | UInt8(request.isMember ? 2 : 0))
+      fields.put(UInt32(request.entries.count))
+      for entry in request.entries {
+        fields.put(entry.term)
+        fields.put(entry.kind.rawValue)
+        fields.put(entry.payloadBytes)
+        fields.put(entry.payloadChecksum.rawValue)
+      }
     }
   }
 
   private static func put(_ reply: AppendReply, into head: inout [UInt8]) {
-    head.put(reply.term)
-    head.put(reply.round)
-    head.put(UInt8(reply.mayVote ? 1 : 0))
     switch reply.outcome {
     case .accepted(let match, let verified):
-      head.put(UInt8(1))
-      head.put(match)
-      head.put(verified)
+      head.putFields(34) { fields in
+        fields.put(reply.term)
+        fields.put(reply.round)
+        fields.put(UInt8(reply.mayVote ? 1 : 0))
+        fields.put(UInt8(1))
+        fields.put(match)
+        fields.put(verified)
+      }
     case .rejected(let previous, let hint):
+      head.put(reply.term)
+      head.put(reply.round)
+      head.put(UInt8(reply.mayVote ? 1 : 0))
       head.put(UInt8(0))
       head.put(previous)
       put(hint, into: &head)

@@ -14,20 +14,22 @@ extension Replica {
   mutating func replicate(now: MonotonicTime, hasRoom: (NodeID) -> Bool) {
     var isNewsWaiting = false
     feedDeadline = .never
-    for member in consensus.memberStatuses.map(\.id) {
-      while hasRoom(member), peerReads[member] == nil,
-        let plan = consensus.nextAppend(to: member)
-      {
+    for place in 0..<consensus.followerCount {
+      let member = consensus.follower(at: place)
+      var isHeldUp = peerReads[member] != nil
+      while !isHeldUp, let plan = consensus.nextAppend(to: member), hasRoom(member) {
         if plan.isNews, !isNewsUrgent(for: member), mayWait(now: now) {
           isNewsWaiting = true
           break
         }
-        guard carryOut(plan) else { break }
+        isHeldUp = !carryOut(plan)
       }
       // While what comes next is read, or waits for its time, the member hears from its leader still.
-      if hasRoom(member), let plan = consensus.nextHeartbeat(to: member) { send(plan, []) }
-      if hasRoom(member), !snapshotReads.contains(member),
-        let plan = consensus.nextSnapshotChunk(to: member, now: now)
+      if isHeldUp, let plan = consensus.nextHeartbeat(to: member), hasRoom(member) {
+        send(plan, AppendContent())
+      }
+      if !snapshotReads.contains(member),
+        let plan = consensus.nextSnapshotChunk(to: member, now: now), hasRoom(member)
       {
         snapshotReads.insert(member)
         outputs.append(.readSnapshot(plan))
@@ -56,7 +58,7 @@ extension Replica {
   /// False if the entries must be read from the log first, now or when it is time.
   private mutating func carryOut(_ plan: AppendPlan) -> Bool {
     guard plan.hasEntries else {
-      send(plan, [])
+      send(plan, AppendContent())
       return true
     }
     guard cache.entry(plan.first) != nil else {
@@ -74,17 +76,16 @@ extension Replica {
       outputs.append(.read(read))
       return false
     }
-    feedPaces[plan.to] = nil
-    var entries: [Entry] = []
-    var bytes = 0
+    if !feedPaces.isEmpty { feedPaces[plan.to] = nil }
+    let bytesMax = min(plan.bytesMax, Self.appendBytesMax)
+    var content = AppendContent()
     var index = plan.first
     while index <= plan.last, let entry = cache.entry(index) {
-      bytes += entry.payload.count
-      if !entries.isEmpty, bytes > min(plan.bytesMax, Self.appendBytesMax) { break }
-      entries.append(entry)
+      if !content.headers.isEmpty, content.bytes + entry.payload.count > bytesMax { break }
+      content.add(entry)
       index = index.next
     }
-    send(plan, entries)
+    send(plan, content)
     return true
   }
 
@@ -97,15 +98,14 @@ extension Replica {
     return time
   }
 
-  private mutating func send(_ plan: AppendPlan, _ entries: [Entry]) {
+  private mutating func send(_ plan: AppendPlan, _ content: AppendContent) {
     let request = AppendRequest(
-      term: plan.term, previous: plan.previous, entries: entries.map(\.header),
+      term: plan.term, previous: plan.previous, entries: content.headers,
       commit: plan.commit, round: plan.round, clearsPromises: plan.clearsPromises,
       isMember: plan.isMember)
-    let bytes = entries.reduce(0) { $0 + $1.payload.count }
-    consensus.didSend(plan, through: request.lastIndex, bytes: bytes)
+    consensus.didSend(plan, through: request.lastIndex, bytes: content.bytes)
     outputs.append(
-      .send(to: plan.to, .consensus(.append(request), payloads: entries.map(\.payload))))
+      .send(to: plan.to, .consensus(.append(request), payloads: content.payloads)))
   }
 
   /// Entries that were read for a peer: sent if they are still what it needs.
@@ -113,11 +113,29 @@ extension Replica {
     guard isLeader, let first = entries.first, let plan = consensus.nextAppend(to: peer),
       plan.first == first.index
     else { return }
-    let useful = entries.prefix {
-      $0.index <= plan.last && consensus.term(at: $0.index) == $0.header.term
+    var content = AppendContent()
+    for entry in entries {
+      guard entry.index <= plan.last, consensus.term(at: entry.index) == entry.header.term else {
+        break
+      }
+      content.add(entry)
     }
-    guard !useful.isEmpty else { return }
-    feedPaces[peer]?.fed(useful.reduce(0) { $0 + $1.payload.count })
-    send(plan, Array(useful))
+    guard !content.headers.isEmpty else { return }
+    feedPaces[peer]?.fed(content.bytes)
+    send(plan, content)
+  }
+}
+
+/// The entries of one append as they are sent: headers in the message, payloads behind it.
+private struct AppendContent {
+  private(set) var headers: [EntryHeader] = []
+  private(set) var payloads: [[UInt8]] = []
+  /// Of the payloads.
+  private(set) var bytes = 0
+
+  mutating func add(_ entry: Entry) {
+    headers.append(entry.header)
+    payloads.append(entry.payload)
+    bytes += entry.payload.count
   }
 }

@@ -313,6 +313,17 @@ package struct Replica: ~Copyable {
   package mutating func finishTurn(
     now: MonotonicTime, hasRoom: (NodeID) -> Bool
   ) -> [ReplicaOutput] {
+    var result: [ReplicaOutput] = []
+    finishTurn(now: now, into: &result, hasRoom: hasRoom)
+    return result
+  }
+
+  /// As `finishTurn(now:hasRoom:)`, for a shell that has many turns: `result` is empty, and what memory
+  /// it has serves the next turn.
+  package mutating func finishTurn(
+    now: MonotonicTime, into result: inout [ReplicaOutput], hasRoom: (NodeID) -> Bool
+  ) {
+    invariant(result.isEmpty, "\(result.count) outputs were not carried out")
     turnTime = now
     if isLeader {
       maybeTick(now: now)
@@ -325,9 +336,7 @@ package struct Replica: ~Copyable {
     if isLeader { replicate(now: now, hasRoom: hasRoom) }
     maybeTakeSnapshot()
     cache.trim(needed: min(applied, persisted).next)
-    var result: [ReplicaOutput] = []
     swap(&result, &outputs)
-    return result
   }
 
   /// Lets go of entries that are kept only because they might be asked for: nothing has happened for

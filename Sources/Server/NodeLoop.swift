@@ -72,6 +72,8 @@ struct NodeLoop: ~Copyable {
   var records: RecordSource
   var isAMQPFirst = false
   var storage = StorageQueue()
+  /// What the replica orders in this turn; empty between two.
+  var outputs: [ReplicaOutput] = []
   var phase = Phase.running
   var problems = NodeProblems()
   var pendingChanges: [PendingChange] = []
@@ -202,11 +204,13 @@ struct NodeLoop: ~Copyable {
     for _ in 0..<8 {
       passOn(now: now)
       let ready = peers.withRoom
-      let outputs = replica.finishTurn(now: now, hasRoom: { ready.contains($0) })
+      replica.finishTurn(now: now, into: &outputs, hasRoom: { ready.contains($0) })
       amqp.carryOutEffects(of: &replica, records: &records, now: now)
       gateway.carryOutEffects(of: &replica, now: now)
+      if outputs.isEmpty { return }
       for output in outputs where isTakingPart { carryOut(output, now: now) }
-      if outputs.isEmpty || !isTakingPart { return }
+      outputs.removeAll(keepingCapacity: true)
+      if !isTakingPart { return }
     }
   }
 

@@ -376,10 +376,12 @@ extension ServerFrame {
   private func encodeNews(into bytes: inout [UInt8]) {
     switch self {
     case .confirmed(let first, let count, let message, let copies):
-      bytes.put(first)
-      bytes.put(count)
-      bytes.put(copies)
-      bytes.put(message)
+      bytes.putFields(24) { fields in
+        fields.put(first)
+        fields.put(count)
+        fields.put(copies)
+        fields.put(message)
+      }
     case .publishRefused(let first, let count, let refusal, let detail):
       bytes.put(first)
       bytes.put(count)
