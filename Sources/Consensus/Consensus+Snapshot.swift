@@ -55,7 +55,7 @@ extension Consensus {
   /// The piece of a snapshot that may be sent to `peer` now. The stream is that of `plan.last`.
   package func nextSnapshotChunk(to peer: NodeID, now: MonotonicTime) -> SnapshotPlan? {
     guard role == .leader, let place = progressPlace(peer), progress[place].isConnected,
-      progress[place].mode == .snapshot, let transfer = progress[place].transfer
+      let transfer = progress[place].transfer
     else { return nil }
     if let sentAt = transfer.sentAt, now.since(sentAt) < configuration.electionTimeoutMax {
       return nil

@@ -28,7 +28,7 @@ extension Replica {
       if isHeldUp, let plan = consensus.nextHeartbeat(to: member), hasRoom(member) {
         send(plan, AppendContent())
       }
-      if !snapshotReads.contains(member),
+      if consensus.isFedSnapshot(at: place), !snapshotReads.contains(member),
         let plan = consensus.nextSnapshotChunk(to: member, now: now), hasRoom(member)
       {
         snapshotReads.insert(member)
