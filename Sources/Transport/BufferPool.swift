@@ -14,14 +14,52 @@ import Glibc
   /// A chunk that grew larger than this is given back to malloc.
   static let chunkCapacityMax = 3 * chunkBytes
 
+  /// What lies idle. In one struct: each access to a property of a class costs a check that there is
+  /// no other.
+  private struct Spares {
+    var bufferBytes = 0
+    var chunkBytes = 0
+    /// By size: element n holds those of `bufferBytesMin << n` bytes.
+    var buffers: [[UnsafeMutableRawPointer]] = Array(repeating: [], count: 7)
+    /// All empty.
+    var chunks: [[UInt8]] = []
+
+    mutating func takeBuffer(_ size: KeptSize) -> UnsafeMutableRawBufferPointer? {
+      guard let buffer = buffers[size.index].popLast() else { return nil }
+      bufferBytes -= size.bytes
+      return UnsafeMutableRawBufferPointer(start: buffer, count: size.bytes)
+    }
+
+    /// False if that would be more than `bytesMax`.
+    mutating func keep(
+      _ buffer: UnsafeMutableRawPointer, _ size: KeptSize, bytesMax: Int
+    ) -> Bool {
+      guard bufferBytes + size.bytes <= bytesMax else { return false }
+      bufferBytes += size.bytes
+      buffers[size.index].append(buffer)
+      return true
+    }
+
+    mutating func takeChunk() -> [UInt8]? {
+      guard let chunk = chunks.popLast() else { return nil }
+      chunkBytes -= chunk.capacity
+      return chunk
+    }
+
+    /// Dropped if that would be more than `bytesMax`.
+    mutating func keep(_ chunk: consuming [UInt8], bytesMax: Int) {
+      let capacity = chunk.capacity
+      guard chunkBytes + capacity <= bytesMax else { return }
+      chunkBytes += capacity
+      chunks.append(chunk)
+    }
+  }
+
+  private typealias KeptSize = (bytes: Int, index: Int)
+
   /// Bytes that are kept at most, of buffers and of chunks each.
   private let keptBytesMax: Int
-  private var keptBufferBytes = 0
-  private var keptChunkBytes = 0
-  /// Spare buffers by size: element n holds those of `bufferBytesMin << n` bytes.
-  private var buffers: [[UnsafeMutableRawPointer]] = Array(repeating: [], count: 7)
-  /// Spare chunks, all empty.
-  private var chunks: [[UInt8]] = []
+  private var spares = Spares()
 
   /// `keptBytesMax`: what may lie idle here, of reading and of writing buffers each.
   package init(keptBytesMax: Int = 4 << 20) {
@@ -29,7 +67,7 @@ import Glibc
   }
 
   deinit {
-    for list in buffers { for buffer in list { free(buffer) } }
+    for list in spares.buffers { for buffer in list { free(buffer) } }
   }
 
   /// A buffer of at least `bytes` with any content; the caller gives it back or frees it.
@@ -38,33 +76,24 @@ import Glibc
       // Beyond what is kept, only to whole pages: a 17 MiB frame shall not cost 32 MiB.
       return BufferPool.allocate((bytes + 4095) & ~4095)
     }
-    guard let buffer = buffers[size.index].popLast() else {
-      return BufferPool.allocate(size.bytes)
-    }
-    keptBufferBytes -= size.bytes
-    return UnsafeMutableRawBufferPointer(start: buffer, count: size.bytes)
+    return spares.takeBuffer(size) ?? BufferPool.allocate(size.bytes)
   }
 
   func giveBuffer(_ buffer: UnsafeMutableRawBufferPointer) {
     guard let base = buffer.baseAddress else { return }
     guard let size = BufferPool.keptSize(atLeast: buffer.count), size.bytes == buffer.count,
-      keptBufferBytes + size.bytes <= keptBytesMax
+      spares.keep(base, size, bytesMax: keptBytesMax)
     else {
       free(base)
       return
     }
-    keptBufferBytes += size.bytes
-    buffers[size.index].append(base)
   }
 
   /// An empty array to write to, with room left from its last use if there was one.
   @usableFromInline func takeChunk() -> [UInt8] {
-    guard let chunk = chunks.popLast() else {
-      var chunk: [UInt8] = []
-      chunk.reserveCapacity(BufferPool.bufferBytesMin)
-      return chunk
-    }
-    keptChunkBytes -= chunk.capacity
+    if let chunk = spares.takeChunk() { return chunk }
+    var chunk: [UInt8] = []
+    chunk.reserveCapacity(BufferPool.bufferBytesMin)
     return chunk
   }
 
@@ -72,15 +101,13 @@ import Glibc
     var chunk = used
     chunk.removeAll(keepingCapacity: true)
     let capacity = chunk.capacity
-    guard capacity >= BufferPool.bufferBytesMin, capacity <= BufferPool.chunkCapacityMax,
-      keptChunkBytes + capacity <= keptBytesMax
+    guard capacity >= BufferPool.bufferBytesMin, capacity <= BufferPool.chunkCapacityMax
     else { return }
-    keptChunkBytes += capacity
-    chunks.append(chunk)
+    spares.keep(chunk, bytesMax: keptBytesMax)
   }
 
   /// What lies idle here, bytes.
-  package var keptBytes: Int { keptBufferBytes + keptChunkBytes }
+  package var keptBytes: Int { spares.bufferBytes + spares.chunkBytes }
 
   private static func allocate(_ bytes: Int) -> UnsafeMutableRawBufferPointer {
     guard let base = malloc(bytes) else {
@@ -91,7 +118,7 @@ import Glibc
   }
 
   /// The kept size that has room for `bytes`, and its index; nil if larger than any.
-  private static func keptSize(atLeast bytes: Int) -> (bytes: Int, index: Int)? {
+  private static func keptSize(atLeast bytes: Int) -> KeptSize? {
     guard bytes <= bufferBytesMax else { return nil }
     var size = bufferBytesMin
     var index = 0

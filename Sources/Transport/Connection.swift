@@ -45,43 +45,59 @@ package enum ConnectOutcome: Hashable, Sendable {
 
 /// A TCP connection. Belongs to one thread; closed at the latest when it is released.
 @usableFromInline package final class Connection {
-  private enum State {
+  fileprivate enum State {
     /// With the error that connect(2) answered at once, if any.
     case connecting(ErrorNumber?)
     case open
     case closed
   }
 
-  /// -1 once closed.
-  package private(set) var descriptor: Int32
+  /// All that changes but what is to be sent: each access to a property of a class costs a check that
+  /// there is no other.
+  fileprivate struct Line: ~Copyable {
+    var descriptor: Int32
+    var token: UInt64 = 0
+    var interest: Interest = []
+    var lastReadTime: MonotonicTime
+    var stalledSince: MonotonicTime?
+    var unreadMax: Int
+    var state = State.open
+    var inbound = InboundBuffer()
+
+    var isClosed: Bool {
+      if case .closed = state { true } else { false }
+    }
+  }
+
   /// The other end.
   package let peer: SocketAddress
-  /// What a `Poller` answers for this connection; see `register`.
-  package private(set) var token: UInt64 = 0
-  /// What the owner wants to hear; see `setInterest`.
-  package private(set) var interest: Interest = []
-  /// When bytes arrived last, at first when it was made.
-  package private(set) var lastReadTime: MonotonicTime
-  /// Since when the socket has taken none of the bytes waiting to be sent; nil while none wait.
-  package private(set) var stalledSince: MonotonicTime?
-  /// Unread bytes held at most. Set it to the largest frame that the protocol's state allows.
-  package var unreadMax: Int
-
-  private var state: State
-  private var inbound = InboundBuffer()
+  private var line: Line
   @usableFromInline var outbound: OutboundQueue
   @usableFromInline let pool: BufferPool
+
+  /// -1 once closed.
+  package var descriptor: Int32 { line.descriptor }
+  /// What a `Poller` answers for this connection; see `register`.
+  package var token: UInt64 { line.token }
+  /// What the owner wants to hear; see `setInterest`.
+  package var interest: Interest { line.interest }
+  /// When bytes arrived last, at first when it was made.
+  package var lastReadTime: MonotonicTime { line.lastReadTime }
+  /// Since when the socket has taken none of the bytes waiting to be sent; nil while none wait.
+  package var stalledSince: MonotonicTime? { line.stalledSince }
+  /// Unread bytes held at most. Set it to the largest frame that the protocol's state allows.
+  package var unreadMax: Int {
+    get { line.unreadMax }
+    set { line.unreadMax = newValue }
+  }
 
   init(
     adopting descriptor: Int32, peer: SocketAddress, options: ConnectionOptions,
     pool: BufferPool, now: MonotonicTime
   ) {
-    self.descriptor = descriptor
     self.peer = peer
     self.pool = pool
-    lastReadTime = now
-    state = .open
-    unreadMax = options.unreadMax
+    line = Line(descriptor: descriptor, lastReadTime: now, unreadMax: options.unreadMax)
     outbound = OutboundQueue(limit: options.outboundLimit)
     options.apply(to: descriptor)
   }
@@ -111,13 +127,13 @@ package enum ConnectOutcome: Hashable, Sendable {
     let error = ErrorNumber.current
     // An interrupted connect goes on like one in progress.
     let goesOn = result == 0 || error.rawValue == EINPROGRESS || error.rawValue == EINTR
-    connection.state = .connecting(goesOn ? nil : error)
+    connection.line.state = .connecting(goesOn ? nil : error)
     return connection
   }
 
   /// What became of connecting; `.connected` also if that was long ago.
   package func finishConnect() -> ConnectOutcome {
-    guard case .connecting(let refused) = state else {
+    guard case .connecting(let refused) = line.state else {
       return isClosed ? .failed(ErrorNumber(EBADF)) : .connected
     }
     if let refused { return .failed(refused) }
@@ -127,17 +143,15 @@ package enum ConnectOutcome: Hashable, Sendable {
     // Connecting to a free port of its own range, a socket may meet itself (both ends open at
     // once): there is nobody at that address.
     if other == localAddress { return .failed(ErrorNumber(ECONNREFUSED)) }
-    state = .open
+    line.state = .open
     return .connected
   }
 
   package var isConnecting: Bool {
-    if case .connecting = state { true } else { false }
+    if case .connecting = line.state { true } else { false }
   }
 
-  package var isClosed: Bool {
-    if case .closed = state { true } else { false }
-  }
+  package var isClosed: Bool { line.isClosed }
 
   /// The own end; nil once closed.
   package var localAddress: SocketAddress? {
@@ -147,12 +161,12 @@ package enum ConnectOutcome: Hashable, Sendable {
   /// Closes at once; what was not sent is lost. May be called again.
   package func close() {
     guard !isClosed else { return }
-    state = .closed
-    closeDescriptor(descriptor)
-    descriptor = -1
-    interest = []
-    stalledSince = nil
-    inbound.release(to: pool)
+    closeDescriptor(line.descriptor)
+    line.state = .closed
+    line.descriptor = -1
+    line.interest = []
+    line.stalledSince = nil
+    line.inbound.release(to: pool)
     outbound.release(to: pool)
     outbound.limit = 0
   }
@@ -161,7 +175,7 @@ package enum ConnectOutcome: Hashable, Sendable {
   /// that may still be sending: shut down, then read and drop until `.closed`. Closing with unread
   /// bytes would reset the connection and could take the last word away from the peer.
   package func shutdownOutput() {
-    guard case .open = state else { return }
+    guard case .open = line.state else { return }
     // It fails only if the peer is gone already, which reading tells.
     _ = shutdown(descriptor, Int32(SHUT_WR))
   }
@@ -183,15 +197,15 @@ extension Connection {
     with poller: Poller, token: UInt64, interest: Interest
   ) throws(ErrorNumber) {
     try poller.add(descriptor, token: token, interest: interest)
-    self.token = token
-    self.interest = interest
+    line.token = token
+    line.interest = interest
   }
 
   /// Changes what `poller` watches for; a system call only if it differs.
   package func setInterest(_ interest: Interest, poller: Poller) {
-    guard interest != self.interest, !isClosed else { return }
-    poller.modify(descriptor, token: token, interest: interest)
-    self.interest = interest
+    guard interest != line.interest, !isClosed else { return }
+    poller.modify(line.descriptor, token: line.token, interest: interest)
+    line.interest = interest
   }
 }
 
@@ -199,6 +213,51 @@ extension Connection {
 extension Connection {
   /// Reads once, at most `limit` bytes, behind what is unread. Reads of 64 to 256 KiB cost least.
   package func read(limit: Int = 256 << 10, now: MonotonicTime) -> ReadOutcome {
+    line.read(limit: limit, pool: pool, now: now)
+  }
+
+  /// Bytes read and not consumed.
+  package var unreadBytes: Int { line.inbound.unreadBytes }
+
+  /// The bytes read and not consumed, in one piece. Valid until the next `read`, `consume`,
+  /// `expect`, `trim` or `close`.
+  package var unread: UnsafeRawBufferPointer { line.inbound.unread }
+
+  /// Calls `body` with the bytes read and not consumed. It must not read, consume or close.
+  package func withUnread<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
+    body(line.inbound.unread)
+  }
+
+  /// Drops the first `count` unread bytes. Parse all that is there and consume it at once.
+  package func consume(_ count: Int) {
+    line.inbound.consume(count, pool: pool)
+  }
+
+  /// Makes room for a frame of `frameBytes`, of which the first are unread already, so that a
+  /// large one is not moved as it grows. At most `unreadMax`.
+  package func expect(_ frameBytes: Int) {
+    invariant(
+      frameBytes <= line.unreadMax,
+      "a frame of \(frameBytes) bytes where \(line.unreadMax) are allowed")
+    guard !isClosed else { return }
+    line.inbound.reserve(frameBytes, pool: pool)
+  }
+
+  /// How much of the frame is missing that `expect` was told of; 0 if it is there, or none was told.
+  package var missingBytes: Int { line.inbound.missingBytes }
+
+  /// Gives back memory that the unread bytes do not need. For connections that have been silent in
+  /// the middle of a frame; without unread bytes none is held anyway.
+  package func trim() {
+    line.inbound.trim(pool: pool)
+  }
+
+  /// Memory held for unread bytes.
+  package var inboundCapacity: Int { line.inbound.capacity }
+}
+
+extension Connection.Line {
+  fileprivate mutating func read(limit: Int, pool: BufferPool, now: MonotonicTime) -> ReadOutcome {
     guard !isClosed else { return .closed }
     let free = inbound.room(unreadMax: unreadMax, pool: pool)
     guard free.count > 0 else { return .full }
@@ -219,44 +278,6 @@ extension Connection {
     if count == 0 { return .closed }
     return error.rawValue == EAGAIN ? .wouldBlock : .failed(error)
   }
-
-  /// Bytes read and not consumed.
-  package var unreadBytes: Int { inbound.unreadBytes }
-
-  /// The bytes read and not consumed, in one piece. Valid until the next `read`, `consume`,
-  /// `expect`, `trim` or `close`.
-  package var unread: UnsafeRawBufferPointer { inbound.unread }
-
-  /// Calls `body` with the bytes read and not consumed. It must not read, consume or close.
-  package func withUnread<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
-    body(inbound.unread)
-  }
-
-  /// Drops the first `count` unread bytes. Parse all that is there and consume it at once.
-  package func consume(_ count: Int) {
-    inbound.consume(count, pool: pool)
-  }
-
-  /// Makes room for a frame of `frameBytes`, of which the first are unread already, so that a
-  /// large one is not moved as it grows. At most `unreadMax`.
-  package func expect(_ frameBytes: Int) {
-    invariant(
-      frameBytes <= unreadMax, "a frame of \(frameBytes) bytes where \(unreadMax) are allowed")
-    guard !isClosed else { return }
-    inbound.reserve(frameBytes, pool: pool)
-  }
-
-  /// How much of the frame is missing that `expect` was told of; 0 if it is there, or none was told.
-  package var missingBytes: Int { inbound.missingBytes }
-
-  /// Gives back memory that the unread bytes do not need. For connections that have been silent in
-  /// the middle of a frame; without unread bytes none is held anyway.
-  package func trim() {
-    inbound.trim(pool: pool)
-  }
-
-  /// Memory held for unread bytes.
-  package var inboundCapacity: Int { inbound.capacity }
 }
 
 // Writing.
@@ -299,24 +320,20 @@ extension Connection {
   /// Queues a frame of several pieces, all of it or nothing: a copy of `head`, then the `payloads`
   /// as in `append(shared:)`. False if the queue is full or the connection closed.
   package func append(frame head: [UInt8], shared payloads: [[UInt8]]) -> Bool {
-    guard hasRoom else { return false }
-    let limit = outbound.limit
-    outbound.limit = .max
-    defer { outbound.limit = limit }
-    return append(head) && payloads.allSatisfy { append(shared: $0) }
+    outbound.append(frame: head, shared: payloads, pool: pool)
   }
 
   /// Sends what is queued, many pieces with one system call. `.flushed` if there was nothing.
   package func flush(now: MonotonicTime) -> WriteOutcome {
     guard pendingBytes > 0 else { return .flushed }
-    guard case .open = state else { return .blocked }
-    let (progress, sent) = outbound.flush(descriptor, pool: pool)
+    guard case .open = line.state else { return .blocked }
+    let (progress, sent) = outbound.flush(line.descriptor, pool: pool)
     switch progress {
     case .flushed:
-      stalledSince = nil
+      line.stalledSince = nil
       return .flushed
     case .blocked:
-      if sent > 0 || stalledSince == nil { stalledSince = now }
+      if sent > 0 || line.stalledSince == nil { line.stalledSince = now }
       return .blocked
     case .failed(let error):
       return .failed(error)

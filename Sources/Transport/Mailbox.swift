@@ -74,7 +74,7 @@
   @inlinable func swapOut(into messages: inout [Message], then wakeUp: MailboxWakeUp) {
     // What the receiver has dealt with is released here, not under the lock, and its room serves
     // for the next messages.
-    messages.removeAll(keepingCapacity: true)
+    if !messages.isEmpty { messages.removeAll(keepingCapacity: true) }
     lock.withLock {
       if self.wakeUp == .sent { event.clear() }
       self.wakeUp = wakeUp

@@ -71,6 +71,16 @@ import Glibc
     return true
   }
 
+  /// Queues a copy of `head`, then the `payloads` as in `append(shared:)`: all of it, or nothing if the
+  /// queue is full.
+  mutating func append(frame head: [UInt8], shared payloads: [[UInt8]], pool: BufferPool) -> Bool {
+    guard write(pool: pool, { $0.append(contentsOf: head) }) else { return false }
+    let limit = self.limit
+    self.limit = .max
+    defer { self.limit = limit }
+    return payloads.allSatisfy { append(shared: $0, range: 0..<$0.count, pool: pool) }
+  }
+
   /// Makes what is in the current chunk a piece, so that something else can follow.
   @usableFromInline mutating func seal() {
     let range = currentStart..<current.count
