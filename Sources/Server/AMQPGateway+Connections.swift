@@ -91,12 +91,14 @@ extension AMQPGateway {
   // MARK: Time
 
   var nextDeadline: MonotonicTime {
-    // What was gathered behind the last `passOn` has to go.
-    if needsTurn || relay.isOpen { return MonotonicTime(0) }
+    if wantsTurn { return MonotonicTime(0) }
     return min(
       nextSweep, acceptPausedUntil ?? .never, deliverRetry,
       min(relay.nextDeadline, reads.nextDeadline, output.deadline))
   }
+
+  /// What was gathered behind the last `passOn` has to go.
+  var wantsTurn: Bool { needsTurn || relay.isOpen }
 
   /// Time passed. To be called in every turn before `passOn`.
   mutating func tick(now: MonotonicTime, replica: inout Replica) {

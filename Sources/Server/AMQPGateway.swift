@@ -300,7 +300,7 @@ struct AMQPGateway: ~Copyable {
       carryOut(list, of: client, now: now, replica: &replica)
       position += 1
     }
-    deferred.removeAll(keepingCapacity: true)
+    if position > 0 { deferred.removeAll(keepingCapacity: true) }
   }
 
   /// Has the connection flushed at the end of the turn.
@@ -319,7 +319,7 @@ struct AMQPGateway: ~Copyable {
       flush(client, now: now)
       position += 1
     }
-    touched.removeAll(keepingCapacity: true)
+    if position > 0 { touched.removeAll(keepingCapacity: true) }
     boundOutput(now: now)
   }
 

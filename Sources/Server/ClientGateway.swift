@@ -266,7 +266,7 @@ extension ClientGateway {
       flush(client, now: now)
       position += 1
     }
-    touched.removeAll(keepingCapacity: true)
+    if position > 0 { touched.removeAll(keepingCapacity: true) }
     boundOutput(now: now)
   }
 

@@ -130,12 +130,16 @@ struct CommandRelay {
   }
 
   /// The next bundle for the present leader; nil if it was given all.
-  func next() -> [UInt8]? {
+  func next() -> [UInt8]? { placeOfNext.map { bundles[$0].bytes } }
+
+  var hasNext: Bool { placeOfNext != nil }
+
+  private var placeOfNext: Int? {
     guard let first = bundles.first else { return nil }
     let next = max(sentThrough + 1, first.sequence)
     guard next - first.sequence < window else { return nil }
     let place = Int(next - first.sequence)
-    return place < bundles.count ? bundles[place].bytes : nil
+    return place < bundles.count ? place : nil
   }
 
   /// The bundle that `next` gave is on its way.

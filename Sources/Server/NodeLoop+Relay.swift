@@ -69,6 +69,9 @@ extension NodeLoop {
     askForIndex(of: leader, now: now)
   }
 
+  /// Whether something was gathered, or waits for room that there may be now.
+  var hasToPassOn: Bool { amqp.wantsTurn || amqp.relay.hasNext || !desk.inbox.isEmpty }
+
   private mutating func noticeRelayLeader(now: MonotonicTime) {
     let term = replica.consensus.term
     guard replica.leader != desk.leader || term != desk.term else { return }

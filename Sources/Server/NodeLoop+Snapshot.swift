@@ -98,10 +98,12 @@ extension NodeLoop {
   }
 
   mutating func releaseIdleSources(now: MonotonicTime) {
-    for failed in failedStreams where failed.retryAt <= now {
-      replica.snapshotUnreadable(failed.plan, failed.reason)
+    if !failedStreams.isEmpty {
+      for failed in failedStreams where failed.retryAt <= now {
+        replica.snapshotUnreadable(failed.plan, failed.reason)
+      }
+      failedStreams.removeAll { $0.retryAt <= now }
     }
-    failedStreams.removeAll { $0.retryAt <= now }
     guard !sourceDeadlines.isEmpty else { return }
     for (peer, deadline) in sourceDeadlines where deadline <= now { releaseSource(of: peer) }
   }

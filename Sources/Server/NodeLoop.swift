@@ -69,6 +69,9 @@ struct NodeLoop: ~Copyable {
   var amqp: AMQPGateway
   var desk = RelayDesk()
   var peers: PeerLinks
+  /// Room for what is asked for in every turn.
+  var peerEvents: [PeerEvent] = []
+  var peersWithRoom: [NodeID] = []
   var records: RecordSource
   var isAMQPFirst = false
   var storage = StorageQueue()
@@ -177,7 +180,11 @@ struct NodeLoop: ~Copyable {
       flush(now: now)
     }
     continueStopping(now: now)
-    return hasWritten || (isTakingPart && (replica.hasMore || records.isSpent))
+    if peers.hasEvents { return true }
+    guard isTakingPart else { return false }
+    // What was written may have committed a change.
+    return replica.hasMore || records.isSpent || storage.mayGoOn
+      || (hasWritten && !pendingChanges.isEmpty)
   }
 
   /// Sends what is queued for clients and peers.
@@ -198,19 +205,24 @@ struct NodeLoop: ~Copyable {
     }
   }
 
-  /// Lets the replica finish its turn and does what it asks, until it asks nothing more: reading
-  /// the log back, for example, gives it more to apply.
+  /// Lets the replica finish its turn and does what it asks, until nothing comes of that at once:
+  /// reading the log back, for example, gives it more to apply.
   private mutating func carryOutReplica(now: MonotonicTime) {
     for _ in 0..<8 {
       passOn(now: now)
-      let ready = peers.withRoom
+      peers.listWithRoom(into: &peersWithRoom)
+      let ready = peersWithRoom
       replica.finishTurn(now: now, into: &outputs, hasRoom: { ready.contains($0) })
       amqp.carryOutEffects(of: &replica, records: &records, now: now)
       gateway.carryOutEffects(of: &replica, now: now)
+      var goesOn = hasToPassOn || gateway.needsTurn
       if outputs.isEmpty { return }
-      for output in outputs where isTakingPart { carryOut(output, now: now) }
+      for output in outputs where isTakingPart {
+        carryOut(output, now: now)
+        goesOn = goesOn || output.isAnsweredAtOnce
+      }
       outputs.removeAll(keepingCapacity: true)
-      if !isTakingPart { return }
+      if !goesOn || !isTakingPart { return }
     }
   }
 
@@ -230,7 +242,12 @@ struct NodeLoop: ~Copyable {
   }
 
   private mutating func takePeerEvents(now: MonotonicTime) {
-    for event in peers.takeEvents() where isTakingPart {
+    guard peers.hasEvents else { return }
+    var events: [PeerEvent] = []
+    swap(&events, &peerEvents)
+    defer { swap(&events, &peerEvents) }
+    peers.takeEvents(into: &events)
+    for event in events where isTakingPart {
       switch event {
       case .connected(let node):
         replica.peerConnected(node, now: now)
@@ -351,5 +368,15 @@ struct NodeLoop: ~Copyable {
     }
     log.info("stopped")
     phase = .ended(exitCode: 0)
+  }
+}
+
+extension ReplicaOutput {
+  /// Whether carrying it out may give the replica something to do before anything else happens.
+  fileprivate var isAnsweredAtOnce: Bool {
+    switch self {
+    case .store, .send: false
+    default: true
+    }
   }
 }

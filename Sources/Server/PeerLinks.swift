@@ -53,7 +53,8 @@ struct PeerLinks: ~Copyable {
 
   /// A connection that another node dialled, to listen on.
   private struct Accepted {
-    var connection: Connection
+    let token: UInt64
+    let connection: Connection
     var isPreambleRead = false
     var isLastFrameLarge = false
     var node: NodeID?
@@ -67,7 +68,8 @@ struct PeerLinks: ~Copyable {
   private let pool = BufferPool()
   private var nextToken = PeerLinks.tokenSpace + 1
   private var dialled: [Dialled] = []
-  private var accepted: [UInt64: Accepted] = [:]
+  /// A few more than `dialled` at most: looked through rather than looked up.
+  private var accepted: [Accepted] = []
   /// Host names that the resolver was asked for and has not answered.
   private var lookups: Set<String> = []
   /// The one of them that is a guest's: strangers must not keep the resolver from the members.
@@ -161,7 +163,7 @@ struct PeerLinks: ~Copyable {
   /// Its time is over, unless it still speaks to this node: then it may want an answer.
   private mutating func leave(_ place: Int) {
     let node = dialled[place].node
-    guard accepted.values.contains(where: { $0.node == node }) else { return remove(place) }
+    guard accepted.contains(where: { $0.node == node }) else { return remove(place) }
     dialled[place].leavesAt = .never
     dialled[place].isGuest = true
   }
@@ -170,12 +172,11 @@ struct PeerLinks: ~Copyable {
     dialled.contains { $0.node == node && $0.isReady }
   }
 
-  /// The nodes whose connection is there and takes more. Asked for in every turn: no link is copied.
-  var withRoom: [NodeID] {
-    var nodes: [NodeID] = []
-    nodes.reserveCapacity(dialled.count)
+  /// Lists the nodes whose connection is there and takes more. Asked for in every turn: no link is
+  /// copied.
+  func listWithRoom(into nodes: inout [NodeID]) {
+    nodes.removeAll(keepingCapacity: true)
     for place in dialled.indices where hasRoom(at: place) { nodes.append(dialled[place].node) }
-    return nodes
   }
 
   func hasRoom(_ node: NodeID) -> Bool {
@@ -188,38 +189,35 @@ struct PeerLinks: ~Copyable {
 
   var nextDeadline: MonotonicTime {
     var deadline = MonotonicTime.never
-    for link in dialled {
-      deadline = min(deadline, link.leavesAt)
-      if link.connection == nil, link.resolved != nil || mayLookUp(link) {
-        deadline = min(deadline, link.nextAttempt)
+    for place in dialled.indices {
+      deadline = min(deadline, dialled[place].leavesAt)
+      if dialled[place].connection == nil, dialled[place].resolved != nil || mayLookUp(place) {
+        deadline = min(deadline, dialled[place].nextAttempt)
       }
     }
-    for link in accepted.values where link.node == nil {
-      deadline = min(deadline, link.since + configuration.timeouts.handshake)
+    for place in accepted.indices where accepted[place].node == nil {
+      deadline = min(deadline, accepted[place].since + configuration.timeouts.handshake)
     }
     return deadline
   }
 
-  mutating func takeEvents() -> [PeerEvent] {
-    var taken: [PeerEvent] = []
+  var hasEvents: Bool { !events.isEmpty }
+
+  /// Replaces `taken` by what there is to tell, in order. Its room serves for what comes next.
+  mutating func takeEvents(into taken: inout [PeerEvent]) {
+    taken.removeAll(keepingCapacity: true)
     swap(&taken, &events)
-    return taken
   }
 
   // MARK: Sending
 
   /// Queues a frame. Dropped if there is no connection or its queue is full: consensus sends again.
-  mutating func send(_ envelope: PeerEnvelope, to node: NodeID) {
-    guard let link = dialled.first(where: { $0.node == node }), link.isReady,
-      let connection = link.connection
-    else { return }
-    Self.put(envelope, into: connection)
-  }
+  func send(_ envelope: PeerEnvelope, to node: NodeID) { _ = offer(envelope, to: node) }
 
   /// Queues a frame that nobody sends again; false if there is no connection with room for it.
   func offer(_ envelope: PeerEnvelope, to node: NodeID) -> Bool {
-    guard let link = dialled.first(where: { $0.node == node }), link.isReady,
-      let connection = link.connection
+    guard let place = dialled.firstIndex(where: { $0.node == node }), dialled[place].isReady,
+      let connection = dialled[place].connection
     else { return false }
     return Self.put(envelope, into: connection)
   }
@@ -260,9 +258,11 @@ struct PeerLinks: ~Copyable {
         hangUp(place, "it takes no bytes", now: now)
       }
     }
-    for (token, link) in accepted
-    where link.node == nil && now.since(link.since) > configuration.timeouts.handshake {
-      dropAccepted(token, "it did not introduce itself in time", now: now)
+    for place in accepted.indices.reversed()
+    where accepted[place].node == nil
+      && now.since(accepted[place].since) > configuration.timeouts.handshake
+    {
+      dropAccepted(place, "it did not introduce itself in time", now: now)
     }
   }
 
@@ -270,7 +270,8 @@ struct PeerLinks: ~Copyable {
   mutating func takeUnresolved(now: MonotonicTime) -> [String] {
     var names: [String] = []
     var guest: (name: String, since: MonotonicTime)?
-    for link in dialled where link.nextAttempt <= now && mayLookUp(link) {
+    for place in dialled.indices where mayLookUp(place) && dialled[place].nextAttempt <= now {
+      let link = dialled[place]
       if !link.isGuest {
         lookups.insert(link.address)
         names.append(link.address)
@@ -287,9 +288,10 @@ struct PeerLinks: ~Copyable {
   }
 
   /// Whether its name is to be looked up once its time has come.
-  private func mayLookUp(_ link: Dialled) -> Bool {
-    link.connection == nil && link.resolved == nil && !lookups.contains(link.address)
-      && !(link.isGuest && guestLookup != nil)
+  private func mayLookUp(_ place: Int) -> Bool {
+    dialled[place].connection == nil && dialled[place].resolved == nil
+      && !lookups.contains(dialled[place].address)
+      && !(dialled[place].isGuest && guestLookup != nil)
   }
 
   /// The resolver's answer. A name is looked up again after every failed attempt to connect.
@@ -358,15 +360,15 @@ struct PeerLinks: ~Copyable {
 
   /// Whether it is told on this connection who this node is, once that is there.
   func isDialling(_ token: UInt64) -> Bool {
-    dialled.contains { $0.connection?.token == token && !$0.isReady }
+    dialled.contains { !$0.isReady && $0.connection?.token == token }
   }
 
   /// - Parameter introduction: wanted where `isDialling`.
   mutating func handle(_ event: PollEvent, now: MonotonicTime, introduction: Introduction?) {
     if event.token == Self.listenerToken {
       acceptPeers(now: now)
-    } else if accepted[event.token] != nil {
-      readAccepted(event.token, now: now)
+    } else if let place = accepted.firstIndex(where: { $0.token == event.token }) {
+      readAccepted(place, now: now)
     } else if let place = dialled.firstIndex(where: { $0.connection?.token == event.token }) {
       handleDialled(place, event, now: now, introduction: introduction)
     }
@@ -421,8 +423,10 @@ struct PeerLinks: ~Copyable {
       // Members, and a few that are on their way in or out: of more the eldest stranger goes.
       if accepted.count >= 4 * dialled.count + 16 {
         let members = Set(dialled.filter { !$0.isGuest }.map(\.node))
-        let strangers = accepted.filter { $0.value.node.map { !members.contains($0) } ?? true }
-        guard let eldest = strangers.min(by: { $0.key < $1.key })?.key else {
+        // They are in the order in which they came.
+        guard
+          let eldest = accepted.firstIndex(where: { $0.node.map { !members.contains($0) } ?? true })
+        else {
           connection.close()
           continue
         }
@@ -430,7 +434,7 @@ struct PeerLinks: ~Copyable {
       }
       do {
         try connection.register(with: poller, token: nextToken, interest: .read)
-        accepted[nextToken] = Accepted(connection: connection, since: now)
+        accepted.append(Accepted(token: nextToken, connection: connection, since: now))
         nextToken += 1
       } catch {
         connection.close()
@@ -438,26 +442,27 @@ struct PeerLinks: ~Copyable {
     }
   }
 
-  private mutating func readAccepted(_ token: UInt64, now: MonotonicTime) {
-    guard let connection = accepted[token]?.connection else { return }
+  private mutating func readAccepted(_ start: Int, now: MonotonicTime) {
+    var place = start
+    let connection = accepted[place].connection
     // A few reads a turn, so that one peer cannot keep the loop from the others.
     for _ in 0..<4 {
-      let outcome = connection.read(limit: readLimit(token, connection), now: now)
-      if let reason = takeFrames(token, connection, now: now) {
-        dropAccepted(token, reason, now: now)
+      let outcome = connection.read(limit: readLimit(place, connection), now: now)
+      if let reason = takeFrames(&place, connection, now: now) {
+        dropAccepted(place, reason, now: now)
         return
       }
       switch outcome {
       case .read(let count) where count >= Self.readMax || connection.missingBytes > 0: continue
       case .read, .wouldBlock: return
       case .full:
-        dropAccepted(token, "its frame is larger than allowed", now: now)
+        dropAccepted(place, "its frame is larger than allowed", now: now)
         return
       case .closed:
-        dropAccepted(token, "closed by the peer", now: now)
+        dropAccepted(place, "closed by the peer", now: now)
         return
       case .failed(let error):
-        dropAccepted(token, "\(error)", now: now)
+        dropAccepted(place, "\(error)", now: now)
         return
       }
     }
@@ -469,25 +474,27 @@ struct PeerLinks: ~Copyable {
 
   /// How much is read at once. Where large frames come one behind the other, only the beginning of the
   /// next: the rest goes where it can stay.
-  private func readLimit(_ token: UInt64, _ connection: Connection) -> Int {
+  private func readLimit(_ place: Int, _ connection: Connection) -> Int {
     if connection.missingBytes > 0 { return 2 * Self.readMax }
-    return accepted[token]?.isLastFrameLarge == true && connection.unreadBytes == 0
+    return accepted[place].isLastFrameLarge && connection.unreadBytes == 0
       ? 4 << 10 : Self.readMax
   }
 
   /// Takes all whole frames; a reason to close the connection if one is wrong.
+  ///
+  /// - Parameter place: of the connection; another one if older ones end by what it says.
   private mutating func takeFrames(
-    _ token: UInt64, _ connection: Connection, now: MonotonicTime
+    _ place: inout Int, _ connection: Connection, now: MonotonicTime
   ) -> String? {
-    let reason = takeWholeFrames(token, connection, now: now)
+    if let reason = takeWholeFrames(&place, connection, now: now) { return reason }
     // Only a member is given much room, once: others could ask for it in any name.
-    if reason == nil, let node = accepted[token]?.node, isMember(node), connection.unreadBytes > 0,
+    if connection.unreadBytes > 0, let node = accepted[place].node, isMember(node),
       let size = try? PeerCodec.frameSize(of: connection.unread), size >= Self.largeFrameBytes
     {
-      accepted[token]?.isLastFrameLarge = true
+      accepted[place].isLastFrameLarge = true
       if size > connection.unreadBytes { connection.expect(size) }
     }
-    return reason
+    return nil
   }
 
   private func isMember(_ node: NodeID) -> Bool {
@@ -495,12 +502,12 @@ struct PeerLinks: ~Copyable {
   }
 
   private mutating func takeWholeFrames(
-    _ token: UInt64, _ connection: Connection, now: MonotonicTime
+    _ place: inout Int, _ connection: Connection, now: MonotonicTime
   ) -> String? {
     var offset = 0
     defer { connection.consume(offset) }
     let bytes = connection.unread
-    if accepted[token]?.isPreambleRead == false {
+    if !accepted[place].isPreambleRead {
       switch Preamble(reading: bytes) {
       case .incomplete: return nil
       case .peer: break
@@ -508,42 +515,43 @@ struct PeerLinks: ~Copyable {
       case .unknownVersion(let version): return "it speaks version \(version)"
       case .foreign(let name): return "it speaks \(name.rawValue)"
       }
-      accepted[token]?.isPreambleRead = true
+      accepted[place].isPreambleRead = true
       offset = Preamble.byteCount
     }
     do {
-      while true {
+      while offset < bytes.count {
         let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
         guard let (envelope, byteCount) = try PeerCodec.decode(rest) else {
           return nil
         }
         offset += byteCount
-        accepted[token]?.isLastFrameLarge = byteCount >= Self.largeFrameBytes
-        if let reason = take(envelope, token, now: now) { return reason }
+        accepted[place].isLastFrameLarge = byteCount >= Self.largeFrameBytes
+        if let reason = take(envelope, &place, now: now) { return reason }
       }
+      return nil
     } catch {
       return "\(error)"
     }
   }
 
   private mutating func take(
-    _ envelope: PeerEnvelope, _ token: UInt64, now: MonotonicTime
+    _ envelope: PeerEnvelope, _ place: inout Int, now: MonotonicTime
   ) -> String? {
-    if case .introduction(let introduction) = envelope, accepted[token]?.node == nil {
+    if case .introduction(let introduction) = envelope, accepted[place].node == nil {
       guard introduction.cluster == configuration.cluster.description else {
         return "it belongs to cluster \(introduction.cluster)"
       }
       guard introduction.node != configuration.node else {
         return "it says that it is node \(introduction.node), which is this one"
       }
-      for (other, link) in accepted where link.node == introduction.node {
+      for other in accepted.indices.reversed() where accepted[other].node == introduction.node {
         // The newer connection counts; the older one may not have noticed yet that it is dead.
-        accepted[other] = nil
-        link.connection.close()
+        accepted.remove(at: other).connection.close()
+        if other < place { place -= 1 }
       }
-      accepted[token]?.node = introduction.node
+      accepted[place].node = introduction.node
     }
-    guard let node = accepted[token]?.node else { return "it did not introduce itself" }
+    guard let node = accepted[place].node else { return "it did not introduce itself" }
     if case .introduction(let introduction) = envelope, introduction.node == node {
       answer(introduction, now: now)
     }
@@ -551,8 +559,8 @@ struct PeerLinks: ~Copyable {
     return nil
   }
 
-  private mutating func dropAccepted(_ token: UInt64, _ reason: String, now: MonotonicTime) {
-    guard let link = accepted.removeValue(forKey: token) else { return }
+  private mutating func dropAccepted(_ place: Int, _ reason: String, now: MonotonicTime) {
+    let link = accepted.remove(at: place)
     link.connection.close()
     guard let node = link.node else {
       log.info("connection from \(link.connection.peer) dropped: \(reason)")
@@ -572,9 +580,9 @@ struct PeerLinks: ~Copyable {
     isClosed = true
     listener = nil
     for link in dialled { link.connection?.close() }
-    for link in accepted.values { link.connection.close() }
+    for link in accepted { link.connection.close() }
     dialled = []
-    accepted = [:]
+    accepted = []
     events = []
   }
 }

@@ -48,6 +48,9 @@ struct StorageQueue {
 
   var isIdle: Bool { current == nil && requests.isEmpty }
 
+  /// Whether `next` would stage something.
+  var mayGoOn: Bool { current == nil && !requests.isEmpty }
+
   mutating func add(_ request: StorageRequest) {
     if case .operations(let tickets, let operations) = request {
       waitingBytes += Self.byteCount(of: operations)

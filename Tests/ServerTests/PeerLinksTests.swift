@@ -47,7 +47,9 @@ import Wire
       for event in events { links.handle(event, now: now, introduction: introduction) }
       links.tick(now: now)
       links.flush(now: now)
-      received += links.takeEvents()
+      var told: [PeerEvent] = []
+      links.takeEvents(into: &told)
+      received += told
     }
 
     mutating func dial(_ other: UInt32, _ address: String) {
@@ -156,7 +158,7 @@ import Wire
       // One at a time and behind each other, as the connection has room.
       var isTaken = false
       for _ in 0..<5000 where !isTaken {
-        isTaken = leader.links.withRoom.contains(NodeID(2))
+        isTaken = leader.links.hasRoom(NodeID(2))
         if isTaken { leader.links.send(envelope, to: NodeID(2)) }
         leader.turn()
         if number % 3 == 0 { member.turn() }
