@@ -325,13 +325,17 @@ struct AMQPGateway: ~Copyable {
 
   /// Closes those who make others wait by not reading.
   private mutating func boundOutput(now: MonotonicTime) {
+    if output.closesSomebody(now: now) { closeNonReaders(now: now) }
+    if output.goesOn { needsTurn = true }
+  }
+
+  private mutating func closeNonReaders(now: MonotonicTime) {
     for client in output.takeNonReaders(among: clients, now: now) {
       log.warning(
         "AMQP: closed \(client.connection.peer): \(client.countedOutput) bytes wait for it to read, and"
           + " \(output.bytes) for all")
       drop(client)
     }
-    if output.goesOn { needsTurn = true }
   }
 
   mutating func flush(_ client: AMQPClient, now: MonotonicTime) {

@@ -272,6 +272,11 @@ extension ClientGateway {
 
   /// Closes those who make others wait by not reading.
   private mutating func boundOutput(now: MonotonicTime) {
+    if output.closesSomebody(now: now) { closeNonReaders(now: now) }
+    if output.goesOn { needsTurn = true }
+  }
+
+  private mutating func closeNonReaders(now: MonotonicTime) {
     for client in output.takeNonReaders(among: clients, now: now) {
       log.warning(
         "closed \(client.connection.peer): \(client.countedOutput) bytes wait for it to read, and"
@@ -279,7 +284,6 @@ extension ClientGateway {
       counters.faults += 1
       drop(client)
     }
-    if output.goesOn { needsTurn = true }
   }
 
   mutating func flush(_ client: ClientConnection, now: MonotonicTime) {

@@ -90,6 +90,11 @@ extension NodeLoop {
   /// (G12): these stop taking it from theirs. What they have gathered by then, at most
   /// `CommandRelay.waitingBytesMax` each, still goes: acknowledgements stand among it.
   private mutating func passOnRefusal(now: MonotonicTime) {
+    if gateway.noSpace == nil, desk.toldRefusal == nil, desk.refusals.isEmpty,
+      amqp.blockedBecause == nil
+    {
+      return  // As mostly.
+    }
     var reason: String?
     if replica.isLeader {
       reason = gateway.noSpace

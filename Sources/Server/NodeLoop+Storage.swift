@@ -128,6 +128,8 @@ extension NodeLoop {
     gateway.noSpace = reasonForNoSpace()
     if let reason = gateway.noSpace, !wasFull { log.warning("publishes are refused: \(reason)") }
     if wasFull, gateway.noSpace == nil { log.info("publishes are taken again") }
+    // Other nodes are to hear it too.
+    if wasFull != (gateway.noSpace != nil) { gateway.needsTurn = true }
     // Consuming goes on and writes little, so no snapshot falls due by size; but only behind a
     // snapshot can the log be cleaned.
     if gateway.noSpace != nil, now >= reliefDeadline {

@@ -174,7 +174,7 @@ struct NodeLoop: ~Copyable {
     }
     flush(now: now)
     let hasWritten = startStorage(now: now)
-    if hasWritten, isTakingPart {
+    if hasWritten, isTakingPart, replica.hasMore || isRoomAwaited {
       // What was written here is acknowledged before anything else is looked for.
       carryOutReplica(now: now)
       flush(now: now)
@@ -185,6 +185,11 @@ struct NodeLoop: ~Copyable {
     // What was written may have committed a change.
     return replica.hasMore || records.isSpent || storage.mayGoOn
       || (hasWritten && !pendingChanges.isEmpty)
+  }
+
+  /// Whether somebody waits for room in the replica, which what was written may have made.
+  private var isRoomAwaited: Bool {
+    hasToPassOn || !gateway.paused.isEmpty || !amqp.paused.isEmpty
   }
 
   /// Sends what is queued for clients and peers.

@@ -65,6 +65,7 @@ struct OutputBudget {
   private var share: Int { commonMax / (connections + 1) }
   private var overrunBytes: Int { bytesMax + answerBytes }
   private var isFull: Bool { bytes >= commonMax }
+  private var isOverrun: Bool { bytes > overrunBytes }
   /// Nothing more is written in this turn of the loop.
   var isTurnOver: Bool { turnBytesLeft <= 0 }
   /// More can be written in another turn, without waiting for anybody to read.
@@ -73,6 +74,9 @@ struct OutputBudget {
   var deadline: MonotonicTime {
     stuckSince.map { $0 + ClientGatewayLimits.outputPatience } ?? .never
   }
+
+  /// Whether somebody is to be closed now, so that others get something; mostly nobody.
+  func closesSomebody(now: MonotonicTime) -> Bool { isOverrun || now >= deadline }
 
   /// Notes what a connection has waiting. `counted` is what was noted before.
   mutating func count(_ connection: Connection, _ counted: inout Int) {
@@ -117,12 +121,12 @@ struct OutputBudget {
     }
   }
 
-  /// Who is to be closed now, so that others get something; mostly nobody.
+  /// Whom to close where `closesSomebody`.
   mutating func takeNonReaders<Client: OutputHolder>(
     among clients: borrowing IntegerMap<Client>, now: MonotonicTime
   ) -> [Client] {
-    let isOverrun = bytes > overrunBytes
-    guard isOverrun || now >= deadline else { return [] }
+    guard closesSomebody(now: now) else { return [] }
+    let isOverrun = isOverrun
     stuckSince = nil
     // There is room again since it was last written.
     guard isOverrun || isFull else { return [] }
