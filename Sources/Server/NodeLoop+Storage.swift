@@ -131,8 +131,8 @@ extension NodeLoop {
     // Other nodes are to hear it too.
     if wasFull != (gateway.noSpace != nil) { gateway.needsTurn = true }
     // Consuming goes on and writes little, so no snapshot falls due by size; but only behind a
-    // snapshot can the log be cleaned.
-    if gateway.noSpace != nil, now >= reliefDeadline {
+    // snapshot can the log be cleaned. What waits to be removed already comes first.
+    if gateway.noSpace != nil, now >= reliefDeadline, !store.holdsDeadFiles {
       reliefDeadline = now + Self.reliefPause
       if !replica.takeSnapshot() { makeSnapshotPossible(now: now) }
     }
