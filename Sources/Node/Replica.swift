@@ -197,6 +197,7 @@ package struct Replica: ~Copyable {
   package var hasMore: Bool {
     !outputs.isEmpty || !operations.isEmpty
       || (applied < consensus.commit && applyRead == nil)
+      || (!batch.isEmpty && isLeader && !consensus.isHandingOver)
   }
 
   /// What this node says of itself to its peers.

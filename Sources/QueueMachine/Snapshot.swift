@@ -26,19 +26,31 @@
 import Base
 
 /// Why bytes are no snapshot that this version can read.
-package enum SnapshotError: Error, Equatable, Sendable {
+package enum SnapshotError: Error, Equatable, Sendable, CustomStringConvertible {
   /// Not a snapshot of queues at all.
   case notASnapshot
   /// Written by a version that this one does not know.
   case unknownFormat(UInt32)
   /// The bytes end early, contradict themselves, or do not have their checksum.
   case damaged(String)
+
+  package var description: String {
+    switch self {
+    case .notASnapshot: "this is no snapshot of queues"
+    case .unknownFormat(let format):
+      "the snapshot of the queues has format \(format), which another version of Skein wrote: this one reads"
+        + " \(SnapshotFormat.versionWithoutRuns) and \(SnapshotFormat.version)"
+    case .damaged(let how): "the snapshot of the queues is damaged: \(how)"
+    }
+  }
 }
 
 enum SnapshotFormat {
   /// "SKQM"
   static let magic: UInt32 = 0x4d51_4b53
   static let version: UInt32 = 12
+  /// The last one that had all messages of a line as they lie in memory: read, not written.
+  static let versionWithoutRuns: UInt32 = 11
 }
 
 /// A machine's state at one moment, which the running machine no longer changes. Shares memory with

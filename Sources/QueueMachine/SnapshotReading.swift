@@ -6,7 +6,7 @@ import Base
 extension MachineState {
   init(snapshot: UnsafeRawBufferPointer, limits: MachineLimits) throws(SnapshotError) {
     self.init(limits: limits)
-    var reader = try Self.checked(snapshot)
+    var (format, reader) = try Self.checked(snapshot)
     do {
       appliedIndex = try reader.identifier()
       clock = try reader.identifier()
@@ -15,7 +15,7 @@ extension MachineState {
       tokenFloor = try reader.integer()
       var targets: [(slot: Int, target: QueueID)] = []
       for _ in 0..<(try reader.integer(UInt32.self)) {
-        let (queue, target) = try Self.queue(of: appliedIndex, &reader)
+        let (queue, target) = try Self.queue(of: appliedIndex, format, &reader)
         let slot = queues.insert(queue)
         keptHeaderBytes += queue.headerBytes
         queueSlots.insert(slot, for: UInt64(queue.id.rawValue))
@@ -42,17 +42,20 @@ extension MachineState {
     guard reader.isAtEnd else { throw .damaged("\(reader.remaining) bytes too many") }
   }
 
-  /// Checks what surrounds the state; returns a reader behind the format number.
+  /// Checks what surrounds the state; returns the format and a reader behind it.
   private static func checked(
     _ snapshot: UnsafeRawBufferPointer
-  ) throws(SnapshotError) -> ByteReader {
+  ) throws(SnapshotError) -> (UInt32, ByteReader) {
     var reader = ByteReader(UnsafeRawBufferPointer(rebasing: snapshot.dropLast(4)))
+    let format: UInt32
     do {
       guard try reader.integer(UInt32.self) == SnapshotFormat.magic else {
         throw SnapshotError.notASnapshot
       }
-      let version = try reader.integer(UInt32.self)
-      guard version == SnapshotFormat.version else { throw SnapshotError.unknownFormat(version) }
+      format = try reader.integer(UInt32.self)
+      guard format == SnapshotFormat.version || format == SnapshotFormat.versionWithoutRuns else {
+        throw SnapshotError.unknownFormat(format)
+      }
     } catch let error as SnapshotError {
       throw error
     } catch {
@@ -62,11 +65,11 @@ extension MachineState {
     let stored = UInt32(
       littleEndian: snapshot.loadUnaligned(fromByteOffset: snapshot.count - 4, as: UInt32.self))
     guard stored == Checksum(of: reader.bytes).rawValue else { throw .damaged("checksum") }
-    return reader
+    return (format, reader)
   }
 
   private static func queue(
-    of applied: LogIndex, _ reader: inout ByteReader
+    of applied: LogIndex, _ format: UInt32, _ reader: inout ByteReader
   ) throws -> (queue: QueueState, target: QueueID) {
     var queue = QueueState()
     queue.id = try reader.key()
@@ -90,7 +93,7 @@ extension MachineState {
     queue.ready = ReadyQueue(levels: levels)
     for number in 0..<levels {
       let passedOver = levels == 1 ? 0 : try reader.integer(UInt32.self)
-      var level = try ReadyLevel(of: applied, decoding: &reader)
+      var level = try ReadyLevel(of: applied, format, decoding: &reader)
       if queue.settings.keyLimit > 0 { try level.readTurns(&reader) }
       level.forEach { message in
         queue.bytes += message.size
@@ -264,21 +267,6 @@ enum SnapshotFault: Error {
   case reference
   /// Runs of waiting messages that no queue can have.
   case run
-}
-
-extension Waiting {
-  fileprivate init(decoding reader: inout ByteReader) throws {
-    self.init(idBits: try reader.integer(), packed: try reader.integer())
-    if id.rawValue == 0 { throw SnapshotFault.reference }
-  }
-}
-
-extension ReadyLevel {
-  fileprivate init(of applied: LogIndex, decoding reader: inout ByteReader) throws {
-    self.init()
-    line = try WaitingLine(try reader.integer(), of: applied, decoding: &reader)
-    for _ in 0..<(try reader.integer(UInt64.self)) { giveBack(try Waiting(decoding: &reader)) }
-  }
 }
 
 extension ReadyLevel {

@@ -95,7 +95,8 @@ extension WaitingLine {
       guard count > 0, count <= missing else { throw SnapshotFault.run }
       missing -= count
       for _ in 0..<count {
-        // In the order of their ids: what is no line ends early, however many a run says it has.
+        // In the order of their ids, all of entries that there were. A snapshot with right checksums that
+        // a node did not write could still ask for more memory than there is.
         guard let next = step.next(after: last), next.id > last.id, next.id.entry <= applied else {
           throw SnapshotFault.run
         }
@@ -103,6 +104,28 @@ extension WaitingLine {
         last = next
       }
     }
+  }
+}
+
+extension Waiting {
+  init(decoding reader: inout ByteReader) throws {
+    self.init(idBits: try reader.integer(), packed: try reader.integer())
+    if id.rawValue == 0 { throw SnapshotFault.reference }
+  }
+}
+
+extension ReadyLevel {
+  init(
+    of applied: LogIndex, _ format: UInt32, decoding reader: inout ByteReader
+  ) throws {
+    self.init()
+    let inLine: UInt64 = try reader.integer()
+    if format == SnapshotFormat.versionWithoutRuns {
+      for _ in 0..<inLine { append(try Waiting(decoding: &reader)) }
+    } else {
+      line = try WaitingLine(inLine, of: applied, decoding: &reader)
+    }
+    for _ in 0..<(try reader.integer(UInt64.self)) { giveBack(try Waiting(decoding: &reader)) }
   }
 }
 

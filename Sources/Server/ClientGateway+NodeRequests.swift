@@ -59,6 +59,9 @@ extension ClientGateway {
     return true
   }
 
+  /// Whether `takeRequests` would give some.
+  var hasRequests: Bool { !nodeRequests.isEmpty }
+
   /// The requests since the last call; each is to be answered, now or later.
   mutating func takeRequests() -> [NodeRequest] {
     guard !nodeRequests.isEmpty else { return [] }

@@ -43,6 +43,8 @@ struct CommandRelay {
   private(set) var appliedThrough: UInt64 = 0
   /// Where in `open` begins what belongs into one entry, however much it is; nil if nothing does.
   private var heldStart: Int?
+  /// Nothing goes to a leader any more.
+  private var isEnded = false
   /// When something was last sent anew or applied.
   private var lastProgress = MonotonicTime(0)
 
@@ -65,6 +67,7 @@ struct CommandRelay {
 
   /// Gathers commands that belong into one entry; `encode` appends them with `CommandWriter`.
   mutating func append(_ encode: (inout [UInt8]) -> Void) {
+    if isEnded { return }
     beginBundle()
     let start = open.count
     encode(&open)
@@ -73,6 +76,7 @@ struct CommandRelay {
 
   /// Until `release` all commands go into one bundle, and so into one entry.
   mutating func hold() {
+    if isEnded { return }
     beginBundle()
     heldStart = open.count
   }
@@ -100,6 +104,15 @@ struct CommandRelay {
       open.append(contentsOf: commands)
     }
     if open.count >= Self.bundleBytes { close() }
+  }
+
+  /// The node takes no part any more: what was gathered goes nowhere, and nothing more is gathered.
+  mutating func end() {
+    isEnded = true
+    open = []
+    heldStart = nil
+    bundles = RingBuffer()
+    waitingBytes = 0
   }
 
   /// Whether the stream has begun.

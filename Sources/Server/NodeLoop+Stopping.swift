@@ -21,6 +21,7 @@ extension NodeLoop {
     peers.close()
     // Nothing that their clients want is carried out here any more; elsewhere it is.
     amqp.beginShutdown(now: now, replica: &replica)
+    amqp.relay.end()
     replica.halt()
   }
 

@@ -183,7 +183,7 @@ struct NodeLoop: ~Copyable {
     if peers.hasEvents { return true }
     guard isTakingPart else { return false }
     // What was written may have committed a change.
-    return replica.hasMore || records.isSpent || storage.mayGoOn
+    return replica.hasMore || records.isSpent || storage.mayGoOn || gateway.hasRequests
       || (hasWritten && !pendingChanges.isEmpty)
   }
 
@@ -250,7 +250,11 @@ struct NodeLoop: ~Copyable {
     guard peers.hasEvents else { return }
     var events: [PeerEvent] = []
     swap(&events, &peerEvents)
-    defer { swap(&events, &peerEvents) }
+    defer {
+      // What they carried is not to stay until the next ones come.
+      events.removeAll(keepingCapacity: true)
+      swap(&events, &peerEvents)
+    }
     peers.takeEvents(into: &events)
     for event in events where isTakingPart {
       switch event {

@@ -117,6 +117,28 @@ struct TestClient {
     #expect(others[1].replica?.applied == after)
   }
 
+  @Test("What was gathered wants a turn, but not while leadership is handed over")
+  func gatheredWantsATurn() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    let leader = try #require(cluster.leader)
+    cluster.run(until: "nothing is left to do") { _ in leader.replica?.hasMore == false }
+    leader.replica?.submit(now: cluster.now) {
+      CommandWriter.loseSession(SessionID(9), into: &$0)
+    }
+    #expect(leader.replica?.hasMore == true)
+    let before = leader.replica?.applied ?? .zero
+    cluster.run(until: "it is carried out") { _ in
+      leader.replica?.hasMore == false && (leader.replica?.applied ?? .zero) > before
+    }
+    try leader.replica?.transferLeadership(to: nil, now: cluster.now)
+    _ = leader.replica?.finishTurn(now: cluster.now, hasRoom: { _ in false })
+    leader.replica?.submit(now: cluster.now) {
+      CommandWriter.loseSession(SessionID(9), into: &$0)
+    }
+    #expect(leader.replica?.hasMore == false)
+  }
+
   @Test("A new cluster forms, elects a leader, and everybody votes")
   func forms() {
     let cluster = ReplicaCluster(3)

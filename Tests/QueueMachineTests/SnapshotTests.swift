@@ -120,6 +120,16 @@ enum Transcript {
     #expect(taken >= 3)
   }
 
+  /// Nodes go on from the data that the version before them wrote.
+  @Test func theFormerFormatIsRead() throws {
+    let former = FormerSnapshot.bytes
+    #expect(former[4] == 11)
+    let machine = try QueueMachine(snapshot: former, limits: Script.limits)
+    let now = Transcript.snapshot(seed: 11, steps: 120)
+    #expect(machine.freeze().encoded() == now)
+    #expect(now.count < former.count)
+  }
+
   @Test func damagedSnapshotIsRefused() {
     let bytes = Transcript.snapshot(seed: 2, steps: 30)
     for count in 0..<bytes.count {

@@ -45,6 +45,19 @@ import Testing
     #expect(relay.waitingBytes == 0 && relay.next() == nil)
   }
 
+  /// A node that takes no part any more hears of ended connections still.
+  @Test func whatHasEndedGathersNothingAndWantsNoTurn() {
+    var relay = filled(2)
+    relay.append { CommandWriter.loseSession(SessionID(3), into: &$0) }
+    relay.end()
+    relay.hold()
+    relay.append { CommandWriter.loseSession(SessionID(4), into: &$0) }
+    relay.release()
+    relay.close()
+    #expect(!relay.isOpen && relay.next() == nil && relay.waitingBytes == 0)
+    #expect(relay.nextDeadline == .never)
+  }
+
   @Test func whatIsNotAppliedForLongGoesAgain() throws {
     var relay = filled(1)
     relay.didSend(now: now)
