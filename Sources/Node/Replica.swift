@@ -234,59 +234,6 @@ package struct Replica: ~Copyable {
 
   // MARK: Commands
 
-  /// Gathers a command for the next entry of this leader. `encode` appends it with `CommandWriter`.
-  ///
-  /// The shell checks `isLeader` and `hasRoom` before; it refuses by name otherwise.
-  @inlinable package mutating func submit(
-    now: MonotonicTime, _ encode: (inout [UInt8]) -> Void
-  ) {
-    beginBatch()
-    appendToBatch(encode)
-    if isBatchFull { proposeBatch(now: now) }
-  }
-
-  @usableFromInline mutating func beginBatch() {
-    if batch.isEmpty {
-      batch.reserveCapacity(4096)
-      CommandWriter.beginBatch(into: &batch)
-    }
-  }
-
-  @usableFromInline mutating func appendToBatch(_ encode: (inout [UInt8]) -> Void) {
-    encode(&batch)
-  }
-
-  @usableFromInline var isBatchFull: Bool { batch.count >= configuration.batchBytesMax }
-
-  /// Proposes what was gathered as one entry.
-  @usableFromInline mutating func proposeBatch(now: MonotonicTime) {
-    // While leadership is handed over the batch waits: it is proposed if that fails, and dropped
-    // like all that was not proposed if it succeeds.
-    guard !batch.isEmpty else { return }
-    checkBatch()
-    guard let position = consensus.propose() else { return }
-    var payload: [UInt8] = []
-    swap(&payload, &batch)
-    CommandWriter.setStamp(clock.reading(at: now), of: &payload)
-    keep(Entry(position: position, kind: .commands, payload: payload))
-  }
-
-  /// What cannot be applied must not reach the log: it would stop every replica, and again whenever
-  /// one starts. Too many commands or messages are no bug: apply refuses what is too much.
-  private func checkBatch() {
-    batch.withUnsafeBytes { bytes in
-      do throws(CommandBatchError) {
-        try CommandBatch.check(bytes)
-      } catch {
-        switch error {
-        case .tooManyCommands, .tooManyPublishes: break
-        case .tooLarge, .truncated, .unknownCommand, .malformed:
-          stopForBug("commands that cannot be applied were to be proposed: \(error)")
-        }
-      }
-    }
-  }
-
   /// Puts an entry of this leader or of its own leader into cache and storage batch.
   mutating func keep(_ entry: Entry) {
     cache.append(entry)

@@ -117,6 +117,30 @@ struct TestClient {
     #expect(others[1].replica?.applied == after)
   }
 
+  @Test("Small entries take no more memory than the cache counts")
+  func smallEntriesHaveNoRoomToSpare() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.startAll()
+    let leader = try #require(cluster.leader)
+    for _ in 0..<20 {
+      let before = leader.replica?.applied ?? .zero
+      leader.replica?.submit(now: cluster.now) {
+        CommandWriter.loseSession(SessionID(9), into: &$0)
+      }
+      cluster.run(until: "it is carried out") { _ in (leader.replica?.applied ?? .zero) > before }
+    }
+    for node in cluster.nodes {
+      var index = node.replica?.cache.firstIndex ?? .zero
+      var kept = 0
+      while let payload = node.replica?.cache.entry(index)?.payload {
+        #expect(payload.capacity <= payload.count + 64)
+        kept += 1
+        index = index.next
+      }
+      #expect(kept >= 20)
+    }
+  }
+
   @Test("What was gathered wants a turn, but not while leadership is handed over")
   func gatheredWantsATurn() throws {
     let cluster = ReplicaCluster(3)
