@@ -208,10 +208,6 @@ extension LogStore {
     return job
   }
 
-  /// Dead files stay until a stream that may read them is released: a further snapshot would make
-  /// no room meanwhile, and take some.
-  package var holdsDeadFiles: Bool { pins > 0 && !dead.isEmpty }
-
   /// A stream of the snapshot in force with the records that it refers to; nil without one. Give it
   /// back with `release`: until then no file is removed.
   package func snapshotSource(live: @escaping LiveRecords) -> SnapshotSource? {

@@ -42,7 +42,7 @@ extension Replica {
 
   /// A batch up to this size is copied, bytes: the entry, which the cache keeps, has no room to spare then, and
   /// the memory that the batch grew into is there for the next one.
-  private static var copiedBatchMax: Int { 32 << 10 }
+  static var copiedBatchMax: Int { 32 << 10 }
 
   private mutating func takeBatch() -> [UInt8] {
     var payload: [UInt8] = []

@@ -307,7 +307,7 @@ package struct Replica: ~Copyable {
 
   /// Commands gathered by a leader that is none any more: nobody was told anything of them.
   mutating func dropBatch() {
-    batch.removeAll(keepingCapacity: true)
+    batch.removeAll(keepingCapacity: batch.count <= Self.copiedBatchMax)
   }
 
   /// Everything for the disk since the last turn as one batch.

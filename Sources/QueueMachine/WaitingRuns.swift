@@ -121,7 +121,13 @@ extension ReadyLevel {
     self.init()
     let inLine: UInt64 = try reader.integer()
     if format == SnapshotFormat.versionWithoutRuns {
-      for _ in 0..<inLine { append(try Waiting(decoding: &reader)) }
+      var last = MessageID(rawValue: 0)
+      for _ in 0..<inLine {
+        let message = try Waiting(decoding: &reader)
+        guard message.id > last, message.id.entry <= applied else { throw SnapshotFault.run }
+        append(message)
+        last = message.id
+      }
     } else {
       line = try WaitingLine(inLine, of: applied, decoding: &reader)
     }

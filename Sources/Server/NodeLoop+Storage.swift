@@ -130,9 +130,11 @@ extension NodeLoop {
     if wasFull, gateway.noSpace == nil { log.info("publishes are taken again") }
     // Other nodes are to hear it too.
     if wasFull != (gateway.noSpace != nil) { gateway.needsTurn = true }
+    // Files that a stream held may have become free since.
+    if gateway.noSpace != nil { startUpkeep(now: now) }
     // Consuming goes on and writes little, so no snapshot falls due by size; but only behind a
-    // snapshot can the log be cleaned. What waits to be removed already comes first.
-    if gateway.noSpace != nil, now >= reliefDeadline, !store.holdsDeadFiles {
+    // snapshot can the log be cleaned.
+    if gateway.noSpace != nil, now >= reliefDeadline {
       reliefDeadline = now + Self.reliefPause
       if !replica.takeSnapshot() { makeSnapshotPossible(now: now) }
     }

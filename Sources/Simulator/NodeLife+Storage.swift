@@ -162,7 +162,7 @@ extension NodeLife {
       + max(store.snapshot?.byteCount ?? 0, snapshotWantedBytes)
     store.keepsSpares = free >= needed
     hasNoSpace = free + store.figures.reusableBytes < needed
-    if hasNoSpace, now >= reliefDeadline, !store.holdsDeadFiles {
+    if hasNoSpace, now >= reliefDeadline {
       reliefDeadline = now + .seconds(2)
       replica.takeSnapshot()
     }

@@ -128,6 +128,11 @@ enum Transcript {
     let now = Transcript.snapshot(seed: 11, steps: 120)
     #expect(machine.freeze().encoded() == now)
     #expect(now.count < former.count)
+    for count in stride(from: 0, to: former.count, by: 7) {
+      #expect(throws: SnapshotError.self) {
+        _ = try QueueMachine(snapshot: Array(former[..<count])).clock
+      }
+    }
   }
 
   @Test func damagedSnapshotIsRefused() {

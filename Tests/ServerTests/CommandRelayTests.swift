@@ -48,6 +48,8 @@ import Testing
   /// A node that takes no part any more hears of ended connections still.
   @Test func whatHasEndedGathersNothingAndWantsNoTurn() {
     var relay = filled(2)
+    relay.didSend(now: now)
+    #expect(relay.nextDeadline < .never)
     relay.append { CommandWriter.loseSession(SessionID(3), into: &$0) }
     relay.end()
     relay.hold()
