@@ -60,10 +60,12 @@ package struct RestoredReplica: Sendable {
 }
 
 /// Numbers the storage batches; reported done in order.
-package struct StoreTicket: Hashable, Sendable, Comparable {
+package struct StoreTicket: Hashable, Sendable, Strideable {
   package let number: UInt64
-  package static func < (left: StoreTicket, right: StoreTicket) -> Bool {
-    left.number < right.number
+
+  package func distance(to other: StoreTicket) -> Int { number.distance(to: other.number) }
+  package func advanced(by count: Int) -> StoreTicket {
+    StoreTicket(number: number.advanced(by: count))
   }
 }
 

@@ -62,9 +62,10 @@ extension NodeLoop {
     guard isTakingPart else { return }
     markerDeadline = now + Self.markerPause
     checkSpace(now: now)
-    switch followUp {
-    case .stored(let tickets):
+    switch consume followUp {
+    case .stored(let tickets?):
       for ticket in tickets { replica.stored(ticket, now: now) }
+    case .stored(nil): break
     case .marker:
       markerDeadline = .never
     case .snapshotInForce(let request):

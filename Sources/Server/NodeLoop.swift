@@ -276,7 +276,7 @@ struct NodeLoop: ~Copyable {
   private mutating func carryOut(_ output: ReplicaOutput, now: MonotonicTime) {
     switch output {
     case .store(let ticket, let operations):
-      storage.add(.operations([ticket], operations))
+      storage.add(operations, for: ticket)
     case .send(let peer, let envelope):
       peers.send(envelope, to: peer)
     case .read(let read):
@@ -308,11 +308,11 @@ struct NodeLoop: ~Copyable {
       repair(ranges, references, bodies)
     case .memoryLost:
       store.memoryWasLost()
-      storage.add(.operations([], []))
+      storage.add([])
     case .memoryRestored:
       store.memoryIsRestored()
       problems.memoryIsRestored(isLogWhole: replica.consensus.hardState.floor == .zero)
-      storage.add(.operations([], []))
+      storage.add([])
     case .logMended:
       log.info("the log again holds all that this node ever acknowledged")
       problems.logIsMended()

@@ -9,7 +9,7 @@ import Transport
 
 /// What is to be staged next. Staging order is the order on disk.
 enum StorageRequest {
-  case operations([StoreTicket], [LogOperation])
+  case operations(StorageBatch)
   case marker
   case snapshot(SnapshotWriter, SnapshotRequest)
   case cleaning(CleaningJob)
@@ -17,9 +17,40 @@ enum StorageRequest {
   case install(SnapshotReceiver, SnapshotChunk)
 }
 
+/// Operations that are staged together.
+struct StorageBatch {
+  /// Of all that wait for it, one behind the other; nil if nobody does.
+  private(set) var tickets: ClosedRange<StoreTicket>?
+  private(set) var operations: [LogOperation]
+  /// Payload bytes of the operations.
+  private(set) var byteCount: Int
+
+  init(_ operations: [LogOperation], for ticket: StoreTicket?) {
+    tickets = ticket.map { $0...$0 }
+    self.operations = operations
+    byteCount = operations.reduce(0) { sum, operation in
+      guard case .append(let entries) = operation else { return sum }
+      return entries.reduce(sum) { $0 + $1.payload.count }
+    }
+  }
+
+  mutating func append(_ later: StorageBatch) {
+    if let own = tickets, let others = later.tickets {
+      invariant(
+        own.upperBound.advanced(by: 1) == others.lowerBound,
+        "ticket \(others.lowerBound.number) behind \(own.upperBound.number)")
+      tickets = own.lowerBound...others.upperBound
+    } else {
+      tickets = tickets ?? later.tickets
+    }
+    operations += later.operations
+    byteCount += later.byteCount
+  }
+}
+
 /// What follows when a write job is durable.
 enum StorageFollowUp: Sendable {
-  case stored([StoreTicket])
+  case stored(ClosedRange<StoreTicket>?)
   case marker
   case snapshotInForce(SnapshotRequest)
   case rewritten
@@ -28,8 +59,10 @@ enum StorageFollowUp: Sendable {
 
 struct StorageQueue {
   private var requests = RingBuffer<StorageRequest>()
-  /// The job that is on its way to the disk and what follows it.
-  private(set) var current: (job: WriteJob, followUp: StorageFollowUp)?
+  /// The operations that came behind all of `requests`.
+  private var batch: StorageBatch?
+  /// What follows the job that is on its way to the disk.
+  private var current: StorageFollowUp?
   /// Payload bytes of the operations that wait.
   private(set) var waitingBytes = 0
   /// A snapshot was superfluous by the time it was to be put in force.
@@ -40,65 +73,69 @@ struct StorageQueue {
   /// Whether what is on its way is a batch of operations or a marker: nothing that takes long
   /// whatever its size.
   var isCurrentSmall: Bool {
-    switch current?.followUp {
+    switch current {
     case .stored, .marker: true
     default: false
     }
   }
 
-  var isIdle: Bool { current == nil && requests.isEmpty }
+  var isIdle: Bool { current == nil && !isWaiting }
 
   /// Whether `next` would stage something.
-  var mayGoOn: Bool { current == nil && !requests.isEmpty }
+  var mayGoOn: Bool { current == nil && isWaiting }
+
+  private var isWaiting: Bool { batch != nil || !requests.isEmpty }
+
+  /// Operations, and the ticket of who waits for them.
+  mutating func add(_ operations: [LogOperation], for ticket: StoreTicket? = nil) {
+    let added = StorageBatch(operations, for: ticket)
+    waitingBytes += added.byteCount
+    if batch == nil { batch = added } else { batch?.append(added) }
+  }
 
   mutating func add(_ request: StorageRequest) {
-    if case .operations(let tickets, let operations) = request {
-      waitingBytes += Self.byteCount(of: operations)
-      if case .operations(var earlier, var gathered)? = requests.last {
-        // Let go of the queue's own copy, so that nothing is copied by appending.
-        _ = requests.popLast()
-        earlier.append(contentsOf: tickets)
-        gathered.append(contentsOf: operations)
-        requests.append(.operations(earlier, gathered))
-        return
-      }
-    }
+    if let batch = batch.take() { requests.append(.operations(batch)) }
     requests.append(request)
   }
 
   /// Stages the next request, if none is on its way; nil if there is nothing to do.
   mutating func next(from store: LogStore) -> WriteJob? {
     guard current == nil else { return nil }
-    while let request = requests.popFirst() {
-      let staged = stage(request, store)
-      if let job = staged.job {
-        current = (job, staged.followUp)
-        return job
-      }
-      if case .snapshotInForce = staged.followUp { hasDroppedSnapshot = true }
+    while !requests.isEmpty {
+      if let job = stageFirst(store) { return job }
     }
-    return nil
+    guard let batch = batch.take() else { return nil }
+    return stage(batch, store)
   }
 
-  private mutating func stage(
-    _ request: StorageRequest, _ store: LogStore
-  ) -> (job: WriteJob?, followUp: StorageFollowUp) {
-    switch request {
-    case .operations(let tickets, let operations):
-      waitingBytes -= Self.byteCount(of: operations)
-      return (store.stage(operations), .stored(tickets))
+  private mutating func stage(_ batch: StorageBatch, _ store: LogStore) -> WriteJob {
+    waitingBytes -= batch.byteCount
+    current = .stored(batch.tickets)
+    return store.stage(batch.operations)
+  }
+
+  /// Stages the first of `requests`; nil if that needs no writing.
+  private mutating func stageFirst(_ store: LogStore) -> WriteJob? {
+    let job: WriteJob?
+    let followUp: StorageFollowUp
+    switch requests.popFirst() {
+    case nil: return nil
+    case .operations(let batch): return stage(batch, store)
     case .marker:
-      return (store.stageMarker(), .marker)
+      (job, followUp) = (store.stageMarker(), .marker)
     case .snapshot(let writer, let request):
-      return (store.stage(writer), .snapshotInForce(request))
-    case .cleaning(let job):
-      return (store.stage(job), .rewritten)
-    case .repair(let job):
+      (job, followUp) = (store.stage(writer), .snapshotInForce(request))
+      if job == nil { hasDroppedSnapshot = true }
+    case .cleaning(let done):
+      (job, followUp) = (store.stage(done), .rewritten)
+    case .repair(let done):
       stagedRepairs += 1
-      return (store.stage(job), .rewritten)
+      (job, followUp) = (store.stage(done), .rewritten)
     case .install(let receiver, let chunk):
-      return (store.stage(receiver), .installed(chunk))
+      (job, followUp) = (store.stage(receiver), .installed(chunk))
     }
+    if job != nil { current = followUp }
+    return job
   }
 
   /// Whether a snapshot was dropped since this was asked last.
@@ -114,16 +151,5 @@ struct StorageQueue {
   }
 
   /// The current job came back from the disk.
-  mutating func takeCurrent() -> StorageFollowUp {
-    let followUp = current?.followUp ?? .marker
-    current = nil
-    return followUp
-  }
-
-  private static func byteCount(of operations: [LogOperation]) -> Int {
-    operations.reduce(0) { sum, operation in
-      guard case .append(let entries) = operation else { return sum }
-      return entries.reduce(sum) { $0 + $1.payload.count }
-    }
-  }
+  mutating func takeCurrent() -> StorageFollowUp { current.take() ?? .marker }
 }
