@@ -67,6 +67,8 @@ package protocol FileHandle: AnyObject, Sendable {
   var path: String { get }
   /// Writes the pieces one behind the other from `offset`; all of it or a failure.
   func write(_ pieces: [[UInt8]], at offset: UInt64) throws(StorageFailure)
+  /// The same of one piece.
+  func write(_ bytes: [UInt8], at offset: UInt64) throws(StorageFailure)
   /// Fills the buffer from `offset`; fewer bytes only at the end of the file.
   func read(
     into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64
@@ -137,6 +139,10 @@ extension FileSystem {
 }
 
 extension FileHandle {
+  package func write(_ bytes: [UInt8], at offset: UInt64) throws(StorageFailure) {
+    try write([bytes], at: offset)
+  }
+
   package func willRead(_ bytes: UInt64, at offset: UInt64) {}
 
   package func withBytes<Result>(

@@ -183,6 +183,22 @@ final class LinuxFile: FileHandle, DirectoryLock {
     }
   }
 
+  func write(_ bytes: [UInt8], at offset: UInt64) throws(StorageFailure) {
+    var done = 0
+    while done < bytes.count {
+      let written = bytes.withUnsafeBytes { bytes in
+        // SAFETY: the call reads the bytes that are left; nothing is written through the pointer.
+        let rest = UnsafeMutableRawBufferPointer(
+          mutating: UnsafeRawBufferPointer(rebasing: bytes[done...]))
+        var slice = iovec(iov_base: rest.baseAddress, iov_len: rest.count)
+        return Int(skein_write_at(descriptor, &slice, 1, Int64(offset) + Int64(done)))
+      }
+      if written == -Int(EINTR) { continue }
+      guard written >= 0 else { throw StorageFailure(.write, path, code: Int32(-written)) }
+      done += written
+    }
+  }
+
   private func writeAll(_ slices: inout [iovec], at start: UInt64) throws(StorageFailure) {
     var offset = start
     var next = 0

@@ -26,7 +26,8 @@ final class LinuxLogFile: FileHandle, @unchecked Sendable {
   private let descriptor: Int32
   private var fileBytes: UInt64
   private var buffer = UnsafeMutableRawBufferPointer(start: nil, count: 0)
-  /// The file has the buffer's first `tail` bytes at `tailStart`, a block's beginning; nil: unknown.
+  /// The file has the buffer's first `tail` bytes at `tailStart`, a block's beginning; what the buffer has
+  /// behind them in that block is zero. nil: unknown.
   private var tailStart: UInt64?
   private var tail = 0
   /// False where the file system turned out to want the page cache.
@@ -53,12 +54,22 @@ final class LinuxLogFile: FileHandle, @unchecked Sendable {
   var path: String { file.path }
 
   func write(_ pieces: [[UInt8]], at offset: UInt64) throws(StorageFailure) {
+    try writeAll(pieces, at: offset)
+  }
+
+  func write(_ bytes: [UInt8], at offset: UInt64) throws(StorageFailure) {
+    try writeAll(CollectionOfOne(bytes), at: offset)
+  }
+
+  private func writeAll(
+    _ pieces: some Collection<[UInt8]>, at offset: UInt64
+  ) throws(StorageFailure) {
     let block = UInt64(Self.blockBytes)
     let count = pieces.reduce(0) { $0 + $1.count }
     let end = offset + UInt64(count)
     guard isDirect, (end + block - 1) / block * block <= fileBytes else {
       tailStart = nil
-      return try file.write(pieces, at: offset)
+      return try file.write(Array(pieces), at: offset)
     }
     let start = offset / block * block
     let head = Int(offset - start)
@@ -71,29 +82,31 @@ final class LinuxLogFile: FileHandle, @unchecked Sendable {
       guard error.operation == .write, error.code == EINVAL, !hasWritten else { throw error }
       // Nothing was written: a file system that opens such files and does not write them.
       isDirect = false
-      try file.write(pieces, at: offset)
+      try file.write(Array(pieces), at: offset)
     }
   }
 
   /// Whether a direct write was ever taken.
   private var hasWritten = false
 
-  /// Makes the buffer large enough for `count` bytes, or as large as it gets.
+  /// Makes the buffer large enough for `count` bytes, or as large as it gets; at least a block.
   private func reserve(_ count: Int) {
     let wanted = min(
-      Self.bufferMax, (count + Self.blockBytes - 1) / Self.blockBytes * Self.blockBytes)
+      Self.bufferMax, (max(count, 1) + Self.blockBytes - 1) / Self.blockBytes * Self.blockBytes)
     guard buffer.count < wanted else { return }
     // Doubled, so that batches that grow do not need a new one each time.
     let size = min(Self.bufferMax, max(wanted, buffer.count * 2, 16 << 10))
     let larger = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: Self.blockBytes)
-    if tail > 0 { larger.copyMemory(from: UnsafeRawBufferPointer(rebasing: buffer[..<tail])) }
+    if buffer.count > 0 {
+      larger.copyMemory(from: UnsafeRawBufferPointer(rebasing: buffer[..<Self.blockBytes]))
+    }
     buffer.deallocate()
     buffer = larger
   }
 
   private func readHead(_ count: Int, at start: UInt64) throws(StorageFailure) {
     tailStart = nil
-    tail = 0
+    clear(count..<Self.blockBytes)
     guard count > 0 else { return }
     let got = try file.read(
       into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<count]), at: start)
@@ -103,8 +116,9 @@ final class LinuxLogFile: FileHandle, @unchecked Sendable {
     }
   }
 
+  /// Writes the pieces behind the first `head` bytes of the buffer, whose first block is zero from there.
   private func writeBlocks(
-    _ pieces: [[UInt8]], from start: UInt64, behind head: Int
+    _ pieces: some Collection<[UInt8]>, from start: UInt64, behind head: Int
   ) throws(StorageFailure) {
     var place = start
     var filled = head
@@ -126,17 +140,24 @@ final class LinuxLogFile: FileHandle, @unchecked Sendable {
       }
     }
     let rest = filled % Self.blockBytes
-    if filled > 0 {
-      let whole = (filled + Self.blockBytes - 1) / Self.blockBytes * Self.blockBytes
-      UnsafeMutableRawBufferPointer(rebasing: buffer[filled..<whole])
-        .initializeMemory(as: UInt8.self, repeating: 0)
-      try writeBuffer(whole, at: place)
-      // What the next write begins with.
-      let last = UnsafeRawBufferPointer(rebasing: buffer[filled - rest..<filled])
-      buffer.copyMemory(from: last)
+    let isWithinFirst = place == start && filled < Self.blockBytes
+    let whole = (filled + Self.blockBytes - 1) / Self.blockBytes * Self.blockBytes
+    if !isWithinFirst { clear(filled..<whole) }
+    if whole > 0 { try writeBuffer(whole, at: place) }
+    // What the next write begins with.
+    if rest == 0 {
+      clear(0..<Self.blockBytes)
+    } else if whole > Self.blockBytes {
+      buffer.copyMemory(
+        from: UnsafeRawBufferPointer(rebasing: buffer[whole - Self.blockBytes..<whole]))
     }
     tailStart = place + UInt64(filled - rest)
     tail = rest
+  }
+
+  private func clear(_ range: Range<Int>) {
+    UnsafeMutableRawBufferPointer(rebasing: buffer[range])
+      .initializeMemory(as: UInt8.self, repeating: 0)
   }
 
   /// Writes the buffer's first `count` bytes, whole blocks.

@@ -126,7 +126,7 @@ struct StateWrite: Sendable {
 
   func write(to file: any FileHandle) throws(StorageFailure) {
     for copy in 0..<copies {
-      try file.write([bytes], at: StateSlots.offset(slot: slot, copy: copy))
+      try file.write(bytes, at: StateSlots.offset(slot: slot, copy: copy))
     }
   }
 }

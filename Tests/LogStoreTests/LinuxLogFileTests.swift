@@ -58,6 +58,38 @@ import Testing
     }
   }
 
+  /// Also where the buffer held something else there before. Again: change the seed.
+  @Test(arguments: 1...4 as ClosedRange<UInt64>)
+  func whatFollowsAWriteInItsBlockIsZero(seed: UInt64) throws {
+    var random = SeededRandom(seed: seed)
+    try withFile { path, system in
+      try system.open(path, .readWrite).write([UInt8](repeating: 9, count: Self.fileBytes), at: 0)
+      let file = try system.openLog(path, .readWrite)
+      var offset = 0
+      for _ in 0..<60 {
+        // To within a block, to its end, over several, and more than the buffer holds at first.
+        let toEnd = 4096 - offset % 4096
+        let count =
+          [Int.random(in: 1...900, using: &random), toEnd, toEnd + 5000, 40_000]
+          .randomElement(using: &random) ?? 1
+        let bytes = [UInt8](repeating: 7, count: count)
+        if Bool.random(using: &random) {
+          try file.write(bytes, at: UInt64(offset))
+        } else {
+          try file.write([bytes], at: UInt64(offset))
+        }
+        offset += count
+        let blockEnd = (offset + 4095) / 4096 * 4096
+        let expected =
+          [UInt8](repeating: 7, count: count) + [UInt8](repeating: 0, count: blockEnd - offset)
+          + [UInt8](repeating: 9, count: 4096)
+        let found = try file.readExactly(expected.count, at: UInt64(offset - count))
+        #expect(found == expected, "seed \(seed): \(count) bytes to \(offset)")
+      }
+      #expect(try content(path)[..<offset] == ArraySlice(repeating: 7, count: offset))
+    }
+  }
+
   @Test func onlyTheRestOfTheLastBlockMayChange() throws {
     try withFile { path, system in
       let old = [UInt8](repeating: 9, count: 64 << 10)
