@@ -48,7 +48,7 @@ final class Opening {
   private var spares: [SpareFile] = []
   private var dead: [DeadFile] = []
   private var log = LogFiles()
-  private var snapshotFile: LogStore.SnapshotFile?
+  private var snapshotFile: StoreState.SnapshotFile?
   private var runs: [TermRun] = []
   private var synced = SyncedEnd()
   /// Entries that are not whole, mended or not, as far as the snapshot covers them.
@@ -371,7 +371,7 @@ extension Opening {
       guard info.position == manifest.snapshot else {
         throw .damaged("it covers \(info.position), not \(manifest.snapshot)")
       }
-      snapshotFile = LogStore.SnapshotFile(
+      snapshotFile = StoreState.SnapshotFile(
         number: manifest.snapshotNumber, info: info, fileBytes: bytes)
     } catch {
       if case .storage(let failure) = error, !failure.isNoSuchFile { throw failure }
@@ -688,8 +688,8 @@ extension Opening {
     manifest.lost = log.lost.ranges
     manifest.mended = log.mended.ranges
     manifest.files =
-      log.sparse.map { LogStore.listed($0) }
-      + log.patches.map { LogStore.listed($0, .patch) }
+      log.sparse.map { StoreState.listed($0) }
+      + log.patches.map { StoreState.listed($0, .patch) }
     manifest.edition += 1
     try ManifestFiles.write(manifest, directory, fileSystem)
   }
@@ -889,9 +889,8 @@ extension Opening {
     let context = JobContext(
       directory: directory, fileSystem: fileSystem,
       stateFile: try fileSystem.open(path(FileNames.state), .readWrite))
-    var start = LogStore.Start(
-      directory: directory, identity: identity, options: options, fileSystem: fileSystem,
-      context: context, lock: lock, stateSlots: slots)
+    var start = StoreState(
+      identity: identity, options: options, context: context, stateSlots: slots)
     start.log = log
     start.runs = runs
     start.base = LogPosition(
@@ -906,7 +905,7 @@ extension Opening {
     start.nextNumber = (names.compactMap(Self.number(of:)).max() ?? 0) + 1
     start.spares = spares
     start.dead = dead
-    return LogStore(start)
+    return LogStore(start, lock: lock)
   }
 
   private static func number(of name: String) -> UInt64? {

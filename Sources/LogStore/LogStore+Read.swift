@@ -66,10 +66,10 @@ extension LogStore {
     from first: LogIndex, through last: LogIndex, maxBytes: Int
   ) -> EntryReadJob? {
     guard first >= firstIndex, first <= last, pendingEntry(first) == nil,
-      let at = log.streamSegment(of: first)
+      let at = state.log.streamSegment(of: first)
     else { return nil }
-    let segment = log.stream[at]
-    let end = min(last, pending.first?.entry.index.previous ?? last)
+    let segment = state.log.stream[at]
+    let end = min(last, state.pending.first?.entry.index.previous ?? last)
     guard
       let run = try? EntryRun(from: first, through: end, maxBytes: maxBytes, in: segment),
       let file = try? feedFiles.handle(FileNames.segment(segment.number))
@@ -80,7 +80,9 @@ extension LogStore {
   /// nil if the entry cannot be read.
   private func payloadBytes(of index: LogIndex) -> Int? {
     if let entry = pendingEntry(index) { return entry.payload.count }
-    guard let at = log.streamSegment(of: index), let slot = log.stream[at].slot(of: index) else {
+    guard let at = state.log.streamSegment(of: index),
+      let slot = state.log.stream[at].slot(of: index)
+    else {
       return nil
     }
     return Int(slot.payloadBytes)
@@ -90,23 +92,25 @@ extension LogStore {
     from index: LogIndex, through last: LogIndex, maxBytes: Int
   ) throws(LogReadError) -> [Entry] {
     if let entry = pendingEntry(index) { return [entry] }
-    guard let at = log.streamSegment(of: index) else {
-      throw log.damaged.contains(index) ? .damaged(index) : .notInLog(index)
+    guard let at = state.log.streamSegment(of: index) else {
+      throw state.log.damaged.contains(index) ? .damaged(index) : .notInLog(index)
     }
     var end = last
-    if let firstPending = pending.first?.entry.index, firstPending <= end, firstPending > index {
+    if let firstPending = state.pending.first?.entry.index, firstPending <= end,
+      firstPending > index
+    {
       end = firstPending.previous
     }
     return try LogFiles.entries(
-      from: index, through: end, maxBytes: maxBytes, in: log.stream[at], readFiles)
+      from: index, through: end, maxBytes: maxBytes, in: state.log.stream[at], readFiles)
   }
 
   /// A staged entry that may not be on the disk yet.
   private func pendingEntry(_ index: LogIndex) -> Entry? {
-    guard let first = pending.first?.entry.index, index >= first, index <= last.index else {
+    guard let first = state.pending.first?.entry.index, index >= first, index <= last.index else {
       return nil
     }
-    let entry = pending[Int(index.rawValue - first.rawValue)].entry
+    let entry = state.pending[Int(index.rawValue - first.rawValue)].entry
     invariant(entry.index == index, "pending entry \(entry.index) at the place of \(index)")
     return entry
   }
@@ -114,13 +118,13 @@ extension LogStore {
   /// The whole payload of an entry.
   package func payload(of index: LogIndex) throws(LogReadError) -> [UInt8] {
     if let entry = pendingEntry(index) { return entry.payload }
-    if let at = log.streamSegment(of: index) {
-      return try LogFiles.entry(index, in: log.stream[at], readFiles).payload
+    if let at = state.log.streamSegment(of: index) {
+      return try LogFiles.entry(index, in: state.log.stream[at], readFiles).payload
     }
-    if case .segment(let segment) = log.sparseFile(of: index) {
+    if case .segment(let segment) = state.log.sparseFile(of: index) {
       return try LogFiles.entry(index, in: segment, readFiles).payload
     }
-    throw log.damaged.contains(index) ? .damaged(index) : .notInLog(index)
+    throw state.log.damaged.contains(index) ? .damaged(index) : .notInLog(index)
   }
 
   /// The largest verified piece of payload around a record: the whole payload where the log has
@@ -131,7 +135,7 @@ extension LogStore {
     if let entry = pendingEntry(record.entry) {
       return PayloadBlock(entry: record.entry, offset: 0, bytes: entry.payload)
     }
-    let block = try log.block(containing: record, readFiles)
+    let block = try state.log.block(containing: record, readFiles)
     // The entry's bytes are right, so the reference is not one into them.
     guard block.contains(record) else { throw .notInLog(record.entry) }
     return block

@@ -7,7 +7,8 @@ import Consensus
 extension LogStore {
   private var site: CleaningJob.Site {
     CleaningJob.Site(
-      directory: directory, identity: identity, fileSystem: fileSystem, options: options)
+      directory: directory, identity: state.identity, fileSystem: fileSystem, options: state.options
+    )
   }
 
   /// A writer for a snapshot of the machine as of `position`, which must be applied and committed.
@@ -18,9 +19,9 @@ extension LogStore {
       position: position, membership: membership, stateHash: stateHash,
       stateHashIndex: stateHashIndex, byteCount: 0)
     return SnapshotWriter(
-      info: info, number: takeNumbers(1), directory: directory, fileSystem: fileSystem,
+      info: info, number: state.takeNumbers(1), directory: directory, fileSystem: fileSystem,
       room: StoreRoom(
-        segmentBytes: options.segmentBytes, snapshotBytes: snapshot?.byteCount ?? 0))
+        segmentBytes: state.options.segmentBytes, snapshotBytes: snapshot?.byteCount ?? 0))
   }
 
   /// Puts a finished snapshot in force; the one before is removed. nil if the snapshot in force is
@@ -28,26 +29,29 @@ extension LogStore {
   package func stage(_ written: SnapshotWriter) -> WriteJob? {
     invariant(written.isFinished, "snapshot staged and not finished")
     if let snapshot, snapshot.position.index >= written.position.index {
-      dead.append(.other(name: FileNames.snapshot(written.number)))
+      state.dead.append(.other(name: FileNames.snapshot(written.number)))
       return nil
     }
-    invariant(written.position.index <= last.index, "snapshot behind the log's end \(last)")
-    let job = beginJob()
+    invariant(
+      written.position.index <= state.last.index, "snapshot behind the log's end \(state.last)")
+    var job = state.beginJob()
     replaceSnapshot(
-      SnapshotFile(number: written.number, info: written.info, fileBytes: written.fileBytes), job)
-    job.manifest = manifest()
-    endJob(job, saved: nil)
-    return job
+      StoreState.SnapshotFile(
+        number: written.number, info: written.info, fileBytes: written.fileBytes), &job)
+    job.manifest = state.manifest()
+    return state.endJob(job, saved: nil)
   }
 
-  private func replaceSnapshot(_ next: SnapshotFile, _ job: WriteJob) {
-    if let old = snapshotFile { job.dead.append(.other(name: FileNames.snapshot(old.number))) }
-    snapshotFile = next
+  private func replaceSnapshot(_ next: StoreState.SnapshotFile, _ job: inout WritePlan) {
+    if let old = state.snapshotFile {
+      job.dead.append(.other(name: FileNames.snapshot(old.number)))
+    }
+    state.snapshotFile = next
   }
 
   /// Reads the snapshot in force; nil if there is none.
   package func snapshotReader() -> SnapshotReader? {
-    guard let snapshotFile else { return nil }
+    guard let snapshotFile = state.snapshotFile else { return nil }
     return SnapshotReader(
       info: snapshotFile.info, path: directory + "/" + FileNames.snapshot(snapshotFile.number),
       fileSystem: fileSystem)
@@ -59,50 +63,50 @@ extension LogStore {
   ///   more is given up than what the snapshot in force covers.
   /// - Parameter live: every record that the snapshot in force refers to, at least.
   package func cleaning(keepFrom: LogIndex, live: @escaping LiveSpans) -> CleaningJob? {
-    guard let snapshot, !isCleaning, failure == nil else { return nil }
+    guard let snapshot, !state.isCleaning, state.failure == nil else { return nil }
     let limit = min(keepFrom, snapshot.position.index.next)
-    var candidates = log.sparse
+    var candidates = state.log.sparse
     var streamCount = 0
-    for segment in log.stream.dropLast() {
+    for segment in state.log.stream.dropLast() {
       // What is not on the disk yet cannot be read by the job.
-      guard segment.isEnded, segment.segment < synced.place.segment,
+      guard segment.isEnded, segment.segment < state.synced.place.segment,
         (segment.lastEntry ?? .zero) < limit
       else { break }
       streamCount += 1
       if !segment.slots.isEmpty { candidates.append(.segment(segment)) }
     }
     if candidates.isEmpty && streamCount == 0 { return nil }
-    isCleaning = true
-    pins += 1
+    state.isCleaning = true
+    state.pins += 1
     return CleaningJob(
-      keepFrom: limit, epoch: epoch, site: site, log: log, live: live,
-      firstNumber: takeNumbers(CleaningJob.numbersReserved), candidates: candidates,
+      keepFrom: limit, epoch: state.epoch, site: site, log: state.log, live: live,
+      firstNumber: state.takeNumbers(CleaningJob.numbersReserved), candidates: candidates,
       streamCount: streamCount)
   }
 
   /// Puts a cleaning in force; nil if it changed nothing, failed, or the log was replaced meanwhile.
   package func stage(_ done: CleaningJob) -> WriteJob? {
-    invariant(isCleaning, "cleaning staged and not planned")
-    isCleaning = false
-    pins -= 1
-    isUpkeepBlocked = false
-    guard done.isExecuted, done.epoch == epoch else {
-      dead += done.kept.map { .other(name: FileNames.kept($0.number)) }
+    invariant(state.isCleaning, "cleaning staged and not planned")
+    state.isCleaning = false
+    state.pins -= 1
+    state.isUpkeepBlocked = false
+    guard done.isExecuted, done.epoch == state.epoch else {
+      state.dead += done.kept.map { .other(name: FileNames.kept($0.number)) }
       return nil
     }
-    let empty = done.streamCount - done.candidates.count { $0.isOfStream(log) }
+    let empty = done.streamCount - done.candidates.count { $0.isOfStream(state.log) }
     if !done.isGone.contains(true) && empty == 0 && done.deadLosses.isEmpty { return nil }
-    let job = beginJob()
+    var job = state.beginJob()
     let staying = Set(
       done.candidates.indices.filter { !done.isGone[$0] }
         .compactMap { done.candidates[$0].segmentNumber })
-    for segment in log.stream.prefix(done.streamCount)
+    for segment in state.log.stream.prefix(done.streamCount)
     where segment.slots.isEmpty && !staying.contains(segment.number) {
       job.dead.append(SparseFile.segment(segment).dead)
     }
-    log.stream.removeFirst(done.streamCount)
+    state.log.stream.removeFirst(done.streamCount)
     // Before they are replaced: a kept file's range may hide what lay between them.
-    rememberLosses(among: done.candidates)
+    state.rememberLosses(among: done.candidates)
     var sparse: [SparseFile] = done.kept.map { .kept($0) }
     for (at, file) in done.candidates.enumerated() {
       guard done.isGone[at] else {
@@ -111,64 +115,53 @@ extension LogStore {
       }
       job.dead.append(file.dead)
       // What was alive of them lies in a kept file now, out of repairs too.
-      log.forget(file.range)
+      state.log.forget(file.range)
     }
-    for range in done.deadLosses.ranges { log.forget(range) }
-    log.sparse = sparse.sorted { $0.range.first < $1.range.first }
-    dropPatches(job)
+    for range in done.deadLosses.ranges { state.log.forget(range) }
+    state.log.sparse = sparse.sorted { $0.range.first < $1.range.first }
+    dropPatches(&job)
     moveFirstIndex()
-    job.manifest = manifest()
-    endJob(job, saved: nil)
-    return job
+    job.manifest = state.manifest()
+    return state.endJob(job, saved: nil)
   }
 
   /// The stream begins later: so do the entries that can be given.
   private func moveFirstIndex() {
-    guard let first = log.stream.first else { return }
+    guard let first = state.log.stream.first else { return }
     let known = first.startIndex.previous
-    if known > base.index {
-      base = LogPosition(term: first.startPreviousTerm, index: known)
+    if known > state.base.index {
+      state.base = LogPosition(term: first.startPreviousTerm, index: known)
     }
-    let whole = log.stream.first { !$0.slots.isEmpty }?.firstEntry ?? last.index.next
-    firstIndex = max(firstIndex, whole)
-  }
-
-  /// Entries that damage took and of which no file tells: a scan of these files would not find out.
-  func rememberLosses(among files: [SparseFile]) {
-    let end = log.stream.first?.startIndex ?? last.index.next
-    var losses = log.damaged
-    for range in log.mended.ranges { losses.insert(range) }
-    losses = losses.through(end.previous)
-    for file in files { losses.remove(file.range) }
-    for range in losses.ranges { log.lost.insert(range) }
+    let whole = state.log.stream.first { !$0.slots.isEmpty }?.firstEntry ?? state.last.index.next
+    state.firstIndex = max(state.firstIndex, whole)
   }
 
   /// Patches that are looked into for no entry any more.
-  private func dropPatches(_ job: WriteJob) {
-    let mended = log.mended
-    for patch in log.patches where !mended.overlaps(patch.range) {
+  private func dropPatches(_ job: inout WritePlan) {
+    let mended = state.log.mended
+    for patch in state.log.patches where !mended.overlaps(patch.range) {
       job.dead.append(.other(name: FileNames.kept(patch.number)))
     }
-    log.patches.removeAll { !mended.overlaps($0.range) }
+    state.log.patches.removeAll { !mended.overlaps($0.range) }
   }
 
   /// Notes what a cleaning has found damaged. Ask before it is staged.
   ///
   /// - Returns: the entries that are to be repaired.
   package func noteDamage(foundBy job: CleaningJob) -> [LogIndex] {
-    guard job.epoch == epoch else { return [] }
-    let found = job.damaged.filter { !job.isMendedSince($0, in: log) }
+    guard job.epoch == state.epoch else { return [] }
+    let found = job.damaged.filter { !job.isMendedSince($0, in: state.log) }
     for index in found { noteDamage(index) }
     return found
   }
 
   /// A read found damage that recovery did not see.
   package func noteDamage(_ index: LogIndex) {
-    log.damaged.insert(EntryRange(first: index, last: index))
+    state.log.damaged.insert(EntryRange(first: index, last: index))
   }
 
   /// Entries whose records are known to be damaged, ascending.
-  package var damagedEntries: [EntryRange] { log.damaged.ranges }
+  package var damagedEntries: [EntryRange] { state.log.damaged.ranges }
 
   /// A repair of `ranges`, all damaged, with the bytes of every record in them that is alive.
   package func repair(
@@ -180,55 +173,54 @@ extension LogStore {
         "record of entry \(record.entry) outside the repaired ranges")
     }
     return RepairJob(
-      epoch: epoch, ranges: ranges, records: records, site: site,
-      firstNumber: takeNumbers(CleaningJob.numbersReserved))
+      epoch: state.epoch, ranges: ranges, records: records, site: site,
+      firstNumber: state.takeNumbers(CleaningJob.numbersReserved))
   }
 
   /// Puts a repair in force; nil if the log was replaced meanwhile.
   package func stage(_ done: RepairJob) -> WriteJob? {
-    guard done.isExecuted, done.epoch == epoch else {
-      dead += done.patches.map { .other(name: FileNames.kept($0.number)) }
+    guard done.isExecuted, done.epoch == state.epoch else {
+      state.dead += done.patches.map { .other(name: FileNames.kept($0.number)) }
       return nil
     }
-    let job = beginJob()
+    var job = state.beginJob()
     // What has its entries now need not be whole any more.
     let isReplaced = { (patch: KeptFile) in
       done.ranges.contains { $0.first <= patch.range.first && patch.range.last <= $0.last }
     }
-    for patch in log.patches where isReplaced(patch) {
+    for patch in state.log.patches where isReplaced(patch) {
       job.dead.append(.other(name: FileNames.kept(patch.number)))
     }
-    log.patches = done.patches + log.patches.filter { !isReplaced($0) }
+    state.log.patches = done.patches + state.log.patches.filter { !isReplaced($0) }
     for range in done.ranges {
-      log.mended.insert(range)
-      log.damaged.remove(range)
+      state.log.mended.insert(range)
+      state.log.damaged.remove(range)
     }
-    job.manifest = manifest()
-    endJob(job, saved: nil)
-    return job
+    job.manifest = state.manifest()
+    return state.endJob(job, saved: nil)
   }
 
   /// A stream of the snapshot in force with the records that it refers to; nil without one. Give it
   /// back with `release`: until then no file is removed.
   package func snapshotSource(live: @escaping LiveRecords) -> SnapshotSource? {
-    guard let snapshotFile else { return nil }
-    pins += 1
+    guard let snapshotFile = state.snapshotFile else { return nil }
+    state.pins += 1
     return SnapshotSource(
-      snapshot: snapshotFile, log: log, site: site, live: live)
+      snapshot: snapshotFile, log: state.log, site: site, live: live)
   }
 
   package func release(_ source: SnapshotSource) {
-    invariant(pins > 0 && !source.isReleased, "snapshot source released twice")
+    invariant(state.pins > 0 && !source.isReleased, "snapshot source released twice")
     source.isReleased = true
-    pins -= 1
-    isUpkeepBlocked = false
+    state.pins -= 1
+    state.isUpkeepBlocked = false
   }
 
   /// Takes a snapshot stream from the leader.
   package func snapshotReceiver(position: LogPosition) -> SnapshotReceiver {
     SnapshotReceiver(
-      position: position, site: site, snapshotNumber: takeNumbers(1),
-      firstNumber: takeNumbers(CleaningJob.numbersReserved))
+      position: position, site: site, snapshotNumber: state.takeNumbers(1),
+      firstNumber: state.takeNumbers(CleaningJob.numbersReserved))
   }
 
   /// Puts a received snapshot in force instead of the whole log. Only where the log does not hold
@@ -236,68 +228,72 @@ extension LogStore {
   package func stage(_ received: SnapshotReceiver) -> WriteJob {
     guard let file = received.snapshotFile else {
       invariant(false, "snapshot installed before it was whole")
-      return beginJob()
+      return WriteJob(state.beginJob(), state.context)
     }
-    let job = beginJob()
-    epoch += 1
-    for sparse in log.sparse { job.dead.append(sparse.dead) }
-    for segment in log.stream { job.dead.append(SparseFile.segment(segment).dead) }
-    for patch in log.patches { job.dead.append(.other(name: FileNames.kept(patch.number))) }
-    replaceSnapshot(file, job)
-    log = LogFiles()
-    log.sparse = received.kept.map { .kept($0) }
+    var job = state.beginJob()
+    state.epoch += 1
+    for sparse in state.log.sparse { job.dead.append(sparse.dead) }
+    for segment in state.log.stream { job.dead.append(SparseFile.segment(segment).dead) }
+    for patch in state.log.patches { job.dead.append(.other(name: FileNames.kept(patch.number))) }
+    replaceSnapshot(file, &job)
+    state.log = LogFiles()
+    state.log.sparse = received.kept.map { .kept($0) }
     received.isInstalled = true
-    writeFile = nil
-    runs = []
-    base = file.info.position
-    last = base
-    firstIndex = last.index.next
-    while pending.popFirst() != nil {}
-    job.manifest = manifest()
-    endJob(job, saved: nil)
-    return job
+    state.writeFile = nil
+    state.runs = []
+    state.base = file.info.position
+    state.last = state.base
+    state.firstIndex = state.last.index.next
+    while state.pending.popFirst() != nil {}
+    job.manifest = state.manifest()
+    return state.endJob(job, saved: nil)
   }
 
   /// Gives up one that is not to be put in force.
   package func discard(_ written: SnapshotWriter) {
-    dead.append(.other(name: FileNames.snapshot(written.number)))
-    isUpkeepBlocked = false
+    state.dead.append(.other(name: FileNames.snapshot(written.number)))
+    state.isUpkeepBlocked = false
   }
 
   /// Gives up a stream that is not installed.
   package func discard(_ receiver: SnapshotReceiver) {
     if receiver.isInstalled { return }
     receiver.close()
-    dead += receiver.names.map { .other(name: $0) }
-    isUpkeepBlocked = false
+    state.dead += receiver.names.map { .other(name: $0) }
+    state.isUpkeepBlocked = false
   }
 
   /// Stops the process if the index contradicts itself.
   package func checkInvariants() {
     var next: LogIndex?
-    for segment in log.stream {
+    for segment in state.log.stream {
       invariant(segment.used >= UInt32(FileHeader.blockBytes), "segment \(segment.segment) empty")
       invariant(UInt64(segment.used) <= segment.fileBytes, "segment \(segment.segment) overfull")
       guard let range = segment.range else { continue }
-      if let next, range.first >= firstIndex, next >= firstIndex {
+      if let next, range.first >= state.firstIndex, next >= state.firstIndex {
         invariant(range.first == next, "stream goes on with \(range.first), not \(next)")
       }
       next = range.last.next
     }
-    if let next, next >= firstIndex {
-      invariant(next == last.index.next, "stream ends before \(next), log \(last)")
+    if let next, next >= state.firstIndex {
+      invariant(next == state.last.index.next, "stream ends before \(next), log \(state.last)")
     }
-    for (left, right) in zip(log.stream, log.stream.dropFirst()) {
+    for (left, right) in zip(state.log.stream, state.log.stream.dropFirst()) {
       invariant(left.segment < right.segment, "segment \(right.segment) behind \(left.segment)")
       invariant(left.isEnded, "segment \(left.segment) goes on before \(right.segment)")
     }
-    for (left, right) in zip(log.sparse, log.sparse.dropFirst()) {
+    for (left, right) in zip(state.log.sparse, state.log.sparse.dropFirst()) {
       invariant(left.range.last < right.range.first, "\(left.range) and \(right.range) overlap")
     }
-    invariant(synced.place <= endPlace, "synced to \(synced.place), written to \(endPlace)")
-    invariant(firstIndex <= last.index.next, "first entry \(firstIndex), last \(last)")
+    invariant(
+      state.synced.place <= state.endPlace,
+      "synced to \(state.synced.place), written to \(state.endPlace)")
+    invariant(
+      state.firstIndex <= state.last.index.next,
+      "first entry \(state.firstIndex), last \(state.last)")
     if let snapshot {
-      invariant(snapshot.position.index <= last.index, "snapshot behind the log's end \(last)")
+      invariant(
+        snapshot.position.index <= state.last.index, "snapshot behind the log's end \(state.last)")
     }
   }
 }

@@ -62,7 +62,7 @@ enum StreamLayout {
 package final class SnapshotSource: @unchecked Sendable {
   // Used by one thread at a time, handed over through mailboxes.
   package let info: SnapshotInfo
-  private let snapshot: LogStore.SnapshotFile
+  private let snapshot: StoreState.SnapshotFile
   private let live: LiveRecords
   private let files: ReadFiles
   private var copier: FragmentCopier
@@ -76,7 +76,7 @@ package final class SnapshotSource: @unchecked Sendable {
   private static let markSpacing = 256
 
   init(
-    snapshot: LogStore.SnapshotFile, log: LogFiles, site: CleaningJob.Site,
+    snapshot: StoreState.SnapshotFile, log: LogFiles, site: CleaningJob.Site,
     live: @escaping LiveRecords
   ) {
     info = snapshot.info
@@ -213,7 +213,7 @@ package final class SnapshotReceiver: @unchecked Sendable {
   /// Taken and not used yet: less than a head or a fragment.
   private var held: [UInt8] = []
   private var lastFragment: (LogIndex, UInt32)?
-  private(set) var snapshotFile: LogStore.SnapshotFile?
+  private(set) var snapshotFile: StoreState.SnapshotFile?
   private(set) var kept: [KeptFile] = []
   var isInstalled = false
 
@@ -346,7 +346,7 @@ package final class SnapshotReceiver: @unchecked Sendable {
       guard info.position == position, bytes == snapshotBytes else {
         throw .damaged("it covers \(info.position), not \(position)")
       }
-      snapshotFile = LogStore.SnapshotFile(
+      snapshotFile = StoreState.SnapshotFile(
         number: snapshotNumber, info: info, fileBytes: bytes)
       self.snapshot = nil
       return info

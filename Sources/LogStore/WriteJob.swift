@@ -53,36 +53,85 @@ final class SegmentWriteFile: @unchecked Sendable {
 struct Gather: Sendable {
   static let copyMax = 8 << 10
 
-  private(set) var pieces: [[UInt8]] = []
-  private var current: [UInt8] = []
+  /// What goes before `bytes`: large payloads and what lies between them.
+  private var earlier: [[UInt8]] = []
+  private var bytes: [UInt8] = []
   private(set) var byteCount = 0
 
   mutating func add(header: RecordHeader, payload: [UInt8]) {
     // Most batches are one entry: room for all of it at once.
-    if current.isEmpty {
-      current.reserveCapacity(
+    if bytes.isEmpty {
+      bytes.reserveCapacity(
         payload.count <= Self.copyMax ? header.recordBytes : RecordHeader.bytes)
     }
-    header.append(to: &current)
+    header.append(to: &bytes)
     if payload.count <= Self.copyMax {
-      current += payload
+      bytes += payload
     } else {
-      flush()
-      pieces.append(payload)
+      earlier.append(bytes)
+      earlier.append(payload)
+      bytes = []
     }
-    current.putZeros(header.recordBytes - RecordHeader.bytes - payload.count)
+    bytes.putZeros(header.recordBytes - RecordHeader.bytes - payload.count)
     byteCount += header.recordBytes
   }
 
-  mutating func add(_ bytes: [UInt8]) {
-    current += bytes
-    byteCount += bytes.count
+  mutating func add(_ more: [UInt8]) {
+    bytes += more
+    byteCount += more.count
   }
 
-  mutating func flush() {
-    if current.isEmpty { return }
-    pieces.append(current)
-    current = []
+  func write(to file: any FileHandle, at offset: UInt64) throws(StorageFailure) {
+    if earlier.isEmpty {
+      try file.write(bytes, at: offset)
+    } else {
+      try file.write(bytes.isEmpty ? earlier : earlier + [bytes], at: offset)
+    }
+  }
+}
+
+/// What a job writes to one segment.
+struct SegmentWrite: Sendable {
+  let file: SegmentWriteFile
+  let offset: UInt64
+  var gather = Gather()
+  /// The head of a segment that begins in a file used before. It is durable before any record is
+  /// written behind it: records that survived a crash without it would be of the life that the next
+  /// attempt gives the file again, and follow what that attempt writes.
+  var head: [UInt8] = []
+}
+
+/// What a job writes, and what is so when it is done.
+struct WritePlan: ~Copyable, Sendable {
+  let ordinal: UInt64
+  var stateBefore: StateWrite?
+  /// The segments that end in this job, in order, and the one behind them, which the next job goes on
+  /// with: mostly the only one.
+  private(set) var endedSegments: [SegmentWrite] = []
+  private(set) var lastSegment: SegmentWrite?
+  var manifest: Manifest?
+  var stateAfter: StateWrite?
+  /// What is synced when the job is done.
+  var end = SyncedEnd()
+  /// Files that are no longer in force when the job is done.
+  var dead: [DeadFile] = []
+
+  init(ordinal: UInt64) { self.ordinal = ordinal }
+
+  var writesLog: Bool { lastSegment != nil }
+
+  /// What is added from here on goes behind `write`.
+  mutating func begin(_ write: SegmentWrite) {
+    if let lastSegment { endedSegments.append(lastSegment) }
+    lastSegment = write
+  }
+
+  /// Adds a record to what is written to `file`, behind what the job has for it already.
+  mutating func add(_ header: RecordHeader, _ payload: [UInt8], to file: SegmentWriteFile) {
+    if lastSegment?.file !== file {
+      begin(SegmentWrite(file: file, offset: UInt64(header.place.offset)))
+    }
+    lastSegment?.gather.add(header: header, payload: payload)
   }
 }
 
@@ -90,47 +139,23 @@ struct Gather: Sendable {
 /// back to `LogStore.finished` on the event loop, in the same order.
 package final class WriteJob: @unchecked Sendable {
   // Handed from thread to thread through mailboxes, used by one at a time.
-  struct SegmentWrite {
-    let file: SegmentWriteFile
-    let offset: UInt64
-    var gather = Gather()
-    /// The head of a segment that begins in a file used before. It is durable before any record is
-    /// written behind it: records that survived a crash without it would be of the life that the next
-    /// attempt gives the file again, and follow what that attempt writes.
-    var head: [UInt8] = []
-  }
-
-  let ordinal: UInt64
-  let context: JobContext
-  var stateBefore: StateWrite?
-  var writes: [SegmentWrite] = []
-  var manifest: Manifest?
-  var stateAfter: StateWrite?
-  /// What is synced when the job is done.
-  var end = SyncedEnd()
-  /// Files that are no longer in force when the job is done.
-  var dead: [DeadFile] = []
+  let plan: WritePlan
+  private let context: JobContext
   private(set) var isExecuted = false
   private(set) var failure: StorageFailure?
   private(set) var synchronizations: UInt64 = 0
   private(set) var bytesWritten: UInt64 = 0
 
-  init(ordinal: UInt64, context: JobContext) {
-    self.ordinal = ordinal
+  init(_ plan: consuming WritePlan, _ context: JobContext) {
+    self.plan = plan
     self.context = context
   }
 
-  /// Adds a record to what is written to `file`, behind what the job has for it already.
-  func add(_ header: RecordHeader, _ payload: [UInt8], to file: SegmentWriteFile) {
-    if writes.last?.file !== file {
-      writes.append(SegmentWrite(file: file, offset: UInt64(header.place.offset)))
-    }
-    writes[writes.count - 1].gather.add(header: header, payload: payload)
-  }
+  var ordinal: UInt64 { plan.ordinal }
 
   /// Nothing to write: the job may be finished without being executed.
   package var isEmpty: Bool {
-    stateBefore == nil && writes.isEmpty && manifest == nil && stateAfter == nil
+    plan.stateBefore == nil && !plan.writesLog && plan.manifest == nil && plan.stateAfter == nil
   }
 
   /// Writes the batch and makes it durable. After a failure, its own or an earlier job's, nothing
@@ -153,25 +178,32 @@ package final class WriteJob: @unchecked Sendable {
 
   /// The hard state goes first: an entry of a term is never on disk before the term.
   private func executeSteps() throws(StorageFailure) {
-    if let stateBefore { try write(stateBefore) }
-    // By index: a copy of each would take hold of all that it has.
-    for place in writes.indices {
-      let handle = try writes[place].file.opened(context)
-      if !writes[place].head.isEmpty {
-        try handle.write([writes[place].head], at: 0)
-        try handle.synchronize()
-        synchronizations += 1
-        bytesWritten += UInt64(writes[place].head.count)
-      }
-      try handle.write(writes[place].gather.pieces, at: writes[place].offset)
-      bytesWritten += UInt64(writes[place].gather.byteCount)
+    if let state = plan.stateBefore { try write(state) }
+    for segment in plan.endedSegments { try write(segment) }
+    if let segment = plan.lastSegment { try write(segment) }
+    for segment in plan.endedSegments { try synchronize(segment) }
+    if let segment = plan.lastSegment { try synchronize(segment) }
+    if let manifest = plan.manifest {
+      try ManifestFiles.write(manifest, context.directory, context.fileSystem)
     }
-    for place in writes.indices {
-      try writes[place].file.opened(context).synchronize()
+    if let state = plan.stateAfter { try write(state) }
+  }
+
+  private func write(_ segment: SegmentWrite) throws(StorageFailure) {
+    let file = try segment.file.opened(context)
+    if !segment.head.isEmpty {
+      try file.write(segment.head, at: 0)
+      try file.synchronize()
       synchronizations += 1
+      bytesWritten += UInt64(segment.head.count)
     }
-    if let manifest { try ManifestFiles.write(manifest, context.directory, context.fileSystem) }
-    if let stateAfter { try write(stateAfter) }
+    try segment.gather.write(to: file, at: segment.offset)
+    bytesWritten += UInt64(segment.gather.byteCount)
+  }
+
+  private func synchronize(_ segment: SegmentWrite) throws(StorageFailure) {
+    try segment.file.opened(context).synchronize()
+    synchronizations += 1
   }
 
   private func write(_ state: StateWrite) throws(StorageFailure) {

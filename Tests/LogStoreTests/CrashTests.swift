@@ -58,7 +58,7 @@ extension LogStore {
   }
 
   func takeSnapshot(at index: LogIndex, bytes: Int = 50) throws(StorageFailure) -> WriteJob? {
-    guard let term = term(of: index) else { return nil }
+    guard let term = state.term(of: index) else { return nil }
     let writer = snapshotWriter(
       position: LogPosition(term: term, index: index), membership: Membership(members: []),
       stateHash: index.rawValue, stateHashIndex: index)
@@ -228,21 +228,23 @@ extension Model {
       let (store, _) = try LogStore.open(disk, options)
       store.upkeep()
       var index: UInt64 = 1
-      while store.log.stream.count < 2 {
-        let spares = store.spares.count
-        if let last = store.log.stream.last, last.fileBytes - UInt64(last.used) < 2200, spares > 0 {
+      while store.state.log.stream.count < 2 {
+        let spares = store.state.spares.count
+        if let last = store.state.log.stream.last, last.fileBytes - UInt64(last.used) < 2200,
+          spares > 0
+        {
           break
         }
         try store.append(index...index, bytes: 1000)
         index += 1
-        if store.spares.isEmpty { store.upkeep() }
+        if store.state.spares.isEmpty { store.upkeep() }
       }
       return (disk, store, index)
     }
     let (whole, store, first) = try begin()
     let before = whole.operations
     try store.write([.append(entries(first...first + 5, bytes: 1000))])
-    #expect(store.log.stream.last?.life ?? 0 > 1)
+    #expect(store.state.log.stream.last?.life ?? 0 > 1)
     for stop in before...whole.operations {
       for seed in UInt64(1)...12 {
         let (disk, store, first) = try begin()

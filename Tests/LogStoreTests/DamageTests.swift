@@ -492,8 +492,8 @@ extension DamageReport {
         #expect(recovery.damagedEntries == [], "\(from) over \(to)")
       } else {
         let listed =
-          store.log.stream.map(\.number)
-          + store.log.sparse.compactMap {
+          store.state.log.stream.map(\.number)
+          + store.state.log.sparse.compactMap {
             if case .segment(let segment) = $0 { segment.number } else { nil }
           }
         // Whoever owns the head is read all the same, unless the log was cut before it.
@@ -699,7 +699,7 @@ extension DamageReport {
     try store.write([.truncate(from: LogIndex(26)), .append(entries(26...34, term: 2))])
     try store.run(try store.takeSnapshot(at: LogIndex(34)))
     try store.append(35...36, term: 2)
-    let segment = store.log.stream[0]
+    let segment = store.state.log.stream[0]
     let start = Int(segment.slot(of: LogIndex(26))?.offset ?? 0) - RecordHeader.bytes
     let end = Int(segment.slot(of: LogIndex(30))?.offset ?? 0)
     let damaged = disk.killed()
@@ -729,7 +729,7 @@ extension DamageReport {
     try store.append(1...40)
     try store.write([.truncate(from: LogIndex(31)), .append(entries(31...40, term: 2))])
     try store.run(store.stageMarker())
-    let segment = store.log.stream[0]
+    let segment = store.state.log.stream[0]
     // The truncation and two entries: their damage has room for one that reaches further back.
     let start = Int(segment.slot(of: LogIndex(31))?.offset ?? 0) - RecordHeader.bytes
     let end = Int(segment.slot(of: LogIndex(33))?.offset ?? 0)
@@ -753,10 +753,10 @@ extension DamageReport {
     try whole.execute()
     // The power goes before the sync is reported: entry 6 is torn, 7 to 9 are whole.
     let torn = disk.killed()
-    let place = Int(store.log.stream[0].slots[5].offset)
+    let place = Int(store.state.log.stream[0].slots[5].offset)
     // The marker of that batch is lost as well.
     torn.damage(testDirectory + "/state") { bytes in
-      for slot in 0..<2 where slot != store.stateSlots.durableSlot {
+      for slot in 0..<2 where slot != store.state.stateSlots.durableSlot {
         let at = Int(StateSlots.offset(slot: slot, copy: 0))
         bytes.replaceSubrange(at..<at + 128, with: [UInt8](repeating: 0, count: 128))
       }

@@ -138,9 +138,9 @@ import Testing
       disk.stopAfter = nil
     }
     let (store, _) = try LogStore.open(disk, options)
-    let spare = try #require(store.spares.first)
+    let spare = try #require(store.state.spares.first)
     var index = store.last.index.rawValue
-    while store.log.stream.last?.number != spare.number {
+    while store.state.log.stream.last?.number != spare.number {
       index += 1
       try store.append(index...index)
     }

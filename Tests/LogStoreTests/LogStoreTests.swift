@@ -228,11 +228,11 @@ import Testing
       try store.run(store.stage(cleaning))
       store.upkeep()
       #expect(store.figures.spareFiles == 4)
-      number = store.log.stream.last?.segment ?? 0
+      number = store.state.log.stream.last?.segment ?? 0
       // The spares hold records of entries 1 to 200 behind their heads.
       try store.append(201...240, bytes: 200)
-      #expect((store.log.stream.last?.segment ?? 0) > number)
-      #expect(store.log.stream.last.map { $0.life > 1 } == true)
+      #expect((store.state.log.stream.last?.segment ?? 0) > number)
+      #expect(store.state.log.stream.last.map { $0.life > 1 } == true)
     }
     for kind in CrashKind.allCases {
       let (store, recovery) = try LogStore.open(disk.crashed(kind), options)
@@ -251,7 +251,7 @@ import Testing
     #expect(store.stageMarker() == nil)
     let after = disk.crashed(.allLost)
     let segment = try #require(files(after, "segment-").first)
-    let place = Int(store.log.stream[0].slots[9].offset)
+    let place = Int(store.state.log.stream[0].slots[9].offset)
     after.flip(segment, at: place + RecordHeader.bytes + 3)
     let (_, recovery) = try LogStore.open(after)
     #expect(recovery.last.index == LogIndex(9))

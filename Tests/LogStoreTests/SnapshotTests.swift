@@ -278,8 +278,9 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     let (first, _) = try LogStore.open(disk)
     try first.append(1...60, bytes: 640)
     // A read finds it, in a process that has begun before.
-    let place = try #require(first.log.stream.lazy.compactMap { $0.slot(of: LogIndex(40)) }.first)
-    let segment = try #require(first.log.stream.first { $0.slot(of: LogIndex(40)) != nil })
+    let place = try #require(
+      first.state.log.stream.lazy.compactMap { $0.slot(of: LogIndex(40)) }.first)
+    let segment = try #require(first.state.log.stream.first { $0.slot(of: LogIndex(40)) != nil })
     disk.flip(files(disk, "segment-")[Int(segment.segment) - 1], at: Int(place.offset) + 100)
     #expect(throws: LogReadError.damaged(LogIndex(40))) { try first.payload(of: LogIndex(40)) }
     first.noteDamage(LogIndex(40))
@@ -314,8 +315,9 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     let disk = MemoryFileSystem()
     let (first, _) = try LogStore.open(disk)
     try first.append(1...60, bytes: 640)
-    let slot = try #require(first.log.stream.lazy.compactMap { $0.slot(of: LogIndex(40)) }.first)
-    let segment = try #require(first.log.stream.first { $0.slot(of: LogIndex(40)) != nil })
+    let slot = try #require(
+      first.state.log.stream.lazy.compactMap { $0.slot(of: LogIndex(40)) }.first)
+    let segment = try #require(first.state.log.stream.first { $0.slot(of: LogIndex(40)) != nil })
     disk.flip(files(disk, "segment-")[Int(segment.segment) - 1], at: Int(slot.offset) + 100)
     first.noteDamage(LogIndex(40))
     let live = references(40...40, each: 3)
@@ -538,7 +540,8 @@ private func bytes(_ reference: RecordReference, of size: Int, term: UInt64 = 1)
     try clean(store, keepFrom: 120, [])
     #expect(files(disk, "kept-").isEmpty)
     let (again, second) = try LogStore.open(disk.killed())
-    #expect(second.damagedEntries == [] && again.log.lost.isEmpty && again.log.mended.isEmpty)
+    #expect(
+      second.damagedEntries == [] && again.state.log.lost.isEmpty && again.state.log.mended.isEmpty)
   }
 
   @Test(
