@@ -181,8 +181,8 @@ package final class WriteJob: @unchecked Sendable {
     if let state = plan.stateBefore { try write(state) }
     for segment in plan.endedSegments { try write(segment) }
     if let segment = plan.lastSegment { try write(segment) }
-    for segment in plan.endedSegments { try synchronize(segment) }
-    if let segment = plan.lastSegment { try synchronize(segment) }
+    for segment in plan.endedSegments { try synchronize(segment.file) }
+    if let file = plan.lastSegment?.file { try synchronize(file) }
     if let manifest = plan.manifest {
       try ManifestFiles.write(manifest, context.directory, context.fileSystem)
     }
@@ -201,8 +201,8 @@ package final class WriteJob: @unchecked Sendable {
     bytesWritten += UInt64(segment.gather.byteCount)
   }
 
-  private func synchronize(_ segment: SegmentWrite) throws(StorageFailure) {
-    try segment.file.opened(context).synchronize()
+  private func synchronize(_ file: SegmentWriteFile) throws(StorageFailure) {
+    try file.opened(context).synchronize()
     synchronizations += 1
   }
 
