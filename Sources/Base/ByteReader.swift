@@ -78,7 +78,9 @@
     _ = try advance(count)
   }
 
-  @inlinable mutating func advance(_ count: Int) throws(ByteReaderError) -> Int {
+  // A few instructions: a call for each field costs more than reading it.
+  @inlinable @inline(__always)
+  mutating func advance(_ count: Int) throws(ByteReaderError) -> Int {
     guard count >= 0, count <= remaining else {
       throw .truncated(offset: offset, needed: count, available: remaining)
     }
