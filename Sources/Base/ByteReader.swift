@@ -25,7 +25,8 @@
   @inlinable package var remaining: Int { bytes.count - offset }
   @inlinable package var isAtEnd: Bool { remaining == 0 }
 
-  @inlinable package mutating func integer<Integer: FixedWidthInteger>(
+  @inlinable @inline(__always)
+  package mutating func integer<Integer: FixedWidthInteger>(
     _ type: Integer.Type = Integer.self
   ) throws(ByteReaderError) -> Integer {
     let at = try advance(MemoryLayout<Integer>.size)
@@ -33,7 +34,8 @@
     return Integer(littleEndian: bytes.loadUnaligned(fromByteOffset: at, as: Integer.self))
   }
 
-  @inlinable package mutating func identifier<ID: Identifier>(
+  @inlinable @inline(__always)
+  package mutating func identifier<ID: Identifier>(
     _ type: ID.Type = ID.self
   ) throws(ByteReaderError) -> ID {
     ID(rawValue: try integer(ID.RawValue.self))
@@ -74,11 +76,14 @@
     return try array(count)
   }
 
-  @inlinable package mutating func skip(_ count: Int) throws(ByteReaderError) {
+  @inlinable @inline(__always)
+  package mutating func skip(_ count: Int) throws(ByteReaderError) {
     _ = try advance(count)
   }
 
-  @inlinable mutating func advance(_ count: Int) throws(ByteReaderError) -> Int {
+  // A few instructions: a call for each field costs more than reading it.
+  @inlinable @inline(__always)
+  mutating func advance(_ count: Int) throws(ByteReaderError) -> Int {
     guard count >= 0, count <= remaining else {
       throw .truncated(offset: offset, needed: count, available: remaining)
     }

@@ -18,7 +18,7 @@
   @inlinable @inline(__always)
   package mutating func put<Integer: FixedWidthInteger>(_ value: Integer) {
     let end = count + MemoryLayout<Integer>.size
-    invariant(end <= room.count, "fields of \(end) bytes in room for \(room.count)")
+    if end > room.count { Self.stop(end, room.count) }
     // SAFETY: the integer lies within `room`, as was just checked.
     room.storeBytes(of: value.littleEndian, toByteOffset: count, as: Integer.self)
     count = end
@@ -27,6 +27,12 @@
   @inlinable @inline(__always)
   package mutating func put<ID: Identifier>(_ id: ID) {
     put(id.rawValue)
+  }
+
+  /// Apart, so that a field is a comparison and a store where it is written.
+  @usableFromInline @inline(never)
+  static func stop(_ end: Int, _ room: Int) -> Never {
+    stopForBug("fields of \(end) bytes in room for \(room)")
   }
 }
 
@@ -51,6 +57,20 @@ extension Array where Element == UInt8 {
         invariant(fields.count == size, "fields of \(fields.count) bytes, not \(size)")
         count = size
       }
+    }
+  }
+
+  /// Overwrites the `size` bytes from `offset` on by fields, which `write` puts one behind the
+  /// other.
+  @inlinable package mutating func patchFields(
+    _ size: Int, at offset: Int, _ write: (inout FieldWriter) -> Void
+  ) {
+    invariant(offset >= 0 && offset + size <= count, "patch at \(offset) in \(count) bytes")
+    withUnsafeMutableBytes { bytes in
+      var fields = FieldWriter(
+        UnsafeMutableRawBufferPointer(rebasing: bytes[offset..<offset + size]))
+      write(&fields)
+      invariant(fields.count == size, "fields of \(fields.count) bytes, not \(size)")
     }
   }
 

@@ -39,8 +39,7 @@
 
   @inlinable package mutating func popFirst() -> Element? {
     guard count > 0 else { return nil }
-    let element = storage[head]
-    storage[head] = nil
+    let element = storage[head].take()
     head = (head &+ 1) & (storage.count &- 1)
     count &-= 1
     return element
@@ -50,9 +49,7 @@
     guard count > 0 else { return nil }
     count &-= 1
     let slot = (head &+ count) & (storage.count &- 1)
-    let element = storage[slot]
-    storage[slot] = nil
-    return element
+    return storage[slot].take()
   }
 
   @inlinable package mutating func removeAll() {
@@ -62,8 +59,13 @@
   }
 
   @inlinable mutating func grow() {
-    var larger = [Element?](repeating: nil, count: Swift.max(8, storage.count * 2))
-    for position in 0..<count { larger[position] = self[position] }
+    let size = Swift.max(8, storage.count * 2)
+    var larger: [Element?] = []
+    larger.reserveCapacity(size)
+    for position in 0..<count {
+      larger.append(storage[(head &+ position) & (storage.count &- 1)].take())
+    }
+    while larger.count < size { larger.append(nil) }
     storage = larger
     head = 0
   }

@@ -122,20 +122,19 @@ extension Consensus {
       }
       known += 1
     }
-    following.verified = max(
-      following.verified, min(request.previous.index, log.last),
-      request.entries.prefix(known).last?.index ?? .zero)
-    let new = request.entries.dropFirst(known)
-    guard let first = new.first else { return true }
+    following.verified = max(following.verified, min(request.previous.index, log.last))
+    if known > 0 { following.verified = max(following.verified, request.entries[known - 1].index) }
+    if known == request.entries.count { return true }
+    let first = request.entries[known].index
     orderHardState(&output)
-    if first.index <= log.last {
+    if first <= log.last {
       guard unsettledTruncation == nil else { return false }
-      truncate(from: first.index, &output)
+      truncate(from: first, &output)
     }
-    for entry in new { log.append(entry.position) }
-    output.append(.appendEntries(first: first.index, last: log.last))
+    for place in known..<request.entries.count { log.append(request.entries[place].position) }
+    output.append(.appendEntries(first: first, last: log.last))
     following.verified = log.last
-    for entry in brought where entry.index >= first.index { addMembership(entry, &output) }
+    for entry in brought where entry.index >= first { addMembership(entry, &output) }
     return true
   }
 
@@ -168,12 +167,10 @@ extension Consensus {
     finish(now, &output)
   }
 
-  /// Says to the leader what it is owed, once the term is on disk. One reply stands for all
+  /// Says to the leader what it is owed. Called once the term is on disk. One reply stands for all
   /// before it.
   mutating func releaseAppendReply(_ output: inout [ConsensusOutput]) {
-    guard role == .follower, let leader, let owed = following.owed, isHardStateDurable else {
-      return
-    }
+    guard role == .follower, let leader, let owed = following.owed else { return }
     following.owed = nil
     let outcome: AppendReply.Outcome
     switch owed {

@@ -21,16 +21,27 @@ extension Consensus {
       if !progress[place].isProbeSent { return plan(for: place, through: log.last) }
       return isRoundDue ? plan(for: place, through: progress[place].next.previous) : nil
     case .replicate:
-      let next = progress[place].next
-      if next <= log.last, progress[place].window.isOpen {
-        return plan(for: place, through: log.last)
-      }
-      let isNews = progress[place].commitSent < min(commit, next.previous)
-      guard isRoundDue || isNews else { return nil }
-      var plan = plan(for: place, through: next.previous)
-      plan?.isNews = !isRoundDue
-      return plan
+      if mayTakeEntries(place) { return plan(for: place, through: log.last) }
+      guard isRoundDue || isBehindCommit(place) else { return nil }
+      return plan(for: place, through: progress[place].next.previous)
     }
+  }
+
+  /// Whether `nextAppend` has nothing for the member at `place` but that more is committed: the next
+  /// entry says so too.
+  package func hasOnlyNews(at place: Int) -> Bool {
+    role == .leader && progress[place].isConnected && progress[place].mode == .replicate
+      && isBehindCommit(place) && progress[place].roundSent >= leading.round
+      && !mayTakeEntries(place)
+  }
+
+  private func mayTakeEntries(_ place: Int) -> Bool {
+    progress[place].next <= log.last && progress[place].window.isOpen
+  }
+
+  /// It was not told yet that entries it was sent are committed.
+  private func isBehindCommit(_ place: Int) -> Bool {
+    progress[place].commitSent < min(commit, progress[place].next.previous)
   }
 
   /// What tells `peer` who leads although entries that it could be sent are not at hand: it is due, and

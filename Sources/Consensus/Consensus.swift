@@ -130,7 +130,7 @@ package struct Consensus: ~Copyable {
     now: MonotonicTime, into output: inout [ConsensusOutput]
   ) {
     guard peer != id, message.isPlausible else { return }
-    if let term = message.senderTerm { recovery?.heard(peer, in: term) }
+    if recovery != nil, let term = message.senderTerm { recovery?.heard(peer, in: term) }
     switch message {
     case .preVote(let request): receivePreVote(request, from: peer, now, &output)
     case .preVoteReply(let reply): receivePreVoteReply(reply, from: peer, now, &output)
@@ -147,7 +147,7 @@ package struct Consensus: ~Copyable {
 
   /// Every input ends here: what it changed is ordered to the disk, and what now may be said is.
   mutating func finish(_ now: MonotonicTime, _ output: inout [ConsensusOutput]) {
-    maybeRestoreVote()
+    if recovery != nil { maybeRestoreVote() }
     maybeClearFloor(&output)
     orderHardState(&output)
     releaseHeld(now, &output)

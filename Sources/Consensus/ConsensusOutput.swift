@@ -65,8 +65,6 @@ package struct AppendPlan: Hashable, Sendable {
   package let isMember: Bool
   /// How many payload bytes fit the follower's window. At least one entry is sent in any case.
   package let bytesMax: Int
-  /// It says nothing but that more is committed: the next entry says so too.
-  package internal(set) var isNews = false
 
   package var first: LogIndex { previous.index.next }
   package var hasEntries: Bool { last > previous.index }

@@ -7,9 +7,7 @@ extension PeerMessage {
   /// Far beyond any real index, term or round, and far from overflow.
   private static let numberMax: UInt64 = 1 << 60
 
-  private static func isSmall(_ numbers: UInt64...) -> Bool {
-    numbers.allSatisfy { $0 < numberMax }
-  }
+  private static func isSmall(_ number: UInt64) -> Bool { number < numberMax }
 
   private static func isPlausible(_ position: LogPosition, at term: Term) -> Bool {
     isSmall(position.index.rawValue) && position.term <= term
@@ -40,17 +38,18 @@ extension PeerMessage {
     case .append(let request): Self.isPlausible(request)
     case .appendReply(let reply): Self.isPlausible(reply)
     case .snapshot(let chunk):
-      Self.isSmall(chunk.term.rawValue, chunk.offset) && chunk.last.index > .zero
+      Self.isSmall(chunk.term.rawValue) && Self.isSmall(chunk.offset) && chunk.last.index > .zero
         && Self.isPlausible(chunk.last, at: chunk.term)
     case .snapshotReply(let reply):
-      Self.isSmall(reply.term.rawValue, reply.last.rawValue, reply.received)
+      Self.isSmall(reply.term.rawValue) && Self.isSmall(reply.last.rawValue)
+        && Self.isSmall(reply.received)
     case .timeoutNow(let term): Self.isSmall(term.rawValue)
     }
   }
 
   private static func isPlausible(_ request: AppendRequest) -> Bool {
     guard
-      isSmall(request.term.rawValue, request.commit.rawValue, request.round),
+      isSmall(request.term.rawValue), isSmall(request.commit.rawValue), isSmall(request.round),
       request.term > .zero, isPlausible(request.previous, at: request.term)
     else { return false }
     var previous = request.previous
@@ -65,7 +64,7 @@ extension PeerMessage {
   }
 
   private static func isPlausible(_ reply: AppendReply) -> Bool {
-    guard isSmall(reply.term.rawValue, reply.round) else { return false }
+    guard isSmall(reply.term.rawValue), isSmall(reply.round) else { return false }
     return switch reply.outcome {
     case .accepted(let match, let verified): isSmall(verified.rawValue) && match <= verified
     case .rejected(let previous, let hint):

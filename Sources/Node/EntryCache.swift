@@ -25,6 +25,10 @@ package struct EntryCache {
     entries.isEmpty ? nil : first.advanced(by: entries.count - 1)
   }
 
+  package func contains(_ index: LogIndex) -> Bool {
+    !entries.isEmpty && index >= first && index.rawValue - first.rawValue < entries.count
+  }
+
   package func entry(_ index: LogIndex) -> Entry? {
     guard !entries.isEmpty, index >= first else { return nil }
     let position = Int(index.rawValue - first.rawValue)

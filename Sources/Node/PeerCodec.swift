@@ -49,6 +49,18 @@ package enum PeerCodec {
     _ envelope: PeerEnvelope, group: GroupID = .main
   ) -> (head: [UInt8], payloads: [[UInt8]]) {
     var head: [UInt8] = []
+    let payloads = encode(envelope, into: &head, group: group)
+    return (head, payloads)
+  }
+
+  /// As `encode(_:group:)`, for who has many frames.
+  ///
+  /// - Parameter head: is replaced by the frame's header and fields; its memory is used again.
+  /// - Returns: the payloads, which follow on the wire.
+  package static func encode(
+    _ envelope: PeerEnvelope, into head: inout [UInt8], group: GroupID = .main
+  ) -> [[UInt8]] {
+    head.removeAll(keepingCapacity: true)
     head.reserveCapacity(256)
     // Filled in at the end.
     head.putFields(headerBytes) { fields in
@@ -56,14 +68,18 @@ package enum PeerCodec {
     }
     let (kind, payloads) = encodeFields(of: envelope, into: &head)
     let fieldBytes = head.count - headerBytes
-    let payloadBytes = payloads.reduce(0) { $0 + $1.count }
-    head.patch(UInt32(fieldBytes + payloadBytes), at: 0)
-    head.patch(kind.rawValue, at: 4)
-    head.patch(version, at: 5)
-    head.patch(group.rawValue, at: 8)
-    head.patch(UInt32(fieldBytes), at: 12)
-    head.patch(checksum(of: head), at: 16)
-    return (head, payloads)
+    var payloadBytes = 0
+    for payload in payloads { payloadBytes += payload.count }
+    head.patchFields(16, at: 0) { fields in
+      fields.put(UInt32(fieldBytes + payloadBytes))
+      fields.put(kind.rawValue)
+      fields.put(version)
+      fields.put(UInt16(0))
+      fields.put(group.rawValue)
+      fields.put(UInt32(fieldBytes))
+    }
+    head.patch(head.withUnsafeBytes { checksum(of: $0) }, at: 16)
+    return payloads
   }
 
   /// The first frame of `bytes` and how many bytes it took; nil if it is not whole yet.
@@ -105,10 +121,6 @@ package enum PeerCodec {
       throw .tooLarge(bytes: frameBytes, limit: frameBytesMax)
     }
     return headerBytes + frameBytes
-  }
-
-  private static func checksum(of head: [UInt8]) -> UInt32 {
-    head.withUnsafeBytes { checksum(of: $0) }
   }
 
   private static func checksum(of head: UnsafeRawBufferPointer) -> UInt32 {
@@ -383,6 +395,12 @@ package enum PeerCodec {
     }
     var entries: [EntryHeader] = []
     var payloads: [[UInt8]] = []
+    // An entry's fields take 17 bytes: no count that is a lie makes much room.
+    let entriesMax = min(count, fields.remaining / 17)
+    if entriesMax > 0 {
+      entries.reserveCapacity(entriesMax)
+      payloads.reserveCapacity(entriesMax)
+    }
     for number in 1...max(1, count) where number <= count {
       let entryTerm = try fields.identifier(Term.self)
       guard let kind = EntryKind(rawValue: try fields.integer()) else {

@@ -45,7 +45,7 @@ extension Replica {
     }
     applied = entry.index
     appliedTerm = entry.header.term
-    if cache.entry(entry.index) != nil { unappliedBytes -= entry.payload.count }
+    if cache.contains(entry.index) { unappliedBytes -= entry.payload.count }
     appliedBytesSinceSnapshot += entry.payload.count
     logReach.applied(entry.payload.count)
     if StateHashHistory.isAgreed(entry.index) { recordHash(after: entry.index) }

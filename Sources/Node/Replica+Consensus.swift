@@ -24,9 +24,9 @@ extension Replica {
   /// Takes what a peer sent. Nothing that a peer sends can stop this node but `.diverged` from the
   /// leader that it follows.
   package mutating func receive(
-    _ envelope: PeerEnvelope, from peer: NodeID, now: MonotonicTime
+    _ envelope: consuming PeerEnvelope, from peer: NodeID, now: MonotonicTime
   ) {
-    switch envelope {
+    switch consume envelope {
     case .introduction(let introduction):
       receive(introduction, now: now)
     case .consensus(let message, let payloads):
@@ -107,7 +107,8 @@ extension Replica {
   }
 
   private mutating func receive(
-    _ message: PeerMessage, _ payloads: [[UInt8]], from peer: NodeID, now: MonotonicTime
+    _ message: consuming PeerMessage, _ payloads: consuming [[UInt8]], from peer: NodeID,
+    now: MonotonicTime
   ) {
     if isForming {
       // Before the past of this disk is known, taking part could contradict it. But who speaks of a
@@ -116,31 +117,36 @@ extension Replica {
       return maybeBegin(now: now)
     }
     var memberships: [MembershipEntry] = []
-    if case .append(let request) = message {
+    switch copy message {
+    case .append(let request):
       guard request.entries.count == payloads.count else { return }
-      guard let found = membershipEntries(of: request, payloads) else {
+      guard let found = Self.membershipEntries(request.entries, payloads) else {
         outputs.append(.note("node \(peer) sent a membership entry that cannot be read"))
         return
       }
       memberships = found
-      incoming.first = request.previous.index.next
-      incoming.entries = zip(request.entries, payloads).map { Entry(header: $0, payload: $1) }
+      incoming = (request.entries, payloads)
+    case .snapshot:
+      incomingChunk = payloads.first ?? []
+    default:
+      break
     }
-    if case .snapshot = message { incomingChunk = payloads.first ?? [] }
     consensus.receive(
       message, from: peer, memberships: memberships, now: now, into: &consensusOutputs)
     carryOutConsensus(now: now)
-    incoming = (.zero, [])
+    incoming = ([], [])
     incomingChunk = []
   }
 
-  private func membershipEntries(
-    of request: AppendRequest, _ payloads: [[UInt8]]
+  private static func membershipEntries(
+    _ headers: [EntryHeader], _ payloads: [[UInt8]]
   ) -> [MembershipEntry]? {
     var memberships: [MembershipEntry] = []
-    for (header, payload) in zip(request.entries, payloads) where header.kind == .membership {
-      guard let membership = Self.decodeMembership(payload) else { return nil }
-      memberships.append(MembershipEntry(index: header.index, membership: membership))
+    for place in headers.indices {
+      guard case .membership = headers[place].kind else { continue }
+      guard let membership = decodeMembership(payloads[place]) else { return nil }
+      memberships.append(
+        MembershipEntry(index: headers[place].index, membership: membership))
     }
     return memberships
   }
@@ -160,7 +166,10 @@ extension Replica {
     while !consensusOutputs.isEmpty {
       var orders: [ConsensusOutput] = []
       swap(&orders, &consensusOutputs)
-      for order in orders { carryOut(order, now: now) }
+      for place in orders.indices {
+        // Taken out of the list, not copied: what is left in its place asks for nothing.
+        carryOut(exchange(&orders[place], with: .commit(through: .zero)), now: now)
+      }
       if consensusOutputs.isEmpty {
         orders.removeAll(keepingCapacity: true)
         swap(&orders, &consensusOutputs)
@@ -168,8 +177,8 @@ extension Replica {
     }
   }
 
-  private mutating func carryOut(_ order: ConsensusOutput, now: MonotonicTime) {
-    switch order {
+  private mutating func carryOut(_ order: consuming ConsensusOutput, now: MonotonicTime) {
+    switch consume order {
     case .persistHardState(let state):
       operations.append(.saveHardState(state))
       pendingHardState = state
@@ -232,14 +241,16 @@ extension Replica {
   private mutating func takeIncoming(
     _ first: LogIndex, _ last: LogIndex, now: MonotonicTime
   ) {
-    let offset = Int(first.rawValue - incoming.first.rawValue)
     let count = Int(last.rawValue - first.rawValue) + 1
+    // Those before are known already.
+    let offset = incoming.headers.count - count
     invariant(
-      offset >= 0 && offset + count <= incoming.entries.count,
+      offset >= 0 && incoming.headers[offset].index == first,
       "entries \(first)...\(last) are not in the message at hand")
-    for entry in incoming.entries[offset..<offset + count] {
+    for place in offset..<incoming.headers.count {
+      let entry = Entry(header: incoming.headers[place], payload: incoming.payloads[place])
       keep(entry)
-      if entry.header.kind == .commands { observeStamp(of: entry, now: now) }
+      if case .commands = entry.header.kind { observeStamp(of: entry, now: now) }
     }
   }
 

@@ -14,15 +14,19 @@ extension Replica {
   mutating func replicate(now: MonotonicTime, hasRoom: (NodeID) -> Bool) {
     var isNewsWaiting = false
     feedDeadline = .never
+    var content = AppendContent()
     for place in 0..<consensus.followerCount {
       let member = consensus.follower(at: place)
-      var isHeldUp = peerReads[member] != nil
-      while !isHeldUp, let plan = consensus.nextAppend(to: member), hasRoom(member) {
-        if plan.isNews, !isNewsUrgent(for: member), mayWait(now: now) {
+      var isHeldUp = !peerReads.isEmpty && peerReads[member] != nil
+      while !isHeldUp {
+        if consensus.hasOnlyNews(at: place), hasRoom(member), !isNewsUrgent(for: member),
+          mayWait(now: now)
+        {
           isNewsWaiting = true
           break
         }
-        isHeldUp = !carryOut(plan)
+        guard let plan = consensus.nextAppend(to: member), hasRoom(member) else { break }
+        isHeldUp = !carryOut(plan, &content)
       }
       // While what comes next is read, or waits for its time, the member hears from its leader still.
       if isHeldUp, let plan = consensus.nextHeartbeat(to: member), hasRoom(member) {
@@ -56,12 +60,14 @@ extension Replica {
   }
 
   /// False if the entries must be read from the log first, now or when it is time.
-  private mutating func carryOut(_ plan: AppendPlan) -> Bool {
+  ///
+  /// - Parameter content: what was sent last in this turn. Members that are equally far share it.
+  private mutating func carryOut(_ plan: AppendPlan, _ content: inout AppendContent) -> Bool {
     guard plan.hasEntries else {
       send(plan, AppendContent())
       return true
     }
-    guard cache.entry(plan.first) != nil else {
+    guard cache.contains(plan.first) else {
       let mayRead = timeOfNextRead(for: plan.to)
       guard mayRead <= turnTime else {
         feedDeadline = min(feedDeadline, mayRead)
@@ -78,12 +84,14 @@ extension Replica {
     }
     if !feedPaces.isEmpty { feedPaces[plan.to] = nil }
     let bytesMax = min(plan.bytesMax, Self.appendBytesMax)
-    var content = AppendContent()
-    var index = plan.first
-    while index <= plan.last, let entry = cache.entry(index) {
-      if !content.headers.isEmpty, content.bytes + entry.payload.count > bytesMax { break }
-      content.add(entry)
-      index = index.next
+    if content.first != plan.first || content.last != plan.last || content.bytesMax != bytesMax {
+      content = AppendContent(first: plan.first, last: plan.last, bytesMax: bytesMax)
+      var index = plan.first
+      while index <= plan.last, let entry = cache.entry(index) {
+        if !content.headers.isEmpty, content.bytes + entry.payload.count > bytesMax { break }
+        content.add(entry)
+        index = index.next
+      }
     }
     send(plan, content)
     return true
@@ -128,6 +136,10 @@ extension Replica {
 
 /// The entries of one append as they are sent: headers in the message, payloads behind it.
 private struct AppendContent {
+  // What it is asked to hold: entries from `first` through `last`, as many as fit `bytesMax`.
+  var first = LogIndex.zero
+  var last = LogIndex.zero
+  var bytesMax = 0
   private(set) var headers: [EntryHeader] = []
   private(set) var payloads: [[UInt8]] = []
   /// Of the payloads.

@@ -50,8 +50,8 @@ package struct Replica: ~Copyable {
 
   var outputs: [ReplicaOutput] = []
   var consensusOutputs: [ConsensusOutput] = []
-  /// Payloads of the append at hand, first index first.
-  var incoming: (first: LogIndex, entries: [Entry]) = (.zero, [])
+  /// The entries of the append at hand, consecutive, and their payloads: as many.
+  var incoming: (headers: [EntryHeader], payloads: [[UInt8]]) = ([], [])
   var incomingChunk: [UInt8] = []
 
   /// The shell stopped taking part: the disk failed, or the state diverged.
@@ -307,6 +307,7 @@ package struct Replica: ~Copyable {
 
   /// Commands gathered by a leader that is none any more: nobody was told anything of them.
   mutating func dropBatch() {
+    if batch.isEmpty { return }
     batch.removeAll(keepingCapacity: batch.count <= Self.copiedBatchMax)
   }
 

@@ -298,14 +298,19 @@ package enum CommandWriter {
     _ session: SessionID, first: PublishSequence, answeredThrough: PublishSequence,
     queue: QueueID, count: UInt32, run: UnsafeRawBufferPointer, into payload: inout [UInt8]
   ) {
-    let start = begin(.publish, &payload)
-    payload.put(session)
-    payload.put(first)
-    payload.put(answeredThrough)
-    payload.put(queue)
-    payload.put(count)
+    let head = CommandFrames.headerBytes + 32
+    let length = head + run.count
+    invariant(length <= FixedLimits.payloadBytesMax, "command of \(length) bytes")
+    payload.putFields(head) { fields in
+      fields.put(UInt32(length))
+      fields.put(CommandKind.publish.rawValue)
+      fields.put(session)
+      fields.put(first)
+      fields.put(answeredThrough)
+      fields.put(queue)
+      fields.put(count)
+    }
     payload.append(contentsOf: run)
-    end(start, &payload)
   }
 
   /// Answers `count` of the producer's numbers from `first` with a refusal, as `publish` answers

@@ -134,7 +134,7 @@ package struct EffectList: Sendable {
   /// Empties the list and keeps its memory.
   package mutating func removeAll() {
     effects.removeAll(keepingCapacity: true)
-    deliveries.removeAll(keepingCapacity: true)
-    ranges.removeAll(keepingCapacity: true)
+    if !deliveries.isEmpty { deliveries.removeAll(keepingCapacity: true) }
+    if !ranges.isEmpty { ranges.removeAll(keepingCapacity: true) }
   }
 }

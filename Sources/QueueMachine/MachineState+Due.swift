@@ -33,6 +33,7 @@ extension MachineState {
   /// The heap says who may have something due; the order among them is by serial, since the
   /// deadlines in it are lower bounds, which must decide nothing.
   private mutating func carryOutDueLeases(_ effects: inout EffectList) {
+    guard let first = leaseDeadlines.first, first.time <= clock else { return }
     var due: [UInt64] = []
     while let first = leaseDeadlines.first, first.time <= clock {
       leaseDeadlines.remove(first.key)
@@ -126,6 +127,7 @@ extension MachineState {
 
   /// The heap says which queues may have something due; nothing depends on what it says too early.
   private mutating func carryOutDueQueues(_ effects: inout EffectList) {
+    guard let first = queueDeadlines.first, first.time <= clock else { return }
     var due: [UInt64] = []
     while let first = queueDeadlines.first, first.time <= clock {
       queueDeadlines.remove(first.key)

@@ -87,12 +87,14 @@ extension MachineState {
 
   /// Whether the producer has to say that it has seen answers before it gets so many more, which
   /// make `runs` runs.
+  @inline(__always)  // As `slot(of:)`.
   func hasTooManyAnswers(_ producer: Int, with count: Int, runs: Int = 1) -> Bool {
     producers[producer].unanswered + UInt64(count) > limits.unansweredMessages
       || runs > roomForRuns(producer)
   }
 
   /// How many more runs of answers are kept of the producer.
+  @inline(__always)
   private func roomForRuns(_ producer: Int) -> Int {
     let runs = producers[producer].runs.count
     return min(

@@ -162,16 +162,20 @@ struct MachineState: Sendable {
     }
   }
 
-  // Looking things up. Ids come from clients, so 0 is possible and finds nothing.
+  // Looking things up. Ids come from clients, so 0 is possible and finds nothing. Always inlined:
+  // for a call the compiler copies the state around the tables, whole.
 
+  @inline(__always)
   func slot(of session: SessionID) -> Int? {
     session.rawValue == 0 ? nil : sessionSlots[session.rawValue]
   }
 
+  @inline(__always)
   func slot(of queue: QueueID) -> Int? {
     queue.rawValue == 0 ? nil : queueSlots[UInt64(queue.rawValue)]
   }
 
+  @inline(__always)
   func slot(of producer: ProducerID) -> Int? {
     producer.rawValue == 0 ? nil : producerSlots[producer.rawValue]
   }

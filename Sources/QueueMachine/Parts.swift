@@ -190,14 +190,17 @@ extension QueueState {
   }
 
   /// Whether somebody consumes from it, or another queue names it.
+  @inline(__always)
   var isUsed: Bool { consumers > 0 || leased > 0 || deadLetterUsers > 0 }
 
   /// When it goes if nobody uses it until then.
+  @inline(__always)
   var expiry: MachineTime {
     settings.expires == .zero || isUsed ? .never : lastUse + settings.expires
   }
 
-  /// When something of this queue falls due.
+  /// When something of this queue falls due. Inlined, so that the queue is not copied for a call.
+  @inline(__always)
   func deadline(at clock: MachineTime) -> MachineTime {
     let expiry = expiry
     if delayed.isEmpty, expiries.isEmpty, !needsTrim { return expiry }

@@ -75,6 +75,8 @@ struct PeerLinks: ~Copyable {
   /// The one of them that is a guest's: strangers must not keep the resolver from the members.
   private var guestLookup: String?
   private var events: [PeerEvent] = []
+  /// The head of the frame at hand; its memory serves the next.
+  private var frameHead: [UInt8] = []
   private var isClosed = false
 
   /// - Parameter listener: bound to the peers' address; watched from now on.
@@ -212,20 +214,20 @@ struct PeerLinks: ~Copyable {
   // MARK: Sending
 
   /// Queues a frame. Dropped if there is no connection or its queue is full: consensus sends again.
-  func send(_ envelope: PeerEnvelope, to node: NodeID) { _ = offer(envelope, to: node) }
+  mutating func send(_ envelope: PeerEnvelope, to node: NodeID) { _ = offer(envelope, to: node) }
 
   /// Queues a frame that nobody sends again; false if there is no connection with room for it.
-  func offer(_ envelope: PeerEnvelope, to node: NodeID) -> Bool {
+  mutating func offer(_ envelope: PeerEnvelope, to node: NodeID) -> Bool {
     guard let place = dialled.firstIndex(where: { $0.node == node }), dialled[place].isReady,
       let connection = dialled[place].connection
     else { return false }
-    return Self.put(envelope, into: connection)
+    return put(envelope, into: connection)
   }
 
   @discardableResult
-  private static func put(_ envelope: PeerEnvelope, into connection: Connection) -> Bool {
-    let (head, payloads) = PeerCodec.encode(envelope)
-    return connection.append(frame: head, shared: payloads)
+  private mutating func put(_ envelope: PeerEnvelope, into connection: Connection) -> Bool {
+    let payloads = PeerCodec.encode(envelope, into: &frameHead)
+    return connection.append(frame: frameHead, shared: payloads)
   }
 
   /// Sends what is queued: one system call for each peer that has something.
@@ -394,7 +396,7 @@ struct PeerLinks: ~Copyable {
         }
         _ = connection.append(Preamble.peerBytes)
         invariant(introduction != nil, "node \(dialled[place].node) is not told who this is")
-        if let introduction { Self.put(.introduction(introduction), into: connection) }
+        if let introduction { put(.introduction(introduction), into: connection) }
         connection.setInterest(.read, poller: poller)
         events.append(.connected(dialled[place].node))
       }

@@ -149,13 +149,20 @@ extension FrameError: CustomStringConvertible {
     _ kind: FrameKind, request: RequestID = .none, in bytes: inout [UInt8]
   ) -> Int {
     let start = bytes.count
-    let header = (
-      (UInt64(kind.rawValue) << 32 | UInt64(version) << 40).littleEndian,
-      request.rawValue.littleEndian
-    )
-    // SAFETY: reads the tuple's own 16 bytes.
-    withUnsafeBytes(of: header) { bytes.append(contentsOf: $0) }
+    bytes.putFields(headerBytes) { putHeader(kind, request: request, payloadBytes: 0, into: &$0) }
     return start
+  }
+
+  /// The header of a frame whose length is known.
+  @inlinable package static func putHeader(
+    _ kind: FrameKind, request: RequestID = .none, payloadBytes: UInt32,
+    into fields: inout FieldWriter
+  ) {
+    fields.put(payloadBytes)
+    fields.put(kind.rawValue)
+    fields.put(version)
+    fields.put(UInt16(0))
+    fields.put(request.rawValue)
   }
 
   /// Fills in the length of the frame that begins at `start` and ends with `bytes`.

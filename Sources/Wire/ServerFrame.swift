@@ -323,6 +323,16 @@ extension ServerFrame {
 
   /// Appends the whole frame. A deliver frame is written by `DeliverEncoder` on the hot path.
   package func encode(request: RequestID = .none, into bytes: inout [UInt8]) {
+    // What there is most of goes in one piece.
+    if case .confirmed(let first, let count, let message, let copies) = self {
+      return bytes.putFields(Frame.headerBytes + 24) { fields in
+        Frame.putHeader(.confirmed, request: request, payloadBytes: 24, into: &fields)
+        fields.put(first)
+        fields.put(count)
+        fields.put(copies)
+        fields.put(message)
+      }
+    }
     if case .deliver(let view) = self {
       var encoder = DeliverEncoder(view.consumer, into: &bytes)
       view.forEachMessage { encoder.append($0, record: $1, to: &bytes) }
@@ -375,13 +385,6 @@ extension ServerFrame {
 
   private func encodeNews(into bytes: inout [UInt8]) {
     switch self {
-    case .confirmed(let first, let count, let message, let copies):
-      bytes.putFields(24) { fields in
-        fields.put(first)
-        fields.put(count)
-        fields.put(copies)
-        fields.put(message)
-      }
     case .publishRefused(let first, let count, let refusal, let detail):
       bytes.put(first)
       bytes.put(count)

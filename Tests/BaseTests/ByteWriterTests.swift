@@ -25,6 +25,16 @@ import Testing
     #expect(together == oneByOne)
   }
 
+  @Test("Fields that are patched together stand where they were put one by one")
+  func fieldsPatched() {
+    var bytes = [UInt8](repeating: 7, count: 12)
+    bytes.patchFields(6, at: 4) { fields in
+      fields.put(UInt16(0x0201))
+      fields.put(UInt32(0x0605_0403))
+    }
+    #expect(bytes == [7, 7, 7, 7, 1, 2, 3, 4, 5, 6, 7, 7])
+  }
+
   @Test("Fields of another size than was said stop the process")
   func wrongSize() async {
     await #expect(processExitsWith: .failure) {
@@ -34,6 +44,14 @@ import Testing
     await #expect(processExitsWith: .failure) {
       var bytes: [UInt8] = []
       bytes.putFields(9) { $0.put(UInt64(1)) }
+    }
+    await #expect(processExitsWith: .failure) {
+      var bytes = [UInt8](repeating: 0, count: 8)
+      bytes.patchFields(4, at: 0) { $0.put(UInt64(1)) }
+    }
+    await #expect(processExitsWith: .failure) {
+      var bytes = [UInt8](repeating: 0, count: 8)
+      bytes.patchFields(8, at: 1) { $0.put(UInt64(1)) }
     }
   }
 }

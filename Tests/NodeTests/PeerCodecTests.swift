@@ -87,6 +87,15 @@ import Testing
     #expect(decoded?.byteCount == bytes.count)
   }
 
+  @Test("A frame's head in memory that others had is the same")
+  func keptHead() {
+    var head: [UInt8] = []
+    for envelope in Self.all + Self.all.reversed() {
+      let payloads = PeerCodec.encode(envelope, into: &head)
+      #expect(payloads.reduce(head) { $0 + $1 } == Self.frame(envelope))
+    }
+  }
+
   @Test("A frame cut short anywhere is not whole yet, and nothing else", arguments: all)
   func truncation(_ envelope: PeerEnvelope) throws {
     let bytes = Self.frame(envelope)
