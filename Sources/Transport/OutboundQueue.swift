@@ -115,7 +115,7 @@ import Glibc
   mutating func flush(_ descriptor: Int32, pool: BufferPool) -> (progress: Progress, sent: Int) {
     var sent = 0
     while pendingBytes > 0 {
-      let (offered, taken) = sendSome(descriptor)
+      let (offered, taken) = pieces.isEmpty ? sendCurrent(descriptor) : sendSome(descriptor)
       if taken < 0 {
         let error = ErrorNumber.current
         if error.rawValue == EINTR { continue }
@@ -128,6 +128,15 @@ import Glibc
       if taken < offered { return (.blocked, sent) }
     }
     return (.flushed, sent)
+  }
+
+  /// As `sendSome` where no piece is before the current chunk, as mostly.
+  private func sendCurrent(_ descriptor: Int32) -> (offered: Int, taken: Int) {
+    current.withUnsafeBytes {
+      let part = UnsafeRawBufferPointer(rebasing: $0[currentStart...])
+      // No SIGPIPE from a reader that went away: it is an outcome.
+      return (part.count, send(descriptor, part.baseAddress, part.count, Int32(MSG_NOSIGNAL)))
+    }
   }
 
   /// One system call. Returns the bytes offered and the bytes taken, negative with `errno`.
@@ -159,7 +168,6 @@ import Glibc
       var message = msghdr()
       message.msg_iov = list.baseAddress
       message.msg_iovlen = count
-      // No SIGPIPE from a reader that went away: it is an outcome.
       return (offered, sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL)))
     }
   }
@@ -201,7 +209,7 @@ import Glibc
 
   /// Drops everything and gives the memory back.
   mutating func release(to pool: BufferPool) {
-    while let piece = pieces.popFirst() {
+    while !pieces.isEmpty, let piece = pieces.popFirst() {
       if !piece.isShared { pool.giveChunk(piece.bytes) }
     }
     // What a slow reader made the ring grow to is not kept for ever.
