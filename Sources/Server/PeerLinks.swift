@@ -19,6 +19,7 @@ enum PeerEvent {
 }
 
 struct PeerLinks: ~Copyable {
+  private let inPlace = InPlace()
   /// Tokens of peers have this in their top byte.
   static let tokenSpace: UInt64 = 1 << 56
   private static let listenerToken = tokenSpace
@@ -175,7 +176,7 @@ struct PeerLinks: ~Copyable {
   /// Lists the nodes whose connection is there and takes more. Asked for in every turn: no link is
   /// copied.
   func listWithRoom(into nodes: inout [NodeID]) {
-    nodes.removeAll(keepingCapacity: true)
+    if !nodes.isEmpty { nodes.removeAll(keepingCapacity: true) }
     for place in dialled.indices where hasRoom(at: place) { nodes.append(dialled[place].node) }
   }
 
@@ -205,7 +206,7 @@ struct PeerLinks: ~Copyable {
 
   /// Replaces `taken` by what there is to tell, in order. Its room serves for what comes next.
   mutating func takeEvents(into taken: inout [PeerEvent]) {
-    taken.removeAll(keepingCapacity: true)
+    if !taken.isEmpty { taken.removeAll(keepingCapacity: true) }
     swap(&taken, &events)
   }
 
@@ -231,9 +232,7 @@ struct PeerLinks: ~Copyable {
   /// Sends what is queued: one system call for each peer that has something.
   mutating func flush(now: MonotonicTime) {
     for place in dialled.indices {
-      guard let connection = dialled[place].connection, dialled[place].isReady,
-        connection.pendingBytes > 0
-      else { continue }
+      guard dialled[place].isReady, let connection = dialled[place].connection else { continue }
       switch connection.flush(now: now) {
       case .flushed: connection.setInterest(.read, poller: poller)
       case .blocked: connection.setInterest([.read, .write], poller: poller)
@@ -246,16 +245,16 @@ struct PeerLinks: ~Copyable {
 
   mutating func tick(now: MonotonicTime) {
     for place in dialled.indices.reversed() where dialled[place].leavesAt <= now { leave(place) }
-    for place in dialled.indices
-    where dialled[place].connection == nil && dialled[place].nextAttempt <= now && !isClosed {
-      dial(place, now: now)
-    }
     for place in dialled.indices {
-      // A peer that takes nothing for long is as good as gone: a silent cut sends no reset.
-      if let stalled = dialled[place].connection?.stalledSince,
-        now.since(stalled) > configuration.timeouts.silentConnection
-      {
-        hangUp(place, "it takes no bytes", now: now)
+      if let connection = dialled[place].connection {
+        // A peer that takes nothing for long is as good as gone: a silent cut sends no reset.
+        if let stalled = connection.stalledSince,
+          now.since(stalled) > configuration.timeouts.silentConnection
+        {
+          hangUp(place, "it takes no bytes", now: now)
+        }
+      } else if dialled[place].nextAttempt <= now, !isClosed {
+        dial(place, now: now)
       }
     }
     for place in accepted.indices.reversed()
@@ -453,7 +452,7 @@ struct PeerLinks: ~Copyable {
         return
       }
       switch outcome {
-      case .read(let count) where count >= Self.readMax || connection.missingBytes > 0: continue
+      case .read(let count) where count >= Self.readMax || missesBytes(place): continue
       case .read, .wouldBlock: return
       case .full:
         dropAccepted(place, "its frame is larger than allowed", now: now)
@@ -475,9 +474,14 @@ struct PeerLinks: ~Copyable {
   /// How much is read at once. Where large frames come one behind the other, only the beginning of the
   /// next: the rest goes where it can stay.
   private func readLimit(_ place: Int, _ connection: Connection) -> Int {
-    if connection.missingBytes > 0 { return 2 * Self.readMax }
-    return accepted[place].isLastFrameLarge && connection.unreadBytes == 0
-      ? 4 << 10 : Self.readMax
+    guard accepted[place].isLastFrameLarge else { return Self.readMax }
+    if missesBytes(place) { return 2 * Self.readMax }
+    return connection.unreadBytes == 0 ? 4 << 10 : Self.readMax
+  }
+
+  /// Whether the rest of a frame is awaited that has its room already, which only large ones have.
+  private func missesBytes(_ place: Int) -> Bool {
+    accepted[place].isLastFrameLarge && accepted[place].connection.missingBytes > 0
   }
 
   /// Takes all whole frames; a reason to close the connection if one is wrong.
@@ -486,9 +490,13 @@ struct PeerLinks: ~Copyable {
   private mutating func takeFrames(
     _ place: inout Int, _ connection: Connection, now: MonotonicTime
   ) -> String? {
-    if let reason = takeWholeFrames(&place, connection, now: now) { return reason }
+    let bytes = connection.unread
+    var offset = 0
+    let reason = takeWholeFrames(&place, bytes, &offset, now: now)
+    connection.consume(offset)
+    if reason != nil || offset == bytes.count { return reason }
     // Only a member is given much room, once: others could ask for it in any name.
-    if connection.unreadBytes > 0, let node = accepted[place].node, isMember(node),
+    if let node = accepted[place].node, isMember(node),
       let size = try? PeerCodec.frameSize(of: connection.unread), size >= Self.largeFrameBytes
     {
       accepted[place].isLastFrameLarge = true
@@ -502,11 +510,8 @@ struct PeerLinks: ~Copyable {
   }
 
   private mutating func takeWholeFrames(
-    _ place: inout Int, _ connection: Connection, now: MonotonicTime
+    _ place: inout Int, _ bytes: UnsafeRawBufferPointer, _ offset: inout Int, now: MonotonicTime
   ) -> String? {
-    var offset = 0
-    defer { connection.consume(offset) }
-    let bytes = connection.unread
     if !accepted[place].isPreambleRead {
       switch Preamble(reading: bytes) {
       case .incomplete: return nil
@@ -535,9 +540,22 @@ struct PeerLinks: ~Copyable {
   }
 
   private mutating func take(
-    _ envelope: PeerEnvelope, _ place: inout Int, now: MonotonicTime
+    _ envelope: consuming PeerEnvelope, _ place: inout Int, now: MonotonicTime
   ) -> String? {
-    if case .introduction(let introduction) = envelope, accepted[place].node == nil {
+    if case .introduction(let introduction) = envelope,
+      let reason = take(introduction, &place, now: now)
+    {
+      return reason
+    }
+    guard let node = accepted[place].node else { return "it did not introduce itself" }
+    events.append(.received(envelope, from: node))
+    return nil
+  }
+
+  private mutating func take(
+    _ introduction: Introduction, _ place: inout Int, now: MonotonicTime
+  ) -> String? {
+    if accepted[place].node == nil {
       guard introduction.cluster == configuration.cluster.description else {
         return "it belongs to cluster \(introduction.cluster)"
       }
@@ -551,11 +569,7 @@ struct PeerLinks: ~Copyable {
       }
       accepted[place].node = introduction.node
     }
-    guard let node = accepted[place].node else { return "it did not introduce itself" }
-    if case .introduction(let introduction) = envelope, introduction.node == node {
-      answer(introduction, now: now)
-    }
-    events.append(.received(envelope, from: node))
+    if accepted[place].node == introduction.node { answer(introduction, now: now) }
     return nil
   }
 
