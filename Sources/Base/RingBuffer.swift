@@ -39,8 +39,7 @@
 
   @inlinable package mutating func popFirst() -> Element? {
     guard count > 0 else { return nil }
-    let element = storage[head]
-    storage[head] = nil
+    let element = storage[head].take()
     head = (head &+ 1) & (storage.count &- 1)
     count &-= 1
     return element
@@ -50,9 +49,7 @@
     guard count > 0 else { return nil }
     count &-= 1
     let slot = (head &+ count) & (storage.count &- 1)
-    let element = storage[slot]
-    storage[slot] = nil
-    return element
+    return storage[slot].take()
   }
 
   @inlinable package mutating func removeAll() {

@@ -70,13 +70,13 @@ struct NodeLoop: ~Copyable {
   var desk = RelayDesk()
   var peers: PeerLinks
   /// Room for what is asked for in every turn.
-  var peerEvents: [PeerEvent] = []
+  var peerEvents = RingBuffer<PeerEvent>()
   var peersWithRoom: [NodeID] = []
   var records: RecordSource
   var isAMQPFirst = false
   var storage = StorageQueue()
   /// What the replica orders in this turn; empty between two.
-  var outputs: [ReplicaOutput] = []
+  var outputs = RingBuffer<ReplicaOutput>()
   var phase = Phase.running
   var problems = NodeProblems()
   var pendingChanges: [PendingChange] = []
@@ -225,13 +225,12 @@ struct NodeLoop: ~Copyable {
       gateway.carryOutEffects(of: &replica, now: now)
       var goesOn = hasToPassOn || gateway.needsTurn
       if outputs.isEmpty { return }
-      // In order, and each taken out, so that none is copied.
-      outputs.reverse()
-      while isTakingPart, let output = outputs.popLast() {
+      // Each is taken out, so that none is copied.
+      while isTakingPart, let output = outputs.popFirst() {
         goesOn = goesOn || output.isAnsweredAtOnce
         carryOut(output, now: now)
       }
-      if !outputs.isEmpty { outputs.removeAll(keepingCapacity: true) }
+      if !outputs.isEmpty { outputs.removeAll() }
       if !goesOn || !isTakingPart { return }
     }
   }
@@ -254,11 +253,9 @@ struct NodeLoop: ~Copyable {
   private mutating func takePeerEvents(now: MonotonicTime) {
     guard peers.hasEvents else { return }
     peers.takeEvents(into: &peerEvents)
-    // In order, and each taken out, so that none is copied.
-    peerEvents.reverse()
-    while isTakingPart, let event = peerEvents.popLast() { take(event, now: now) }
-    // What they carried is not to stay until the next ones come.
-    if !peerEvents.isEmpty { peerEvents.removeAll(keepingCapacity: true) }
+    // Each is taken out, so that none is copied, and none stays until the next ones come.
+    while isTakingPart, let event = peerEvents.popFirst() { take(event, now: now) }
+    if !peerEvents.isEmpty { peerEvents.removeAll() }
   }
 
   private mutating func take(_ event: consuming PeerEvent, now: MonotonicTime) {

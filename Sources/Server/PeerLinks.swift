@@ -40,6 +40,8 @@ struct PeerLinks: ~Copyable {
     var resolved: SocketAddress?
     var connection: Connection?
     var isReady = false
+    /// Something was queued since all was sent.
+    var isTouched = false
     /// Not looked up or dialled before.
     var nextAttempt: MonotonicTime
     var pause = PeerLinks.retryMin
@@ -75,7 +77,7 @@ struct PeerLinks: ~Copyable {
   private var lookups: Set<String> = []
   /// The one of them that is a guest's: strangers must not keep the resolver from the members.
   private var guestLookup: String?
-  private var events: [PeerEvent] = []
+  private var events = RingBuffer<PeerEvent>()
   private var isClosed = false
 
   /// - Parameter listener: bound to the peers' address; watched from now on.
@@ -185,7 +187,9 @@ struct PeerLinks: ~Copyable {
   }
 
   private func hasRoom(at place: Int) -> Bool {
-    dialled[place].isReady && dialled[place].connection?.hasRoom == true
+    // There is where nothing waits to be sent.
+    dialled[place].isReady
+      && (!dialled[place].isTouched || dialled[place].connection?.hasRoom == true)
   }
 
   var nextDeadline: MonotonicTime {
@@ -204,22 +208,24 @@ struct PeerLinks: ~Copyable {
 
   var hasEvents: Bool { !events.isEmpty }
 
-  /// Replaces `taken` by what there is to tell, in order. Its room serves for what comes next.
-  mutating func takeEvents(into taken: inout [PeerEvent]) {
-    if !taken.isEmpty { taken.removeAll(keepingCapacity: true) }
+  /// Makes `taken`, which is empty, what there is to tell, in order. Its room serves for what comes
+  /// next.
+  mutating func takeEvents(into taken: inout RingBuffer<PeerEvent>) {
+    invariant(taken.isEmpty, "\(taken.count) events of peers were not looked at")
     swap(&taken, &events)
   }
 
   // MARK: Sending
 
   /// Queues a frame. Dropped if there is no connection or its queue is full: consensus sends again.
-  func send(_ envelope: PeerEnvelope, to node: NodeID) { _ = offer(envelope, to: node) }
+  mutating func send(_ envelope: PeerEnvelope, to node: NodeID) { _ = offer(envelope, to: node) }
 
   /// Queues a frame that nobody sends again; false if there is no connection with room for it.
-  func offer(_ envelope: PeerEnvelope, to node: NodeID) -> Bool {
+  mutating func offer(_ envelope: PeerEnvelope, to node: NodeID) -> Bool {
     guard let place = dialled.firstIndex(where: { $0.node == node }), dialled[place].isReady,
       let connection = dialled[place].connection
     else { return false }
+    dialled[place].isTouched = true
     return Self.put(envelope, into: connection)
   }
 
@@ -232,9 +238,11 @@ struct PeerLinks: ~Copyable {
   /// Sends what is queued: one system call for each peer that has something.
   mutating func flush(now: MonotonicTime) {
     for place in dialled.indices {
-      guard dialled[place].isReady, let connection = dialled[place].connection else { continue }
+      guard dialled[place].isTouched, let connection = dialled[place].connection else { continue }
       switch connection.flush(now: now) {
-      case .flushed: connection.setInterest(.read, poller: poller)
+      case .flushed:
+        dialled[place].isTouched = false
+        connection.setInterest(.read, poller: poller)
       case .blocked: connection.setInterest([.read, .write], poller: poller)
       case .failed(let error): hangUp(place, "\(error)", now: now)
       }
@@ -346,6 +354,7 @@ struct PeerLinks: ~Copyable {
     dialled[place].connection?.close()
     dialled[place].connection = nil
     dialled[place].isReady = false
+    dialled[place].isTouched = false
     // A host may have moved. Numbers need no looking up.
     dialled[place].resolved = Self.numeric(dialled[place].address)
     dialled[place].nextAttempt = now + dialled[place].pause
@@ -391,6 +400,7 @@ struct PeerLinks: ~Copyable {
         if dialled[place].isGuest {
           log.info("node \(dialled[place].node), no member as far as is known here, is answered")
         }
+        dialled[place].isTouched = true
         _ = connection.append(Preamble.peerBytes)
         invariant(introduction != nil, "node \(dialled[place].node) is not told who this is")
         if let introduction { Self.put(.introduction(introduction), into: connection) }
@@ -597,6 +607,6 @@ struct PeerLinks: ~Copyable {
     for link in accepted { link.connection.close() }
     dialled = []
     accepted = []
-    events = []
+    events.removeAll()
   }
 }

@@ -174,6 +174,12 @@ import Glibc
 
   /// Drops the first `count` bytes, which were sent.
   private mutating func advance(_ count: Int, pool: BufferPool) {
+    currentStart += pieces.isEmpty ? count : advancePieces(count, pool: pool)
+    if pendingBytes == 0 { release(to: pool) }
+  }
+
+  /// Drops of `count` sent bytes those that pieces have. Returns how many are left.
+  private mutating func advancePieces(_ count: Int, pool: BufferPool) -> Int {
     var left = count
     while left > 0, !pieces.isEmpty {
       let range = pieces[0].range
@@ -181,14 +187,13 @@ import Glibc
         pieces[0].range = range.lowerBound + left..<range.upperBound
         sealedBytes -= left
         shrinkFirst()
-        return
+        return 0
       }
       left -= range.count
       sealedBytes -= range.count
       if let done = pieces.popFirst(), !done.isShared { pool.giveChunk(done.bytes) }
     }
-    currentStart += left
-    if pendingBytes == 0 { release(to: pool) }
+    return left
   }
 
   private mutating func shrinkFirst() {
