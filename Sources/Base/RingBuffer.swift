@@ -31,7 +31,7 @@
     }
   }
 
-  @inlinable package mutating func append(_ element: Element) {
+  @inlinable package mutating func append(_ element: consuming Element) {
     if count == storage.count { grow() }
     storage[(head &+ count) & (storage.count &- 1)] = element
     count &+= 1

@@ -48,7 +48,7 @@ package struct Replica: ~Copyable {
   /// The last index proposed for a tick; no other tick before it is applied.
   var tickIndex = LogIndex.zero
 
-  var outputs: [ReplicaOutput] = []
+  var outputs = RingBuffer<ReplicaOutput>()
   var consensusOutputs: [ConsensusOutput] = []
   /// The entries of the append at hand, consecutive, and their payloads: as many.
   var incoming: (headers: [EntryHeader], payloads: [[UInt8]]) = ([], [])
@@ -261,15 +261,17 @@ package struct Replica: ~Copyable {
   package mutating func finishTurn(
     now: MonotonicTime, hasRoom: (NodeID) -> Bool
   ) -> [ReplicaOutput] {
+    var ordered = RingBuffer<ReplicaOutput>()
+    finishTurn(now: now, into: &ordered, hasRoom: hasRoom)
     var result: [ReplicaOutput] = []
-    finishTurn(now: now, into: &result, hasRoom: hasRoom)
+    while let output = ordered.popFirst() { result.append(output) }
     return result
   }
 
   /// As `finishTurn(now:hasRoom:)`, for a shell that has many turns: `result` is empty, and what memory
   /// it has serves the next turn.
   package mutating func finishTurn(
-    now: MonotonicTime, into result: inout [ReplicaOutput], hasRoom: (NodeID) -> Bool
+    now: MonotonicTime, into result: inout RingBuffer<ReplicaOutput>, hasRoom: (NodeID) -> Bool
   ) {
     invariant(result.isEmpty, "\(result.count) outputs were not carried out")
     turnTime = now

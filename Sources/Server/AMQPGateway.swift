@@ -36,6 +36,7 @@ struct AMQPCounters: Hashable, Sendable {
 }
 
 struct AMQPGateway: ~Copyable {
+  private let inPlace = InPlace()
   /// In the top byte of the poller's tokens of AMQP clients.
   static let tokenTag: UInt64 = 3
   static let listenerToken: UInt64 = tokenTag << 56

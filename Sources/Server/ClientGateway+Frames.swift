@@ -30,8 +30,9 @@ extension ClientGateway {
     }
     if client.pause == .none {
       // A large frame of which a good part is here gets its room at once.
-      let needed = FrameDecoder.bytesNeeded(for: client.connection.unread)
-      let there = client.connection.unreadBytes
+      let unread = client.connection.unread
+      let needed = FrameDecoder.bytesNeeded(for: unread)
+      let there = unread.count
       if there > 0, needed > there, there >= needed / 8 { client.connection.expect(needed) }
     }
   }

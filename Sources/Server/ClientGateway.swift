@@ -55,6 +55,7 @@ struct ClientCounters: Hashable, Sendable {
 }
 
 struct ClientGateway: ~Copyable {
+  private let inPlace = InPlace()
   /// In the top byte of the poller's tokens of clients.
   static let tokenTag: UInt64 = 2
   static let listenerToken: UInt64 = tokenTag << 56

@@ -70,13 +70,13 @@ struct NodeLoop: ~Copyable {
   var desk = RelayDesk()
   var peers: PeerLinks
   /// Room for what is asked for in every turn.
-  var peerEvents: [PeerEvent] = []
+  var peerEvents = RingBuffer<PeerEvent>()
   var peersWithRoom: [NodeID] = []
   var records: RecordSource
   var isAMQPFirst = false
   var storage = StorageQueue()
   /// What the replica orders in this turn; empty between two.
-  var outputs: [ReplicaOutput] = []
+  var outputs = RingBuffer<ReplicaOutput>()
   var phase = Phase.running
   var problems = NodeProblems()
   var pendingChanges: [PendingChange] = []
@@ -143,9 +143,11 @@ struct NodeLoop: ~Copyable {
         beginStopping(now: now)
       }
     } else if PeerLinks.owns(event.token) {
-      peers.handle(
-        event, now: now,
-        introduction: peers.isDialling(event.token) ? replica.introduction : nil)
+      if peers.isDialling(event.token) {
+        peers.handle(event, now: now, introduction: replica.introduction)
+      } else {
+        peers.handle(event, now: now, introduction: nil)
+      }
     } else if AMQPGateway.owns(event.token) {
       amqp.handle(event, now: now, replica: &replica)
     } else {
@@ -215,18 +217,20 @@ struct NodeLoop: ~Copyable {
   private mutating func carryOutReplica(now: MonotonicTime) {
     for _ in 0..<8 {
       passOn(now: now)
-      peers.listWithRoom(into: &peersWithRoom)
+      // Only a leader asks.
+      if replica.isLeader { peers.listWithRoom(into: &peersWithRoom) }
       let ready = peersWithRoom
       replica.finishTurn(now: now, into: &outputs, hasRoom: { ready.contains($0) })
       amqp.carryOutEffects(of: &replica, records: &records, now: now)
       gateway.carryOutEffects(of: &replica, now: now)
       var goesOn = hasToPassOn || gateway.needsTurn
       if outputs.isEmpty { return }
-      for output in outputs where isTakingPart {
-        carryOut(output, now: now)
+      // Each is taken out, so that none is copied.
+      while isTakingPart, let output = outputs.popFirst() {
         goesOn = goesOn || output.isAnsweredAtOnce
+        carryOut(output, now: now)
       }
-      outputs.removeAll(keepingCapacity: true)
+      if !outputs.isEmpty { outputs.removeAll() }
       if !goesOn || !isTakingPart { return }
     }
   }
@@ -248,33 +252,30 @@ struct NodeLoop: ~Copyable {
 
   private mutating func takePeerEvents(now: MonotonicTime) {
     guard peers.hasEvents else { return }
-    var events: [PeerEvent] = []
-    swap(&events, &peerEvents)
-    defer {
-      // What they carried is not to stay until the next ones come.
-      events.removeAll(keepingCapacity: true)
-      swap(&events, &peerEvents)
-    }
-    peers.takeEvents(into: &events)
-    for event in events where isTakingPart {
-      switch event {
-      case .connected(let node):
-        replica.peerConnected(node, now: now)
-        noteConnection(node, isThere: true, now: now)
-      case .disconnected(let node):
-        releaseSource(of: node)
-        replica.peerDisconnected(node, now: now)
-      case .received(let envelope, let node):
-        if takeRelayed(envelope, from: node, now: now) { continue }
-        replica.receive(envelope, from: node, now: now)
-      }
+    peers.takeEvents(into: &peerEvents)
+    // Each is taken out, so that none is copied, and none stays until the next ones come.
+    while isTakingPart, let event = peerEvents.popFirst() { take(event, now: now) }
+    if !peerEvents.isEmpty { peerEvents.removeAll() }
+  }
+
+  private mutating func take(_ event: consuming PeerEvent, now: MonotonicTime) {
+    switch consume event {
+    case .connected(let node):
+      replica.peerConnected(node, now: now)
+      noteConnection(node, isThere: true, now: now)
+    case .disconnected(let node):
+      releaseSource(of: node)
+      replica.peerDisconnected(node, now: now)
+    case .received(let envelope, let node):
+      if takeRelayed(envelope, from: node, now: now) { return }
+      replica.receive(envelope, from: node, now: now)
     }
   }
 
   // MARK: The replica's orders
 
-  private mutating func carryOut(_ output: ReplicaOutput, now: MonotonicTime) {
-    switch output {
+  private mutating func carryOut(_ output: consuming ReplicaOutput, now: MonotonicTime) {
+    switch consume output {
     case .store(let ticket, let operations):
       storage.add(operations, for: ticket)
     case .send(let peer, let envelope):

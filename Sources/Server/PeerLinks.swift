@@ -19,6 +19,7 @@ enum PeerEvent {
 }
 
 struct PeerLinks: ~Copyable {
+  private let inPlace = InPlace()
   /// Tokens of peers have this in their top byte.
   static let tokenSpace: UInt64 = 1 << 56
   private static let listenerToken = tokenSpace
@@ -39,6 +40,8 @@ struct PeerLinks: ~Copyable {
     var resolved: SocketAddress?
     var connection: Connection?
     var isReady = false
+    /// Something was queued since all was sent.
+    var isTouched = false
     /// Not looked up or dialled before.
     var nextAttempt: MonotonicTime
     var pause = PeerLinks.retryMin
@@ -74,7 +77,7 @@ struct PeerLinks: ~Copyable {
   private var lookups: Set<String> = []
   /// The one of them that is a guest's: strangers must not keep the resolver from the members.
   private var guestLookup: String?
-  private var events: [PeerEvent] = []
+  private var events = RingBuffer<PeerEvent>()
   /// The head of the frame at hand; its memory serves the next.
   private var frameHead: [UInt8] = []
   private var isClosed = false
@@ -177,7 +180,7 @@ struct PeerLinks: ~Copyable {
   /// Lists the nodes whose connection is there and takes more. Asked for in every turn: no link is
   /// copied.
   func listWithRoom(into nodes: inout [NodeID]) {
-    nodes.removeAll(keepingCapacity: true)
+    if !nodes.isEmpty { nodes.removeAll(keepingCapacity: true) }
     for place in dialled.indices where hasRoom(at: place) { nodes.append(dialled[place].node) }
   }
 
@@ -186,7 +189,9 @@ struct PeerLinks: ~Copyable {
   }
 
   private func hasRoom(at place: Int) -> Bool {
-    dialled[place].isReady && dialled[place].connection?.hasRoom == true
+    // There is where nothing waits to be sent.
+    dialled[place].isReady
+      && (!dialled[place].isTouched || dialled[place].connection?.hasRoom == true)
   }
 
   var nextDeadline: MonotonicTime {
@@ -205,9 +210,10 @@ struct PeerLinks: ~Copyable {
 
   var hasEvents: Bool { !events.isEmpty }
 
-  /// Replaces `taken` by what there is to tell, in order. Its room serves for what comes next.
-  mutating func takeEvents(into taken: inout [PeerEvent]) {
-    taken.removeAll(keepingCapacity: true)
+  /// Makes `taken`, which is empty, what there is to tell, in order. Its room serves for what comes
+  /// next.
+  mutating func takeEvents(into taken: inout RingBuffer<PeerEvent>) {
+    invariant(taken.isEmpty, "\(taken.count) events of peers were not looked at")
     swap(&taken, &events)
   }
 
@@ -221,6 +227,7 @@ struct PeerLinks: ~Copyable {
     guard let place = dialled.firstIndex(where: { $0.node == node }), dialled[place].isReady,
       let connection = dialled[place].connection
     else { return false }
+    dialled[place].isTouched = true
     return put(envelope, into: connection)
   }
 
@@ -233,11 +240,11 @@ struct PeerLinks: ~Copyable {
   /// Sends what is queued: one system call for each peer that has something.
   mutating func flush(now: MonotonicTime) {
     for place in dialled.indices {
-      guard let connection = dialled[place].connection, dialled[place].isReady,
-        connection.pendingBytes > 0
-      else { continue }
+      guard dialled[place].isTouched, let connection = dialled[place].connection else { continue }
       switch connection.flush(now: now) {
-      case .flushed: connection.setInterest(.read, poller: poller)
+      case .flushed:
+        dialled[place].isTouched = false
+        connection.setInterest(.read, poller: poller)
       case .blocked: connection.setInterest([.read, .write], poller: poller)
       case .failed(let error): hangUp(place, "\(error)", now: now)
       }
@@ -248,16 +255,16 @@ struct PeerLinks: ~Copyable {
 
   mutating func tick(now: MonotonicTime) {
     for place in dialled.indices.reversed() where dialled[place].leavesAt <= now { leave(place) }
-    for place in dialled.indices
-    where dialled[place].connection == nil && dialled[place].nextAttempt <= now && !isClosed {
-      dial(place, now: now)
-    }
     for place in dialled.indices {
-      // A peer that takes nothing for long is as good as gone: a silent cut sends no reset.
-      if let stalled = dialled[place].connection?.stalledSince,
-        now.since(stalled) > configuration.timeouts.silentConnection
-      {
-        hangUp(place, "it takes no bytes", now: now)
+      if let connection = dialled[place].connection {
+        // A peer that takes nothing for long is as good as gone: a silent cut sends no reset.
+        if let stalled = connection.stalledSince,
+          now.since(stalled) > configuration.timeouts.silentConnection
+        {
+          hangUp(place, "it takes no bytes", now: now)
+        }
+      } else if dialled[place].nextAttempt <= now, !isClosed {
+        dial(place, now: now)
       }
     }
     for place in accepted.indices.reversed()
@@ -349,6 +356,7 @@ struct PeerLinks: ~Copyable {
     dialled[place].connection?.close()
     dialled[place].connection = nil
     dialled[place].isReady = false
+    dialled[place].isTouched = false
     // A host may have moved. Numbers need no looking up.
     dialled[place].resolved = Self.numeric(dialled[place].address)
     dialled[place].nextAttempt = now + dialled[place].pause
@@ -394,6 +402,7 @@ struct PeerLinks: ~Copyable {
         if dialled[place].isGuest {
           log.info("node \(dialled[place].node), no member as far as is known here, is answered")
         }
+        dialled[place].isTouched = true
         _ = connection.append(Preamble.peerBytes)
         invariant(introduction != nil, "node \(dialled[place].node) is not told who this is")
         if let introduction { put(.introduction(introduction), into: connection) }
@@ -455,7 +464,7 @@ struct PeerLinks: ~Copyable {
         return
       }
       switch outcome {
-      case .read(let count) where count >= Self.readMax || connection.missingBytes > 0: continue
+      case .read(let count) where count >= Self.readMax || missesBytes(place): continue
       case .read, .wouldBlock: return
       case .full:
         dropAccepted(place, "its frame is larger than allowed", now: now)
@@ -477,9 +486,14 @@ struct PeerLinks: ~Copyable {
   /// How much is read at once. Where large frames come one behind the other, only the beginning of the
   /// next: the rest goes where it can stay.
   private func readLimit(_ place: Int, _ connection: Connection) -> Int {
-    if connection.missingBytes > 0 { return 2 * Self.readMax }
-    return accepted[place].isLastFrameLarge && connection.unreadBytes == 0
-      ? 4 << 10 : Self.readMax
+    guard accepted[place].isLastFrameLarge else { return Self.readMax }
+    if missesBytes(place) { return 2 * Self.readMax }
+    return connection.unreadBytes == 0 ? 4 << 10 : Self.readMax
+  }
+
+  /// Whether the rest of a frame is awaited that has its room already, which only large ones have.
+  private func missesBytes(_ place: Int) -> Bool {
+    accepted[place].isLastFrameLarge && accepted[place].connection.missingBytes > 0
   }
 
   /// Takes all whole frames; a reason to close the connection if one is wrong.
@@ -488,9 +502,13 @@ struct PeerLinks: ~Copyable {
   private mutating func takeFrames(
     _ place: inout Int, _ connection: Connection, now: MonotonicTime
   ) -> String? {
-    if let reason = takeWholeFrames(&place, connection, now: now) { return reason }
+    let bytes = connection.unread
+    var offset = 0
+    let reason = takeWholeFrames(&place, bytes, &offset, now: now)
+    connection.consume(offset)
+    if reason != nil || offset == bytes.count { return reason }
     // Only a member is given much room, once: others could ask for it in any name.
-    if connection.unreadBytes > 0, let node = accepted[place].node, isMember(node),
+    if let node = accepted[place].node, isMember(node),
       let size = try? PeerCodec.frameSize(of: connection.unread), size >= Self.largeFrameBytes
     {
       accepted[place].isLastFrameLarge = true
@@ -504,11 +522,8 @@ struct PeerLinks: ~Copyable {
   }
 
   private mutating func takeWholeFrames(
-    _ place: inout Int, _ connection: Connection, now: MonotonicTime
+    _ place: inout Int, _ bytes: UnsafeRawBufferPointer, _ offset: inout Int, now: MonotonicTime
   ) -> String? {
-    var offset = 0
-    defer { connection.consume(offset) }
-    let bytes = connection.unread
     if !accepted[place].isPreambleRead {
       switch Preamble(reading: bytes) {
       case .incomplete: return nil
@@ -537,9 +552,22 @@ struct PeerLinks: ~Copyable {
   }
 
   private mutating func take(
-    _ envelope: PeerEnvelope, _ place: inout Int, now: MonotonicTime
+    _ envelope: consuming PeerEnvelope, _ place: inout Int, now: MonotonicTime
   ) -> String? {
-    if case .introduction(let introduction) = envelope, accepted[place].node == nil {
+    if case .introduction(let introduction) = envelope,
+      let reason = take(introduction, &place, now: now)
+    {
+      return reason
+    }
+    guard let node = accepted[place].node else { return "it did not introduce itself" }
+    events.append(.received(envelope, from: node))
+    return nil
+  }
+
+  private mutating func take(
+    _ introduction: Introduction, _ place: inout Int, now: MonotonicTime
+  ) -> String? {
+    if accepted[place].node == nil {
       guard introduction.cluster == configuration.cluster.description else {
         return "it belongs to cluster \(introduction.cluster)"
       }
@@ -553,11 +581,7 @@ struct PeerLinks: ~Copyable {
       }
       accepted[place].node = introduction.node
     }
-    guard let node = accepted[place].node else { return "it did not introduce itself" }
-    if case .introduction(let introduction) = envelope, introduction.node == node {
-      answer(introduction, now: now)
-    }
-    events.append(.received(envelope, from: node))
+    if accepted[place].node == introduction.node { answer(introduction, now: now) }
     return nil
   }
 
@@ -585,6 +609,6 @@ struct PeerLinks: ~Copyable {
     for link in accepted { link.connection.close() }
     dialled = []
     accepted = []
-    events = []
+    events.removeAll()
   }
 }

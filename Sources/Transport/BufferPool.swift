@@ -14,52 +14,19 @@ import Glibc
   /// A chunk that grew larger than this is given back to malloc.
   static let chunkCapacityMax = 3 * chunkBytes
 
-  /// What lies idle. In one struct: each access to a property of a class costs a check that there is
-  /// no other.
-  private struct Spares {
-    var bufferBytes = 0
-    var chunkBytes = 0
-    /// By size: element n holds those of `bufferBytesMin << n` bytes.
-    var buffers: [[UnsafeMutableRawPointer]] = Array(repeating: [], count: 7)
-    /// All empty.
-    var chunks: [[UInt8]] = []
-
-    mutating func takeBuffer(_ size: KeptSize) -> UnsafeMutableRawBufferPointer? {
-      guard let buffer = buffers[size.index].popLast() else { return nil }
-      bufferBytes -= size.bytes
-      return UnsafeMutableRawBufferPointer(start: buffer, count: size.bytes)
-    }
-
-    /// False if that would be more than `bytesMax`.
-    mutating func keep(
-      _ buffer: UnsafeMutableRawPointer, _ size: KeptSize, bytesMax: Int
-    ) -> Bool {
-      guard bufferBytes + size.bytes <= bytesMax else { return false }
-      bufferBytes += size.bytes
-      buffers[size.index].append(buffer)
-      return true
-    }
-
-    mutating func takeChunk() -> [UInt8]? {
-      guard let chunk = chunks.popLast() else { return nil }
-      chunkBytes -= chunk.capacity
-      return chunk
-    }
-
-    /// Dropped if that would be more than `bytesMax`.
-    mutating func keep(_ chunk: consuming [UInt8], bytesMax: Int) {
-      let capacity = chunk.capacity
-      guard chunkBytes + capacity <= bytesMax else { return }
-      chunkBytes += capacity
-      chunks.append(chunk)
-    }
-  }
-
   private typealias KeptSize = (bytes: Int, index: Int)
 
   /// Bytes that are kept at most, of buffers and of chunks each.
   private let keptBytesMax: Int
-  private var spares = Spares()
+  // What lies idle. Private properties that are read and set and never lent to a function: others of
+  // a class cost a check at each access that nobody else has them.
+  private var bufferBytes = 0
+  private var chunkBytes = 0
+  /// By size: element n is the first of those of `bufferBytesMin << n` bytes, which holds the address
+  /// of the next one, and so on.
+  private var buffers = InlineArray<7, UnsafeMutableRawPointer?>(repeating: nil)
+  /// All empty.
+  private var chunks: [[UInt8]] = []
 
   /// `keptBytesMax`: what may lie idle here, of reading and of writing buffers each.
   package init(keptBytesMax: Int = 4 << 20) {
@@ -67,7 +34,7 @@ import Glibc
   }
 
   deinit {
-    for list in spares.buffers { for buffer in list { free(buffer) } }
+    for index in buffers.indices { while let buffer = popBuffer(index) { free(buffer) } }
   }
 
   /// A buffer of at least `bytes` with any content; the caller gives it back or frees it.
@@ -76,38 +43,55 @@ import Glibc
       // Beyond what is kept, only to whole pages: a 17 MiB frame shall not cost 32 MiB.
       return BufferPool.allocate((bytes + 4095) & ~4095)
     }
-    return spares.takeBuffer(size) ?? BufferPool.allocate(size.bytes)
+    guard let buffer = popBuffer(size.index) else { return BufferPool.allocate(size.bytes) }
+    bufferBytes -= size.bytes
+    return UnsafeMutableRawBufferPointer(start: buffer, count: size.bytes)
   }
 
   func giveBuffer(_ buffer: UnsafeMutableRawBufferPointer) {
     guard let base = buffer.baseAddress else { return }
     guard let size = BufferPool.keptSize(atLeast: buffer.count), size.bytes == buffer.count,
-      spares.keep(base, size, bytesMax: keptBytesMax)
+      bufferBytes + size.bytes <= keptBytesMax
     else {
       free(base)
       return
     }
+    bufferBytes += size.bytes
+    // SAFETY: its giver has no use for it any more, and it is larger than an address.
+    base.storeBytes(of: buffers[size.index], as: UnsafeMutableRawPointer?.self)
+    buffers[size.index] = base
+  }
+
+  private func popBuffer(_ index: Int) -> UnsafeMutableRawPointer? {
+    guard let buffer = buffers[index] else { return nil }
+    // SAFETY: `giveBuffer` left the next one's address there, and nobody has had it since.
+    buffers[index] = buffer.load(as: UnsafeMutableRawPointer?.self)
+    return buffer
   }
 
   /// An empty array to write to, with room left from its last use if there was one.
   @usableFromInline func takeChunk() -> [UInt8] {
-    if let chunk = spares.takeChunk() { return chunk }
+    if let chunk = chunks.popLast() {
+      chunkBytes -= chunk.capacity
+      return chunk
+    }
     var chunk: [UInt8] = []
     chunk.reserveCapacity(BufferPool.bufferBytesMin)
     return chunk
   }
 
   func giveChunk(_ used: consuming [UInt8]) {
-    var chunk = used
-    chunk.removeAll(keepingCapacity: true)
-    let capacity = chunk.capacity
-    guard capacity >= BufferPool.bufferBytesMin, capacity <= BufferPool.chunkCapacityMax
+    let capacity = used.capacity
+    guard capacity >= BufferPool.bufferBytesMin, capacity <= BufferPool.chunkCapacityMax,
+      chunkBytes + capacity <= keptBytesMax
     else { return }
-    spares.keep(chunk, bytesMax: keptBytesMax)
+    chunkBytes += capacity
+    used.removeAll(keepingCapacity: true)
+    chunks.append(used)
   }
 
   /// What lies idle here, bytes.
-  package var keptBytes: Int { spares.bufferBytes + spares.chunkBytes }
+  package var keptBytes: Int { bufferBytes + chunkBytes }
 
   private static func allocate(_ bytes: Int) -> UnsafeMutableRawBufferPointer {
     guard let base = malloc(bytes) else {

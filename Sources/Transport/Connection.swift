@@ -52,43 +52,35 @@ package enum ConnectOutcome: Hashable, Sendable {
     case closed
   }
 
-  /// All that changes but what is to be sent: each access to a property of a class costs a check that
-  /// there is no other.
-  fileprivate struct Line: ~Copyable {
-    var descriptor: Int32
-    var token: UInt64 = 0
-    var interest: Interest = []
-    var lastReadTime: MonotonicTime
-    var stalledSince: MonotonicTime?
-    var unreadMax: Int
-    var state = State.open
-    var inbound = InboundBuffer()
-
-    var isClosed: Bool {
-      if case .closed = state { true } else { false }
-    }
-  }
-
   /// The other end.
   package let peer: SocketAddress
-  private var line: Line
+  // Each access to these two costs a check that there is no other, since they are lent to functions.
+  // To private properties that are only read and set there can be no other, and the compiler knows.
+  private var inbound = InboundBuffer()
   @usableFromInline var outbound: OutboundQueue
   @usableFromInline let pool: BufferPool
+  private var state = State.open
+  private var ownDescriptor: Int32
+  private var ownToken: UInt64 = 0
+  private var ownInterest: Interest = []
+  private var readTime: MonotonicTime
+  private var stallTime: MonotonicTime?
+  private var unreadLimit: Int
 
   /// -1 once closed.
-  package var descriptor: Int32 { line.descriptor }
+  package var descriptor: Int32 { ownDescriptor }
   /// What a `Poller` answers for this connection; see `register`.
-  package var token: UInt64 { line.token }
+  package var token: UInt64 { ownToken }
   /// What the owner wants to hear; see `setInterest`.
-  package var interest: Interest { line.interest }
+  package var interest: Interest { ownInterest }
   /// When bytes arrived last, at first when it was made.
-  package var lastReadTime: MonotonicTime { line.lastReadTime }
+  package var lastReadTime: MonotonicTime { readTime }
   /// Since when the socket has taken none of the bytes waiting to be sent; nil while none wait.
-  package var stalledSince: MonotonicTime? { line.stalledSince }
+  package var stalledSince: MonotonicTime? { stallTime }
   /// Unread bytes held at most. Set it to the largest frame that the protocol's state allows.
   package var unreadMax: Int {
-    get { line.unreadMax }
-    set { line.unreadMax = newValue }
+    get { unreadLimit }
+    set { unreadLimit = newValue }
   }
 
   init(
@@ -97,7 +89,9 @@ package enum ConnectOutcome: Hashable, Sendable {
   ) {
     self.peer = peer
     self.pool = pool
-    line = Line(descriptor: descriptor, lastReadTime: now, unreadMax: options.unreadMax)
+    ownDescriptor = descriptor
+    readTime = now
+    unreadLimit = options.unreadMax
     outbound = OutboundQueue(limit: options.outboundLimit)
     options.apply(to: descriptor)
   }
@@ -127,13 +121,13 @@ package enum ConnectOutcome: Hashable, Sendable {
     let error = ErrorNumber.current
     // An interrupted connect goes on like one in progress.
     let goesOn = result == 0 || error.rawValue == EINPROGRESS || error.rawValue == EINTR
-    connection.line.state = .connecting(goesOn ? nil : error)
+    connection.state = .connecting(goesOn ? nil : error)
     return connection
   }
 
   /// What became of connecting; `.connected` also if that was long ago.
   package func finishConnect() -> ConnectOutcome {
-    guard case .connecting(let refused) = line.state else {
+    guard case .connecting(let refused) = state else {
       return isClosed ? .failed(ErrorNumber(EBADF)) : .connected
     }
     if let refused { return .failed(refused) }
@@ -143,15 +137,17 @@ package enum ConnectOutcome: Hashable, Sendable {
     // Connecting to a free port of its own range, a socket may meet itself (both ends open at
     // once): there is nobody at that address.
     if other == localAddress { return .failed(ErrorNumber(ECONNREFUSED)) }
-    line.state = .open
+    state = .open
     return .connected
   }
 
   package var isConnecting: Bool {
-    if case .connecting = line.state { true } else { false }
+    if case .connecting = state { true } else { false }
   }
 
-  package var isClosed: Bool { line.isClosed }
+  package var isClosed: Bool {
+    if case .closed = state { true } else { false }
+  }
 
   /// The own end; nil once closed.
   package var localAddress: SocketAddress? {
@@ -161,12 +157,12 @@ package enum ConnectOutcome: Hashable, Sendable {
   /// Closes at once; what was not sent is lost. May be called again.
   package func close() {
     guard !isClosed else { return }
-    closeDescriptor(line.descriptor)
-    line.state = .closed
-    line.descriptor = -1
-    line.interest = []
-    line.stalledSince = nil
-    line.inbound.release(to: pool)
+    closeDescriptor(ownDescriptor)
+    state = .closed
+    ownDescriptor = -1
+    ownInterest = []
+    stallTime = nil
+    inbound.release(to: pool)
     outbound.release(to: pool)
     outbound.limit = 0
   }
@@ -175,7 +171,7 @@ package enum ConnectOutcome: Hashable, Sendable {
   /// that may still be sending: shut down, then read and drop until `.closed`. Closing with unread
   /// bytes would reset the connection and could take the last word away from the peer.
   package func shutdownOutput() {
-    guard case .open = line.state else { return }
+    guard case .open = state else { return }
     // It fails only if the peer is gone already, which reading tells.
     _ = shutdown(descriptor, Int32(SHUT_WR))
   }
@@ -197,15 +193,15 @@ extension Connection {
     with poller: Poller, token: UInt64, interest: Interest
   ) throws(ErrorNumber) {
     try poller.add(descriptor, token: token, interest: interest)
-    line.token = token
-    line.interest = interest
+    ownToken = token
+    ownInterest = interest
   }
 
   /// Changes what `poller` watches for; a system call only if it differs.
   package func setInterest(_ interest: Interest, poller: Poller) {
-    guard interest != line.interest, !isClosed else { return }
-    poller.modify(line.descriptor, token: line.token, interest: interest)
-    line.interest = interest
+    guard interest != ownInterest, !isClosed else { return }
+    poller.modify(ownDescriptor, token: ownToken, interest: interest)
+    ownInterest = interest
   }
 }
 
@@ -213,71 +209,51 @@ extension Connection {
 extension Connection {
   /// Reads once, at most `limit` bytes, behind what is unread. Reads of 64 to 256 KiB cost least.
   package func read(limit: Int = 256 << 10, now: MonotonicTime) -> ReadOutcome {
-    line.read(limit: limit, pool: pool, now: now)
+    guard !isClosed else { return .closed }
+    let outcome = inbound.read(
+      from: ownDescriptor, limit: limit, unreadMax: unreadLimit, pool: pool)
+    if case .read = outcome { readTime = now }
+    return outcome
   }
 
   /// Bytes read and not consumed.
-  package var unreadBytes: Int { line.inbound.unreadBytes }
+  package var unreadBytes: Int { inbound.unreadBytes }
 
   /// The bytes read and not consumed, in one piece. Valid until the next `read`, `consume`,
   /// `expect`, `trim` or `close`.
-  package var unread: UnsafeRawBufferPointer { line.inbound.unread }
+  package var unread: UnsafeRawBufferPointer { inbound.unread }
 
   /// Calls `body` with the bytes read and not consumed. It must not read, consume or close.
   package func withUnread<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
-    body(line.inbound.unread)
+    body(inbound.unread)
   }
 
   /// Drops the first `count` unread bytes. Parse all that is there and consume it at once.
   package func consume(_ count: Int) {
-    line.inbound.consume(count, pool: pool)
+    inbound.consume(count, pool: pool)
   }
 
   /// Makes room for a frame of `frameBytes`, of which the first are unread already, so that a
   /// large one is not moved as it grows. At most `unreadMax`.
   package func expect(_ frameBytes: Int) {
     invariant(
-      frameBytes <= line.unreadMax,
-      "a frame of \(frameBytes) bytes where \(line.unreadMax) are allowed")
+      frameBytes <= unreadLimit,
+      "a frame of \(frameBytes) bytes where \(unreadLimit) are allowed")
     guard !isClosed else { return }
-    line.inbound.reserve(frameBytes, pool: pool)
+    inbound.reserve(frameBytes, pool: pool)
   }
 
   /// How much of the frame is missing that `expect` was told of; 0 if it is there, or none was told.
-  package var missingBytes: Int { line.inbound.missingBytes }
+  package var missingBytes: Int { inbound.missingBytes }
 
   /// Gives back memory that the unread bytes do not need. For connections that have been silent in
   /// the middle of a frame; without unread bytes none is held anyway.
   package func trim() {
-    line.inbound.trim(pool: pool)
+    inbound.trim(pool: pool)
   }
 
   /// Memory held for unread bytes.
-  package var inboundCapacity: Int { line.inbound.capacity }
-}
-
-extension Connection.Line {
-  fileprivate mutating func read(limit: Int, pool: BufferPool, now: MonotonicTime) -> ReadOutcome {
-    guard !isClosed else { return .closed }
-    let free = inbound.room(unreadMax: unreadMax, pool: pool)
-    guard free.count > 0 else { return .full }
-    let offered = min(free.count, max(limit, 1))
-    var count: Int
-    // SAFETY: `free` lies within the buffer, which nothing touches meanwhile.
-    repeat {
-      count = recv(descriptor, free.baseAddress, offered, 0)
-    } while count < 0
-      && errno == EINTR
-    if count > 0 {
-      inbound.filled(count, of: free.count)
-      lastReadTime = now
-      return .read(count)
-    }
-    let error = ErrorNumber.current
-    if inbound.unreadBytes == 0 { inbound.release(to: pool) }
-    if count == 0 { return .closed }
-    return error.rawValue == EAGAIN ? .wouldBlock : .failed(error)
-  }
+  package var inboundCapacity: Int { inbound.capacity }
 }
 
 // Writing.
@@ -325,15 +301,14 @@ extension Connection {
 
   /// Sends what is queued, many pieces with one system call. `.flushed` if there was nothing.
   package func flush(now: MonotonicTime) -> WriteOutcome {
-    guard pendingBytes > 0 else { return .flushed }
-    guard case .open = line.state else { return .blocked }
-    let (progress, sent) = outbound.flush(line.descriptor, pool: pool)
+    guard case .open = state else { return pendingBytes > 0 ? .blocked : .flushed }
+    let (progress, sent) = outbound.flush(ownDescriptor, pool: pool)
     switch progress {
     case .flushed:
-      line.stalledSince = nil
+      stallTime = nil
       return .flushed
     case .blocked:
-      if sent > 0 || line.stalledSince == nil { line.stalledSince = now }
+      if sent > 0 || stallTime == nil { stallTime = now }
       return .blocked
     case .failed(let error):
       return .failed(error)

@@ -40,6 +40,29 @@ struct InboundBuffer: ~Copyable {
     UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(storage)[head..<tail])
   }
 
+  /// Reads once, at most `limit` bytes, behind what is unread.
+  mutating func read(
+    from descriptor: Int32, limit: Int, unreadMax: Int, pool: BufferPool
+  ) -> ReadOutcome {
+    let free = room(unreadMax: unreadMax, pool: pool)
+    guard free.count > 0 else { return .full }
+    let offered = min(free.count, max(limit, 1))
+    var count: Int
+    // SAFETY: `free` lies within the buffer, which nothing touches meanwhile.
+    repeat {
+      count = recv(descriptor, free.baseAddress, offered, 0)
+    } while count < 0
+      && errno == EINTR
+    if count > 0 {
+      filled(count, of: free.count)
+      return .read(count)
+    }
+    let error = ErrorNumber.current
+    if unreadBytes == 0 { release(to: pool) }
+    if count == 0 { return .closed }
+    return error.rawValue == EAGAIN ? .wouldBlock : .failed(error)
+  }
+
   /// Where the next bytes go, at most so many that `unreadMax` bytes are unread; empty if so many
   /// are already. Moves what is unread if there is no room behind it.
   mutating func room(unreadMax: Int, pool: BufferPool) -> UnsafeMutableRawBufferPointer {

@@ -7,11 +7,30 @@
 /// the wake-ups (two system calls each): it calls `takeAwake` every turn, and `maySleep` right
 /// before it waits, with a timeout of zero if that says no.
 @usableFromInline package final class Mailbox<Message: Sendable>: @unchecked Sendable {
-  // SAFETY of the Sendable: `messages` and `wakeUp` are touched under `lock` only, the rest never
-  // changes.
+  /// What the lock guards, in one struct: each access to a property of a class costs a check that
+  /// there is no other.
+  @usableFromInline struct Guarded {
+    @usableFromInline var messages: [Message] = []
+    @usableFromInline var wakeUp = MailboxWakeUp.needed
+
+    @inlinable mutating func swapOut(
+      into taken: inout [Message], then next: MailboxWakeUp, _ event: borrowing EventDescriptor
+    ) {
+      if wakeUp == .sent { event.clear() }
+      wakeUp = next
+      swap(&messages, &taken)
+    }
+
+    @inlinable mutating func maySleep() -> Bool {
+      guard messages.isEmpty else { return false }
+      if wakeUp == .unneeded { wakeUp = .needed }
+      return true
+    }
+  }
+
+  // SAFETY of the Sendable: `guarded` is touched under `lock` only, the rest never changes.
   @usableFromInline let lock = Lock()
-  @usableFromInline var messages: [Message] = []
-  @usableFromInline var wakeUp = MailboxWakeUp.needed
+  @usableFromInline var guarded = Guarded()
   @usableFromInline let event: EventDescriptor
   /// Messages from which on `tryPost` refuses.
   @usableFromInline let bound: Int
@@ -28,8 +47,8 @@
   /// Adds a message, also beyond the bound: for what must not be lost and is bounded elsewhere.
   @inlinable package func post(_ message: Message) {
     lock.withLock {
-      messages.append(message)
-      if wakeUp == .needed { wake() }
+      guarded.messages.append(message)
+      if guarded.wakeUp == .needed { wake() }
     }
   }
 
@@ -37,17 +56,17 @@
   @inlinable package func post(contentsOf messages: [Message]) {
     if messages.isEmpty { return }
     lock.withLock {
-      self.messages.append(contentsOf: messages)
-      if wakeUp == .needed { wake() }
+      guarded.messages.append(contentsOf: messages)
+      if guarded.wakeUp == .needed { wake() }
     }
   }
 
   /// Adds a message, or returns false if as many as the bound wait.
   @inlinable package func tryPost(_ message: Message) -> Bool {
     lock.withLock {
-      guard messages.count < bound else { return false }
-      messages.append(message)
-      if wakeUp == .needed { wake() }
+      guard guarded.messages.count < bound else { return false }
+      guarded.messages.append(message)
+      if guarded.wakeUp == .needed { wake() }
       return true
     }
   }
@@ -64,28 +83,20 @@
 
   /// Whether nothing waits; if so the next post wakes the receiver. If not, take first.
   @inlinable package func maySleep() -> Bool {
-    lock.withLock {
-      guard messages.isEmpty else { return false }
-      if wakeUp == .unneeded { wakeUp = .needed }
-      return true
-    }
+    lock.withLock { guarded.maySleep() }
   }
 
   @inlinable func swapOut(into messages: inout [Message], then wakeUp: MailboxWakeUp) {
     // What the receiver has dealt with is released here, not under the lock, and its room serves
     // for the next messages.
     if !messages.isEmpty { messages.removeAll(keepingCapacity: true) }
-    lock.withLock {
-      if self.wakeUp == .sent { event.clear() }
-      self.wakeUp = wakeUp
-      swap(&self.messages, &messages)
-    }
+    lock.withLock { guarded.swapOut(into: &messages, then: wakeUp, event) }
   }
 
   /// Under the lock, so that the descriptor is readable exactly while `wakeUp` says so.
   @usableFromInline func wake() {
     event.signal()
-    wakeUp = .sent
+    guarded.wakeUp = .sent
   }
 }
 

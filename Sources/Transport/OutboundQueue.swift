@@ -115,7 +115,7 @@ import Glibc
   mutating func flush(_ descriptor: Int32, pool: BufferPool) -> (progress: Progress, sent: Int) {
     var sent = 0
     while pendingBytes > 0 {
-      let (offered, taken) = sendSome(descriptor)
+      let (offered, taken) = pieces.isEmpty ? sendCurrent(descriptor) : sendSome(descriptor)
       if taken < 0 {
         let error = ErrorNumber.current
         if error.rawValue == EINTR { continue }
@@ -128,6 +128,15 @@ import Glibc
       if taken < offered { return (.blocked, sent) }
     }
     return (.flushed, sent)
+  }
+
+  /// As `sendSome` where no piece is before the current chunk, as mostly.
+  private func sendCurrent(_ descriptor: Int32) -> (offered: Int, taken: Int) {
+    current.withUnsafeBytes {
+      let part = UnsafeRawBufferPointer(rebasing: $0[currentStart...])
+      // No SIGPIPE from a reader that went away: it is an outcome.
+      return (part.count, send(descriptor, part.baseAddress, part.count, Int32(MSG_NOSIGNAL)))
+    }
   }
 
   /// One system call. Returns the bytes offered and the bytes taken, negative with `errno`.
@@ -159,13 +168,18 @@ import Glibc
       var message = msghdr()
       message.msg_iov = list.baseAddress
       message.msg_iovlen = count
-      // No SIGPIPE from a reader that went away: it is an outcome.
       return (offered, sendmsg(descriptor, &message, Int32(MSG_NOSIGNAL)))
     }
   }
 
   /// Drops the first `count` bytes, which were sent.
   private mutating func advance(_ count: Int, pool: BufferPool) {
+    currentStart += pieces.isEmpty ? count : advancePieces(count, pool: pool)
+    if pendingBytes == 0 { release(to: pool) }
+  }
+
+  /// Drops of `count` sent bytes those that pieces have. Returns how many are left.
+  private mutating func advancePieces(_ count: Int, pool: BufferPool) -> Int {
     var left = count
     while left > 0, !pieces.isEmpty {
       let range = pieces[0].range
@@ -173,14 +187,13 @@ import Glibc
         pieces[0].range = range.lowerBound + left..<range.upperBound
         sealedBytes -= left
         shrinkFirst()
-        return
+        return 0
       }
       left -= range.count
       sealedBytes -= range.count
       if let done = pieces.popFirst(), !done.isShared { pool.giveChunk(done.bytes) }
     }
-    currentStart += left
-    if pendingBytes == 0 { release(to: pool) }
+    return left
   }
 
   private mutating func shrinkFirst() {
@@ -201,7 +214,7 @@ import Glibc
 
   /// Drops everything and gives the memory back.
   mutating func release(to pool: BufferPool) {
-    while let piece = pieces.popFirst() {
+    while !pieces.isEmpty, let piece = pieces.popFirst() {
       if !piece.isShared { pool.giveChunk(piece.bytes) }
     }
     // What a slow reader made the ring grow to is not kept for ever.

@@ -47,9 +47,9 @@ import Wire
       for event in events { links.handle(event, now: now, introduction: introduction) }
       links.tick(now: now)
       links.flush(now: now)
-      var told: [PeerEvent] = []
+      var told = RingBuffer<PeerEvent>()
       links.takeEvents(into: &told)
-      received += told
+      while let event = told.popFirst() { received.append(event) }
     }
 
     mutating func dial(_ other: UInt32, _ address: String) {
