@@ -194,9 +194,15 @@ final class LinuxFile: FileHandle, DirectoryLock {
         return Int(skein_write_at(descriptor, &slice, 1, Int64(offset) + Int64(done)))
       }
       if written == -Int(EINTR) { continue }
-      guard written >= 0 else { throw StorageFailure(.write, path, code: Int32(-written)) }
+      guard written > 0 else { throw noneWritten(written) }
       done += written
     }
+  }
+
+  /// - Parameter outcome: of a write of one byte or more: -errno, or 0, which would go on for ever.
+  private func noneWritten(_ outcome: Int) -> StorageFailure {
+    StorageFailure(
+      .write, path, code: Int32(-outcome), detail: outcome == 0 ? "nothing was written" : "")
   }
 
   private func writeAll(_ slices: inout [iovec], at start: UInt64) throws(StorageFailure) {
@@ -209,7 +215,7 @@ final class LinuxFile: FileHandle, DirectoryLock {
           skein_write_at(descriptor, $0.baseAddress, Int32(count), Int64(offset))
         })
       if written == -Int(EINTR) { continue }
-      guard written >= 0 else { throw StorageFailure(.write, path, code: Int32(-written)) }
+      guard written > 0 else { throw noneWritten(written) }
       offset += UInt64(written)
       while next < slices.count, written >= slices[next].iov_len {
         written -= slices[next].iov_len

@@ -78,8 +78,9 @@ struct PeerLinks: ~Copyable {
   /// The one of them that is a guest's: strangers must not keep the resolver from the members.
   private var guestLookup: String?
   private var events = RingBuffer<PeerEvent>()
-  /// The head of the frame at hand; its memory serves the next.
+  /// The head of the frame at hand; its memory serves the next, unless it is much.
   private var frameHead: [UInt8] = []
+  private static let keptHeadBytes = 64 << 10
   private var isClosed = false
 
   /// - Parameter listener: bound to the peers' address; watched from now on.
@@ -234,7 +235,9 @@ struct PeerLinks: ~Copyable {
   @discardableResult
   private mutating func put(_ envelope: PeerEnvelope, into connection: Connection) -> Bool {
     let payloads = PeerCodec.encode(envelope, into: &frameHead)
-    return connection.append(frame: frameHead, shared: payloads)
+    let isTaken = connection.append(frame: frameHead, shared: payloads)
+    if frameHead.capacity > Self.keptHeadBytes { frameHead = [] }
+    return isTaken
   }
 
   /// Sends what is queued: one system call for each peer that has something.

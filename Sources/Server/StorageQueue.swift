@@ -7,9 +7,8 @@ import LogStore
 import Node
 import Transport
 
-/// What is to be staged next. Staging order is the order on disk.
+/// What is to be staged besides operations. Staging order is the order on disk.
 enum StorageRequest {
-  case operations(StorageBatch)
   case marker
   case snapshot(SnapshotWriter, SnapshotRequest)
   case cleaning(CleaningJob)
@@ -58,7 +57,12 @@ enum StorageFollowUp: Sendable {
 }
 
 struct StorageQueue {
-  private var requests = RingBuffer<StorageRequest>()
+  private enum Waiting {
+    case operations(StorageBatch)
+    case request(StorageRequest)
+  }
+
+  private var requests = RingBuffer<Waiting>()
   /// The operations that came behind all of `requests`.
   private var batch: StorageBatch?
   /// What follows the job that is on its way to the disk.
@@ -95,7 +99,7 @@ struct StorageQueue {
 
   mutating func add(_ request: StorageRequest) {
     if let batch = batch.take() { requests.append(.operations(batch)) }
-    requests.append(request)
+    requests.append(.request(request))
   }
 
   /// Stages the next request, if none is on its way; nil if there is nothing to do.
@@ -116,11 +120,17 @@ struct StorageQueue {
 
   /// Stages the first of `requests`; nil if that needs no writing.
   private mutating func stageFirst(_ store: LogStore) -> WriteJob? {
+    switch requests.popFirst() {
+    case nil: nil
+    case .operations(let batch): stage(batch, store)
+    case .request(let request): stage(request, store)
+    }
+  }
+
+  private mutating func stage(_ request: StorageRequest, _ store: LogStore) -> WriteJob? {
     let job: WriteJob?
     let followUp: StorageFollowUp
-    switch requests.popFirst() {
-    case nil: return nil
-    case .operations(let batch): return stage(batch, store)
+    switch request {
     case .marker:
       (job, followUp) = (store.stageMarker(), .marker)
     case .snapshot(let writer, let request):

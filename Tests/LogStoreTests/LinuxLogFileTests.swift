@@ -65,6 +65,8 @@ import Testing
     try withFile { path, system in
       try system.open(path, .readWrite).write([UInt8](repeating: 9, count: Self.fileBytes), at: 0)
       let file = try system.openLog(path, .readWrite)
+      // Where the file system knows no O_DIRECT what was there before stays.
+      guard file is LinuxLogFile else { return }
       var offset = 0
       for _ in 0..<60 {
         // To within a block, to its end, over several, and more than the buffer holds at first.

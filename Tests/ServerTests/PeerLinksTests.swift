@@ -183,6 +183,34 @@ import Wire
     member.links.close()
   }
 
+  @Test("What a full socket did not take goes when it takes more, though nothing else is sent")
+  func aFullSocketGoesOn() throws {
+    var leader = try Ends(1)
+    var member = try Ends(2)
+    leader.links.setMembers(leader.knows([(2, member.address)]), now: leader.now)
+    let isConnected = run(&leader, &member) { leader, _ in leader.links.isConnected(NodeID(2)) }
+    #expect(isConnected)
+    // More than a socket takes while nobody reads.
+    var sent = 0
+    while leader.links.hasRoom(NodeID(2)) {
+      let isTaken = leader.links.offer(.relay([UInt8](repeating: 1, count: 1 << 20)), to: NodeID(2))
+      sent += isTaken ? 1 : 0
+      leader.turn()
+      try #require(sent < 256, "the socket takes whatever it is given")
+    }
+    let isThere = run(&leader, &member) { _, member in
+      member.received.count { event in
+        if case .received(.relay, _) = event { true } else { false }
+      } == sent
+    }
+    #expect(isThere)
+    #expect(leader.losses == 0)
+    let hasRoom = leader.links.hasRoom(NodeID(2))
+    #expect(hasRoom)
+    leader.links.close()
+    member.links.close()
+  }
+
   @Test("Who does not say where it is reached is not dialled back; told later, it is")
   func aStrangerWithoutAnAddress() throws {
     var leader = try Ends(1)
