@@ -198,6 +198,12 @@ import Wire
       leader.turn()
       try #require(sent < 256, "the socket takes whatever it is given")
     }
+    #expect(sent > 1)
+    // A node sleeps until its poller wakes it; ten seconds are a hang.
+    for _ in 0..<20 { member.turn() }
+    var events: [PollEvent] = []
+    leader.poller.wait(timeout: .seconds(10), into: &events)
+    #expect(events.contains { PeerLinks.owns($0.token) && $0.isWritable })
     let isThere = run(&leader, &member) { _, member in
       member.received.count { event in
         if case .received(.relay, _) = event { true } else { false }

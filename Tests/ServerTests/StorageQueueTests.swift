@@ -30,6 +30,8 @@ import Testing
   /// Carries the next job out; what it was for, nil if there is none.
   private func carryOutNext(_ queue: inout StorageQueue, _ store: LogStore) throws -> String? {
     guard let job = queue.next(from: store) else { return nil }
+    // Else what follows would be told of nothing in particular.
+    #expect(!queue.isIdle)
     try job.execute()
     try store.finished(job)
     switch queue.takeCurrent() {
