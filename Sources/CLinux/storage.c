@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 int skein_lock_exclusive(int descriptor) {
@@ -22,6 +23,29 @@ int64_t skein_write_at(int descriptor, const struct iovec *slices, int count, in
 int64_t skein_read_at(int descriptor, void *bytes, size_t count, int64_t offset) {
   ssize_t got = pread(descriptor, bytes, count, offset);
   return got >= 0 ? got : -errno;
+}
+
+int skein_is_cached(int descriptor, int64_t offset, int64_t bytes) {
+  int64_t page = sysconf(_SC_PAGESIZE);
+  int64_t start = offset / page * page;
+  int64_t length = offset + bytes - start;
+  if (length <= 0) return 0;
+  // Mapped to be asked about only: nothing is read through it. (preadv2 with RWF_NOWAIT would begin to read
+  // from the disk what it does not find.)
+  unsigned char *map = mmap(NULL, length, PROT_READ, MAP_SHARED, descriptor, start);
+  if (map == MAP_FAILED) return 0;
+  unsigned char present[256];
+  int64_t stretch = page * (int64_t)sizeof present;
+  int is_cached = 1;
+  for (int64_t at = 0; at < length && is_cached; at += stretch) {
+    int64_t asked = length - at < stretch ? length - at : stretch;
+    if (mincore(map + at, asked, present) != 0) is_cached = 0;
+    for (int64_t place = 0; place * page < asked && is_cached; place++) {
+      is_cached = present[place] & 1;
+    }
+  }
+  munmap(map, length);
+  return is_cached;
 }
 
 void skein_will_read(int descriptor, int64_t offset, int64_t bytes) {

@@ -41,6 +41,7 @@ extension Consensus {
   /// How many other members this node feeds, and which: those of `memberStatuses`, in that order.
   package var followerCount: Int { progress.count }
   package func follower(at place: Int) -> NodeID { progress[place].id }
+  package func reach(at place: Int) -> MemberReach { progress[place].reach }
   /// The log it needs is gone: `nextSnapshotChunk` may have something for it.
   package func isFedSnapshot(at place: Int) -> Bool { progress[place].mode == .snapshot }
 

@@ -79,6 +79,9 @@ package protocol FileHandle: AnyObject, Sendable {
   ) throws(StorageFailure) -> Result
   /// These bytes will be read soon: whatever can be done about it now is begun. Returns at once.
   func willRead(_ bytes: UInt64, at offset: UInt64)
+  /// Whether what is written from here on is likely to be read again soon. Changes nothing but what
+  /// that costs.
+  func expectReads(_ areExpected: Bool)
   /// fdatasync: the bytes written so far and the length are on the disk when it returns. After a
   /// failure it is never tried again.
   func synchronize() throws(StorageFailure)
@@ -144,6 +147,8 @@ extension FileHandle {
   }
 
   package func willRead(_ bytes: UInt64, at offset: UInt64) {}
+
+  package func expectReads(_ areExpected: Bool) {}
 
   package func withBytes<Result>(
     _ count: Int, at offset: UInt64, _ body: (UnsafeRawBufferPointer) -> Result

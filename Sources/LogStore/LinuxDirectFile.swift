@@ -1,5 +1,6 @@
 // A file that is read once, past the page cache (O_DIRECT): finding and filling a page for every 4 KiB
-// costs more than all else that a follower's entries cost to read.
+// costs more than all else that a follower's entries cost to read. What the page cache has already is
+// taken from there: that leaves the disk to the log's writes.
 
 import Base
 import CLinux
@@ -90,6 +91,10 @@ final class LinuxDirectFile: FileHandle, @unchecked Sendable {
   /// - Returns: how much of the buffer's first `count` bytes was read, less only at the file's end; nil
   ///   if the file system takes no such reads.
   private func fill(_ count: Int, at offset: UInt64) throws(StorageFailure) -> Int? {
+    if file.isCached(count, at: offset) {
+      return try file.read(
+        into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<count]), at: offset)
+    }
     var filled = 0
     while filled < count, let base = buffer.baseAddress {
       // SAFETY: reads into the part of the buffer that is not filled yet.

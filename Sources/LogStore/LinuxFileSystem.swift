@@ -245,6 +245,11 @@ final class LinuxFile: FileHandle, DirectoryLock {
     return filled
   }
 
+  /// Whether the page cache has all of these bytes; false also where the system does not tell.
+  func isCached(_ count: Int, at offset: UInt64) -> Bool {
+    skein_is_cached(descriptor, Int64(offset), Int64(count)) != 0
+  }
+
   func willRead(_ bytes: UInt64, at offset: UInt64) {
     skein_will_read(descriptor, Int64(clamping: offset), Int64(clamping: bytes))
   }

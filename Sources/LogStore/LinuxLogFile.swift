@@ -1,6 +1,7 @@
 // A segment of the log on the real disk, written past the page cache (O_DIRECT). What is written to
 // the log is seldom read again, and the page cache makes the kernel find, fill and write back a page
-// for every 4 KiB of it: more than all else that a large batch costs (docs/performance.md).
+// for every 4 KiB of it: more than all else that a large batch costs (docs/performance.md). Where
+// reads are expected it goes through the page cache all the same: to read it from the disk costs more.
 //
 // The kernel takes whole blocks from aligned memory only. So a write goes through a buffer: the bytes
 // of its first block that are there already, its own, and zeros to the end of its last block. The
@@ -32,6 +33,7 @@ final class LinuxLogFile: FileHandle, @unchecked Sendable {
   private var tail = 0
   /// False where the file system turned out to want the page cache.
   private var isDirect = true
+  private var expectsReads = false
 
   /// - Parameter file: the same file opened to read and write, for all but large writes.
   /// - Returns: nil where the file system knows no such thing.
@@ -53,6 +55,8 @@ final class LinuxLogFile: FileHandle, @unchecked Sendable {
 
   var path: String { file.path }
 
+  func expectReads(_ areExpected: Bool) { expectsReads = areExpected }
+
   func write(_ pieces: [[UInt8]], at offset: UInt64) throws(StorageFailure) {
     try writeAll(pieces, at: offset)
   }
@@ -67,7 +71,7 @@ final class LinuxLogFile: FileHandle, @unchecked Sendable {
     let block = UInt64(Self.blockBytes)
     let count = pieces.reduce(0) { $0 + $1.count }
     let end = offset + UInt64(count)
-    guard isDirect, (end + block - 1) / block * block <= fileBytes else {
+    guard isDirect, !expectsReads, (end + block - 1) / block * block <= fileBytes else {
       tailStart = nil
       return try file.write(Array(pieces), at: offset)
     }

@@ -52,6 +52,13 @@ package final class LogStore {
     set { state.keepsSpares = newValue }
   }
 
+  /// Whether entries that are staged from here on are likely to be read again soon, as for a member that
+  /// lacks them: they stay in the page cache then, if the system has room.
+  package var expectsReads: Bool {
+    get { state.expectsReads }
+    set { state.expectsReads = newValue }
+  }
+
   /// Builds the job that makes `operations` durable. Operations of several batches may be given at
   /// once: they cost one fdatasync together (group commit).
   package func stage(_ operations: [LogOperation]) -> WriteJob { state.stage(operations) }

@@ -42,6 +42,8 @@ struct StoreState: ~Copyable {
   var spares: [SpareFile] = []
   /// Whether dead files stay for reuse, more than are needed at once: not where the disk is short.
   var keepsSpares = true
+  /// Whether entries that are staged from here on are likely to be read again soon.
+  var expectsReads = false
   /// Not in force any more and not disposed of yet.
   var dead: [DeadFile] = []
   var isUpkeepRunning = false
@@ -137,6 +139,7 @@ extension StoreState {
   /// goes behind them and is not, except where a segment was begun, which must not be forgotten.
   mutating func endJob(_ begun: consuming WritePlan, saved: HardState?) -> WriteJob {
     var job = begun
+    job.expectsReads = expectsReads
     job.end = SyncedEnd(place: endPlace, position: last)
     var record = stateSlots.record
     let wasMemoryLost = record.isMemoryLost

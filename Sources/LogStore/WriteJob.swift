@@ -104,6 +104,8 @@ struct SegmentWrite: Sendable {
 /// What a job writes, and what is so when it is done.
 struct WritePlan: ~Copyable, Sendable {
   let ordinal: UInt64
+  /// Its entries are likely to be read again soon.
+  var expectsReads = false
   var stateBefore: StateWrite?
   /// The segments that end in this job, in order, and the one behind them, which the next job goes on
   /// with: mostly the only one.
@@ -197,6 +199,7 @@ package final class WriteJob: @unchecked Sendable {
       synchronizations += 1
       bytesWritten += UInt64(segment.head.count)
     }
+    file.expectReads(plan.expectsReads)
     try segment.gather.write(to: file, at: segment.offset)
     bytesWritten += UInt64(segment.gather.byteCount)
   }

@@ -20,6 +20,7 @@ extension NodeLoop {
   mutating func startStorage(now: MonotonicTime) -> Bool {
     guard isTakingPart else { return false }
     let bytes = storage.waitingBytes
+    store.expectsReads = replica.feedsFromLog
     let next = storage.next(from: store)
     if storage.takeDroppedSnapshot() { replica.snapshotNotSaved() }
     for _ in 0..<storage.takeStagedRepairs() { replica.repairStaged() }

@@ -24,7 +24,7 @@ package enum Happening: Int, CaseIterable, Sendable {
   case tornTailsCut, logsCut, memoryLost, memoryRestored, logsMended
   case repairs, snapshots, snapshotsWithoutRoom, cleanings, snapshotsSent, snapshotsInstalled
   case snapshotStreamsFailed
-  case readsFromKeptLog, readsOfReplacedEntries, feedsPaced
+  case readsFromKeptLog, readsOfReplacedEntries, feedsPaced, writesToBeRead
   case readsFromLog, damageFoundRunning, linearizableReads, promotions, snapshotsOverTornLogs,
     statesCompared, disksInspected, latentDamage
   case readsAskedOfFormerLeaders
@@ -65,7 +65,7 @@ package enum Happening: Int, CaseIterable, Sendable {
     .hangsBeyondSession, .readsAskedOfFormerLeaders, .statesCompared, .leasesLapsed,
     .deadLettersRead, .outcomesAsked, .disksInspected, .latentDamage, .lostPackets, .driftingClocks,
     .harmsAmongChangingMembers, .readsFromKeptLog,
-    .feedsPaced,
+    .feedsPaced, .writesToBeRead,
   ]
 }
 

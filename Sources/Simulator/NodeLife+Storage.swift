@@ -15,6 +15,7 @@ extension NodeLife {
   func startStorage() {
     guard isTakingPart else { return }
     let bytes = storage.waitingBytes
+    store.expectsReads = replica.feedsFromLog
     let hasBegun = storage.begin(from: store)
     if storage.takeDroppedSnapshot() { replica.snapshotNotSaved() }
     for _ in 0..<storage.takeStagedRepairs() { replica.repairStaged() }

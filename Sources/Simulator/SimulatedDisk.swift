@@ -239,6 +239,8 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
   private(set) var blockEndsZeroed: UInt64 = 0
   /// Decides what a sync that fails wrote all the same.
   private var chance: Chance
+  /// Writes of what was said to be read again soon.
+  private(set) var writesToBeRead: UInt64 = 0
   var capacity = Int.max { didSet { isFull = false } }
   /// Something was refused for lack of space since the capacity was set.
   private var isFull = false
@@ -352,8 +354,9 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
     let path: String
     let file: SimulatedFile
     let disk: SimulatedDisk
-    /// Written in whole blocks, as `LinuxLogFile` does.
+    /// Written in whole blocks, as `LinuxLogFile` does where no reads are expected.
     let isLog: Bool
+    private var expectsReads = false
     private static let blockBytes = 4096
 
     init(_ path: String, _ file: SimulatedFile, _ disk: SimulatedDisk, isLog: Bool) {
@@ -363,8 +366,11 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
       self.isLog = isLog
     }
 
+    func expectReads(_ areExpected: Bool) { expectsReads = areExpected }
+
     func write(_ pieces: [[UInt8]], at offset: UInt64) throws(StorageFailure) {
       try disk.step(.write, path)
+      if expectsReads { disk.writesToBeRead += 1 }
       let count = pieces.reduce(0) { $0 + $1.count }
       let end = Int(offset) + count
       try disk.grow(file, to: end, path)
@@ -378,7 +384,8 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
     /// already, that changes nothing.
     private func zerosToWrite(behind end: Int) -> Int {
       let blockEnd = (end + Self.blockBytes - 1) / Self.blockBytes * Self.blockBytes
-      guard isLog, blockEnd <= file.bytes.count, file.hasContent(in: end..<blockEnd) else {
+      guard isLog, !expectsReads, blockEnd <= file.bytes.count, file.hasContent(in: end..<blockEnd)
+      else {
         return 0
       }
       return blockEnd - end

@@ -312,6 +312,7 @@ final class Simulation {
     for node in nodes {
       coverage[.failedDirectorySyncs] += node.disk.directorySyncsFailed
       coverage[.zeroedBlockEnds] += node.disk.blockEndsZeroed
+      coverage[.writesToBeRead] += node.disk.writesToBeRead
       coverage[.failedSyncs] += node.disk.syncsFailed
       coverage[.fullDisks] += node.disk.timesFull
     }

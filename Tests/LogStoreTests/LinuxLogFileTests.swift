@@ -41,6 +41,7 @@ import Testing
         let pieces = sizes.map { size in
           [UInt8](repeating: UInt8.random(in: 1...255, using: &random), count: size)
         }
+        if Int.random(in: 0..<3, using: &random) == 0 { file.expectReads(.random(using: &random)) }
         try file.write(pieces, at: UInt64(offset))
         for piece in pieces {
           expected.replaceSubrange(offset..<offset + piece.count, with: piece)
@@ -53,6 +54,16 @@ import Testing
         if Int.random(in: 0..<10, using: &random) == 0 { offset += 777 }
       }
       #expect(try content(path) == expected, "seed \(seed)")
+      // Some of it is in the page cache, some is not.
+      let once = try system.openToReadOnce(path)
+      for _ in 0..<50 {
+        let start = Int.random(in: 0..<Self.fileBytes, using: &random)
+        let count = Int.random(in: 0...min(1 << 20, Self.fileBytes - start), using: &random)
+        let isRight = try once.withBytes(count, at: UInt64(start)) {
+          $0.elementsEqual(expected[start..<start + count])
+        }
+        #expect(isRight, "seed \(seed): \(count) bytes at \(start)")
+      }
       let read = try file.readExactly(1000, at: UInt64(Self.fileBytes / 2))
       #expect(read == Array(expected[Self.fileBytes / 2..<Self.fileBytes / 2 + 1000]))
     }
@@ -90,6 +101,32 @@ import Testing
         #expect(found == expected, "seed \(seed): \(count) bytes to \(offset)")
       }
       #expect(try content(path)[..<offset] == ArraySlice(repeating: 7, count: offset))
+    }
+  }
+
+  @Test("Where reads are expected the page cache keeps what is written, elsewhere not")
+  func keptInThePageCache() throws {
+    try withFile { path, system in
+      let file = try system.openLog(path, .readWrite)
+      let plain = try #require(try system.open(path, .readWrite) as? LinuxFile)
+      let some = [UInt8](repeating: 7, count: 100 << 10)
+      // Some file systems know nothing but the page cache.
+      guard file is LinuxLogFile else { return }
+      try file.write(some, at: 0)
+      #expect(!plain.isCached(4096, at: 0))
+      file.expectReads(true)
+      try file.write(some, at: 100 << 10)
+      try file.write(some, at: 200 << 10)
+      try file.synchronize()
+      file.expectReads(false)
+      try file.write(some, at: 300 << 10)
+      #expect(plain.isCached(200 << 10, at: 100 << 10))
+      #expect(plain.isCached(1, at: 250_000) && plain.isCached(5, at: (300 << 10) - 5))
+      #expect(!plain.isCached(2, at: (100 << 10) - 1) && !plain.isCached(2, at: (300 << 10) - 1))
+      #expect(!plain.isCached(4096, at: 300 << 10) && !plain.isCached(1 << 20, at: 1 << 20))
+      #expect(try content(path)[..<(400 << 10)].allSatisfy { $0 == 7 })
+      // More pages than are asked about at a time.
+      #expect(plain.isCached(3 << 20, at: 0))
     }
   }
 

@@ -333,6 +333,47 @@ struct TestClient {
     #expect(other?.entries.first?.index ?? .zero > LogIndex(20))
   }
 
+  @Test("What is written will be read for a member as long as it lacks what only the log has")
+  func feedsFromLog() throws {
+    let cluster = ReplicaCluster(3)
+    cluster.cacheBytes = 5_000
+    cluster.snapshotBytes = 20_000
+    cluster.logBytesForAbsent = 60_000
+    cluster.startAll()
+    var client = TestClient(cluster: cluster)
+    client.begin()
+    let leader = try #require(cluster.leader)
+    let late = try #require(cluster.nodes.first { $0.id != leader.id })
+    let other = try #require(cluster.nodes.first { $0.id != leader.id && $0.id != late.id })
+    var published = 0
+    func publish(_ count: Int) {
+      for _ in 0..<count {
+        client.publish([String(repeating: "x", count: 900)])
+        cluster.step()
+      }
+      published += count
+      cluster.run(until: "the confirms") { _ in client.isConfirmed(through: UInt64(published)) }
+    }
+    publish(30)
+    #expect(leader.replica?.feedsFromLog == false)
+    cluster.crash(late)
+    publish(3)
+    #expect(leader.replica?.feedsFromLog == false, "memory has what it lacks")
+    publish(20)
+    #expect(leader.replica?.feedsFromLog == true)
+    #expect(other.replica?.feedsFromLog == false, "it leads nobody")
+    cluster.start(late)
+    cluster.run(until: "the late node has caught up") { _ in
+      late.replica?.applied == leader.replica?.applied
+    }
+    #expect(cluster.snapshotsSent == 0 && leader.replica?.feedsFromLog == false)
+    cluster.crash(late)
+    publish(20)
+    #expect(leader.replica?.feedsFromLog == true)
+    publish(150)
+    #expect(leader.replica?.feedsFromLog == false, "it needs a snapshot")
+  }
+
   @Test("Under load a member that is behind is fed at its pace, and hears from its leader")
   func paced() throws {
     let cluster = ReplicaCluster(3)

@@ -245,6 +245,10 @@ import Testing
       #expect(bytes.count == 8192 && disk.blockEndsZeroed == 1)
       #expect(bytes[..<510].allSatisfy { $0 == 7 } && bytes[510...511] == [1, 1])
       #expect(bytes[512..<4096].allSatisfy { $0 == 0 } && bytes[4096...].allSatisfy { $0 == 7 })
+      // Where reads are expected it goes through the page cache.
+      file.expectReads(true)
+      try file.write([[3]], at: 4096)
+      #expect(disk.files["/data/log"]?.bytes[4097] == 7 && disk.writesToBeRead == 1)
       var chance = Chance(seed: seed)
       _ = disk.losePower(&chance)
       let left = try #require(disk.files["/data/log"]).bytes

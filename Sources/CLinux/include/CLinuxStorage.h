@@ -22,6 +22,9 @@ int64_t skein_write_at(int descriptor, const struct iovec *slices, int count, in
 /// One pread: bytes read or -errno.
 int64_t skein_read_at(int descriptor, void *bytes, size_t count, int64_t offset);
 
+/// Whether the page cache has all of a range of a file, as mincore(2) tells; 0 also where it does not.
+int skein_is_cached(int descriptor, int64_t offset, int64_t bytes);
+
 /// posix_fadvise with POSIX_FADV_WILLNEED: the kernel begins to read what it does not have.
 void skein_will_read(int descriptor, int64_t offset, int64_t bytes);
 
