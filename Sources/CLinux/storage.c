@@ -65,3 +65,7 @@ int skein_open_direct(const char *path, int is_written) {
   int descriptor = open(path, (is_written ? O_WRONLY : O_RDONLY) | O_DIRECT | O_CLOEXEC);
   return descriptor >= 0 ? descriptor : -errno;
 }
+
+void skein_will_not_read(int descriptor, int64_t offset, int64_t bytes) {
+  posix_fadvise(descriptor, offset, bytes, POSIX_FADV_DONTNEED);
+}

@@ -41,7 +41,11 @@ extension Consensus {
   /// How many other members this node feeds, and which: those of `memberStatuses`, in that order.
   package var followerCount: Int { progress.count }
   package func follower(at place: Int) -> NodeID { progress[place].id }
-  package func reach(at place: Int) -> MemberReach { progress[place].reach }
+  /// The first entry that must still be sent to it, as far as this node knows.
+  package func firstToSend(at place: Int) -> LogIndex {
+    let member = progress[place]
+    return member.isConnected && member.mode == .replicate ? member.next : member.reach.index.next
+  }
   /// The log it needs is gone: `nextSnapshotChunk` may have something for it.
   package func isFedSnapshot(at place: Int) -> Bool { progress[place].mode == .snapshot }
 

@@ -79,6 +79,9 @@ package protocol FileHandle: AnyObject, Sendable {
   ) throws(StorageFailure) -> Result
   /// These bytes will be read soon: whatever can be done about it now is begun. Returns at once.
   func willRead(_ bytes: UInt64, at offset: UInt64)
+  /// These bytes are not read soon: they need not be kept in memory. What a failed sync left in the page
+  /// cache only may be gone then, so it is for what is known to be on the disk.
+  func willNotRead(_ bytes: UInt64, at offset: UInt64)
   /// Whether what is written from here on is likely to be read again soon. Changes nothing but what
   /// that costs.
   func expectReads(_ areExpected: Bool)
@@ -147,6 +150,8 @@ extension FileHandle {
   }
 
   package func willRead(_ bytes: UInt64, at offset: UInt64) {}
+
+  package func willNotRead(_ bytes: UInt64, at offset: UInt64) {}
 
   package func expectReads(_ areExpected: Bool) {}
 

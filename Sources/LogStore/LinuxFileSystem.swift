@@ -184,15 +184,27 @@ final class LinuxFile: FileHandle, DirectoryLock {
   }
 
   func write(_ bytes: [UInt8], at offset: UInt64) throws(StorageFailure) {
+    let failure = bytes.withUnsafeBytes { bytes -> StorageFailure? in
+      do throws(StorageFailure) {
+        // SAFETY: `write(from:)` only reads through the pointer.
+        try write(from: UnsafeMutableRawBufferPointer(mutating: bytes), at: offset)
+        return nil
+      } catch {
+        return error
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  /// As the others; the bytes are only read.
+  func write(
+    from bytes: UnsafeMutableRawBufferPointer, at offset: UInt64
+  ) throws(StorageFailure) {
     var done = 0
     while done < bytes.count {
-      let written = bytes.withUnsafeBytes { bytes in
-        // SAFETY: the call reads the bytes that are left; nothing is written through the pointer.
-        let rest = UnsafeMutableRawBufferPointer(
-          mutating: UnsafeRawBufferPointer(rebasing: bytes[done...]))
-        var slice = iovec(iov_base: rest.baseAddress, iov_len: rest.count)
-        return Int(skein_write_at(descriptor, &slice, 1, Int64(offset) + Int64(done)))
-      }
+      let rest = UnsafeMutableRawBufferPointer(rebasing: bytes[done...])
+      var slice = iovec(iov_base: rest.baseAddress, iov_len: rest.count)
+      let written = Int(skein_write_at(descriptor, &slice, 1, Int64(offset) + Int64(done)))
       if written == -Int(EINTR) { continue }
       guard written > 0 else { throw noneWritten(written) }
       done += written
@@ -245,13 +257,18 @@ final class LinuxFile: FileHandle, DirectoryLock {
     return filled
   }
 
-  /// Whether the page cache has all of these bytes; false also where the system does not tell.
+  /// Whether the page cache has all of these bytes. Of a file that this process neither owns nor may
+  /// write the system says so always.
   func isCached(_ count: Int, at offset: UInt64) -> Bool {
     skein_is_cached(descriptor, Int64(offset), Int64(count)) != 0
   }
 
   func willRead(_ bytes: UInt64, at offset: UInt64) {
     skein_will_read(descriptor, Int64(clamping: offset), Int64(clamping: bytes))
+  }
+
+  func willNotRead(_ bytes: UInt64, at offset: UInt64) {
+    skein_will_not_read(descriptor, Int64(clamping: offset), Int64(clamping: bytes))
   }
 
   func synchronize() throws(StorageFailure) {

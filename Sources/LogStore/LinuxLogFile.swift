@@ -3,7 +3,8 @@
 // for every 4 KiB of it: more than all else that a large batch costs (docs/performance.md). Where
 // reads are expected it goes through the page cache all the same: to read it from the disk costs more.
 //
-// The kernel takes whole blocks from aligned memory only. So a write goes through a buffer: the bytes
+// Past the page cache the kernel takes whole blocks from aligned memory only, and through it blocks that
+// are not whole make it read them first. So a write goes through a buffer: the bytes
 // of its first block that are there already, its own, and zeros to the end of its last block. The
 // last block is written again with what follows: the same bytes and more, which a torn write cannot
 // hurt, since each sector is either as before or as it shall be.
@@ -71,7 +72,7 @@ final class LinuxLogFile: FileHandle, @unchecked Sendable {
     let block = UInt64(Self.blockBytes)
     let count = pieces.reduce(0) { $0 + $1.count }
     let end = offset + UInt64(count)
-    guard isDirect, !expectsReads, (end + block - 1) / block * block <= fileBytes else {
+    guard isDirect, (end + block - 1) / block * block <= fileBytes else {
       tailStart = nil
       return try file.write(Array(pieces), at: offset)
     }
@@ -166,6 +167,10 @@ final class LinuxLogFile: FileHandle, @unchecked Sendable {
 
   /// Writes the buffer's first `count` bytes, whole blocks.
   private func writeBuffer(_ count: Int, at offset: UInt64) throws(StorageFailure) {
+    if expectsReads {
+      return try file.write(
+        from: UnsafeMutableRawBufferPointer(rebasing: buffer[..<count]), at: offset)
+    }
     var done = 0
     while done < count {
       var slice = iovec(iov_base: buffer.baseAddress.map { $0 + done }, iov_len: count - done)

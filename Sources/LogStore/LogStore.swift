@@ -52,8 +52,8 @@ package final class LogStore {
     set { state.keepsSpares = newValue }
   }
 
-  /// Whether entries that are staged from here on are likely to be read again soon, as for a member that
-  /// lacks them: they stay in the page cache then, if the system has room.
+  /// Whether entries that are staged from here on are likely to be read again soon, as for a member
+  /// that lacks them: they stay in the page cache then, if the system has room.
   package var expectsReads: Bool {
     get { state.expectsReads }
     set { state.expectsReads = newValue }

@@ -247,7 +247,11 @@ final class StreamScan {
 
   private func fill(_ info: SegmentFileInfo) throws(StorageFailure) {
     let path = directory + "/" + FileNames.segment(info.number)
-    try buffer.fill(from: try fileSystem.open(path, .read), readBytes: readBytes)
+    let file = try fileSystem.open(path, .read)
+    try buffer.fill(from: file, readBytes: readBytes)
+    // The next one is read into the same memory: new memory for all of the log costs more than its reading.
+    // What may not be on the disk is read and written again (`rewriteTail`).
+    if info.segment < synced.place.segment { file.willNotRead(info.fileBytes, at: 0) }
   }
 
   /// The record at an offset of the file in the buffer, if it belongs there.

@@ -8,13 +8,13 @@ extension Replica {
   /// A member waits for entries that may not be read for it yet.
   package var isFeedPaced: Bool { isLeader && feedDeadline != .never }
 
-  /// Whether a member lacks entries that this node must read for it, from its log: so also those that are
-  /// written now. Not one for which the log is not kept any more.
+  /// Whether a member lacks entries that this node must read for it, from its log: so also those that
+  /// are written now. Not one for which the log is not kept any more.
   package var feedsFromLog: Bool {
     guard isLeader, let cached = cache.firstIndex else { return false }
     for place in 0..<consensus.followerCount {
-      let reached = consensus.reach(at: place).index
-      if reached.next < cached, reached >= consensus.logBase.index { return true }
+      let first = consensus.firstToSend(at: place)
+      if first < cached, first > consensus.logBase.index { return true }
     }
     return false
   }

@@ -112,6 +112,20 @@ final class SimulatedFile {
     bytes = cache
   }
 
+  /// The page cache gives up a range: what a failed sync left there only is gone, unless something there
+  /// waits for a sync.
+  func forget(_ range: Range<Int>) {
+    guard let onDisk, !range.isEmpty, unsynced.isEmpty else { return }
+    let end = min(range.upperBound, onDisk.count)
+    if range.lowerBound < end {
+      bytes.replaceSubrange(range.lowerBound..<end, with: onDisk[range.lowerBound..<end])
+    }
+    if end < range.upperBound {
+      let zeros = repeatElement(UInt8(0), count: range.upperBound - max(end, range.lowerBound))
+      bytes.replaceSubrange(max(end, range.lowerBound)..<range.upperBound, with: zeros)
+    }
+  }
+
   /// Power was lost. Of each write that was not synced nothing, all, or some sectors are there.
   func losePower(_ chance: inout Chance) -> PowerLoss {
     let hasDropped = onDisk != nil
@@ -354,7 +368,7 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
     let path: String
     let file: SimulatedFile
     let disk: SimulatedDisk
-    /// Written in whole blocks, as `LinuxLogFile` does where no reads are expected.
+    /// Written in whole blocks, as `LinuxLogFile` does.
     let isLog: Bool
     private var expectsReads = false
     private static let blockBytes = 4096
@@ -364,6 +378,10 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
       self.file = file
       self.disk = disk
       self.isLog = isLog
+    }
+
+    func willNotRead(_ bytes: UInt64, at offset: UInt64) {
+      file.forget(Int(offset)..<min(file.bytes.count, Int(offset + bytes)))
     }
 
     func expectReads(_ areExpected: Bool) { expectsReads = areExpected }
@@ -384,8 +402,7 @@ final class SimulatedDisk: FileSystem, @unchecked Sendable {
     /// already, that changes nothing.
     private func zerosToWrite(behind end: Int) -> Int {
       let blockEnd = (end + Self.blockBytes - 1) / Self.blockBytes * Self.blockBytes
-      guard isLog, !expectsReads, blockEnd <= file.bytes.count, file.hasContent(in: end..<blockEnd)
-      else {
+      guard isLog, blockEnd <= file.bytes.count, file.hasContent(in: end..<blockEnd) else {
         return 0
       }
       return blockEnd - end

@@ -35,6 +35,26 @@ import Testing
       store.entryReading(from: LogIndex(201), through: LogIndex(300), maxBytes: 10) == nil)
   }
 
+  @Test("Entries that will be read are written as such, from one batch to the next")
+  func expected() throws {
+    let disk = MemoryFileSystem()
+    let (store, _) = try LogStore.open(disk)
+    try store.append(1...3, bytes: 300)
+    #expect(disk.writtenToBeRead.isEmpty)
+    store.expectsReads = true
+    let staged = store.stage([.append([entry(4, bytes: 300)])])
+    // What was staged is written as it was then.
+    store.expectsReads = false
+    try store.run(staged)
+    #expect(disk.writtenToBeRead.count == 1)
+    try store.append(5...6, bytes: 300)
+    #expect(disk.writtenToBeRead.count == 1)
+    store.expectsReads = true
+    try store.append(7...200, bytes: 300)
+    let segments = Set(disk.writtenToBeRead)
+    #expect(segments.count > 2 && segments.allSatisfy { $0.contains("segment-") })
+  }
+
   @Test("What is not on the disk yet it leaves to the store")
   func pending() throws {
     let (store, _) = try LogStore.open(MemoryFileSystem())

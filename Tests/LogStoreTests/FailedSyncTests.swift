@@ -99,6 +99,22 @@ import Testing
     }
   }
 
+  @Test("Recovery keeps in memory what may not be on the disk, and nothing else")
+  func forgotten() throws {
+    let disk = MemoryFileSystem()
+    do {
+      let (store, _) = try LogStore.open(disk)
+      disk.failSyncIn = 40
+      #expect(writeAll(store) < Self.batches.count)
+    }
+    let segments = files(disk, "segment-").sorted()
+    try #require(segments.count > 3)
+    #expect(disk.forgotten.isEmpty)
+    let (store, _) = try LogStore.open(disk)
+    #expect(!disk.forgotten.isEmpty && disk.forgotten.count < segments.count)
+    #expect(try store.all().count > 3)
+  }
+
   @Test("A segment allocated in a sync that failed is as long after a power cut (seed 88963)")
   func length() throws {
     let whole = MemoryFileSystem()

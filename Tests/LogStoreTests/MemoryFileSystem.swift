@@ -57,6 +57,10 @@ final class MemoryFileSystem: FileSystem, @unchecked Sendable {
   var syncs = 0
   /// What it was told to read ahead.
   var advised: [Range<Int>] = []
+  /// Files that it was told not to keep in memory.
+  var forgotten: [String] = []
+  /// Files written to, once for each write, by who expects reads.
+  var writtenToBeRead: [String] = []
   var bytesRead = 0
 
   func step(_ operation: StorageFailure.Operation, _ path: String) throws(StorageFailure) {
@@ -125,6 +129,7 @@ final class MemoryFileSystem: FileSystem, @unchecked Sendable {
     let path: String
     nonisolated(unsafe) let file: File
     let system: MemoryFileSystem
+    private nonisolated(unsafe) var expectsReads = false
 
     init(_ path: String, _ file: File, _ system: MemoryFileSystem) {
       self.path = path
@@ -134,6 +139,7 @@ final class MemoryFileSystem: FileSystem, @unchecked Sendable {
 
     func write(_ pieces: [[UInt8]], at offset: UInt64) throws(StorageFailure) {
       try system.step(.write, path)
+      if expectsReads { system.writtenToBeRead.append(path) }
       var data: [UInt8] = []
       for piece in pieces { data.append(contentsOf: piece) }
       let growth = max(0, Int(offset) + data.count - file.current.count)
@@ -154,6 +160,18 @@ final class MemoryFileSystem: FileSystem, @unchecked Sendable {
     func willRead(_ bytes: UInt64, at offset: UInt64) {
       system.advised.append(Int(offset)..<Int(offset + bytes))
     }
+
+    /// As Linux does it: what a failed sync left in the page cache only is gone.
+    func willNotRead(_ bytes: UInt64, at offset: UInt64) {
+      system.forgotten.append(path)
+      guard file.unsynced.isEmpty else { return }
+      let end = min(Int(offset + bytes), file.current.count)
+      for at in Int(offset)..<max(Int(offset), end) {
+        file.current[at] = at < file.durable.count ? file.durable[at] : 0
+      }
+    }
+
+    func expectReads(_ areExpected: Bool) { expectsReads = areExpected }
 
     func synchronize() throws(StorageFailure) {
       try system.step(.synchronize, path)

@@ -22,8 +22,13 @@ int64_t skein_write_at(int descriptor, const struct iovec *slices, int count, in
 /// One pread: bytes read or -errno.
 int64_t skein_read_at(int descriptor, void *bytes, size_t count, int64_t offset);
 
-/// Whether the page cache has all of a range of a file, as mincore(2) tells; 0 also where it does not.
+/// Whether the page cache has all of a range of a file, as mincore(2) tells: 0 where that fails, 1 for any
+/// range of a file that the process neither owns nor may write.
 int skein_is_cached(int descriptor, int64_t offset, int64_t bytes);
+
+/// posix_fadvise with POSIX_FADV_DONTNEED: the page cache gives up what it has of the range and need not
+/// write to the disk.
+void skein_will_not_read(int descriptor, int64_t offset, int64_t bytes);
 
 /// posix_fadvise with POSIX_FADV_WILLNEED: the kernel begins to read what it does not have.
 void skein_will_read(int descriptor, int64_t offset, int64_t bytes);

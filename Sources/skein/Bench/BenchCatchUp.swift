@@ -1,6 +1,7 @@
 // `skein bench catch-up`: a follower that missed much comes back while the load goes on. What counts is
-// how much of the load's usual rate is left until it has everything. The usual rate is that of as many messages before
-// as after: a queue that grows, and a disk that others share, are not the same a quarter of a minute later.
+// how much of the load's usual rate is left until it has everything. The usual rate is that of as many
+// messages before as after: a queue that grows, and a disk that others share, are not the same a
+// quarter of a minute later.
 
 import Base
 import Bench
@@ -37,7 +38,7 @@ struct BenchCatchUp {
     let before = try load(while: { $0 < settings.messages })
 
     let follower = try await killFollower()
-    _ = try loop.run(LoadPhase(messages: settings.messages))
+    let away = try load(while: { $0 < settings.messages })
     _ = try cluster.start(follower)
     let most = settings.messages * Self.timesMax
     var report = BenchReport(settings)
@@ -60,6 +61,7 @@ struct BenchCatchUp {
     report.add("normalMessagesPerSecond", normal)
     report.add("beforeMessagesPerSecond", before.rate)
     report.add("afterMessagesPerSecond", after.rate)
+    report.add("awayMessagesPerSecond", away.rate)
     report.add("ratioToNormal", behind.rate / normal)
     _ = try loop.run(LoadPhase(messages: 0, drains: true)) { () throws(LoadError) in
       try loop.openConsumers(queues, count: 1, prefetch: 10_000)
